@@ -1,0 +1,150 @@
+"""Room 0: the values that pass between rooms. Frozen, checked where they are built, free of torch and av."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+DecodeMode = Literal["exact", "keyframes"]
+ChosenBy = Literal["visual", "textual", "refill", "query", "uniform", "random", "middle"]
+
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What is known of a video before a frame is decoded.
+
+    Attributes:
+        path: the path as the user gave it.
+        size_bytes: size of the file.
+        codec: name of the codec ("h264", "hevc", "vp9", ...).
+        width, height: size in pixels as displayed, i.e. with the rotation applied.
+        rotation: clockwise degrees applied for display: 0, 90, 180 or 270.
+        duration_seconds: from the first frame shown to the end of the last one; None where it cannot be known.
+        average_fps: frames shown per second; None where it cannot be known (a single frame).
+        is_vfr: whether the gaps between frames differ by more than rounding to the time base explains.
+        start_seconds: time of the first frame shown on the file's own clock (may be negative).
+        total_num_frames: frames shown; None where it cannot be known.
+        stream_index: index of the chosen video stream in the file.
+        time_base: seconds per unit of pts.
+    """
+
+    path: str
+    size_bytes: int
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    duration_seconds: float | None
+    average_fps: float | None
+    is_vfr: bool
+    start_seconds: float
+    total_num_frames: int | None
+    stream_index: int
+    time_base: Fraction
+
+    def __post_init__(self) -> None:
+        if self.rotation not in (0, 90, 180, 270):
+            raise ValueError(f"rotation must be 0, 90, 180 or 270, got {self.rotation}")
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"width and height must be at least 1, got {self.width} x {self.height}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplePlan:
+    """Which frames to decode as candidates.
+
+    Attributes:
+        frame_indices: int64 [T], strictly increasing, indices of displayed frames.
+        times_seconds: float64 [T], the times asked for (centres of the segments), relative to the first frame shown.
+        requested: the number of candidates asked for; T may be smaller on a short video.
+        notes: plain sentences for the record (why T shrank, for example).
+    """
+
+    frame_indices: Int64Array
+    times_seconds: Float64Array
+    requested: int
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.frame_indices.shape != self.times_seconds.shape or self.frame_indices.ndim != 1:
+            raise ValueError(
+                f"frame_indices {self.frame_indices.shape} and times_seconds {self.times_seconds.shape} must be [T] alike"
+            )
+        if len(self.frame_indices) == 0 or len(self.frame_indices) > self.requested:
+            raise ValueError(f"need 1 to {self.requested} frames, got {len(self.frame_indices)}")
+        if np.any(np.diff(self.frame_indices) <= 0):
+            raise ValueError("frame_indices must be strictly increasing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameBatch:
+    """Decoded frames with their source times.
+
+    Attributes:
+        pixels: uint8 [T, H, W, 3], RGB, upright (rotation applied).
+        frame_indices: int64 [T], index of each frame among the frames shown (the frame really decoded).
+        pts: int64 [T], presentation time stamps in units of time_base, as in the file.
+        time_base: seconds per unit of pts.
+        pts_seconds: float64 [T], time of each frame relative to the first frame shown.
+        snap_seconds: float64 [T], decoded minus requested frame time; 0 in exact mode unless a frame was lost.
+        decode_errors: damaged packets or frames that were skipped.
+        notes: plain sentences for the record.
+    """
+
+    pixels: UInt8Array
+    frame_indices: Int64Array
+    pts: Int64Array
+    time_base: Fraction
+    pts_seconds: Float64Array
+    snap_seconds: Float64Array
+    decode_errors: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shapes = {
+            name: getattr(self, name).shape
+            for name in ("pixels", "frame_indices", "pts", "pts_seconds", "snap_seconds")
+        }
+        if self.pixels.ndim != 4 or self.pixels.shape[3] != 3 or self.pixels.dtype != np.uint8:
+            raise ValueError(f"pixels must be uint8 [T, H, W, 3], got {self.pixels.dtype} {self.pixels.shape}")
+        if any(shape != (len(self.pixels),) for name, shape in shapes.items() if name != "pixels"):
+            raise ValueError(f"leading dimensions differ: {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One category behind a module's saliency: its index, name and probability in [0, 1]."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency:
+    """What TSQNet says of one video's T candidates.
+
+    Attributes:
+        visual, textual: float64 [T], each sums to one over the candidates (METHOD: S^v, S^t).
+        visual_categories, textual_categories: the categories behind each, most confident first.
+    """
+
+    visual: Float64Array
+    textual: Float64Array
+    visual_categories: tuple[Category, ...] = field(default=())
+    textual_categories: tuple[Category, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.visual.shape != self.textual.shape or self.visual.ndim != 1:
+            raise ValueError(f"visual {self.visual.shape} and textual {self.textual.shape} must both be [T]")
