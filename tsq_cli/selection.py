@@ -1,4 +1,4 @@
-"""Room 1: pure fusion of two saliency curves into K frame indices (S: supplementary of the paper; "ours" where said)."""
+"""Room 1: pure fusion of two saliency curves into K frames (S: the paper's supplementary; "ours" where said)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: flo
     by_visual = ranking(s_v)
     by_textual = ranking(s_t)
 
-    chosen: dict[int, ChosenBy] = {position: "visual" for position in by_visual[:n_v]}
+    chosen: dict[int, ChosenBy] = dict.fromkeys(by_visual[:n_v], "visual")
     for position in by_textual[: k - n_v]:
         chosen.setdefault(position, "textual")
     for position in by_visual[n_v:]:

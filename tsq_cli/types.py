@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-DecodeMode = Literal["exact", "keyframes"]
 ChosenBy = Literal["visual", "textual", "refill", "query", "uniform", "random", "middle"]
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -76,7 +75,7 @@ class SamplePlan:
     def __post_init__(self) -> None:
         if self.frame_indices.shape != self.times_seconds.shape or self.frame_indices.ndim != 1:
             raise ValueError(
-                f"frame_indices {self.frame_indices.shape} and times_seconds {self.times_seconds.shape} must be [T] alike"
+                f"need [T] alike, got frame_indices {self.frame_indices.shape}, times_seconds {self.times_seconds.shape}"
             )
         if len(self.frame_indices) == 0 or len(self.frame_indices) > self.requested:
             raise ValueError(f"need 1 to {self.requested} frames, got {len(self.frame_indices)}")

@@ -1,0 +1,212 @@
+"""Room 4: many videos through one model, in order, with decoding ahead, resume, and no video stopping another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tsq_cli.config import SelectSettings, settings_hash
+from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.pipeline import Clip, Selector, load_clip
+from tsq_cli.record import Record
+from tsq_cli.report.frames import ImageFormat, save_frame
+from tsq_cli.report.sheet import save_sheet
+from tsq_cli.video import decode_frames
+
+# Full-resolution frames decoded at a time when saving: bounds memory at four 8K frames (400 MB) whatever K is.
+FRAMES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Pictures to write for each video: the selected frames in a folder, and a contact sheet."""
+
+    frames_dir: Path | None = None
+    image_format: ImageFormat = "jpg"
+    sheet: Path | None = None
+
+    def identity(self) -> dict[str, object]:
+        """What takes part in the settings hash: a run that must write other files is another run."""
+        return {
+            "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
+            "image_format": self.image_format,
+            "sheet": None if self.sheet is None else str(self.sheet.absolute()),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """A whole run: which videos, how, with how many decoding workers and videos a batch, and what is done already."""
+
+    paths: Sequence[str]
+    settings: SelectSettings
+    outputs: Outputs
+    pack_sha256: str | None
+    batch_size: int = 1
+    workers: int = 1
+    done: Mapping[str, dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", wanted="1 or more", fix="leave it at the default")
+
+    @property
+    def settings_hash(self) -> str:
+        """Identity shared by all records of the run."""
+        return settings_hash(self.settings, pack_sha256=self.pack_sha256, outputs=self.outputs.identity())
+
+
+def run(plan: RunPlan, load_selector: Callable[[], Selector]) -> Iterator[dict[str, Any]]:
+    """Yield one record (as a dictionary, docs/schema.json) for each path, in the order of the paths.
+
+    Decoding starts at once in worker threads, while `load_selector` loads the weights in this one. Errors of one video
+    become its record; errors of the weights are raised.
+    """
+    stop = threading.Event()
+    threads = max(1, min(2, (os.cpu_count() or 1) // plan.workers))
+    stems = output_stems(plan.paths)
+    waiting = deque(path for path in plan.paths)
+    pending: deque[tuple[str, Future[Clip] | None]] = deque()
+    selector: Selector | None = None
+    executor = ThreadPoolExecutor(plan.workers, thread_name_prefix="tsq-decode")
+    try:
+        while waiting or pending:
+            # Enough clips ahead to keep every worker busy while one batch is scored, and no more: memory stays flat.
+            while waiting and len(pending) < plan.workers + plan.batch_size:
+                path = waiting.popleft()
+                future = (
+                    None
+                    if path in plan.done
+                    else executor.submit(load_clip, path, plan.settings, threads=threads, should_stop=stop.is_set)
+                )
+                pending.append((path, future))
+            if selector is None and any(future is not None for _, future in pending):
+                selector = load_selector()
+            group = [pending.popleft() for _ in range(min(plan.batch_size, len(pending)))]
+            yield from _finish_group(group, plan, selector, stems)
+    finally:
+        stop.set()
+        executor.shutdown(wait=True, cancel_futures=True)
+        for _, future in pending:
+            if future is not None and future.done() and not future.cancelled() and future.exception() is None:
+                future.result().close()
+
+
+def _finish_group(
+    group: Sequence[tuple[str, Future[Clip] | None]],
+    plan: RunPlan,
+    selector: Selector | None,
+    stems: Mapping[str, str],
+) -> Iterator[dict[str, Any]]:
+    """Score one batch of decoded clips together, then write and yield each, in order."""
+    clips: dict[str, Clip] = {}
+    results: dict[str, Record | dict[str, Any]] = {}
+    for path, future in group:
+        if future is None:
+            results[path] = plan.done[path]
+            continue
+        try:
+            clips[path] = future.result()
+        except Exception as error:  # noqa: BLE001 - the batch's boundary: whatever one video does, the others go on
+            results[path] = _failed(path, error, plan)
+    try:
+        if selector is not None and clips:
+            results.update(_select(clips, plan, selector))
+        for path, _ in group:
+            result = results[path]
+            if isinstance(result, Record) and result.status == "ok":
+                try:
+                    result = write_outputs(result, clips[path], plan.outputs, stems[path])
+                except Exception as error:  # noqa: BLE001 - as above
+                    result = _failed(path, error, plan)
+            yield result.to_dict() if isinstance(result, Record) else result
+    finally:
+        for clip in clips.values():
+            clip.close()
+
+
+def _select(clips: Mapping[str, Clip], plan: RunPlan, selector: Selector) -> dict[str, Record]:
+    """Records of a batch; where the batch fails as a whole, each video is tried alone, so that only its own fails."""
+    try:
+        records = selector.select_clips(list(clips.values()), plan.settings, settings_hash=plan.settings_hash)
+        return dict(zip(clips, records, strict=True))
+    except Exception as error:  # noqa: BLE001 - the batch's boundary
+        if len(clips) == 1:
+            return {path: _failed(path, error, plan) for path in clips}
+        return {key: record for path in clips for key, record in _select({path: clips[path]}, plan, selector).items()}
+
+
+def _failed(path: str, error: Exception, plan: RunPlan) -> Record:
+    if os.environ.get("TSQ_DEBUG") == "1" and not isinstance(error, TsqError):
+        raise error
+    expected = isinstance(error, TsqError)
+    message = str(error) if expected else f"{path}: {error} (unexpected; set TSQ_DEBUG=1 for the traceback)"
+    return Record(
+        path=path,
+        status="error",
+        settings_hash=plan.settings_hash,
+        requested_k=plan.settings.num_frames,
+        error_type=type(error).__name__,
+        error_message=" ".join(message.split()),
+        selector=plan.settings.selector,
+        query=plan.settings.query,
+    )
+
+
+def write_outputs(record: Record, clip: Clip, outputs: Outputs, stem: str) -> Record:
+    """Write a video's selected frames (a second, planned decode at full resolution) and its contact sheet.
+
+    Returns:
+        The record with the paths written.
+
+    Raises:
+        OutputError: a file cannot be written.
+        VideoError: the frames cannot be decoded a second time.
+    """
+    frames = record.frames
+    if outputs.frames_dir is not None:
+        by_time = sorted(frames, key=lambda frame: frame.candidate.position)
+        paths: dict[int, str] = {}
+        for first in range(0, len(by_time), FRAMES_AT_ONCE):
+            some = by_time[first : first + FRAMES_AT_ONCE]
+            indices = clip.batch.frame_indices[[frame.candidate.position for frame in some]]
+            full = decode_frames(clip.source, indices, short_side=None)
+            for frame, pixels in zip(some, full.pixels, strict=True):
+                paths[frame.rank] = save_frame(
+                    pixels,
+                    frame,
+                    source=record.path,
+                    folder=outputs.frames_dir,
+                    stem=stem,
+                    image_format=outputs.image_format,
+                )
+        frames = tuple(replace(frame, path=paths[frame.rank]) for frame in frames)
+    sheet = None
+    if outputs.sheet is not None:
+        sheet = save_sheet(record, clip.batch.pixels, sheet_path(outputs.sheet, stem))
+    return replace(record, frames=frames, sheet=sheet)
+
+
+def output_stems(paths: Sequence[str]) -> dict[str, str]:
+    """The name that each video's files begin with: its stem, made distinct by its folder where two are the same."""
+    stems = {path: Path(path).stem or "video" for path in paths}
+    counts = Counter(stem.lower() for stem in stems.values())
+    return {
+        path: stem
+        if counts[stem.lower()] == 1
+        else f"{stem}-{hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:6]}"
+        for path, stem in stems.items()
+    }
+
+
+def sheet_path(template: Path, stem: str) -> Path:
+    """Where a video's sheet goes: `{stem}` in the file name stands for the video's name."""
+    return template.with_name(template.name.replace("{stem}", stem))

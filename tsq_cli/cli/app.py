@@ -1,0 +1,57 @@
+"""Room 5: the `tsq` program. Commands are listed here; errors are printed here, once, as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tsq_cli import __version__
+from tsq_cli.cli import packs, select
+from tsq_cli.errors import EXIT_INTERRUPTED, TsqError
+
+app = typer.Typer(
+    name="tsq",
+    help="Pick the few frames of a video that matter (TSQNet, ECCV 2022).",
+    epilog=(
+        "Start with: tsq select video.mp4 -k 5. Results go to stdout, talk to stderr. Exit codes: 0 all done, "
+        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("select")(select.select)
+app.add_typer(packs.app, name="packs")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"tsq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Pick the few frames of a video that matter (TSQNet, ECCV 2022)."""
+
+
+def main() -> None:
+    """Run the program; every TsqError becomes one line on stderr and its exit code (TSQ_DEBUG=1: the traceback)."""
+    try:
+        app()
+    except TsqError as error:
+        if os.environ.get("TSQ_DEBUG") == "1":
+            raise
+        print(f"tsq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("tsq: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,99 @@
+"""Room 5: options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tsq_cli.config import DecodeMode, Dtype, Order, SelectorName
+
+INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="VIDEO...", help="Video files, folders, or quoted globs.", show_default=False),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders too.", rich_help_panel=INPUT)]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from", metavar="FILE|-", help="Read paths from a file, one a line; - for stdin.", rich_help_panel=INPUT
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option("--start", metavar="TIME", help="Begin here: 90, 1:30 or 00:01:30.5.", rich_help_panel=INPUT),
+]
+End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.", rich_help_panel=INPUT)]
+Mode = Annotated[
+    DecodeMode,
+    typer.Option(
+        "--decode", help="Exact frames, or the nearest keyframes: several times as fast.", rich_help_panel=INPUT
+    ),
+]
+NumFrames = Annotated[
+    int, typer.Option("-k", "--num-frames", metavar="K", help="Frames to select.", rich_help_panel=SELECTION)
+]
+NumCandidates = Annotated[
+    int,
+    typer.Option(
+        "-n", "--candidates", metavar="T", help="Frames to look at, evenly spaced.", rich_help_panel=SELECTION
+    ),
+]
+SelectorOption = Annotated[
+    SelectorName,
+    typer.Option("--selector", help="Both modules (tsq), one of them, or a baseline.", rich_help_panel=SELECTION),
+]
+OrderOption = Annotated[
+    Order, typer.Option("--order", help="List frames by time, or best first.", rich_help_panel=SELECTION)
+]
+Query = Annotated[
+    str | None,
+    typer.Option(
+        "--query",
+        metavar="TEXT",
+        help='Rank frames by free text: "a dog" (needs tsq-cli\\[text]).',
+        rich_help_panel=SELECTION,
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of --selector random.", rich_help_panel=SELECTION)]
+PackOption = Annotated[
+    str, typer.Option("--pack", metavar="NAME|DIR", help="Weights to use; see tsq packs list.", rich_help_panel=MODEL)
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.", rich_help_panel=MODEL)]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.", rich_help_panel=MODEL)]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of tables.", rich_help_panel=OUTPUT)
+]
+Jsonl = Annotated[
+    str | None,
+    typer.Option(
+        "--jsonl", metavar="FILE|-", help="Add one JSON line a video; videos done are skipped.", rich_help_panel=OUTPUT
+    ),
+]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write one row a frame.", rich_help_panel=OUTPUT)
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="Save the frames at full size.", rich_help_panel=OUTPUT),
+]
+ImageFormatOption = Annotated[
+    Literal["jpg", "png", "webp"], typer.Option("--format", help="Format of saved frames.", rich_help_panel=OUTPUT)
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--sheet",
+        metavar="FILE",
+        help="Draw a contact sheet, uniform above selected; {stem} names the video.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+BatchSize = Annotated[int, typer.Option("-b", "--batch-size", help="Videos scored together.", rich_help_panel=RUN)]
+Workers = Annotated[int, typer.Option("-j", "--workers", help="Videos decoded at once.", rich_help_panel=RUN)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Redo videos that the --jsonl file already holds.", rich_help_panel=RUN)
+]

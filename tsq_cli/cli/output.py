@@ -1,0 +1,195 @@
+"""Room 5: where results are printed. stdout is data, stderr is talk (and moves only on a terminal)."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tsq_cli.errors import UsageError
+from tsq_cli.files import atomic_path
+from tsq_cli.inputs import Inputs
+from tsq_cli.record_file import RecordFile
+from tsq_cli.report.text import clock, sparkline
+
+_CSV_FIELDS = (
+    "path status rank position chosen_by frame_index pts time_base time_seconds score_visual score_textual file error"
+).split()
+
+
+def talk(message: str) -> None:
+    """Say something to the person at the terminal, on stderr."""
+    print(f"tsq: {message}", file=sys.stderr)
+
+
+class Output:
+    """Takes the records of a run one by one and puts them where the user asked.
+
+    Tables go to stdout as videos finish, unless one JSON document (`--json`) or lines (`--jsonl -`) were asked for.
+    Lines of a `--jsonl` file are written as videos finish; the CSV is written at the end, also of an interrupted run.
+    """
+
+    def __init__(self, inputs: Inputs, *, as_json: bool, jsonl: str | None, csv: Path | None) -> None:
+        if as_json and jsonl == "-":
+            raise UsageError("--json and --jsonl - were given", wanted="one of them on stdout", fix="drop one")
+        self.num_failed = 0
+        self._inputs = inputs
+        self._as_json = as_json
+        self._lines_to_stdout = jsonl == "-"
+        self._jsonl = RecordFile(Path(jsonl)) if jsonl not in (None, "-") else None
+        self._csv = csv
+        self._records: list[dict[str, Any]] = []
+        self._num_resumed = 0
+        self._stdout = Console(highlight=False)
+        self._stderr = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._stderr,
+            transient=True,
+            disable=not self._stderr.is_terminal,
+        )
+        self._task = self._progress.add_task("videos", total=len(inputs.paths))
+
+    def __enter__(self) -> Self:
+        if self._inputs.skipped:
+            talk(f"{self._inputs.skipped} files in folders passed over, not videos by their ending")
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._progress.stop()
+        if self._jsonl is not None:
+            self._jsonl.__exit__()
+        if self._csv is not None and (kind is None or self._records):
+            _write_csv(self._csv, self._records)
+        if kind is not None:
+            if self._records:
+                talk(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
+            return
+        if self._as_json:
+            document = self._records[0] if self._inputs.single else self._records
+            print(json.dumps(document, indent=2))
+        if len(self._inputs.paths) > 1:
+            done = len(self._records) - self._num_resumed - self.num_failed
+            talk(f"{done} selected, {self._num_resumed} done before, {self.num_failed} failed")
+
+    def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
+        """Records of the `--jsonl` file that need not be redone, by path. Opens the file for appending."""
+        if self._jsonl is None:
+            return {}
+        done = self._jsonl.finished(settings_hash)
+        self._jsonl.__enter__()
+        return done
+
+    @contextmanager
+    def waiting(self, description: str) -> Iterator[None]:
+        """Say what is being waited for, beside the progress bar."""
+        self._progress.update(self._task, description=description)
+        try:
+            yield
+        finally:
+            self._progress.update(self._task, description="videos")
+
+    def add(self, record: dict[str, Any], *, resumed: bool = False) -> None:
+        """Take the next video's record (docs/schema.json); `resumed` where it came from the `--jsonl` file."""
+        self._num_resumed += resumed
+        if self._jsonl is not None and not resumed:
+            self._jsonl.append(record)
+        self._records.append(record)
+        if record["status"] == "error":
+            self.num_failed += 1
+            talk(record["error"]["message"])
+        if self._lines_to_stdout:
+            print(json.dumps(record), flush=True)
+        elif not self._as_json and record["status"] == "ok":
+            self._print_table(record)
+        self._progress.advance(self._task)
+
+    def _print_table(self, record: dict[str, Any]) -> None:
+        self._stdout.print(
+            f"[bold]{escape(record['video']['path'])}[/]  {escape(_facts(record['video']))}", soft_wrap=True
+        )
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("rank", "time", "frame", "S^v", "S^t"):
+            table.add_column(heading, justify="right")
+        table.add_column("chosen by")
+        with_files = any(frame["path"] for frame in record["frames"])
+        if with_files:
+            table.add_column("file", overflow="fold")
+        for frame in record["frames"]:
+            cells = [
+                str(frame["rank"]),
+                clock(frame["time_seconds"]),
+                "-" if frame["frame_index"] is None else str(frame["frame_index"]),
+                _score(frame["score_visual"]),
+                _score(frame["score_textual"]),
+                frame["chosen_by"],
+            ]
+            table.add_row(*cells, *([escape(frame["path"])] if with_files else []))
+        self._stdout.print(table)
+        for line in _reasons(record):
+            self._stdout.print(escape(line), soft_wrap=True)
+        for note in record["notes"]:
+            self._stdout.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+        if record["sheet"]:
+            self._stdout.print(f"sheet  {escape(record['sheet'])}", soft_wrap=True)
+        self._stdout.print()
+
+
+def _facts(video: dict[str, Any]) -> str:
+    facts = [f"{video['codec']} {video['width']}x{video['height']}"]
+    if video["duration_seconds"] is not None:
+        facts.append(clock(video["duration_seconds"]))
+    if video["average_fps"] is not None:
+        facts.append(f"{video['average_fps']:.4g} fps" + (" variable" if video["is_vfr"] else ""))
+    if video["rotation"]:
+        facts.append(f"rotated {video['rotation']}°")
+    return ", ".join(facts)
+
+
+def _reasons(record: dict[str, Any]) -> Iterator[str]:
+    """The curves of both modules over all candidates, the chosen ones marked, with the categories behind them."""
+    candidates = record["candidates"]
+    chosen = {frame["position"] for frame in record["frames"]}
+    for name, module, categories in (("S^v", "visual", "visual"), ("S^t", "textual", "textual")):
+        scores = [candidate[f"score_{module}"] for candidate in candidates]
+        if None in scores or len(scores) > 120:
+            continue
+        top = record["top_categories"][categories]
+        yield f"{name} {sparkline(scores)}  " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in top)
+    if len(candidates) <= 120:
+        marks = "".join("^" if candidate["position"] in chosen else " " for candidate in candidates)
+        yield f"    {marks}  {len(chosen)} of {len(candidates)} candidates"
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv_module.DictWriter(text, _CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        shared = {"path": record["video"]["path"], "status": record["status"]}
+        if record["status"] == "error":
+            writer.writerow({**shared, "error": record["error"]["message"]})
+        for frame in record["frames"]:
+            writer.writerow({**frame, **shared, "file": frame["path"]})
+    with atomic_path(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,72 @@
+"""Room 5: `tsq packs`: list, show, pull, verify."""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tsq_cli.errors import EXIT_WEIGHTS
+
+app = typer.Typer(help="Look at, fetch and check packs of weights.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A pack's name, or a folder that holds a pack.json.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command("list")
+def list_command(*, json: AsJson = False) -> None:
+    """List the packs that are installed."""
+    from tsq_cli.packs import list_packs
+
+    packs = list_packs()
+    if json:
+        rows = [
+            {"name": p.name, "description": p.description, "sha256": p.sha256, "folder": str(p.folder)} for p in packs
+        ]
+        print(json_module.dumps(rows, indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("pack", "classes", "description"):
+        table.add_column(heading, justify="right" if heading == "classes" else "left")
+    for pack in packs:
+        table.add_row(escape(pack.name), str(len(pack.class_names)), escape(pack.description))
+    Console(highlight=False).print(table)
+
+
+@app.command("show")
+def show(name: Name) -> None:
+    """Print a pack's description as JSON: roles, weights, preprocessing, settings, provenance."""
+    from tsq_cli.packs import find_pack
+
+    print(json_module.dumps(asdict(find_pack(name)), indent=2, default=str))
+
+
+@app.command("pull")
+def pull(name: Name) -> None:
+    """Fetch a pack's weights into the local cache, so that it works offline afterwards."""
+    from tsq_cli.packs import pull_pack
+
+    with Console(stderr=True).status(f"pulling {escape(name)}"):
+        fetched = pull_pack(name)
+    for item in fetched:
+        print(item)
+
+
+@app.command("verify")
+def verify(name: Name) -> None:
+    """Check a pack: hashes, names and shapes of its tensors, and one forward pass."""
+    from tsq_cli.packs import verify_pack
+
+    with Console(stderr=True).status(f"verifying {escape(name)}"):
+        checks = verify_pack(name)
+    for check in checks:
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}  {check.detail}")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(EXIT_WEIGHTS)

@@ -1,0 +1,123 @@
+"""Room 0: the settings of a run, checked where they are built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from tsq_cli.errors import UsageError
+
+SCHEMA_VERSION = 1
+DEFAULT_PACK = "imagenet-lite"
+
+SelectorName = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle"]
+DecodeMode = Literal["exact", "keyframes"]
+Order = Literal["time", "score"]
+Device = str  # "auto", "cpu", "cuda" or "cuda:<index>"
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectSettings:
+    """What to select, and from which candidates. Everything here can change the result, so all of it is hashed.
+
+    Attributes:
+        num_frames: K, frames to select, at least 1 (S: 5).
+        num_candidates: T, candidates sampled over the video, at least 1 (S: 16).
+        selector: both modules fused (tsq), one module alone (vqm, tqm), or a baseline that looks at no pixel.
+        order: frames listed by time, or best first.
+        start_seconds, end_seconds: candidates come from [start, end), relative to the first frame shown.
+        query: free text; the frames are then ranked by how well their objects match it (ours).
+        decode_mode: exact frames, or the nearest keyframes.
+        short_side: pixels of the shorter side of the decoded candidates.
+        seed: of the random baseline.
+        lambda_v: share of the visual module in [0, 1]; None takes the pack's.
+        top_n: categories behind each saliency curve; None takes the pack's.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    num_frames: int = 5
+    num_candidates: int = 16
+    selector: SelectorName = "tsq"
+    order: Order = "time"
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    query: str | None = None
+    decode_mode: DecodeMode = "exact"
+    short_side: int = 256
+    seed: int = 0
+    lambda_v: float | None = None
+    top_n: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_frames", 1), ("num_candidates", 1), ("short_side", 16)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}",
+                    wanted=f"{least} or more",
+                    fix=f"the default is {_default(name)}",
+                )
+        for name, choices in (("selector", SelectorName), ("order", Order), ("decode_mode", DecodeMode)):
+            if getattr(self, name) not in get_args(choices):
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}",
+                    wanted="one of " + ", ".join(get_args(choices)),
+                    fix=f"the default is {_default(name)}",
+                )
+        if self.lambda_v is not None and not 0.0 <= self.lambda_v <= 1.0:
+            raise UsageError(f"lambda_v is {self.lambda_v}", wanted="a share from 0 to 1", fix="the paper's is 0.6")
+        if self.top_n is not None and self.top_n < 1:
+            raise UsageError(f"top_n is {self.top_n}", wanted="1 or more categories", fix="leave it to the pack")
+        start = self.start_seconds if self.start_seconds is not None else 0.0
+        if self.end_seconds is not None and self.end_seconds <= start:
+            raise UsageError(
+                f"the range ends at {self.end_seconds:g} s and starts at {start:g} s",
+                wanted="an end after the start",
+                fix="swap or drop --start and --end",
+            )
+        if self.query is not None:
+            self._check_query(self.query)
+
+    def _check_query(self, query: str) -> None:
+        if not query.strip():
+            raise UsageError("the query is empty", wanted="a few words", fix='try --query "a dog"')
+        if self.selector != "tsq":
+            raise UsageError(
+                f"--query was given with --selector {self.selector}",
+                wanted="one way to choose frames",
+                fix="drop one of the two",
+            )
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a neural network looks at the frames; baselines need none, and no weights."""
+        return self.selector not in BASELINES
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings by name, JSON-ready."""
+        return asdict(self)
+
+
+def settings_hash(settings: SelectSettings, *, pack_sha256: str | None, outputs: dict[str, Any]) -> str:
+    """Identity of a result: 16 hex digits over settings, pack and the files it was asked to write.
+
+    Two runs with the same hash on the same video give the same record and files, so the second can be skipped.
+    Device, precision, batch size and number of workers are left out: they move results by rounding only.
+    """
+    identity = {
+        "schema_version": SCHEMA_VERSION,
+        "settings": settings.to_dict(),
+        "pack_sha256": pack_sha256,
+        "outputs": outputs,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _default(name: str) -> Any:
+    return SelectSettings.__dataclass_fields__[name].default
