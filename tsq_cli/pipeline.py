@@ -182,7 +182,9 @@ class Selector:
                         categories_t = _categories(textual.categories[0], textual.probabilities[0], pack.class_names)
                     else:
                         embedding = self._query_embedding(settings.query)
-                        matches = query_frame_scores(logits, pack.object_embeddings, embedding)
+                        matches = query_frame_scores(
+                            logits, pack.object_embeddings, embedding, sharpness=pack.config.settings.query_scale
+                        )
                         scores_t = matches / matches.sum()
                         categories_t = self._matching_objects(embedding, top_n)
                     results.append(

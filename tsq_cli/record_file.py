@@ -31,8 +31,6 @@ class RecordFile:
         Raises:
             UsageError: a whole line that is not a record, as the file is then not ours to append to.
         """
-        if not self.path.exists():
-            return {}
         records: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(self._whole_lines(), start=1):
             try:
@@ -52,7 +50,8 @@ class RecordFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             stream = self.path.open("ab", buffering=0)
-            stream.truncate(sum(len(line) for line in self._whole_lines()))
+            if self.path.is_file():
+                stream.truncate(sum(len(line) for line in self._whole_lines()))
         except OSError as error:
             raise cannot_write(self.path, error) from error
         self._stream = stream
@@ -78,10 +77,13 @@ class RecordFile:
             while written < len(line):
                 written += self._stream.write(line[written:])
         except OSError as error:
-            self._stream.truncate(before)
+            if self.path.is_file():
+                self._stream.truncate(before)
             raise cannot_write(self.path, error) from error
 
     def _whole_lines(self) -> Iterator[bytes]:
+        if not self.path.is_file():  # not there yet, or a pipe or device, which holds nothing to go on from
+            return
         with self.path.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):

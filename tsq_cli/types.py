@@ -75,7 +75,7 @@ class SamplePlan:
     def __post_init__(self) -> None:
         if self.frame_indices.shape != self.times_seconds.shape or self.frame_indices.ndim != 1:
             raise ValueError(
-                f"need [T] alike, got frame_indices {self.frame_indices.shape}, times_seconds {self.times_seconds.shape}"
+                f"need [T] alike: frame_indices {self.frame_indices.shape}, times_seconds {self.times_seconds.shape}"
             )
         if len(self.frame_indices) == 0 or len(self.frame_indices) > self.requested:
             raise ValueError(f"need 1 to {self.requested} frames, got {len(self.frame_indices)}")

@@ -128,24 +128,23 @@ class Output:
         for heading in ("rank", "time", "frame", "S^v", "S^t"):
             table.add_column(heading, justify="right")
         table.add_column("chosen by")
-        with_files = any(frame["path"] for frame in record["frames"])
-        if with_files:
-            table.add_column("file", overflow="fold")
         for frame in record["frames"]:
-            cells = [
+            table.add_row(
                 str(frame["rank"]),
                 clock(frame["time_seconds"]),
                 "-" if frame["frame_index"] is None else str(frame["frame_index"]),
                 _score(frame["score_visual"]),
                 _score(frame["score_textual"]),
                 frame["chosen_by"],
-            ]
-            table.add_row(*cells, *([escape(frame["path"])] if with_files else []))
+            )
         self._stdout.print(table)
         for line in _reasons(record):
             self._stdout.print(escape(line), soft_wrap=True)
         for note in record["notes"]:
             self._stdout.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+        saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
+        if saved:
+            self._stdout.print(f"frames {escape(str(saved[0].parent))}: {len(saved)} saved", soft_wrap=True)
         if record["sheet"]:
             self._stdout.print(f"sheet  {escape(record['sheet'])}", soft_wrap=True)
         self._stdout.print()

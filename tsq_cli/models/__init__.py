@@ -1,0 +1,29 @@
+"""Room 2: the networks. They know tensors and texts, nothing about files of videos or data sets."""
+
+from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
+from tsq_cli.models.text import TextEncoder
+from tsq_cli.models.tsq_layer import TSQLayer, TSQLayerConfig, TSQOutput
+from tsq_cli.models.tsqnet import (
+    FrameSaliency,
+    TSQNet,
+    TSQNetOutput,
+    frame_saliency,
+    object_text_features,
+    query_frame_scores,
+)
+
+__all__ = [
+    "EncoderOutput",
+    "FrameEncoder",
+    "FrameSaliency",
+    "TSQLayer",
+    "TSQLayerConfig",
+    "TSQNet",
+    "TSQNetOutput",
+    "TSQOutput",
+    "TextEncoder",
+    "create_encoder",
+    "frame_saliency",
+    "object_text_features",
+    "query_frame_scores",
+]

@@ -1,0 +1,21 @@
+"""Room 3: packs, a model as a folder of data. Importing this loads no torch; load_pack does."""
+
+from tsq_cli.packs.check import Check, pull_pack, verify_pack
+from tsq_cli.packs.load import Pack, load_encoder, load_pack, preprocessor
+from tsq_cli.packs.schema import PackConfig
+from tsq_cli.packs.sources import in_reach
+from tsq_cli.packs.store import find_pack, list_packs
+
+__all__ = [
+    "Check",
+    "Pack",
+    "PackConfig",
+    "find_pack",
+    "in_reach",
+    "list_packs",
+    "load_encoder",
+    "load_pack",
+    "preprocessor",
+    "pull_pack",
+    "verify_pack",
+]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.models import create_encoder
+
+SMALL = "test_resnet"  # timm's own network for tests, half a million parameters
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("tf_efficientnet_lite0", 64),
+        ("mobilenetv2_100", 64),
+        ("efficientnet_b0", 64),
+        ("resnet18", 64),  # resnet101 is the same class, five times the size
+        ("mobilenetv3_small_050", 64),  # its head has a layer between pooling and classifier
+        ("test_vit", 160),  # no convolution, no feature map
+    ],
+)
+def test_features_and_logits_equal_those_of_timm(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    whole = timm.create_model(name, num_classes=7).eval()
+    headless = timm.create_model(name, num_classes=0).eval()
+    headless.load_state_dict({key: whole.state_dict()[key] for key in headless.state_dict()})
+    encoder = create_encoder(name, num_classes=7, state_dict=whole.state_dict())
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        output = encoder(images)
+        torch.testing.assert_close(output.logits, whole(images), rtol=0, atol=0)
+        torch.testing.assert_close(output.features, headless(images), rtol=0, atol=0)
+        by_hand = output.features @ encoder.classifier_weight.T + encoder.classifier_bias
+    size_of_logits = output.logits.abs().max()  # random weights can make them tiny
+    torch.testing.assert_close(by_hand / size_of_logits, output.logits / size_of_logits)
+    assert output.features.unique().numel() > 50
+    assert output.features.shape == (2, encoder.feature_dim)
+    assert encoder.num_classes == 7
+    assert not encoder.training
+
+
+def test_the_published_number_of_classes_and_preprocessing_are_kept() -> None:
+    encoder = create_encoder("tf_efficientnet_lite0")
+    assert (encoder.num_classes, encoder.feature_dim) == (1000, 1280)
+    assert encoder.classifier_weight.shape == (1000, 1280)
+    assert encoder.pretrained_cfg["input_size"] == (3, 224, 224)
+    assert encoder.pretrained_cfg["mean"] == (0.5, 0.5, 0.5)
+    assert encoder.pretrained_cfg["std"] == (0.5, 0.5, 0.5)
+    assert encoder.pretrained_cfg["interpolation"] == "bicubic"
+    assert encoder.pretrained_cfg["crop_pct"] == 0.875
+
+
+def test_an_encoder_without_a_classifier_gives_features_only() -> None:
+    encoder = create_encoder(SMALL, num_classes=0)
+    output = encoder(torch.randn(1, 3, 64, 64))
+    assert output.logits is None
+    assert output.features.shape == (1, encoder.feature_dim)
+    with pytest.raises(ValueError, match="no classifier"):
+        _ = encoder.classifier_weight
+
+
+def test_weights_of_another_network_are_refused_by_name() -> None:
+    good = timm.create_model(SMALL).state_dict()
+    without = {name: value for name, value in good.items() if not name.startswith("conv1")}
+    with pytest.raises(
+        WeightsError,
+        match=rf"do not fit {SMALL}: 13 missing \(conv1.0.weight, conv1.1.weight, conv1.1.bias, \.\.\.\); wanted",
+    ):
+        create_encoder(SMALL, state_dict=without)
+    with pytest.raises(WeightsError, match=r"5 unexpected \(extra0, extra1, extra2, \.\.\.\)"):
+        create_encoder(SMALL, state_dict={**good, **{f"extra{i}": torch.zeros(1) for i in range(5)}})
+    with pytest.raises(WeightsError, match=r"mis-shaped \(fc.weight \[1000, \d+\] for \[7, \d+\], fc.bias"):
+        create_encoder(SMALL, num_classes=7, state_dict=good)
+
+
+def test_pretrained_weights_come_from_the_local_hub_cache(tmp_path: Path, offline: None) -> None:
+    torch.manual_seed(3)
+    published = timm.create_model(SMALL).eval()
+    repository = tmp_path / f"models--{published.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file(published.state_dict(), snapshot / "model.safetensors")
+    images = torch.randn(1, 3, 64, 64)
+    encoder = create_encoder(SMALL, pretrained=True, cache_dir=tmp_path)
+    torch.testing.assert_close(encoder(images).logits, published(images), rtol=0, atol=0)
+
+    weights = (snapshot / "model.safetensors").read_bytes()
+    (snapshot / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(WeightsError, match=f"{SMALL} could not be loaded"):
+        create_encoder(SMALL, pretrained=True, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", [SMALL, f"{SMALL}.no_such_tag", "hf-hub:owner/name", "local-dir:no/such/folder"])
+def test_weights_out_of_reach_say_what_to_do(name: str, tmp_path: Path, offline: None) -> None:
+    with pytest.raises(WeightsError, match=f"{name} could not be loaded: .*HF_HUB_CACHE"):
+        create_encoder(name, pretrained=True, cache_dir=tmp_path)
+
+
+def test_unknown_and_unfit_networks_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"no model named 'resnet1001'.*did you mean resnet101"):
+        create_encoder("resnet1001")
+    with pytest.raises(UsageError, match="classifier is tuple; wanted one linear layer"):
+        create_encoder("deit_tiny_distilled_patch16_224")
+    with pytest.raises(ValueError, match="not both"):
+        create_encoder(SMALL, pretrained=True, state_dict={})
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(3, 64, 64), torch.zeros(1, 64, 64, 3), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)]
+)
+def test_images_of_another_kind_are_refused(images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"images must be float \[N, 3, H, W\]"):
+        create_encoder(SMALL)(images)

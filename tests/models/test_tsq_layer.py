@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.models import TSQLayer, TSQLayerConfig
+
+B, T, D, C = 3, 6, 16, 5
+
+SHARING = ("class-specific", "class-agnostic")
+VARIANTS = [
+    {
+        "attention": attention,
+        "classifier": classifier,
+        "num_layers": layers,
+        "num_heads": heads,
+        "self_attention": self_attention,
+        "projections": projections,
+        "positional_embedding": positional,
+    }
+    for attention, classifier, layers, heads, self_attention, projections, positional in itertools.product(
+        SHARING, SHARING, (1, 2), (1, 8), (False, True), (False, True), (False, True)
+    )
+    if not (self_attention and attention == "class-agnostic")
+]
+
+
+def _name(variant: dict[str, Any]) -> str:
+    return "-".join(str(value).removeprefix("class-") for value in variant.values())
+
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=_name)
+
+
+def _layer(seed: int = 0, *, dtype: torch.dtype = torch.float64, **settings: Any) -> TSQLayer:
+    """A layer none of whose parameters is at its special starting value."""
+    torch.manual_seed(seed)
+    layer = TSQLayer(TSQLayerConfig(**{"dim": D, "num_classes": C, "num_frames": T, **settings})).to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return layer
+
+
+def _frames(seed: int = 1, *, dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = (B, T, D)) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def _reference(layer: TSQLayer, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """METHOD section 2 for one clip [T, D] in its plain form, head by head and class by class, in float64."""
+    config = layer.config
+    state = {name: value.detach().double().numpy() for name, value in layer.state_dict().items()}
+    width = D // config.num_heads
+    scale = config.scale if config.scale is not None else 1 / np.sqrt(width)
+
+    def attend(prefix: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if config.projections:
+            queries = queries @ state[f"{prefix}.query.weight"].T
+            keys = keys @ state[f"{prefix}.key.weight"].T
+            values = values @ state[f"{prefix}.value.weight"].T
+        output = np.zeros_like(queries)
+        attention = np.zeros((len(queries), len(keys)))
+        for head in range(config.num_heads):
+            part = slice(head * width, (head + 1) * width)
+            for n in range(len(queries)):
+                e = np.exp(scale * (keys[:, part] @ queries[n, part]))
+                a = e / e.sum()
+                output[n, part] = a @ values[:, part]
+                attention[n] += a / config.num_heads
+        return output, attention
+
+    queries = state["queries"]
+    keys = frames + state["position"] if config.positional_embedding else frames
+    for i in range(config.num_layers):
+        if config.self_attention:
+            queries, _ = attend(f"self_attention.{i}", queries, queries, queries)
+        queries, attention = attend(f"cross.{i}", queries, keys, frames)
+    logits = np.zeros(C)
+    for c in range(C):
+        row = 0 if config.attention == "class-agnostic" else c
+        judged = queries[row] if config.classifier == "class-specific" else queries.mean(axis=0)
+        logits[c] = state["classifier_weight"][c] @ judged + state["classifier_bias"][c]
+    return logits, np.broadcast_to(attention, (C, frames.shape[0]))
+
+
+@every_variant
+def test_matches_a_plain_float64_computation_by_hand(variant: dict[str, Any]) -> None:
+    layer, frames = _layer(**variant), _frames()
+    output = layer(frames)
+    assert output.logits.shape == (B, C)
+    assert output.attention.shape == (B, C, T)
+    torch.testing.assert_close(output.attention.sum(dim=2), torch.ones(B, C, dtype=torch.float64))
+    for b in range(B):
+        logits, attention = _reference(layer, frames[b].numpy())
+        np.testing.assert_allclose(output.logits[b].detach(), logits, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(output.attention[b].detach(), attention, rtol=1e-10, atol=1e-12)
+
+
+def test_an_explicit_scale_takes_the_place_of_the_default() -> None:
+    layer, frames = _layer(scale=0.7), _frames()
+    logits, attention = _reference(layer, frames[0].numpy())
+    output = layer(frames)
+    np.testing.assert_allclose(output.logits[0].detach(), logits, rtol=1e-10)
+    np.testing.assert_allclose(output.attention[0].detach(), attention, rtol=1e-10)
+
+
+@pytest.mark.parametrize("heads", [1, 8])
+@pytest.mark.parametrize("self_attention", [False, True])
+def test_matches_torch_multihead_attention(heads: int, self_attention: bool) -> None:
+    layer = _layer(num_heads=heads, self_attention=self_attention, positional_embedding=False)
+
+    def torch_twin(part: nn.Module) -> nn.MultiheadAttention:
+        twin = nn.MultiheadAttention(D, heads, bias=False, batch_first=True, dtype=torch.float64)
+        weights = [part.get_submodule(name).weight for name in ("query", "key", "value")]
+        with torch.no_grad():
+            twin.in_proj_weight.copy_(torch.cat(weights))
+            nn.init.eye_(twin.out_proj.weight)
+        return twin
+
+    frames = _frames()
+    queries = layer.queries.expand(B, -1, -1)
+    if self_attention:
+        queries, _ = torch_twin(layer.self_attention[0])(queries, queries, queries)
+    outputs, attention = torch_twin(layer.cross[0])(queries, frames, frames)
+    logits = (outputs * layer.classifier_weight).sum(dim=2) + layer.classifier_bias
+    ours = layer(frames)
+    torch.testing.assert_close(ours.attention, attention)
+    torch.testing.assert_close(ours.logits, logits)
+
+
+@every_variant
+def test_a_batch_equals_its_singles(variant: dict[str, Any]) -> None:
+    layer, frames = _layer(**variant), _frames()
+    whole = layer(frames)
+    singles = [layer(frames[b : b + 1]) for b in range(B)]
+    torch.testing.assert_close(whole.logits, torch.cat([single.logits for single in singles]))
+    torch.testing.assert_close(whole.attention, torch.cat([single.attention for single in singles]))
+
+
+@every_variant
+def test_a_gradient_reaches_every_parameter(variant: dict[str, Any]) -> None:
+    layer = TSQLayer(TSQLayerConfig(dim=D, num_classes=C, num_frames=T, **variant)).double()  # as training starts
+    (layer(_frames()).logits * _frames(2, shape=(B, C))).sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, f"no gradient reaches {name}"
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 1e-9, f"the gradient of {name} is zero"
+
+
+@pytest.mark.parametrize("attention", SHARING)
+def test_permuting_frames_permutes_the_saliency_unless_positions_count(attention: str) -> None:
+    frames, order = _frames(), torch.tensor([3, 0, 5, 1, 4, 2])
+    layer = _layer(attention=attention)
+    assert not torch.allclose(layer(frames[:, order]).attention, layer(frames).attention[:, :, order], atol=1e-3)
+    nn.init.zeros_(layer.position)
+    straight, permuted = layer(frames), layer(frames[:, order])
+    torch.testing.assert_close(permuted.attention, straight.attention[:, :, order])
+    torch.testing.assert_close(permuted.logits, straight.logits)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_heads": 8}, {"self_attention": True, "num_layers": 2}], ids=str)
+def test_untrained_projections_and_positions_change_nothing(settings: dict[str, Any]) -> None:
+    bare = _layer(**settings, projections=False, positional_embedding=False)
+    assert {name for name, _ in bare.named_parameters()} == {"queries", "classifier_weight", "classifier_bias"}
+    start = TSQLayer(
+        TSQLayerConfig(dim=D, num_classes=C, num_frames=T, **settings),
+        queries=bare.queries,
+        classifier_weight=bare.classifier_weight,
+        classifier_bias=bare.classifier_bias,
+    ).double()
+    torch.testing.assert_close(start(_frames()).logits, bare(_frames()).logits, rtol=0, atol=1e-12)
+    torch.testing.assert_close(start(_frames()).attention, bare(_frames()).attention, rtol=0, atol=1e-12)
+
+
+def test_positions_are_interpolated_over_time_between_the_centres_of_the_segments() -> None:
+    layer = _layer(num_frames=4)
+    twice = _layer(num_frames=8)
+    ramp = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
+    # Eight segments' centres on the scale of four: (i + 0.5) / 2 - 0.5, held at both ends.
+    by_hand = torch.tensor([0.0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.0], dtype=torch.float64)
+    direction = _frames(3, shape=(D,))
+    state = {name: value for name, value in layer.state_dict().items() if name != "position"}
+    twice.load_state_dict({**state, "position": by_hand[:, None] * direction})
+    with torch.no_grad():
+        layer.position.copy_(ramp[:, None] * direction)
+    frames = _frames(shape=(B, 8, D))
+    torch.testing.assert_close(layer(frames).attention, twice(frames).attention)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("settings", [{}, {"num_heads": 8, "num_layers": 2}, {"attention": "class-agnostic"}], ids=str)
+def test_half_precision_stays_close_to_float32(dtype: torch.dtype, tolerance: float, settings: dict[str, Any]) -> None:
+    layer = _layer(dtype=torch.float32, **settings)
+    frames = _frames(dtype=torch.float32) / D**0.5
+    exact = layer(frames)
+    mixed = layer(frames.to(dtype))  # half-precision encoder, float32 layer
+    half = _layer(dtype=torch.float32, **settings).to(dtype)(frames)
+    for output in (mixed, half):
+        assert output.logits.dtype == output.attention.dtype == torch.float32
+        torch.testing.assert_close(output.attention, exact.attention, rtol=0, atol=tolerance)
+        torch.testing.assert_close(output.logits, exact.logits, rtol=0, atol=tolerance)
+        torch.testing.assert_close(output.attention.sum(dim=2), torch.ones(B, C))
+
+
+def test_attention_does_not_overflow_on_large_scores() -> None:
+    attention = _layer(dtype=torch.float32, scale=1e4)(_frames(dtype=torch.float32)).attention
+    torch.testing.assert_close(attention.sum(dim=2), torch.ones(B, C))
+
+
+@every_variant
+def test_state_and_configuration_make_the_round_trip(variant: dict[str, Any]) -> None:
+    layer = _layer(**variant)
+    config = TSQLayerConfig.from_dict(json.loads(json.dumps(layer.config.to_dict())))
+    assert config == layer.config
+    copy = TSQLayer(config).double()
+    copy.load_state_dict(load(save(layer.state_dict())))
+    torch.testing.assert_close(copy(_frames()).logits, layer(_frames()).logits, rtol=0, atol=0)
+
+
+def test_with_one_query_both_classifiers_are_the_same() -> None:
+    agnostic = _layer(attention="class-agnostic", classifier="class-agnostic")
+    specific = _layer(attention="class-agnostic", classifier="class-specific")
+    specific.load_state_dict(agnostic.state_dict())
+    torch.testing.assert_close(specific(_frames()).logits, agnostic(_frames()).logits)
+
+
+def test_given_tensors_are_copied_and_a_single_query_starts_at_their_mean() -> None:
+    queries = _frames(4, shape=(C, D), dtype=torch.float32)
+    config = TSQLayerConfig(dim=D, num_classes=C)
+    layer = TSQLayer(config, queries=queries, classifier_weight=queries)
+    shared = TSQLayer(TSQLayerConfig(dim=D, num_classes=C, attention="class-agnostic"), queries=queries)
+    with torch.no_grad():
+        layer.queries += 1
+    assert torch.equal(layer.classifier_weight, queries)
+    assert torch.equal(layer.classifier_bias, torch.zeros(C))
+    np.testing.assert_allclose(shared.queries.detach().numpy(), queries.numpy().mean(axis=0)[None], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dim": 0}, "dim is 0; wanted a whole number"),
+        ({"num_classes": 2.0}, "num_classes is 2.0"),
+        ({"num_layers": True}, "num_layers is True"),
+        ({"num_heads": 3}, "num_heads is 3; wanted a divisor of dim 16"),
+        ({"attention": "shared"}, "wanted class-specific or class-agnostic"),
+        ({"projections": 1}, "projections is 1; wanted true or false"),
+        ({"scale": 0.0}, "scale is 0.0"),
+        ({"scale": float("nan")}, "scale is nan"),
+        ({"scale": "auto"}, "scale is 'auto'"),
+        ({"self_attention": True, "attention": "class-agnostic"}, "no other to see"),
+        ({"self_attention": True, "num_classes": 1}, "no other to see"),
+    ],
+)
+def test_bad_configurations_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TSQLayerConfig(**{"dim": D, "num_classes": C, **settings})
+
+
+def test_unknown_and_missing_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="unknown 'heads'"):
+        TSQLayerConfig.from_dict({"dim": D, "num_classes": C, "heads": 2})
+    with pytest.raises(UsageError, match="lack num_classes"):
+        TSQLayerConfig.from_dict({"dim": D})
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"queries": torch.zeros(C + 1, D)}, r"queries has shape \[6, 16\]; wanted \[5, 16\]"),
+        ({"classifier_weight": torch.zeros(C, D + 1)}, "classifier_weight has shape"),
+        ({"classifier_bias": torch.zeros(C, 1)}, "classifier_bias has shape"),
+        ({"queries": torch.full((C, D), float("nan"))}, "queries holds NaN"),
+        ({"queries": torch.zeros(C, D, dtype=torch.int64)}, "queries holds int64"),
+    ],
+)
+def test_bad_weights_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        TSQLayer(TSQLayerConfig(dim=D, num_classes=C), **tensors)
+
+
+@pytest.mark.parametrize("shape", [(T, D), (B, T, D + 1), (B, 0, D), (0, T, D)], ids=str)
+def test_frames_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"frames must be \[B, T, 16\]"):
+        _layer()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(bad: float) -> None:
+    frames = _frames()
+    frames[1, 2, 3] = bad
+    with pytest.raises(WeightsError, match="1 of 288 frame features are NaN or infinite"):
+        _layer()(frames)
+
+
+@pytest.mark.parametrize("num_frames", [1, 40])
+def test_any_number_of_frames_is_taken(num_frames: int) -> None:
+    output = _layer()(_frames(shape=(B, num_frames, D)))
+    assert output.attention.shape == (B, C, num_frames)
+    torch.testing.assert_close(output.attention.sum(dim=2), torch.ones(B, C, dtype=torch.float64))

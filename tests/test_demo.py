@@ -1,0 +1,137 @@
+"""The committed demo film is what its script renders, is hard for uniform choice, and `tsq select` finds its event."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import av
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+DEMO = EXAMPLES / "demo.mp4"
+DESCRIPTION = json.loads((EXAMPLES / "demo.json").read_text())
+SHOTS = DESCRIPTION["shots"]
+
+# Centres of 5 of 16 equal segments: floor(1.6), floor(4.8), floor(8.0), floor(11.2), floor(14.4).
+UNIFORM_5_OF_16 = (1, 4, 8, 11, 14)
+
+
+@pytest.fixture(scope="module")
+def make_demo() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_demo", EXAMPLES / "make_demo.py")
+    module = importlib.util.module_from_spec(spec)
+    # The dataclasses of the module look their own annotations up here.
+    sys.modules["make_demo"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def decoded() -> list[np.ndarray]:
+    """Every frame of the film in order of display, uint8 [360, 640, 3]: the whole file, decoded without seeking."""
+    with av.open(str(DEMO)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def distance(left: np.ndarray, right: np.ndarray) -> float:
+    """Mean absolute difference in grey levels, 0 to 255."""
+    return float(np.abs(left.astype(np.float64) - right).mean())
+
+
+def shows_event(time_seconds: float) -> bool:
+    intervals = DESCRIPTION["event"]["intervals"]
+    return any(interval["start_seconds"] <= time_seconds < interval["end_seconds"] for interval in intervals)
+
+
+def test_description_is_the_one_the_script_writes(make_demo: ModuleType) -> None:
+    assert make_demo.describe() == DESCRIPTION
+
+
+def test_file_is_small_h264_of_the_described_size_and_length() -> None:
+    assert DEMO.stat().st_size <= 500_000
+    with av.open(str(DEMO)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert (stream.width, stream.height) == (DESCRIPTION["width"], DESCRIPTION["height"]) == (640, 360)
+        assert stream.average_rate == DESCRIPTION["fps"] == 25
+        assert float(stream.duration * stream.time_base) == pytest.approx(DESCRIPTION["duration_seconds"])
+        times = [frame.time for frame in container.decode(stream)]
+    assert times == pytest.approx(np.arange(DESCRIPTION["num_frames"]) / 25)
+    assert 20 <= len(times) / 25 <= 30
+
+
+def test_shots_cover_the_film_and_the_intervals_are_its_event_shots() -> None:
+    assert [shot["start_frame"] for shot in SHOTS] == [0, *(shot["end_frame"] for shot in SHOTS[:-1])]
+    assert SHOTS[-1]["end_frame"] == DESCRIPTION["num_frames"]
+    for shot in SHOTS:
+        assert shot["start_frame"] == pytest.approx(shot["start_seconds"] * 25)
+        assert shot["end_frame"] == pytest.approx(shot["end_seconds"] * 25)
+        assert shot["is_event"] == (shot["photograph"] == "chelsea")
+    event_frames = [(shot["start_frame"], shot["end_frame"]) for shot in SHOTS if shot["is_event"]]
+    intervals = DESCRIPTION["event"]["intervals"]
+    assert [(interval["start_frame"], interval["end_frame"]) for interval in intervals] == event_frames
+
+
+def test_each_shot_of_the_file_shows_what_the_script_draws(make_demo: ModuleType, decoded: list[np.ndarray]) -> None:
+    middles = [(shot["start_frame"] + shot["end_frame"]) // 2 for shot in SHOTS]
+    drawn = [np.asarray(make_demo.render_frame(index)) for index in middles]
+    for number, index in enumerate(middles):
+        distances = [distance(decoded[index], picture) for picture in drawn]
+        assert int(np.argmin(distances)) == number, (index, distances)
+        assert distances[number] < 4.0, (index, distances[number])
+
+
+def test_shots_begin_and_end_on_the_described_frames(make_demo: ModuleType, decoded: list[np.ndarray]) -> None:
+    hard_cuts = [s["start_frame"] for s, line in zip(SHOTS, make_demo.CUT_LIST, strict=True) if line.enters == "cut"]
+    assert len(hard_cuts) >= 3
+    for index in [shot["start_frame"] for shot in SHOTS[1:]]:
+        before, after = (np.asarray(make_demo.render_frame(i)) for i in (index - 1, index))
+        assert distance(decoded[index - 1], before) < 4.0
+        assert distance(decoded[index], after) < 4.0
+        if index in hard_cuts:  # here one frame late or early shows
+            assert distance(decoded[index - 1], before) < distance(decoded[index - 1], after) / 4
+            assert distance(decoded[index], after) < distance(decoded[index], before) / 4
+
+
+def test_film_begins_and_ends_in_the_dark(decoded: list[np.ndarray]) -> None:
+    assert decoded[0].mean() < 4
+    assert decoded[-1].mean() < 4
+
+
+def test_event_is_in_the_minority_and_uniform_choice_mostly_misses_it() -> None:
+    seconds = sum(i["end_seconds"] - i["start_seconds"] for i in DESCRIPTION["event"]["intervals"])
+    assert seconds < 0.4 * DESCRIPTION["duration_seconds"]
+    segment = DESCRIPTION["duration_seconds"] / 16
+    on_event = [position for position in range(16) if shows_event((position + 0.5) * segment)]
+    assert 5 <= len(on_event) <= 6
+    assert len(set(on_event) & set(UNIFORM_5_OF_16)) <= 2
+
+
+def test_pictures_around_the_event_are_many_and_credited() -> None:
+    others = {shot["photograph"] for shot in SHOTS if shot["shows"] not in ("cat", "title card")}
+    assert len(others) >= 5
+    readme = (EXAMPLES / "README.md").read_text()
+    for photograph in {shot["photograph"] for shot in SHOTS}:
+        row = next(line for line in readme.splitlines() if f"`{photograph}` |" in line)
+        assert row.endswith(("| CC0 |", "| public domain |"))
+
+
+def selected_times(path: Path) -> list[float]:
+    """Times in seconds of the five frames that the command selects."""
+    command = [sys.executable, "-m", "tsq_cli", "select", str(path), "-k", "5", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)["records"]
+    return [frame["time_seconds"] for frame in record["frames"]]
+
+
+def test_select_finds_the_event() -> None:
+    times = selected_times(DEMO)
+    assert len(set(times)) == 5
+    assert sum(shows_event(time) for time in times) >= 4, times

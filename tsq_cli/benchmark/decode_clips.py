@@ -1,0 +1,197 @@
+"""Clips to time decoders on: photographs under a moving camera, with sensor noise, coded as common files are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsq_cli.types import UInt8Array
+
+FPS = 30
+SHOT_SECONDS = 6
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe:
+    """How to make one clip: an encoder with its options, and the picture's size and length."""
+
+    name: str
+    encoder: str
+    width: int
+    height: int
+    seconds: int
+    keyframe_every: int
+    b_frames: int | None = None
+    bit_rate: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+
+_X264 = {"preset": "medium", "crf": "23"}
+RECIPES = (
+    ClipRecipe(
+        name="h264_360p_2min.mp4",
+        encoder="libx264",
+        width=640,
+        height=360,
+        seconds=120,
+        keyframe_every=180,
+        options=_X264,
+    ),
+    ClipRecipe(
+        name="h264_720p_2min.mp4",
+        encoder="libx264",
+        width=1280,
+        height=720,
+        seconds=120,
+        keyframe_every=180,
+        options={**_X264, "preset": "fast"},
+    ),
+    ClipRecipe(
+        name="hevc_360p_2min.mp4",
+        encoder="libx265",
+        width=640,
+        height=360,
+        seconds=120,
+        keyframe_every=180,
+        options={"preset": "fast", "crf": "26", "x265-params": "log-level=error"},
+    ),
+    ClipRecipe(
+        name="mpeg4_360p_2min.avi",
+        encoder="mpeg4",
+        width=640,
+        height=360,
+        seconds=120,
+        keyframe_every=180,
+        b_frames=2,
+        bit_rate=1_200_000,
+    ),
+    ClipRecipe(
+        name="vp9_360p_2min.webm",
+        encoder="libvpx-vp9",
+        width=640,
+        height=360,
+        seconds=120,
+        keyframe_every=180,
+        bit_rate=800_000,
+        options={"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16", "row-mt": "1"},
+    ),
+    ClipRecipe(
+        name="av1_360p_2min.mkv",
+        encoder="libsvtav1",
+        width=640,
+        height=360,
+        seconds=120,
+        keyframe_every=180,
+        options={"preset": "10", "crf": "35"},
+    ),
+    ClipRecipe(
+        name="h264_single_gop_10s.mp4",
+        encoder="libx264",
+        width=454,
+        height=256,
+        seconds=10,
+        keyframe_every=10_000,
+        options={**_X264, "sc_threshold": "0"},
+    ),
+    ClipRecipe(
+        name="h264_one_keyframe_2min.mp4",
+        encoder="libx264",
+        width=640,
+        height=360,
+        seconds=120,
+        keyframe_every=10_000,
+        options={**_X264, "sc_threshold": "0"},
+    ),
+)
+LONG_CLIP = "h264_360p_10min.mp4"
+LONG_CLIP_REPEATS = 5
+"""The 10-minute clip is the first one's packets five times over."""
+
+
+def make_clips(folder: Path, *, seconds: int | None = None) -> list[Path]:
+    """Make the clips that are not there yet; a shorter length in seconds is for trying out.
+
+    Returns:
+        Paths of all clips, in the order of ``RECIPES``, the long clip last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for recipe in RECIPES:
+        paths.append(folder / recipe.name)
+        if not paths[-1].exists():
+            unfinished = paths[-1].with_stem(f"unfinished_{paths[-1].stem}")
+            encode(unfinished, recipe, seconds=min(recipe.seconds, seconds or recipe.seconds))
+            unfinished.replace(paths[-1])
+    paths.append(folder / LONG_CLIP)
+    if not paths[-1].exists():
+        repeat_packets(paths[0], paths[-1], LONG_CLIP_REPEATS)
+    return paths
+
+
+def pictures(width: int, height: int, num_frames: int) -> Iterator[UInt8Array]:
+    """Frames [height, width, 3]: shots of photographs, each panned and zoomed by an unsteady hand, with noise."""
+    data = importlib.import_module("skimage.data")
+    image = importlib.import_module("PIL.Image")
+    photographs = [image.fromarray(getattr(data, name)()) for name in PHOTOGRAPHS]
+    random = np.random.default_rng(0)
+    # One noise field shifted at random costs less than new noise for every frame, and looks the same to an encoder.
+    noise = random.normal(0, 3, size=(height + 64, width + 64, 1)).repeat(3, axis=2).astype(np.int16)
+    hand = np.cumsum(random.normal(0, 0.0006, size=(num_frames, 2)), axis=0)
+    shot_length = SHOT_SECONDS * FPS
+    for i in range(num_frames):
+        shot, place = divmod(i, shot_length)
+        photograph = photographs[shot % len(photographs)]
+        progress = place / shot_length
+        zoom = 0.55 + 0.35 * (progress if shot % 2 else 1 - progress)
+        wide = min(photograph.width, photograph.height * width / height) * zoom
+        tall = wide * height / width
+        across = np.clip((progress if shot % 3 else 1 - progress) + hand[i, 0], 0, 1) * (photograph.width - wide)
+        down = np.clip(0.5 + 0.4 * np.sin(shot + 3 * progress) + hand[i, 1], 0, 1) * (photograph.height - tall)
+        box = (across, down, across + wide, down + tall)
+        view = np.asarray(photograph.resize((width, height), image.Resampling.BILINEAR, box=box), dtype=np.int16)
+        top, left = random.integers(0, 64, size=2)
+        yield np.clip(view + noise[top : top + height, left : left + width], 0, 255).astype(np.uint8)
+
+
+def encode(path: Path, recipe: ClipRecipe, *, seconds: int) -> None:
+    """Write one clip."""
+    av = importlib.import_module("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(recipe.encoder, rate=FPS, options=recipe.options)
+        stream.width, stream.height, stream.pix_fmt = recipe.width, recipe.height, "yuv420p"
+        stream.codec_context.gop_size = recipe.keyframe_every
+        if recipe.b_frames is not None:
+            stream.codec_context.max_b_frames = recipe.b_frames
+        if recipe.bit_rate is not None:
+            stream.codec_context.bit_rate = recipe.bit_rate
+        for i, picture in enumerate(pictures(recipe.width, recipe.height, seconds * FPS)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def repeat_packets(source_path: Path, target_path: Path, times: int) -> None:
+    """Write a clip's packets several times over, one after the other."""
+    av = importlib.import_module("av")
+    unfinished = target_path.with_stem(f"unfinished_{target_path.stem}")
+    with av.open(str(source_path)) as source, av.open(str(unfinished), "w") as target:
+        template = source.streams.video[0]
+        stream: Any = target.add_stream_from_template(template)
+        packets = [packet for packet in source.demux(template) if packet.size]
+        lap_length = packets[0].duration * len(packets)
+        for lap in range(times):
+            for packet in packets:
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts = packet.pts + lap * lap_length, packet.dts + lap * lap_length
+                copy.time_base, copy.duration = packet.time_base, packet.duration
+                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                target.mux(copy)
+    unfinished.replace(target_path)

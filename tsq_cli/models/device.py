@@ -1,0 +1,46 @@
+"""Room 2: which device and precision a run uses."""
+
+from __future__ import annotations
+
+import torch
+
+from tsq_cli.errors import UsageError
+
+
+def resolve_device(device: str) -> str:
+    """Turn "auto" into the device to use, and refuse one that is not there.
+
+    Args:
+        device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
+
+    Raises:
+        UsageError: an unknown device, or CUDA where torch sees none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return device
+    kind, colon, index = device.partition(":")
+    if kind != "cuda" or (colon and not index.isdigit()):
+        raise UsageError(f"device is {device!r}", wanted="auto, cpu, cuda or cuda:<index>", fix="try --device auto")
+    count = torch.cuda.device_count()
+    if count <= int(index or 0):
+        raise UsageError(
+            f"device is {device!r} and torch sees {count} CUDA devices",
+            wanted="a device of this machine",
+            fix="use --device cpu, or check the driver with nvidia-smi",
+        )
+    return device
+
+
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """Turn "auto" into float16 on CUDA and float32 on a CPU, and a name into torch's type.
+
+    Raises:
+        UsageError: an unknown dtype.
+    """
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    names["auto"] = torch.float16 if device.startswith("cuda") else torch.float32
+    if dtype not in names:
+        raise UsageError(f"dtype is {dtype!r}", wanted="auto, float32, bfloat16 or float16", fix="try --dtype auto")
+    return names[dtype]

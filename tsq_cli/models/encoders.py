@@ -1,0 +1,185 @@
+"""Room 2: image encoders of timm as one small interface: one forward pass gives features and class scores."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from tsq_cli.errors import UsageError, WeightsError
+
+# What timm, huggingface_hub, torch and safetensors raise for weights that are away, damaged or of another network.
+_LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """What an encoder says of N images.
+
+    Attributes:
+        features: [N, D], pooled, as they enter the classifier.
+        logits: [N, O] class scores, or None for a network without a classifier.
+    """
+
+    features: Tensor
+    logits: Tensor | None
+
+
+class FrameEncoder(nn.Module):
+    """A timm network with a linear classifier (or none); made by create_encoder.
+
+    Attributes:
+        model: the network itself.
+        feature_dim: D.
+        num_classes: O, 0 for a network without a classifier.
+        pretrained_cfg: how its pixels must be fed, from timm: input_size (3, H, W), mean, std, interpolation, crop_pct,
+            crop_mode.
+
+    Raises:
+        UsageError: the network's classifier is not one linear layer (a pair of heads, a convolution).
+    """
+
+    def __init__(self, model: Any, *, pretrained_cfg: Mapping[str, Any]) -> None:
+        super().__init__()
+        classifier = model.get_classifier()
+        if not isinstance(classifier, nn.Linear | nn.Identity):
+            raise UsageError(
+                f"the network's classifier is {type(classifier).__name__}",
+                wanted="one linear layer on pooled features",
+                fix="choose another timm model, for example resnet50",
+            )
+        self.model: Any = model
+        self.pretrained_cfg = dict(pretrained_cfg)
+        self.num_classes = classifier.out_features if isinstance(classifier, nn.Linear) else 0
+        self.feature_dim: int = classifier.in_features if isinstance(classifier, nn.Linear) else model.head_hidden_size
+
+    @property
+    def classifier_weight(self) -> Tensor:
+        """Rows w_o of the classifier, [O, D]; a live view of the parameter.
+
+        Raises:
+            ValueError: the network has no classifier.
+        """
+        return self._classifier().weight
+
+    @property
+    def classifier_bias(self) -> Tensor:
+        """Biases b_o of the classifier, [O]; zeros where it has none.
+
+        Raises:
+            ValueError: the network has no classifier.
+        """
+        classifier = self._classifier()
+        return classifier.weight.new_zeros(self.num_classes) if classifier.bias is None else classifier.bias
+
+    def forward(self, images: Tensor) -> EncoderOutput:
+        """Encode images, normalised as pretrained_cfg says and in the dtype of the weights, float [N, 3, H, W].
+
+        Raises:
+            ValueError: images of another shape, or not floating point.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"images must be float [N, 3, H, W], got {images.dtype} {list(images.shape)}")
+        features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
+        return EncoderOutput(features=features, logits=self._classifier()(features) if self.num_classes else None)
+
+    def _classifier(self) -> nn.Linear:
+        if not self.num_classes:
+            raise ValueError("this encoder has no classifier (num_classes=0)")
+        classifier: nn.Linear = self.model.get_classifier()
+        return classifier
+
+
+def create_encoder(
+    timm_name: str,
+    *,
+    num_classes: int | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    pretrained: bool = False,
+    cache_dir: str | PathLike[str] | None = None,
+) -> FrameEncoder:
+    """Build a timm network as a FrameEncoder in eval mode, on the CPU, in float32.
+
+    Weights come from state_dict (strictly: every key, every shape), or with pretrained from timm's own loading through
+    the hub or its local cache (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE honoured), else they are random.
+
+    Args:
+        timm_name: a timm model, with a weights tag or without ("resnet101", "resnet101.a1h_in1k"), or timm's
+            "hf-hub:owner/name" and "local-dir:folder".
+        num_classes: O; None keeps the model's own number, 0 drops the classifier. With pretrained and a number other
+            than the weights' own, the classifier starts random, ready for training.
+        state_dict: weights by timm's parameter names.
+        pretrained: load the published weights.
+        cache_dir: hub cache to use instead of the default one.
+
+    Raises:
+        UsageError: timm has no such model, or its classifier is not one linear layer.
+        WeightsError: weights out of reach, damaged, or of another network.
+        ValueError: both state_dict and pretrained are given.
+    """
+    if pretrained and state_dict is not None:
+        raise ValueError("give either a state_dict or pretrained=True, not both")
+    timm = _timm()
+    _check_name(timm_name, timm)
+    overrides = {} if num_classes is None else {"num_classes": num_classes}
+    try:
+        model = timm.create_model(timm_name, pretrained=pretrained, cache_dir=cache_dir, **overrides)
+    except _LOADING_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0][:200].removesuffix(".")
+        raise WeightsError(
+            f"{timm_name} could not be loaded: {reason}",
+            wanted="its weights from the hub, the local cache or the folder named",
+            fix="check the name and the network (HF_ENDPOINT, HF_HUB_OFFLINE), or copy the weights into HF_HUB_CACHE",
+        ) from error
+    if state_dict is not None:
+        _load_strictly(model, state_dict, timm_name)
+    return FrameEncoder(model, pretrained_cfg=timm.data.resolve_model_data_config(model)).eval()
+
+
+def _timm() -> Any:
+    """The library, which takes seconds to load, so only where a network is built. It has no types."""
+    import timm
+
+    return timm
+
+
+def _check_name(timm_name: str, timm: Any) -> None:
+    if ":" in timm_name or timm.is_model(timm_name.partition(".")[0]):
+        return
+    near = difflib.get_close_matches(timm_name, timm.list_models(), n=3)
+    raise UsageError(
+        f"timm has no model named {timm_name!r}",
+        wanted="a timm model name, or hf-hub:owner/name",
+        fix=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
+    )
+
+
+def _load_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], timm_name: str) -> None:
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    flaws = {
+        "missing": [name for name in wanted if name not in state_dict],
+        "unexpected": [name for name in state_dict if name not in wanted],
+        "mis-shaped": [
+            f"{name} {list(value.shape)} for {list(wanted[name])}"
+            for name, value in state_dict.items()
+            if name in wanted and tuple(value.shape) != wanted[name]
+        ],
+    }
+    if any(flaws.values()):
+        raise WeightsError(
+            f"the weights do not fit {timm_name}: "
+            + "; ".join(f"{len(names)} {flaw} ({_first_few(names)})" for flaw, names in flaws.items() if names),
+            wanted=f"exactly its {len(wanted)} tensors",
+            fix="check the model name and num_classes that go with these weights",
+        )
+    model.load_state_dict(state_dict)
+
+
+def _first_few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

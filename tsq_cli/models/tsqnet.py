@@ -1,0 +1,144 @@
+"""Room 2: TSQNet's two modules side by side, and the tensor maths around them ("S": supplementary of the paper)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tsq_cli.errors import WeightsError
+from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
+
+
+@dataclass(frozen=True)
+class TSQNetOutput:
+    """What the visual (VQM) and the textual module (TQM) say of the same B clips."""
+
+    visual: TSQOutput
+    textual: TSQOutput
+
+
+class TSQNet(nn.Module):
+    """The visual and the textual query module over the same frames and classes (S).
+
+    Args:
+        visual: VQM; its queries start as visual prototypes of the classes.
+        textual: TQM; its queries start as embeddings of the class names.
+
+    Raises:
+        WeightsError: the two modules know different numbers of classes.
+    """
+
+    def __init__(self, visual: TSQLayer, textual: TSQLayer) -> None:
+        super().__init__()
+        if visual.config.num_classes != textual.config.num_classes:
+            raise WeightsError(
+                f"the visual module knows {visual.config.num_classes} classes and the textual module "
+                f"{textual.config.num_classes}",
+                wanted="the same classes in both",
+                fix="take both modules from one pack",
+            )
+        self.vqm = visual
+        self.tqm = textual
+
+    def forward(self, visual_features: Tensor, text_features: Tensor) -> TSQNetOutput:
+        """Run both modules.
+
+        Args:
+            visual_features: X^v [B, T, Dv] of the visual encoder.
+            text_features: X^t [B, T, Dt], see object_text_features.
+
+        Raises:
+            ValueError: features of the wrong shape, or of different B or T.
+            WeightsError: features that are not finite.
+        """
+        if visual_features.shape[:2] != text_features.shape[:2]:
+            raise ValueError(
+                f"visual features {list(visual_features.shape)} and text features {list(text_features.shape)} "
+                "must be of the same clips and frames [B, T]"
+            )
+        return TSQNetOutput(visual=self.vqm(visual_features), textual=self.tqm(text_features))
+
+
+@dataclass(frozen=True)
+class FrameSaliency:
+    """Saliency of each frame, and the categories it comes from.
+
+    Attributes:
+        scores: [B, T], from 0 to 1, sums to one over the frames.
+        categories: int64 [B, n], class indices, most confident first.
+        probabilities: [B, n], from 0 to 1.
+    """
+
+    scores: Tensor
+    categories: Tensor
+    probabilities: Tensor
+
+
+def frame_saliency(output: TSQOutput, *, top_n: int = 3, multi_label: bool = False) -> FrameSaliency:
+    """Saliency S = sum_c p_c A_c / sum_c p_c over the n most confident classes (n and weighting ours).
+
+    Args:
+        output: of one module.
+        top_n: n, at least 1; above C all classes count. Of equally confident classes the lower index comes first.
+        multi_label: p is the sigmoid of the logits instead of their softmax.
+
+    Raises:
+        ValueError: top_n below 1.
+    """
+    if top_n < 1:
+        raise ValueError(f"top_n must be at least 1, got {top_n}")
+    log_p = functional.logsigmoid(output.logits) if multi_label else output.logits.log_softmax(dim=1)
+    top_log_p, categories = (part[:, :top_n] for part in log_p.sort(dim=1, descending=True, stable=True))
+    weights = top_log_p.softmax(dim=1)  # = p_c / sum p_c, and finite where every p_c rounds to zero
+    rows = output.attention.gather(1, categories[:, :, None].expand(-1, -1, output.attention.shape[2]))  # [B, n, T]
+    scores = torch.einsum("bn,bnt->bt", weights, rows)
+    return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp())
+
+
+def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:
+    """Frame text features f_t = normalise(sum_o p_t(o) e_o), p = softmax of the object logits (ours).
+
+    Args:
+        object_logits: [..., O] of the object recogniser.
+        object_embeddings: [O, Dt], text embeddings of the object names.
+
+    Returns:
+        [..., Dt] of unit length, in float32 or wider.
+    """
+    p, e = _probabilities_and(object_logits, object_embeddings)
+    return functional.normalize(p @ e, dim=-1)
+
+
+def query_frame_scores(
+    object_logits: Tensor, object_embeddings: Tensor, query_embedding: Tensor, *, sharpness: float = 20.0
+) -> Tensor:
+    """How well each frame's objects match a free text query: sum_o p_t(o) g_o (ours).
+
+    The objects' weights are g = softmax over o(sharpness * cos(query, e_o)).
+
+    Args:
+        object_logits: [..., O], usually [T, O], of the object recogniser.
+        object_embeddings: [O, Dt], text embeddings of the object names.
+        query_embedding: [Dt], from the same text encoder.
+        sharpness: above 0; higher means fewer objects count.
+
+    Returns:
+        [...], usually [T], from 0 to 1, in float32 or wider.
+    """
+    p, e = _probabilities_and(object_logits, object_embeddings)
+    cosine = functional.cosine_similarity(e, query_embedding.to(e.dtype)[None], dim=1)
+    return p @ (sharpness * cosine).softmax(dim=0)
+
+
+def _probabilities_and(object_logits: Tensor, object_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax of the logits and the embeddings, both in float32 or wider: half precision would lose small p_t(o)."""
+    if object_embeddings.ndim != 2 or object_logits.shape[-1] != len(object_embeddings):
+        raise ValueError(
+            f"object logits {list(object_logits.shape)} must be [..., O] and embeddings "
+            f"{list(object_embeddings.shape)} [O, Dt] of the same O objects"
+        )
+    dtype = torch.promote_types(torch.promote_types(object_logits.dtype, object_embeddings.dtype), torch.float32)
+    return object_logits.to(dtype).softmax(dim=-1), object_embeddings.to(dtype)

@@ -1,0 +1,261 @@
+"""Room 3: from a pack's description to networks that are ready to run. torch is loaded inside the functions only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsq_cli.errors import WeightsError
+from tsq_cli.files import atomic_path
+from tsq_cli.packs.schema import (
+    ClassifierWeights,
+    EmbeddingWeights,
+    EmbedNames,
+    EncoderRole,
+    PackConfig,
+    PipWeights,
+    TextRole,
+    TextualModule,
+    TimmWeights,
+    VisualModule,
+)
+from tsq_cli.packs.sources import check_in_reach, in_order, read_tensors, weights_path
+from tsq_cli.packs.store import find_pack
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tsq_cli.models import FrameEncoder, TextEncoder, TSQLayer, TSQLayerConfig, TSQNet
+    from tsq_cli.preprocess import Preprocessor
+
+_EMBEDDINGS = "object_embeddings"
+
+
+@dataclass(kw_only=True)
+class Pack:
+    """A loaded pack: networks in evaluation mode, without gradients needed to run them.
+
+    Attributes:
+        config: what pack.json says.
+        device, dtype: where the networks live; `dtype` is that of the image networks. TSQ layers and embeddings stay
+            in float32, where they cost nothing and keep small differences of saliency.
+        tsqnet: the two TSQ modules.
+        visual_encoder, object_recognizer: features [N, Dv] and object logits [N, O] of images; the same object where
+            one network serves both, so that one forward pass feeds both modules.
+        visual_preprocessor, object_preprocessor: from frames to the networks' inputs.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name.
+    """
+
+    config: PackConfig
+    device: str
+    dtype: torch.dtype
+    tsqnet: TSQNet
+    visual_encoder: FrameEncoder
+    object_recognizer: FrameEncoder
+    visual_preprocessor: Preprocessor
+    object_preprocessor: Preprocessor
+    object_embeddings: Tensor
+    _text_encoder: TextEncoder | None = field(default=None, repr=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the C classes, in the order of the TSQ layers' rows."""
+        return self.config.class_names
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names of the O objects, in the order of the recogniser's logits."""
+        return self.config.object_names
+
+    def text_encoder(self) -> TextEncoder:
+        """The text encoder behind `object_embeddings`, loaded when first asked for.
+
+        Raises:
+            WeightsError: its package is not installed, or its weights are damaged or out of reach.
+        """
+        if self._text_encoder is None:
+            self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
+        return self._text_encoder
+
+
+def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
+    """Load a pack's networks.
+
+    Args:
+        pack: name, folder or description (see find_pack).
+        device: as torch names it.
+        dtype: of the image networks, None is float32.
+
+    Raises:
+        UsageError: no such pack.
+        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
+    """
+    import torch
+
+    from tsq_cli.models import TSQNet
+
+    config = pack if isinstance(pack, PackConfig) else find_pack(pack)
+    dtype = torch.float32 if dtype is None else dtype
+    roles = config.roles
+    visual_encoder = load_encoder(roles.visual_encoder, config.folder)
+    shared = roles.objects is roles.visual_encoder
+    object_recognizer = visual_encoder if shared else load_encoder(roles.objects, config.folder)
+    embeddings = load_object_embeddings(config)
+    tsqnet = TSQNet(
+        _visual_layer(config, config.modules.visual, visual_encoder),
+        _textual_layer(config, config.modules.textual, embeddings),
+    )
+    visual_preprocessor = preprocessor(roles.visual_encoder)
+    return Pack(
+        config=config,
+        device=device,
+        dtype=dtype,
+        tsqnet=tsqnet.eval().to(device),
+        visual_encoder=visual_encoder.to(device, dtype),
+        object_recognizer=object_recognizer.to(device, dtype),
+        visual_preprocessor=visual_preprocessor,
+        object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects),
+        object_embeddings=embeddings.to(device),
+    )
+
+
+def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
+    """An image network with its weights, on the CPU, in evaluation mode.
+
+    Args:
+        role: as described in pack.json.
+        folder: of the pack.
+
+    Raises:
+        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
+    """
+    from tsq_cli.models import create_encoder
+
+    if isinstance(role.weights, TimmWeights):
+        check_in_reach(role)
+        return create_encoder(role.model, num_classes=role.num_classes, pretrained=True)
+    path = weights_path(role.weights, folder)
+    tensors = read_tensors(path)
+    encoder = create_encoder(role.model, num_classes=role.num_classes)
+    if isinstance(role.weights, PipWeights) and role.weights.match == "order":
+        tensors = in_order(tensors, encoder.model.state_dict(), origin=str(path))
+    _fill(encoder.model, tensors, origin=path)
+    return encoder
+
+
+def load_text_encoder(role: TextRole) -> TextEncoder:
+    """The text network of a role.
+
+    Raises:
+        WeightsError: its package is not installed, or its weights are damaged or out of reach.
+    """
+    from tsq_cli.models import TextEncoder
+
+    if isinstance(role.weights, PipWeights):
+        # A folder inside the package holds tokenizer and configuration beside the weights.
+        return TextEncoder.from_pretrained(str(weights_path(role.weights, Path()).parent))
+    check_in_reach(role)
+    return TextEncoder.from_pretrained(role.model)
+
+
+def load_object_embeddings(config: PackConfig) -> Tensor:
+    """Embeddings of the object names, float32 [O, Dt], of unit length: the pack's own, or computed once and cached.
+
+    Raises:
+        WeightsError: a missing or damaged file, another number of rows, or a text encoder out of reach.
+    """
+    import torch
+
+    if isinstance(config.object_embeddings, EmbedNames):
+        path = _computed_embeddings(config)
+    else:
+        path = weights_path(config.object_embeddings, config.folder)
+    tensors = read_tensors(path)
+    if set(tensors) != {_EMBEDDINGS}:
+        raise WeightsError(f"{path} holds {sorted(tensors)}", wanted=f"one tensor, {_EMBEDDINGS}", fix="rebuild it")
+    embeddings = tensors[_EMBEDDINGS].float()
+    if embeddings.ndim != 2 or len(embeddings) != len(config.object_names) or not embeddings.isfinite().all():
+        raise WeightsError(
+            f"{path} holds {_EMBEDDINGS} {list(embeddings.shape)}",
+            wanted=f"finite numbers [{len(config.object_names)}, width], a row per object name",
+            fix="rebuild it",
+        )
+    return torch.nn.functional.normalize(embeddings, dim=1)
+
+
+def preprocessor(role: EncoderRole) -> Preprocessor:
+    """How frames become the input of a role's network."""
+    from tsq_cli.preprocess import Preprocessor
+
+    return Preprocessor(**asdict(role.preprocess))
+
+
+def _visual_layer(config: PackConfig, module: VisualModule, encoder: FrameEncoder) -> TSQLayer:
+    from tsq_cli.models import TSQLayer
+
+    settings = _layer_config(config, module, dim=encoder.feature_dim, scale=config.settings.visual_scale)
+    if isinstance(module.weights, ClassifierWeights):
+        rows, bias = encoder.classifier_weight.float(), encoder.classifier_bias.float()
+        return TSQLayer(settings, queries=rows, classifier_weight=rows, classifier_bias=bias)
+    return _layer_from_file(TSQLayer(settings), weights_path(module.weights, config.folder))
+
+
+def _textual_layer(config: PackConfig, module: TextualModule, embeddings: Tensor) -> TSQLayer:
+    from tsq_cli.models import TSQLayer
+
+    settings = _layer_config(config, module, dim=embeddings.shape[1], scale=config.settings.textual_scale)
+    if isinstance(module.weights, EmbeddingWeights):
+        if config.settings.text_logit_scale is None:
+            raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
+        rows = config.settings.text_logit_scale * embeddings
+        return TSQLayer(settings, queries=embeddings, classifier_weight=rows)
+    return _layer_from_file(TSQLayer(settings), weights_path(module.weights, config.folder))
+
+
+def _layer_config(
+    config: PackConfig, module: VisualModule | TextualModule, *, dim: int, scale: float | None
+) -> TSQLayerConfig:
+    from tsq_cli.models import TSQLayerConfig
+
+    return TSQLayerConfig(
+        dim=dim,
+        num_classes=len(config.class_names),
+        num_frames=config.settings.num_candidates,
+        scale=scale,
+        **asdict(module.layer),
+    )
+
+
+def _layer_from_file(layer: TSQLayer, path: Path) -> TSQLayer:
+    _fill(layer, read_tensors(path), origin=path)
+    return layer
+
+
+def _fill(network: torch.nn.Module, tensors: dict[str, Tensor], *, origin: Path) -> None:
+    """Fill a network strictly: every name once, no other, all shapes equal."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:  # lists every name and shape that differs
+        raise WeightsError(
+            f"{origin} does not fit {type(network).__name__}: {str(error)[:400]}",
+            wanted="the tensors of the network that pack.json describes",
+            fix="make the pack again, or fetch it again",
+        ) from error
+
+
+def _computed_embeddings(config: PackConfig) -> Path:
+    """The cache file with the embeddings of the pack's object names, made by its text encoder where it is missing."""
+    from huggingface_hub.constants import HF_HOME
+    from safetensors.torch import save_file
+
+    role = config.roles.text_encoder
+    key = hashlib.sha256("\n".join([role.model, *config.object_names]).encode()).hexdigest()[:16]
+    path = Path(HF_HOME) / "tsq" / f"{key}.safetensors"
+    if not path.exists():
+        embeddings = load_text_encoder(role).embed(list(config.object_names))
+        with atomic_path(path) as temporary:
+            save_file({_EMBEDDINGS: embeddings.contiguous()}, temporary)
+    return path

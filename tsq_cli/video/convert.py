@@ -1,0 +1,111 @@
+"""Decoded frames to RGB: scaled once, upright, with square pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self
+
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from tsq_cli.types import UInt8Array
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How decoded pictures are turned for display: first transposed, then mirrored left-right, then top-bottom."""
+
+    transposed: bool = False
+    mirrored_x: bool = False
+    mirrored_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Self:
+        """The nearest of the eight orientations to a frame's display matrix (upright where it has none)."""
+        matrices = [data for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
+        if not matrices:
+            return cls()
+        # x' = a x + c y and y' = b x + d y, stored as a, b, u, c, d, v, ...
+        a, b, _, c, d = np.frombuffer(matrices[0], dtype=np.int32)[:5].astype(np.int64)
+        transposed = bool(abs(a) + abs(d) < abs(b) + abs(c))
+        across, down = (c, b) if transposed else (a, d)
+        return cls(transposed, bool(across < 0), bool(down < 0))
+
+    @property
+    def rotation(self) -> int:
+        """Clockwise degrees; a mirrored picture counts as the rotation that puts its top side right."""
+        if self.transposed:
+            return 270 if self.mirrored_y else 90
+        return 180 if self.mirrored_y else 0
+
+    def apply(self, picture: UInt8Array) -> UInt8Array:
+        """The picture [H, W, 3] as displayed, a view of the same memory."""
+        if self.transposed:
+            picture = picture.swapaxes(0, 1)
+        return picture[:: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Size of the pictures before they are turned, with square pixels, and how they are turned."""
+
+    width: int
+    height: int
+    orientation: Orientation
+
+    @classmethod
+    def of(cls, frame: VideoFrame, sample_aspect_ratio: Fraction | None) -> Self:
+        """What a stream's first frame says; pixels that are not square are stretched, never shrunk."""
+        width, height = frame.width, frame.height
+        ratio = sample_aspect_ratio or Fraction(1)
+        if MIN_ASPECT < ratio < MAX_ASPECT:
+            width = round(width * ratio)
+        elif MIN_ASPECT < 1 / ratio < MAX_ASPECT:
+            height = round(height / ratio)
+        return cls(width, height, Orientation.of(frame))
+
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """Width and height in pixels as displayed."""
+        return (self.height, self.width) if self.orientation.transposed else (self.width, self.height)
+
+    def scaled(self, short_side: int | None) -> Geometry:
+        """The same shape with the short side at most short_side pixels (None: as it is); never made larger."""
+        shorter = min(self.width, self.height)
+        if short_side is None or shorter <= short_side:
+            return self
+        width, height = (max(1, round(side * short_side / shorter)) for side in (self.width, self.height))
+        return Geometry(width, height, self.orientation)
+
+
+MIN_ASPECT, MAX_ASPECT = Fraction(101, 100), Fraction(8)
+"""Pixels less oblong are the rounding of a width to whole or even pixels, more oblong ones a damaged header: both count
+as square (ours)."""
+
+
+class Converter:
+    """Scales and converts frames to RGB; one for each thread, since it keeps a scaling context.
+
+    The colour matrix and range are the frame's own; where it states none, swscale's default (BT.601, limited range).
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._reformatter = VideoReformatter()
+
+    def to_rgb(self, frame: VideoFrame) -> UInt8Array:
+        """uint8 [H, W, 3] as displayed."""
+        geometry = self._geometry
+        is_scaled = (frame.width, frame.height) != (geometry.width, geometry.height)
+        picture = self._reformatter.reformat(
+            frame,
+            width=geometry.width,
+            height=geometry.height,
+            format="rgb24",
+            interpolation=Interpolation.AREA if is_scaled else Interpolation.BILINEAR,
+            threads=1,
+        ).to_ndarray()
+        return geometry.orientation.apply(picture.astype(np.uint8, copy=False))

@@ -1,0 +1,237 @@
+"""Decode chosen frames: plan, share the runs among threads, convert each frame once, account for what was lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import closing
+from threading import Event
+
+import numpy as np
+import numpy.typing as npt
+
+from tsq_cli.config import DecodeMode
+from tsq_cli.errors import NoDecodableFrameError
+from tsq_cli.types import FrameBatch, Int64Array, UInt8Array
+from tsq_cli.video.convert import Converter
+from tsq_cli.video.decoder import StreamDecoder
+from tsq_cli.video.plan import Run, plan_runs, widen
+from tsq_cli.video.probe import VideoSource, never
+
+SKIPPABLE = frozenset({"h264", "hevc"})
+"""Codecs whose decoders leave out just the frames that nothing refers to; others lose wanted frames with them."""
+
+LOST = -1
+
+
+def decode_frames(
+    source: VideoSource,
+    frame_indices: npt.ArrayLike,
+    *,
+    short_side: int | None = 256,
+    mode: DecodeMode = "exact",
+    threads: int = 2,
+    should_stop: Callable[[], bool] | None = None,
+) -> FrameBatch:
+    """Decode frames of a video to upright RGB.
+
+    Frames are scaled so that the short side as displayed is short_side; smaller ones stay as they are. Memory holds the
+    frames of the result and a few more, however long the video.
+
+    Args:
+        source: an open video.
+        frame_indices: int [T], T at least 1, in any order, each in [0, N).
+        short_side: pixels, or None for full resolution.
+        mode: "exact" for the frames asked for; "keyframes" for the nearest keyframe to each, each once, which is
+            faster and up to half the distance of two keyframes off: see snap_seconds.
+        threads: decoders at work at once, each in a thread of its own.
+        should_stop: polled before each packet, from all threads.
+
+    Returns:
+        The frames in the order of frame_indices. A frame that cannot be decoded is replaced by the nearest of its
+        surroundings that can, or left out where that one is in the batch already; notes say so.
+
+    Raises:
+        NoDecodableFrameError: none of the frames, nor any around them, can be decoded.
+        CancelledError: should_stop said so.
+        ValueError: no index, or one outside [0, N).
+    """
+    wanted = np.asarray(frame_indices, dtype=np.int64)
+    if wanted.ndim != 1 or len(wanted) == 0 or wanted.min() < 0 or wanted.max() >= len(source.pts):
+        raise ValueError(f"frame_indices must be [T] with T >= 1, each in [0, {len(source.pts)}), got {wanted}")
+    targets = _nearest_keyframes(source, wanted) if mode == "keyframes" else wanted
+    job = _Job(source, np.unique(targets), short_side, should_stop or never)
+    job.run(threads)
+    return _batch(job, wanted, targets, mode)
+
+
+def _nearest_keyframes(source: VideoSource, indices: Int64Array) -> Int64Array:
+    """Index of the keyframe nearest in time to each frame [T]; where the file marks none, the frames themselves."""
+    keys = np.flatnonzero(source.table.key[source.timeline.packets])
+    if len(keys) == 0 or source.timeline.is_counted:
+        return indices
+    after = np.searchsorted(keys, indices).clip(max=len(keys) - 1)
+    before = (after - 1).clip(min=0)
+    pts = source.pts
+    is_before_nearer = pts[indices] - pts[keys[before]] <= np.abs(pts[keys[after]] - pts[indices])
+    return keys[np.where(is_before_nearer, before, after)]
+
+
+class _Job:
+    """The frames of one call, indices int64 [U], rising, and what became of each: pixels [U, H, W, 3], decoded [U]."""
+
+    def __init__(
+        self, source: VideoSource, indices: Int64Array, short_side: int | None, should_stop: Callable[[], bool]
+    ) -> None:
+        self.source = source
+        self.indices = indices
+        self.geometry = source.geometry.scaled(short_side)
+        width, height = self.geometry.displayed_size
+        self.pixels: UInt8Array = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+        self.decoded: Int64Array = np.full(len(indices), LOST, dtype=np.int64)
+        self.bad_packets: set[int] = set()
+        self.damaged: set[int] = set()
+        self._should_stop = should_stop
+        self._has_failed = Event()
+
+    def run(self, threads: int) -> None:
+        """Decode all runs, the longest first; each thread takes the next one when it is free."""
+        timeline, table = self.source.timeline, self.source.table
+        packets = timeline.packets[self.indices]
+        if timeline.is_counted:  # frames are known only by counting them from the first
+            planned = [Run(0, len(table), tuple(packets.tolist()))]
+        else:
+            planned = plan_runs(table.pts, table.key, packets)
+        waiting = deque(planned)
+        workers = max(1, min(threads, len(planned)))
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            futures = [pool.submit(self._work, waiting) for _ in range(workers)]
+            try:
+                errors = [error for future in futures if (error := future.exception()) is not None]
+            except BaseException:
+                self._has_failed.set()
+                raise
+        if errors:  # the others were cancelled because of the one that is not a cancellation
+            raise min(errors, key=lambda error: isinstance(error, CancelledError))
+
+    def _is_stopping(self) -> bool:
+        return self._has_failed.is_set() or self._should_stop()
+
+    def _work(self, waiting: deque[Run]) -> None:
+        try:
+            with self.source.decoder() as decoder:
+                converter = Converter(self.geometry)
+                while waiting:
+                    try:
+                        run = waiting.popleft()
+                    except IndexError:  # another thread took the last one
+                        return
+                    self._decode(run, decoder, converter)
+                    self.bad_packets |= decoder.take_bad_packets()
+        except BaseException:
+            self._has_failed.set()
+            raise
+
+    def _decode(self, run: Run, decoder: StreamDecoder, converter: Converter) -> None:
+        """Get a run's frames; what a damaged file refuses is replaced by the nearest frame that it gives."""
+        timeline, table = self.source.timeline, self.source.table
+        slots = np.flatnonzero(np.isin(timeline.packets[self.indices], run.targets))
+        wanted = {int(timeline.pts[self.indices[slot]]): [int(slot)] for slot in slots}
+        if self.source.info.codec in SKIPPABLE and not timeline.is_counted:
+            self._pass(run, decoder, converter, wanted, skip=True)
+        seen: set[int] = set()
+        for attempt in (run, widen(run, table.key)):
+            if wanted:
+                seen |= self._pass(attempt, decoder, converter, wanted)
+        if wanted and seen:
+            nearest: dict[int, list[int]] = {}
+            for pts, lost in wanted.items():
+                nearest.setdefault(_nearest(seen, pts), []).extend(lost)
+            self._pass(widen(run, table.key), decoder, converter, nearest)
+
+    def _pass(
+        self,
+        run: Run,
+        decoder: StreamDecoder,
+        converter: Converter,
+        wanted: dict[int, list[int]],
+        *,
+        skip: bool = False,
+    ) -> set[int]:
+        """Decode a run once, move the wanted frames (slots by pts) to their slots, and tell the pts that came out."""
+        timeline = self.source.timeline
+        seen: set[int] = set()
+        whole = frozenset(run.targets) if skip else None
+        with closing(decoder.frames(run.start, run.stop, should_stop=self._is_stopping, whole=whole)) as frames:
+            for count, frame in enumerate(frames):
+                pts = count if timeline.is_counted else frame.pts
+                index = None if pts is None else timeline.find(pts)
+                if pts is None or index is None or (skip and frame.is_corrupt):
+                    continue
+                seen.add(pts)
+                slots = wanted.pop(pts, None)
+                if slots is None:
+                    continue
+                self.pixels[slots] = converter.to_rgb(frame)
+                self.decoded[slots] = index
+                if frame.is_corrupt:
+                    self.damaged.add(index)
+                if not wanted:
+                    break
+        return seen
+
+
+def _nearest(seen: set[int], pts: int) -> int:
+    return min(seen, key=lambda other: (abs(other - pts), other))
+
+
+def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode) -> FrameBatch:
+    """The result in the order of wanted [T], each frame once: for the request that it is nearest to."""
+    source = job.source
+    slots = np.searchsorted(job.indices, targets)
+    decoded = job.decoded[slots]
+    snap = np.where(decoded == LOST, np.inf, source.pts_seconds[decoded] - source.pts_seconds[wanted])
+    best: dict[int, int] = {}
+    for request in np.argsort(np.abs(snap), kind="stable").tolist():
+        if decoded[request] != LOST:
+            best.setdefault(int(decoded[request]), request)
+    if not best:
+        raise NoDecodableFrameError(
+            f"{source.info.path} gives none of the {len(wanted)} frames wanted, nor any around them",
+            wanted="a video whose frames can be decoded",
+            fix="check that the file is complete, or choose another part of it",
+        )
+    kept = np.sort(np.fromiter(best.values(), dtype=np.int64))
+    is_whole = np.array_equal(slots[kept], np.arange(len(job.indices)))
+    return FrameBatch(
+        pixels=job.pixels if is_whole else job.pixels[slots[kept]],
+        frame_indices=decoded[kept],
+        pts=source.pts[decoded[kept]],
+        time_base=source.info.time_base,
+        pts_seconds=source.pts_seconds[decoded[kept]],
+        snap_seconds=snap[kept],
+        decode_errors=len(job.bad_packets) + source.table.read_errors,
+        notes=tuple(_notes(job, wanted, targets, decoded, kept, mode)),
+    )
+
+
+def _notes(
+    job: _Job,
+    wanted: Int64Array,
+    targets: Int64Array,
+    decoded: Int64Array,
+    kept: Int64Array,
+    mode: DecodeMode,
+) -> Iterator[str]:
+    if mode == "keyframes":
+        furthest = np.abs(job.source.pts_seconds[targets] - job.source.pts_seconds[wanted]).max()
+        yield f"Keyframes only: each frame is the keyframe nearest to its time, up to {furthest:.3f} s away."
+        if len(np.unique(targets)) < len(wanted):
+            yield f"{len(wanted)} frames were asked for, but they are nearest to {len(np.unique(targets))} keyframes."
+    lost = int((decoded != targets).sum())
+    if lost:
+        yield f"{lost} of {len(wanted)} frames could not be decoded: the nearest ones that could stand in for them."
+    damaged = len(job.damaged & set(decoded[kept].tolist()))
+    if damaged:
+        yield f"{damaged} of {len(kept)} frames are damaged in the file; the decoder filled in what is missing."

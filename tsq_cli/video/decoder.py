@@ -1,0 +1,136 @@
+"""One decoder: packets of a range in, frames out, damaged packets skipped and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from itertools import chain
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+
+from tsq_cli.video.demux import (
+    NO_TIME,
+    Opened,
+    PacketTable,
+    ShouldStop,
+    VideoPacket,
+    check_stop,
+    open_stream,
+    read_packets,
+)
+
+MAX_BAD_PACKETS = 64
+"""Packets in a row that fail to decode after which a range is given up (ours)."""
+
+MAX_UNKNOWN_PACKETS = 64
+
+
+class StreamDecoder:
+    """A codec context with its own container: used by one thread at a time, reused for many ranges.
+
+    Args:
+        opened: an open container, which the decoder owns from now on.
+        path: the file, to open it again where seeking fails.
+        table: its packets.
+    """
+
+    def __init__(self, opened: Opened, path: str, table: PacketTable) -> None:
+        self._opened = opened
+        self._path = path
+        self._table = table
+        self._bad_packets: set[int] = set()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.container.close()
+
+    def take_bad_packets(self) -> set[int]:
+        """Positions of the packets that failed to decode since the last call."""
+        bad, self._bad_packets = self._bad_packets, set()
+        return bad
+
+    def frames(
+        self, start: int, stop: int, *, should_stop: ShouldStop, whole: frozenset[int] | None = None
+    ) -> Generator[VideoFrame]:
+        """Decode packets [start, stop) from a clean state and yield what comes out, in the order of display.
+
+        Args:
+            start, stop: positions in the packet table; start should be a keyframe.
+            should_stop: polled before each packet.
+            whole: positions of the packets wanted; given, other frames that nothing refers to are not decoded.
+
+        Raises:
+            CancelledError: should_stop said so.
+        """
+        context = self._opened.stream.codec_context
+        bad_in_a_row = 0
+        try:
+            for position, packet in self._packets(start, stop):
+                check_stop(should_stop)
+                if whole is not None:
+                    context.skip_frame = "DEFAULT" if position in whole else "NONREF"
+                try:
+                    decoded = context.decode(packet)
+                except av.FFmpegError:
+                    self._bad_packets.add(position)
+                    bad_in_a_row += 1
+                    if bad_in_a_row == MAX_BAD_PACKETS:
+                        return
+                    continue
+                bad_in_a_row = 0
+                yield from decoded
+            yield from self._drain()
+        finally:
+            context.skip_frame = "DEFAULT"
+            context.flush_buffers()
+
+    def _drain(self) -> list[VideoFrame]:
+        try:
+            return self._opened.stream.codec_context.decode(None)
+        except av.FFmpegError:
+            return []
+
+    def _packets(self, start: int, stop: int) -> Iterator[tuple[int, VideoPacket]]:
+        if self._table.packets is not None:
+            return enumerate(self._table.packets[start:stop], start)
+        return self._read_again(start, stop)
+
+    def _read_again(self, start: int, stop: int) -> Iterator[tuple[int, VideoPacket]]:
+        for position, packet in self._read_from_before(start):
+            if position >= stop:
+                return
+            if position >= start:
+                yield position, packet
+
+    def _read_from_before(self, start: int) -> Iterator[tuple[int, VideoPacket]]:
+        """Packets from start or before: a seek can land late, so try earlier keyframes, then the file's beginning."""
+        keys = np.flatnonzero(self._table.key[: start + 1])
+        for back in (1, 2, 4, 8):
+            if back > len(keys):
+                break
+            numbered = self._seek(int(keys[-back]))
+            first = next(numbered, None)
+            if first is not None and first[0] <= start:
+                return chain([first], numbered)
+        self._opened.container.close()
+        self._opened = open_stream(self._path)
+        return enumerate(packet for packet in read_packets(self._opened) if packet is not None)
+
+    def _seek(self, position: int) -> Iterator[tuple[int, VideoPacket]]:
+        """Packets after a seek to the one at this position, each with its true position."""
+        time = self._table.dts[position] if self._table.dts[position] != NO_TIME else self._table.pts[position]
+        try:
+            self._opened.container.seek(int(time), stream=self._opened.stream)
+        except av.FFmpegError:
+            return
+        unknown = 0
+        for packet in read_packets(self._opened):
+            found = None if packet is None else self._table.find(packet, position)
+            if packet is None or found is None:
+                unknown += 1
+                if unknown == MAX_UNKNOWN_PACKETS:
+                    return
+                continue
+            yield found, packet
+            position = found + 1

@@ -1,0 +1,256 @@
+"""Open a file with FFmpeg and list its packets without decoding one. All that depends on PyAV's version is here."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from tsq_cli.errors import (
+    EncryptedVideoError,
+    InputNotFoundError,
+    NoDecodableFrameError,
+    NotAVideoError,
+    NoVideoStreamError,
+)
+from tsq_cli.types import Int64Array
+from tsq_cli.video.encryption import is_encrypted_track
+
+NO_TIME = np.iinfo(np.int64).min
+"""Stands for a missing pts, dts or position, as AV_NOPTS_VALUE does in FFmpeg."""
+
+MAX_READ_ERRORS = 16
+"""Read errors in a row after which the rest of a file counts as unreadable (ours)."""
+
+CHECK_STOP_EVERY = 256
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"  # in quotes: the class is generic to type checkers only
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(kw_only=True, eq=False)
+class PacketTable:
+    """The packets of one video stream in the order of the file (P of them, empty ones left out).
+
+    Attributes:
+        pts, dts, pos: int64 [P], presentation and decoding time in units of the stream's time base and byte position;
+            NO_TIME where the file gives none.
+        duration: int64 [P], 0 where the file gives none.
+        key: bool [P], whether decoding can start here.
+        shown: bool [P], False for packets that are decoded but never displayed (the lead-in of an edit list).
+        packets: the packets themselves, or None where they exceeded the size allowed for them.
+        read_errors: places where the file could not be read.
+        is_encrypted: whether the first packet comes with a key.
+    """
+
+    pts: Int64Array
+    dts: Int64Array
+    pos: Int64Array
+    duration: Int64Array
+    key: npt.NDArray[np.bool_]
+    shown: npt.NDArray[np.bool_]
+    packets: list[VideoPacket] | None
+    read_errors: int
+    is_encrypted: bool
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def find(self, packet: VideoPacket, expected: int) -> int | None:
+        """Position of a packet that was read again, tried first where it is expected; None where it is unknown."""
+        pts, dts, pos = _number(packet.pts), _number(packet.dts), _number(packet.pos)
+        if expected < len(self) and (self.pts[expected], self.dts[expected], self.pos[expected]) == (pts, dts, pos):
+            return expected
+        found = np.flatnonzero((self.pts == pts) & (self.dts == dts) & (self.pos == pos))
+        return int(found[0]) if len(found) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A container and the video stream chosen from it, with a codec context that decodes in the calling thread."""
+
+    container: InputContainer
+    stream: VideoStream
+
+
+def check_file(path: str | os.PathLike[str]) -> int:
+    """Size in bytes of a file that can be tried as a video.
+
+    Raises:
+        InputNotFoundError: nothing is there.
+        NotAVideoError: a directory, an empty file, or no regular file at all.
+    """
+    file = Path(path)
+    fix = "give the path of a video file"
+    if not file.exists():
+        raise InputNotFoundError(f"{file} does not exist", wanted="a video file", fix="check the path")
+    if file.is_dir():
+        raise NotAVideoError(f"{file} is a directory", wanted="a video file", fix=fix)
+    if not file.is_file():
+        raise NotAVideoError(f"{file} is not a regular file", wanted="a video file", fix=fix)
+    size = file.stat().st_size
+    if size == 0:
+        raise NotAVideoError(
+            f"{file} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
+        )
+    return size
+
+
+def open_stream(path: str | os.PathLike[str]) -> Opened:
+    """Open a file and choose its best video stream (FFmpeg's choice; a cover picture never counts).
+
+    Raises:
+        NotAVideoError: no demuxer reads the file.
+        NoVideoStreamError: there is no picture stream.
+        NoDecodableFrameError: the stream's codec is not supported.
+        EncryptedVideoError: the stream says that it is encrypted.
+    """
+    try:
+        # "file:" keeps a colon in a name from being read as a protocol; the list keeps a playlist off the network.
+        container = av.open(
+            f"file:{Path(path).absolute()}",
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        return Opened(container, _choose_stream(container, path))
+    except BaseException:
+        container.close()
+        raise
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> NotAVideoError:
+    if isinstance(error, PermissionError):
+        return NotAVideoError(f"{path} may not be read", wanted="a readable file", fix="check its permissions")
+    with Path(path).open("rb") as file:
+        is_mp4 = file.read(8)[4:] == b"ftyp"
+    if is_mp4:
+        return NotAVideoError(
+            f"{path} is an MP4 file without a usable index (moov box)",
+            wanted="a complete video file",
+            fix="the recording or download was probably cut off: fetch it again",
+        )
+    return NotAVideoError(f"{path} is not a video that FFmpeg can read", wanted="a video file", fix="check the file")
+
+
+def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+    if container.format.name == "tty":  # FFmpeg draws any .txt file as ANSI art
+        raise NotAVideoError(f"{path} is a text file", wanted="a video file", fix="check the file")
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not moving:
+        kinds = sorted({"cover picture" if s.type == "video" else s.type for s in container.streams})
+        raise NoVideoStreamError(
+            f"{path} holds no video stream ({', '.join(kinds) or 'nothing'} only)",
+            wanted="a file with moving pictures",
+            fix="leave this file out",
+        )
+    best = container.streams.best("video")
+    stream = best if isinstance(best, VideoStream) and best in moving else moving[0]
+    if stream.codec_context is None:
+        raise NoDecodableFrameError(
+            f"{path} uses a video codec that this FFmpeg cannot decode",
+            wanted="a codec such as H.264, HEVC, VP9 or AV1",
+            fix="convert the file first",
+        )
+    if "enc_key_id" in stream.metadata or is_encrypted_track(Path(path), stream.id):  # Matroska's way, MP4's way
+        raise encrypted(path)
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def encrypted(path: str | os.PathLike[str]) -> EncryptedVideoError:
+    """The error for a file whose pictures are encrypted."""
+    return EncryptedVideoError(
+        f"{path} is encrypted (DRM)", wanted="a video in the clear", fix="use an unprotected copy of it"
+    )
+
+
+def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop) -> PacketTable:
+    """Read all packets of the chosen stream once, keeping them only while they fit into max_packet_bytes.
+
+    A file that ends early, or that cannot be read at places, gives the packets that could be read.
+
+    Raises:
+        CancelledError: should_stop said so.
+    """
+    is_vp8 = opened.stream.codec_context.name == "vp8"
+    columns = {name: array("q") for name in ("pts", "dts", "pos", "duration")}
+    key, shown = bytearray(), bytearray()
+    packets: list[VideoPacket] | None = []
+    size, read_errors, is_encrypted = 0, 0, False
+    for packet in read_packets(opened):
+        if packet is None:
+            read_errors += 1
+            continue
+        if not key:
+            is_encrypted = packet.has_sidedata("encryption_info")
+        columns["pts"].append(_number(packet.pts))
+        columns["dts"].append(_number(packet.dts))
+        columns["pos"].append(_number(packet.pos))
+        columns["duration"].append(packet.duration or 0)
+        key.append(packet.is_keyframe)
+        shown.append(not (packet.is_discard or (is_vp8 and _is_hidden_vp8(packet))))
+        size += packet.size
+        if packets is not None:
+            packets.append(packet)
+            if size > max_packet_bytes:
+                packets = None
+        if len(key) % CHECK_STOP_EVERY == 0:
+            check_stop(should_stop)
+    return PacketTable(
+        **{name: np.array(column, dtype=np.int64) for name, column in columns.items()},
+        key=np.frombuffer(bytes(key), dtype=np.bool_),
+        shown=np.frombuffer(bytes(shown), dtype=np.bool_),
+        packets=packets,
+        read_errors=read_errors,
+        is_encrypted=is_encrypted,
+    )
+
+
+def read_packets(opened: Opened) -> Iterator[VideoPacket | None]:
+    """The chosen stream's packets from where the container stands, empty ones left out; None for each read error."""
+    errors_in_a_row = 0
+    while errors_in_a_row < MAX_READ_ERRORS:
+        try:
+            for packet in opened.container.demux(opened.stream):
+                errors_in_a_row = 0
+                if packet.size > 0:  # an empty one is a repeated frame in AVI, or the end
+                    yield packet
+        except av.FFmpegError:
+            errors_in_a_row += 1
+            yield None
+        else:
+            return
+
+
+def check_stop(should_stop: ShouldStop) -> None:
+    """Raise CancelledError where the caller asked to stop."""
+    if should_stop():
+        raise CancelledError("the decode was stopped")
+
+
+def _is_hidden_vp8(packet: VideoPacket) -> bool:
+    # RFC 6386, section 9.1: bit 4 of the first byte is show_frame. Hidden reference frames have packets of their own.
+    return not memoryview(packet)[0] & 0x10
+
+
+def _number(value: int | None) -> int:
+    return NO_TIME if value is None else value

@@ -1,0 +1,54 @@
+"""Pure: which packets have to be decoded to get which frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tsq_cli.types import Int64Array
+
+
+@dataclass(frozen=True)
+class Run:
+    """Packets [start, stop) in the order of the file, to be decoded from a clean state for the targets' sake."""
+
+    start: int
+    stop: int
+    targets: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) -> list[Run]:
+    """Group targets by the keyframe that decoding must start from; longest run first, so that threads share evenly.
+
+    A target belongs to the last keyframe before it in the file that is also not shown after it: a frame that follows a
+    keyframe in the file but precedes it on screen (open GOP) may need the group before. Looking no further than the
+    target's own packet keeps apart the ranges of an edit list, whose lead-ins can carry the times of other ranges.
+
+    Args:
+        pts: int64 [P], presentation times of the packets in the order of the file.
+        key: bool [P], whether decoding can start at a packet.
+        targets: int64 [T], positions of the wanted frames' packets, each in [0, P).
+    """
+    starts = np.flatnonzero(key)
+    grouped: dict[int, list[int]] = {}
+    for target in np.sort(targets).tolist():
+        nearest = int(np.searchsorted(starts, target, side="right")) - 1
+        while nearest > 0 and pts[starts[nearest]] > pts[target]:
+            nearest -= 1
+        grouped.setdefault(int(starts[nearest]) if nearest >= 0 else 0, []).append(target)
+    runs = [Run(start, members[-1] + 1, tuple(members)) for start, members in grouped.items()]
+    return sorted(runs, key=len, reverse=True)
+
+
+def widen(run: Run, key: npt.NDArray[np.bool_]) -> Run:
+    """The same targets, from one keyframe earlier up to and including the next one: for what a damaged run lost."""
+    starts = np.flatnonzero(key)
+    before, after = starts[starts < run.start], starts[starts >= run.stop]
+    start = int(before[-1]) if len(before) else run.start
+    stop = int(after[0]) + 1 if len(after) else len(key)
+    return Run(start, stop, run.targets)

@@ -1,0 +1,263 @@
+"""What a video is and when its frames are shown, from one pass over its packets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from av.video.stream import VideoStream
+
+from tsq_cli.errors import NoDecodableFrameError
+from tsq_cli.types import Float64Array, Int64Array, VideoInfo
+from tsq_cli.video.convert import Geometry
+from tsq_cli.video.decoder import StreamDecoder
+from tsq_cli.video.demux import (
+    NO_TIME,
+    Opened,
+    PacketTable,
+    ShouldStop,
+    check_file,
+    encrypted,
+    open_stream,
+    read_table,
+)
+from tsq_cli.video.plan import plan_runs
+from tsq_cli.video.sample import displayed_at
+
+DEFAULT_RATE = Fraction(25)
+"""Frames per second where a file has no time stamps and no rate (FFmpeg's own default for raw streams)."""
+
+MAX_FIRST_FRAME_TRIES = 8
+
+COARSE_TICKS = 4
+
+
+def never() -> bool:
+    """The should_stop that never asks to stop."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timeline:
+    """When each of the N frames shown is shown, and which packet it comes from.
+
+    Attributes:
+        pts: int64 [N], strictly increasing, in units of time_base.
+        packets: int64 [N], position of each frame's packet in the packet table.
+        time_base: seconds per unit of pts.
+        is_counted: whether the file has no times, so that frames are known by the order in which they come out.
+    """
+
+    pts: Int64Array
+    packets: Int64Array
+    time_base: Fraction
+    is_counted: bool
+
+    def find(self, pts: int) -> int | None:
+        """Index of the frame shown at exactly this time stamp."""
+        index = int(np.searchsorted(self.pts, pts))
+        return index if index < len(self.pts) and self.pts[index] == pts else None
+
+    @classmethod
+    def of(cls, table: PacketTable, stream: VideoStream) -> Self:
+        """The time line of a packet table; what comes before the first keyframe cannot be shown and is left out."""
+        shown = table.shown.copy()
+        keys = np.flatnonzero(table.key)
+        shown[: keys[0] if len(keys) else 0] = False
+        packets = np.flatnonzero(shown)
+        timed = packets[table.pts[packets] != NO_TIME]
+        if 2 * len(timed) < len(packets):
+            rate = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
+            return cls(pts=np.arange(len(packets)), packets=packets, time_base=1 / rate, is_counted=True)
+        pts, first = np.unique(table.pts[timed], return_index=True)
+        return cls(pts=pts, packets=timed[first], time_base=stream.time_base or Fraction(1, 1000), is_counted=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoSource:
+    """A video whose packets are known and whose frames can be decoded in any order, by several threads at once.
+
+    Attributes:
+        info: what is known of the video.
+        pts: int64 [N], times of the frames shown, strictly increasing, in units of info.time_base.
+        pts_seconds: float64 [N], the same in seconds from the first frame shown.
+        end_seconds: end of the last frame shown, in seconds from the first.
+    """
+
+    info: VideoInfo
+    pts: Int64Array
+    pts_seconds: Float64Array
+    end_seconds: float
+    table: PacketTable = field(repr=False)
+    timeline: Timeline = field(repr=False)
+    geometry: Geometry = field(repr=False)
+    _idle: list[StreamDecoder] = field(repr=False, default_factory=list)
+
+    def indices_at(self, times_seconds: Float64Array | float) -> Int64Array:
+        """Indices in [0, N) of the frames on screen at given times: the largest pts <= time, clamped to the first."""
+        return displayed_at(self.pts_seconds, times_seconds)
+
+    @contextmanager
+    def decoder(self) -> Iterator[StreamDecoder]:
+        """Borrow a decoder that no other thread uses; it is kept for the next caller."""
+        try:
+            decoder = self._idle.pop()
+        except IndexError:
+            decoder = StreamDecoder(open_stream(self.info.path), self.info.path, self.table)
+        try:
+            yield decoder
+        finally:
+            self._idle.append(decoder)
+
+    def close(self) -> None:
+        """Close the file and free its packets. Frames can still be decoded, at the price of reading it again."""
+        self.table.packets = None
+        while self._idle:
+            self._idle.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_video(
+    path: str | os.PathLike[str],
+    *,
+    packet_cache_bytes: int = 64 * 2**20,
+    should_stop: Callable[[], bool] | None = None,
+) -> VideoSource:
+    """Read a video's packets once and decode one picture of it.
+
+    Args:
+        path: a file.
+        packet_cache_bytes: keep the packets in memory where they are no larger than this in all; else decoding reads
+            the file again, and memory stays the same however long the video.
+        should_stop: polled while the file is read.
+
+    Raises:
+        InputNotFoundError: nothing is there.
+        NotAVideoError: a directory, an empty file, or not a video.
+        NoVideoStreamError: audio only, or a cover picture only.
+        EncryptedVideoError: the pictures are encrypted.
+        NoDecodableFrameError: an unsupported codec, or no frame can be decoded.
+        CancelledError: should_stop said so.
+    """
+    size_bytes = check_file(path)
+    opened = open_stream(path)
+    try:
+        return _read_source(os.fspath(path), size_bytes, opened, packet_cache_bytes, should_stop or never)
+    except BaseException:
+        opened.container.close()
+        raise
+
+
+def _read_source(
+    path: str, size_bytes: int, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
+) -> VideoSource:
+    table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
+    if table.is_encrypted:
+        raise encrypted(path)
+    timeline = Timeline.of(table, opened.stream)
+    if len(timeline.pts) == 0:
+        raise _no_frame(path, "holds no picture")
+    decoder = StreamDecoder(opened, path, table)
+    geometry = _first_geometry(decoder, opened.stream, table, timeline, should_stop)
+    if geometry is None:
+        raise _no_frame(path, "holds no picture that can be decoded")
+    return _build_source(path, size_bytes, opened.stream, table, timeline, geometry, decoder)
+
+
+def _no_frame(path: str, what: str) -> NoDecodableFrameError:
+    return NoDecodableFrameError(f"{path} {what}", wanted="a video with frames", fix="check that the file is complete")
+
+
+def _first_geometry(
+    decoder: StreamDecoder, stream: VideoStream, table: PacketTable, timeline: Timeline, should_stop: ShouldStop
+) -> Geometry | None:
+    """Shape of the first frame that decodes: keyframes alone at first, then whole runs, spread over the video."""
+    keyed = table.key[timeline.packets]
+    candidates = timeline.packets[keyed] if keyed.any() else timeline.packets
+    spread = np.unique(np.linspace(0, len(candidates) - 1, MAX_FIRST_FRAME_TRIES).astype(np.int64))
+    for targets in (candidates[spread] if keyed.any() else candidates[:0], timeline.packets[:1], candidates[spread]):
+        for target in targets:
+            (run,) = plan_runs(table.pts, table.key, np.array([target]))
+            for frame in decoder.frames(run.start, run.stop, should_stop=should_stop):
+                return Geometry.of(frame, stream.sample_aspect_ratio)
+    return None
+
+
+def _build_source(
+    path: str,
+    size_bytes: int,
+    stream: VideoStream,
+    table: PacketTable,
+    timeline: Timeline,
+    geometry: Geometry,
+    decoder: StreamDecoder,
+) -> VideoSource:
+    pts, time_base = timeline.pts, timeline.time_base
+    last_gap, is_known = _last_duration(table, timeline)
+    span = int(pts[-1] - pts[0])
+    end_seconds = float((span + last_gap) * time_base)
+    width, height = geometry.displayed_size
+    info = VideoInfo(
+        path=path,
+        size_bytes=size_bytes,
+        codec=stream.codec_context.codec.canonical_name,
+        width=width,
+        height=height,
+        rotation=geometry.orientation.rotation,
+        duration_seconds=end_seconds if is_known else None,
+        average_fps=len(pts) / end_seconds if len(pts) > 1 else None,
+        is_vfr=_is_vfr(np.diff(pts), time_base),
+        start_seconds=float(int(pts[0]) * time_base),
+        total_num_frames=len(pts),
+        stream_index=stream.index,
+        time_base=time_base,
+    )
+    # One rounding, of the quotient, so that equal times compare equal.
+    pts_seconds = (pts - pts[0]) * time_base.numerator / time_base.denominator
+    return VideoSource(
+        info=info,
+        pts=pts,
+        pts_seconds=pts_seconds,
+        end_seconds=end_seconds,
+        table=table,
+        timeline=timeline,
+        geometry=geometry,
+        _idle=[decoder],
+    )
+
+
+def _last_duration(table: PacketTable, timeline: Timeline) -> tuple[Fraction, bool]:
+    """How long the last frame is shown, in units of the time base, and whether the file tells."""
+    if timeline.is_counted:
+        return Fraction(1), True
+    stated = int(table.duration[timeline.packets[-1]])
+    if stated > 0:
+        return Fraction(stated), True
+    if len(timeline.pts) > 1:
+        return Fraction(int(np.median(np.diff(timeline.pts)))), True
+    return 1 / (DEFAULT_RATE * timeline.time_base), False
+
+
+def _is_vfr(gaps: npt.NDArray[np.int64], time_base: Fraction) -> bool:
+    """Whether the gaps [N-1] between frames differ by more than rounding explains.
+
+    Times rounded to ticks, or to the milliseconds of an earlier container, move a gap by up to one of these. Where a
+    frame lasts a few ticks only, the writer chose a time base that holds every time exactly, and any difference counts.
+    """
+    if len(gaps) == 0:
+        return False
+    spread = int(gaps.max() - gaps.min())
+    if np.median(gaps) <= COARSE_TICKS:
+        return spread > 0
+    return spread > 1 and spread * time_base > Fraction(3, 2000)
