@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import av
 import numpy as np
@@ -84,7 +85,7 @@ def test_each_shot_of_the_file_shows_what_the_script_draws(make_demo: ModuleType
     for number, index in enumerate(middles):
         distances = [distance(decoded[index], picture) for picture in drawn]
         assert int(np.argmin(distances)) == number, (index, distances)
-        assert distances[number] < 4.0, (index, distances[number])
+        assert distances[number] < 6.0, (index, distances[number])
 
 
 def test_shots_begin_and_end_on_the_described_frames(make_demo: ModuleType, decoded: list[np.ndarray]) -> None:
@@ -92,8 +93,8 @@ def test_shots_begin_and_end_on_the_described_frames(make_demo: ModuleType, deco
     assert len(hard_cuts) >= 3
     for index in [shot["start_frame"] for shot in SHOTS[1:]]:
         before, after = (np.asarray(make_demo.render_frame(i)) for i in (index - 1, index))
-        assert distance(decoded[index - 1], before) < 4.0
-        assert distance(decoded[index], after) < 4.0
+        assert distance(decoded[index - 1], before) < 6.0
+        assert distance(decoded[index], after) < 6.0
         if index in hard_cuts:  # here one frame late or early shows
             assert distance(decoded[index - 1], before) < distance(decoded[index - 1], after) / 4
             assert distance(decoded[index], after) < distance(decoded[index], before) / 4
@@ -122,16 +123,23 @@ def test_pictures_around_the_event_are_many_and_credited() -> None:
         assert row.endswith(("| CC0 |", "| public domain |"))
 
 
-def selected_times(path: Path) -> list[float]:
-    """Times in seconds of the five frames that the command selects."""
-    command = [sys.executable, "-m", "tsq_cli", "select", str(path), "-k", "5", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def selected_record(path: Path, *options: str) -> dict[str, Any]:
+    """The record (docs/schema.json) that the command prints of one video."""
+    command = [sys.executable, "-m", "tsq_cli", "select", str(path), "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    (record,) = json.loads(done.stdout)["records"]
-    return [frame["time_seconds"] for frame in record["frames"]]
+    return json.loads(done.stdout)
 
 
-def test_select_finds_the_event() -> None:
-    times = selected_times(DEMO)
+def test_select_finds_and_names_the_event() -> None:
+    record = selected_record(DEMO, "-k", "5")
+    times = [frame["time_seconds"] for frame in record["frames"]]
     assert len(set(times)) == 5
     assert sum(shows_event(time) for time in times) >= 4, times
+    for categories in record["top_categories"].values():
+        assert categories[0]["label"] in DESCRIPTION["event"]["class_names"]
+
+
+def test_uniform_choice_of_the_command_misses_the_event() -> None:
+    record = selected_record(DEMO, "-k", "5", "--selector", "uniform")
+    assert sum(shows_event(frame["time_seconds"]) for frame in record["frames"]) <= 2

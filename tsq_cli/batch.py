@@ -147,8 +147,9 @@ def _select(clips: Mapping[str, Clip], plan: RunPlan, selector: Selector) -> dic
 def _failed(path: str, error: Exception, plan: RunPlan) -> Record:
     if os.environ.get("TSQ_DEBUG") == "1" and not isinstance(error, TsqError):
         raise error
-    expected = isinstance(error, TsqError)
-    message = str(error) if expected else f"{path}: {error} (unexpected; set TSQ_DEBUG=1 for the traceback)"
+    message = str(error) if path in str(error) else f"{path}: {error}"
+    if not isinstance(error, TsqError):
+        message += " (unexpected; set TSQ_DEBUG=1 for the traceback)"
     return Record(
         path=path,
         status="error",

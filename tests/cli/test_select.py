@@ -198,7 +198,7 @@ def test_more_frames_than_candidates_says_so(tsq: Tsq, demo: Path) -> None:
         ([], 2, "no video was named"),
         (["{demo}", "-k", "0"], 2, "num_frames is 0"),
         (["{demo}", "-n", "0"], 2, "num_candidates is 0"),
-        (["{demo}", "-k", "five"], 2, "five"),
+        (["{demo}", "-k", "five"], 2, "--num-frames"),
         (["{demo}", "--selector", "best"], 2, "best"),
         (["{demo}", "--start", "noon"], 2, "noon"),
         (["{demo}", "--start", "9", "--end", "5"], 2, "ends at 5 s and starts at 9 s"),
@@ -226,8 +226,7 @@ def test_a_careless_user_gets_one_clear_line(
     assert result.code == code, result.err
     assert message in result.err
     assert result.out == ""
-    if not result.err.startswith("Usage:"):
-        assert len(result.err.splitlines()) == 1, result.err
+    assert len(result.err.splitlines()) == 1, result.err
 
 
 def test_output_that_cannot_be_written_fails_that_video_only(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
@@ -245,7 +244,7 @@ def test_a_query_ranks_by_text(tsq: Tsq, demo: Path) -> None:
     assert {frame["chosen_by"] for frame in record["frames"]} == {"query"}
     assert "cat" in record["top_categories"]["textual"][0]["label"].lower()
     truth = json.loads((ROOT / "examples" / "demo.json").read_text())
-    spans = [(event["start_seconds"], event["end_seconds"]) for event in truth["events"]]
+    spans = [(span["start_seconds"], span["end_seconds"]) for span in truth["event"]["intervals"]]
     for frame in record["frames"]:
         assert any(start <= frame["time_seconds"] < end for start, end in spans), frame["time_seconds"]
 
@@ -254,7 +253,17 @@ def test_an_interrupted_batch_keeps_what_is_done_and_exits_130(tmp_path: Path) -
     for number in range(60):
         shutil.copy(DEMO, tmp_path / f"{number:02d}.mp4")
     lines = tmp_path / "out.jsonl"
-    command = [sys.executable, "-m", "tsq_cli", "select", str(tmp_path), "--jsonl", str(lines), "--csv", str(tmp_path / "c")]
+    command = [
+        sys.executable,
+        "-m",
+        "tsq_cli",
+        "select",
+        str(tmp_path),
+        "--jsonl",
+        str(lines),
+        "--csv",
+        str(tmp_path / "c"),
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and (not lines.exists() or lines.read_text().count("\n") < 2):

@@ -1,9 +1,9 @@
 """A small Hugging Face hub on 127.0.0.1: enough of its protocol for huggingface_hub, timm and transformers to download.
 
     with LocalHub({"timm/some_net": folder}) as hub:
-        run(..., env=os.environ | hub.environment(cache))
+        run_python("...", environment(cache, endpoint=hub.url))
 
-huggingface_hub reads its variables when it is imported, so a test that uses this hub works in a subprocess (`run_python`).
+huggingface_hub reads its variables when it is imported, so a test that uses this hub runs its code in a subprocess.
 """
 
 from __future__ import annotations
@@ -152,8 +152,10 @@ def environment(cache: Path, *, endpoint: str, offline: bool = False, **extra: s
     return inherited | added | proxies | ({"HF_HUB_OFFLINE": "1"} if offline else {}) | extra
 
 
-def run_python(code: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python that sees the project; huggingface_hub then reads the environment given."""
+def run_python(code: str, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh Python that sees the project; its sys.argv[1:] are the arguments."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = env | {"PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=300
+    )

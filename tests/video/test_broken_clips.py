@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -13,7 +13,7 @@ import pytest
 
 from tests.video import mp4_boxes, pictures
 from tests.video.clips import COVER, Clip, clip, cover_picture
-from tests.video.encoding import Recipe, add_stream, encode, encode_stream
+from tests.video.encoding import FRAME, Recipe, add_stream, encode, encode_stream
 from tsq_cli.errors import (
     EncryptedVideoError,
     InputNotFoundError,
@@ -206,20 +206,22 @@ def assert_sound(batch: FrameBatch, known: Clip, positions: list[int]) -> None:
 
 
 @EVERY_CACHE
-@pytest.mark.parametrize(
-    ("name", "group"),
-    [("h264_b_frames", 12), ("hevc", 12), ("vp9", 20), ("av1_mkv", 20), ("mpeg4_mkv", 12), ("mjpeg", 1)],
-)
-def test_garbled_packet_spoils_no_other_group(tmp_path: Path, name: str, group: int, packet_cache_bytes: int) -> None:
+@pytest.mark.parametrize("name", ["h264_b_frames", "hevc", "vp9", "av1_mkv", "mpeg4_mkv", "mjpeg"])
+def test_garbled_packet_spoils_no_other_group(tmp_path: Path, name: str, packet_cache_bytes: int) -> None:
     known = clip(name)
     path = tmp_path / known.path.name
-    hit = 2 * group + group // 2
+    with av.open(str(known.path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
+        first, following = next(pair for pair in pairwise(keys) if pair[0] >= 18)
+        hit = max(range(first + (following > first + 1), following), key=lambda i: packets[i].size)
+        spoilt_span = [round(packets[i].pts * packets[i].time_base / FRAME) for i in (first, following)]
     damage(known, path, [hit], how="middle")
     assert plain_decoding(path) != plain_decoding(known.path), "the damage does not show"
     source = open_video(path, packet_cache_bytes=packet_cache_bytes)
     for threads in (1, 2):
         batch = decode_frames(source, np.arange(60), short_side=64, threads=threads)
-        assert_sound(batch, known, [i for i in range(60) if i // group != hit // group])
+        assert_sound(batch, known, [i for i in range(60) if not spoilt_span[0] <= i < spoilt_span[1]])
 
 
 # Files cut short
@@ -241,12 +243,10 @@ def test_truncated_file_gives_what_is_left(tmp_path: Path, name: str, packet_cac
     path.write_bytes(data[: len(data) * 6 // 10])
     source = open_video(path, packet_cache_bytes=packet_cache_bytes)
     num_frames = len(source.pts_seconds)
-    assert 15 < num_frames <= len(known.pts)
+    assert 10 < num_frames <= len(known.pts)
     # The decoder may patch up or drop the last frames, which the cut went through.
-    sound = range(num_frames - 5 if num_frames < len(known.pts) else 15)
+    sound = range(max(10, num_frames - 5))
     assert_sound(decode_frames(source, np.arange(num_frames), short_side=64), known, list(sound))
-    plan = sample_frames(source.pts_seconds, source.end_seconds, 16)
-    assert len(plan.frame_indices) == 16
 
 
 # Clocks and sizes that jump
@@ -263,8 +263,8 @@ def joined_streams(path: Path, *recipes: Recipe) -> None:
 
 @EVERY_CACHE
 def test_picture_size_may_change_on_the_way(tmp_path: Path, packet_cache_bytes: int) -> None:
-    first = Recipe(codec="mpeg2video", b_frames=2)
-    second = replace(first, width=320, height=240, first_number=60, pts=[Fraction(60 + i, 25) for i in range(60)])
+    first = Recipe(codec="mpeg2video", b_frames=2, time_base=FRAME, pts=[FRAME * (25 + i) for i in range(60)])
+    second = replace(first, width=320, height=240, first_number=60, pts=[FRAME * (85 + i) for i in range(60)])
     path = tmp_path / "sizes.ts"
     joined_streams(path, first, second)
     batch = sixteen(path, packet_cache_bytes=packet_cache_bytes)

@@ -115,12 +115,12 @@ def try_out(contender: Contender, task: Task, reference: UInt8Array) -> Outcome:
     blank = Outcome(contender=contender.name, family=contender.family, is_rival=contender.is_rival)
     try:
         _, pictures = timed(contender, task)  # the first run also imports, and warms the file cache
-        comparison = compare(pictures, reference)
+        comparison = compare(pictures, reference) if contender.is_exact else None
         trial = Timing.of([timed(contender, task)[0] for _ in range(TRIAL_ROUNDS)])
     except Exception as error:  # noqa: BLE001 - a rival may fail in any way of its own; the failure is the result
         return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    is_wrong = contender.is_exact and comparison.wrong_frames > 0
-    failure = f"{comparison.wrong_frames} of {task.count} frames are wrong" if is_wrong else None
+    wrong = comparison.wrong_frames if comparison else 0
+    failure = f"{wrong} of {task.count} frames are wrong" if wrong else None
     return replace(blank, comparison=comparison, trial=trial, failure=failure)
 
 
@@ -188,21 +188,20 @@ def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
 
 def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
     """The finalists and the failures of one clip, for people."""
-    table = Table("contender", "median ms", "quartiles ms", "against exact", "MAD", "wrong", "peak MiB", title=title)
+    table = Table("contender", "median ms", "quartiles ms", "against exact", "difference", "peak MiB", title=title)
     exact = next((o.timing.median for o in outcomes if o.family == "tsq exact" and o.timing is not None), None)
     for outcome in sorted(outcomes, key=lambda o: o.timing.median if o.timing else float("inf")):
-        if outcome.timing is not None and outcome.comparison is not None:
+        if outcome.timing is not None:
             table.add_row(
                 outcome.contender,
                 f"{outcome.timing.median * 1000:.0f}",
                 f"{outcome.timing.lower_quartile * 1000:.0f}-{outcome.timing.upper_quartile * 1000:.0f}",
                 f"{outcome.timing.median / exact:.2f}x" if exact else "",
-                f"{outcome.comparison.mean_absolute_difference:.1f}",
-                str(outcome.comparison.wrong_frames),
+                f"{outcome.comparison.mean_absolute_difference:.1f}" if outcome.comparison else "other frames",
                 f"{outcome.peak_memory_mib:.0f}" if outcome.peak_memory_mib is not None else "?",
             )
         elif outcome.failure is not None:
-            table.add_row(outcome.contender, outcome.failure, "", "", "", "", "")
+            table.add_row(outcome.contender, outcome.failure)
     return table
 
 

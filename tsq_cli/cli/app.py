@@ -10,7 +10,7 @@ import typer
 
 from tsq_cli import __version__
 from tsq_cli.cli import packs, select
-from tsq_cli.errors import EXIT_INTERRUPTED, TsqError
+from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, TsqError
 
 app = typer.Typer(
     name="tsq",
@@ -44,14 +44,17 @@ def root(
 
 
 def main() -> None:
-    """Run the program; every TsqError becomes one line on stderr and its exit code (TSQ_DEBUG=1: the traceback)."""
+    """Run the program; every foreseen error becomes one line on stderr and its exit code (TSQ_DEBUG=1: the traceback)."""
     try:
-        app()
-    except TsqError as error:
+        code = app(prog_name="tsq", standalone_mode=False)
+    except (TsqError, typer.TyperException) as error:
         if os.environ.get("TSQ_DEBUG") == "1":
             raise
-        print(f"tsq: {error}", file=sys.stderr)
+        message = str(error) if isinstance(error, TsqError) else f"{error.format_message().rstrip('.')}; see tsq --help"
+        print(f"tsq: {message}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
         print("tsq: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code or EXIT_OK)

@@ -77,7 +77,8 @@ def select(
             batch_size=batch_size,
             workers=workers,
         )
-        plan = replace(plan, done={} if overwrite else out.finished(plan.settings_hash))
+        finished = out.finished(plan.settings_hash)
+        plan = plan if overwrite else replace(plan, done=finished)
 
         def load() -> Selector:
             if not settings.needs_model:

@@ -32,18 +32,22 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
         UsageError: no such pack.
     """
     checks: list[Check] = []
+    name = "pack.json"
     try:
         config = find_pack(name_or_path)
-        checks.append(Check("pack.json", True, f"format {config.schema_version}, sha256 {config.sha256[:12]}"))
+        checks.append(Check(name, True, f"format {config.schema_version}, sha256 {config.sha256[:12]}"))
         for part in config.files:
-            size = checked_file(config.folder / part.file, part.sha256).stat().st_size
-            checks.append(Check(part.file, True, f"{size} bytes, sha256 {part.sha256[:12]}"))
+            name = part.file
+            size = checked_file(config.folder / name, part.sha256).stat().st_size
+            checks.append(Check(name, True, f"{size} bytes, sha256 {part.sha256[:12]}"))
+        name = "weights"
         pack = load_pack(config)
-        checks.append(Check("weights", True, _described(pack)))
+        checks.append(Check(name, True, _described(pack)))
+        name = "forward"
+        checks.append(Check(name, True, _run_forward(pack)))
     except WeightsError as error:
-        name = ("pack.json", *(part.file for part in config.files), "weights")[len(checks)] if checks else "pack.json"
-        return [*checks, Check(name, False, str(error))]
-    return [*checks, _forward(pack)]
+        checks.append(Check(name, False, str(error)))
+    return checks
 
 
 def pull_pack(name_or_path: str | Path, progress: Callable[[str], None] | None = None) -> list[str]:
@@ -85,7 +89,8 @@ def _described(pack: Pack) -> str:
     return f"names and shapes fit: {c} classes, visual features {d_v}, {o} objects with embeddings of {d_t}"
 
 
-def _forward(pack: Pack) -> Check:
+def _run_forward(pack: Pack) -> str:
+    """Run two grey frames through everything; say what came out, or raise WeightsError."""
     import torch
 
     from tsq_cli.models import object_text_features
@@ -97,8 +102,11 @@ def _forward(pack: Pack) -> Check:
         texts = object_text_features(objects.logits, pack.object_embeddings)
         output = pack.tsqnet(visual.features[None], texts[None])
     for name, module in (("visual", output.visual), ("textual", output.textual)):
-        if not module.logits.isfinite().all():
-            return Check("forward", False, f"the {name} module gives logits that are not finite")
-        if not torch.allclose(module.attention.sum(dim=-1), torch.ones(()), atol=1e-4):
-            return Check("forward", False, f"the {name} module's attention does not sum to one over the frames")
-    return Check("forward", True, f"finite; logits {list(output.visual.logits.shape)} from both modules")
+        sums = module.attention.sum(dim=-1)
+        if not (module.logits.isfinite().all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)):
+            raise WeightsError(
+                f"the {name} module gives logits from {module.logits.min():.3g} to {module.logits.max():.3g}",
+                wanted="finite logits, and attention that sums to one over the frames",
+                fix="fetch the pack again, or train it again",
+            )
+    return f"finite; logits {list(output.visual.logits.shape)} from both modules"

@@ -103,6 +103,12 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
     visual_encoder = load_encoder(roles.visual_encoder, config.folder)
     shared = roles.objects is roles.visual_encoder
     object_recognizer = visual_encoder if shared else load_encoder(roles.objects, config.folder)
+    if object_recognizer.num_classes != len(config.object_names):
+        raise WeightsError(
+            f"{roles.objects.model} scores {object_recognizer.num_classes} objects",
+            wanted=f"{len(config.object_names)}, one for each name in {config.folder / config.objects.file}",
+            fix="correct the names or the model in pack.json",
+        )
     embeddings = load_object_embeddings(config)
     tsqnet = TSQNet(
         _visual_layer(config, config.modules.visual, visual_encoder),
@@ -136,7 +142,7 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
 
     if isinstance(role.weights, TimmWeights):
         check_in_reach(role)
-        return create_encoder(role.model, num_classes=role.num_classes, pretrained=True)
+        return create_encoder(role.model, pretrained=True)
     path = weights_path(role.weights, folder)
     tensors = read_tensors(path)
     encoder = create_encoder(role.model, num_classes=role.num_classes)

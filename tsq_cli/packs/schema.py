@@ -119,13 +119,17 @@ class Preprocessing:
 class EncoderRole:
     """An image network: its timm name, where its weights come from, how it is fed.
 
-    `num_classes` is the size of its classifier; None keeps the model's own.
+    `num_classes` is the size of its classifier; None keeps the model's own. Weights off the hub bring their own.
     """
 
     model: str
     weights: FileWeights | PipWeights | TimmWeights
     preprocess: Preprocessing
     num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, TimmWeights) and self.num_classes is not None:  # timm would start it at random
+            raise ValueError("no num_classes where the weights are timm's, whose classifier is kept")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -25,11 +25,12 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> Self:
         """The nearest of the eight orientations to a frame's display matrix (upright where it has none)."""
-        matrices = [data for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
-        if not matrices:
+        side_data = cast("Mapping[str, bytes]", frame.side_data)  # PyAV's own annotation knows a few keys only
+        matrix = side_data.get("DISPLAYMATRIX")
+        if matrix is None:
             return cls()
         # x' = a x + c y and y' = b x + d y, stored as a, b, u, c, d, v, ...
-        a, b, _, c, d = np.frombuffer(matrices[0], dtype=np.int32)[:5].astype(np.int64)
+        a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.int64)
         transposed = bool(abs(a) + abs(d) < abs(b) + abs(c))
         across, down = (c, b) if transposed else (a, d)
         return cls(transposed, bool(across < 0), bool(down < 0))

@@ -37,6 +37,7 @@ class StreamDecoder:
 
     def __init__(self, opened: Opened, path: str, table: PacketTable) -> None:
         self._opened = opened
+        self._context = opened.stream.codec_context
         self._path = path
         self._table = table
         self._bad_packets: set[int] = set()
@@ -63,7 +64,7 @@ class StreamDecoder:
         Raises:
             CancelledError: should_stop said so.
         """
-        context = self._opened.stream.codec_context
+        context = self._context
         bad_in_a_row = 0
         try:
             for position, packet in self._packets(start, stop):
@@ -87,7 +88,7 @@ class StreamDecoder:
 
     def _drain(self) -> list[VideoFrame]:
         try:
-            return self._opened.stream.codec_context.decode(None)
+            return self._context.decode(None)
         except av.FFmpegError:
             return []
 
@@ -120,6 +121,8 @@ class StreamDecoder:
     def _seek(self, position: int) -> Iterator[tuple[int, VideoPacket]]:
         """Packets after a seek to the one at this position, each with its true position."""
         time = self._table.dts[position] if self._table.dts[position] != NO_TIME else self._table.pts[position]
+        if time == NO_TIME:
+            return
         try:
             self._opened.container.seek(int(time), stream=self._opened.stream)
         except av.FFmpegError:

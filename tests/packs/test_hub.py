@@ -1,0 +1,206 @@
+"""The hub, for real: huggingface_hub, timm and transformers fetch small made weights from 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.packs.hub import REPOSITORY, LocalHub, environment, run_python
+from tests.packs.making import RunsCode, make_pack, network_weights, write_json
+from tsq_cli.packs import find_pack
+
+VISUAL, OBJECTS, BERT = "mobilenetv2_100.ra_in1k", "efficientnet_b0.ra_in1k", "google-bert/bert-base-uncased"
+NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
+
+LOAD_IMAGENET = """
+import sys, torch
+from safetensors.torch import save_file
+from tsq_cli.packs import load_pack
+pack = load_pack("imagenet")
+images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+with torch.inference_mode():
+    save_file(
+        {
+            "visual": pack.visual_encoder(images).features,
+            "objects": pack.object_recognizer(images).logits,
+            "queries": pack.tsqnet.vqm.queries.data,
+            "embeddings": pack.object_embeddings,
+            "text": pack.text_encoder().embed(["tench", "toilet paper"]),
+        },
+        sys.argv[1],
+    )
+"""
+
+TRY_EACH = """
+import json, sys
+from tsq_cli.errors import TsqError
+from tsq_cli.packs import load_pack
+said = {}
+for name, folder in json.loads(sys.argv[1]).items():
+    try:
+        load_pack(folder)
+        said[name] = ["loaded", ""]
+    except TsqError as error:
+        said[name] = [type(error).__name__, str(error)]
+print(json.dumps(said))
+"""
+
+
+def make_bert(folder: Path, *, words: set[str]) -> None:
+    """A BERT of two thin layers with seeded random weights, and a vocabulary of whole words."""
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir(parents=True)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(words)]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in vocabulary))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 512})
+    )
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(vocabulary), **shape)
+    (folder / "config.json").write_text(config.to_json_string(use_diff=False))
+    save_file(BertModel(config).state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The pack `imagenet`, loaded from the hub in one process and from its cache, offline, in the next."""
+
+    online: dict[str, torch.Tensor]
+    offline: dict[str, torch.Tensor]
+    requests_online: list[str]
+    requests_offline: list[str]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    root = tmp_path_factory.mktemp("hub")
+    repositories = {}
+    for name in (VISUAL, OBJECTS):
+        repositories[f"timm/{name}"] = root / name
+        (root / name).mkdir()
+        save_file(network_weights(name), root / name / "model.safetensors")
+    make_bert(root / "bert", words={"tench", "toilet", "paper"})
+    repositories[BERT] = root / "bert"
+    outputs = [root / "online.safetensors", root / "offline.safetensors"]
+    with LocalHub(repositories) as hub:
+        for output, offline in zip(outputs, (False, True), strict=True):
+            before = len(hub.requests)
+            env = environment(root / "cache", endpoint=hub.url, offline=offline)
+            done = run_python(LOAD_IMAGENET, env, str(output))
+            assert done.returncode == 0, done.stderr
+        requests = list(hub.requests)
+    yield Loaded(load_file(outputs[0]), load_file(outputs[1]), requests[:before], requests[before:])
+    shutil.rmtree(root)  # 70 MB
+
+
+def test_imagenet_comes_from_the_hub_through_timm_and_transformers(loaded: Loaded) -> None:
+    for repository in (f"timm/{VISUAL}", f"timm/{OBJECTS}"):
+        assert f"GET {repository}/resolve/main/model.safetensors" in loaded.requests_online
+    assert any(BERT in request and request.endswith("model.safetensors") for request in loaded.requests_online)
+
+
+def test_its_networks_are_the_ones_the_hub_gave(loaded: Loaded) -> None:
+    import timm
+
+    images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    for name, key in ((VISUAL, "visual"), (OBJECTS, "objects")):
+        network = timm.create_model(name)
+        network.load_state_dict(network_weights(name))
+        with torch.inference_mode():
+            answer = network.eval().forward_head(
+                network.forward_features(images), pre_logits=key == "visual"
+            )  # fmt: skip
+        torch.testing.assert_close(loaded.online[key], answer, rtol=1e-4, atol=1e-5)
+    assert torch.equal(loaded.online["queries"], network_weights(VISUAL)["classifier.weight"])
+
+
+def test_its_embeddings_are_computed_by_its_text_encoder(loaded: Loaded) -> None:
+    embeddings = loaded.online["embeddings"]
+    assert embeddings.shape == (1000, 32)
+    names = find_pack("imagenet").object_names
+    rows = [names.index("tench"), names.index("toilet paper")]
+    torch.testing.assert_close(embeddings[rows], loaded.online["text"], rtol=1e-4, atol=1e-5)
+    assert (embeddings[rows[0]] @ embeddings[rows[1]]).item() < 0.999  # two texts, not one
+
+
+def test_the_second_load_is_offline_and_the_same(loaded: Loaded) -> None:
+    assert loaded.requests_offline == []
+    assert set(loaded.offline) == set(loaded.online)
+    for name, tensor in loaded.online.items():
+        assert torch.equal(loaded.offline[name], tensor), name
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_weights_and_hub_the_command_says_what_to_do_at_once(tmp_path: Path, offline: bool) -> None:
+    """The time limit is generous: huggingface_hub by itself would try again for a minute."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tsq_cli", "packs", "pull", "imagenet"],
+        env=environment(tmp_path / "cache", endpoint=NOBODY, offline=offline),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=45,
+    )
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"the weights of {VISUAL} are not in {tmp_path / 'cache'}" in done.stderr
+    assert ("HF_HUB_OFFLINE is set" if offline else f"{NOBODY} does not answer") in done.stderr
+    assert "run `tsq packs pull` where there is a network" in done.stderr
+
+
+def hub_pack(folder: Path, model: str) -> str:
+    """A small pack whose visual encoder comes from the hub."""
+    document = make_pack(folder, names=[f"thing {i}" for i in range(1000)])
+    encoder: dict[str, Any] = document["roles"]["visual_encoder"]
+    encoder |= {"model": model, "weights": {"source": "timm"}, "num_classes": None}
+    write_json(folder, document)
+    return str(folder)
+
+
+def test_what_a_hub_gives_is_believed_only_if_it_fits(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    cases = {
+        "truncated": "test_resnet.r160_in1k",
+        "code": "test_vit.r160_in1k",
+        "shapes": "test_convnext.r160_in1k",
+        "keys": "test_efficientnet.r160_in1k",
+        "no weights": "test_byobnet.r160_in1k",
+        "unknown": "test_nfnet.r160_in1k",
+    }
+    repositories = {f"timm/{model}": tmp_path / "hub" / name for name, model in cases.items() if name != "unknown"}
+    for name, folder in zip(cases, repositories.values(), strict=False):
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(name)
+        weights = network_weights(cases[name])
+        first = next(iter(weights))
+        if name == "shapes":
+            save_file({**weights, first: torch.zeros(2, 2)}, folder / "model.safetensors")
+        if name == "keys":
+            save_file({key: value for key, value in weights.items() if key != first}, folder / "model.safetensors")
+        if name == "truncated":
+            save_file(weights, tmp_path / "whole")
+            (folder / "model.safetensors").write_bytes((tmp_path / "whole").read_bytes()[:100_000])
+        if name == "code":
+            torch.save({**weights, "extra": RunsCode(canary)}, folder / "pytorch_model.bin")
+    folders = {name: hub_pack(tmp_path / f"pack {name}", model) for name, model in cases.items()}
+    with LocalHub(repositories) as hub:
+        done = run_python(TRY_EACH, environment(tmp_path / "cache", endpoint=hub.url), json.dumps(folders))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {name: kind for name, (kind, _) in said.items()} == dict.fromkeys(cases, "WeightsError")
+    assert all("\n" not in text and cases[name] in text for name, (_, text) in said.items())
+    assert "GET timm/test_vit.r160_in1k/resolve/main/pytorch_model.bin" in hub.requests, "the code was offered"
+    assert not canary.exists()
