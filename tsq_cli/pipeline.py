@@ -59,7 +59,7 @@ def load_clip(
     """
     timings: dict[str, float] = {}
     with _timed(timings, "probe"):
-        source = open_video(path)
+        source = open_video(path, should_stop=should_stop)
     try:
         plan = sample_frames(
             source.pts_seconds,

@@ -16,13 +16,13 @@ from rich.console import Console
 
 from tests.video.clips import clip
 from tsq_cli.benchmark import decode as bench
-from tsq_cli.benchmark.decode import Outcome, Timing, compare, fastest_of_families, measure_clip, ratios_of
+from tsq_cli.benchmark.decode import Outcome, Run, Timing, compare, fastest_of_families, measure_clip, ratios_of
 from tsq_cli.benchmark.decode_clips import RECIPES, encode, pictures, repeat_packets
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
 
 
 def outcome(family: str, seconds: list[float], *, is_rival: bool = False, failure: str | None = None) -> Outcome:
-    timing = Timing.of(seconds)
+    timing = Timing.of([Run(value, 2 * value) for value in seconds])
     return Outcome(contender=family, family=family, is_rival=is_rival, trial=timing, timing=timing, failure=failure)
 
 
@@ -48,8 +48,9 @@ def test_compare_finds_neighbours_and_strangers_but_allows_standstill() -> None:
 
 
 def test_timing_is_median_and_quartiles() -> None:
-    timing = Timing.of([4.0, 1.0, 2.0, 3.0, 100.0])
+    timing = Timing.of([Run(wall, cpu) for wall, cpu in ((4.0, 5.0), (1.0, 9.0), (2.0, 6.0), (3.0, 7.0), (100.0, 8.0))])
     assert (timing.median, timing.lower_quartile, timing.upper_quartile) == (3.0, 2.0, 4.0)
+    assert timing.cpu_median == 7.0
 
 
 def test_fastest_correct_variant_of_each_family_goes_on() -> None:

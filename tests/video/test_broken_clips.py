@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.video import mp4_boxes, pictures
-from tests.video.clips import COVER, Clip, clip, cover_picture
+from tests.video.clips import COVER, MILLISECOND, Clip, clip, cover_picture
 from tests.video.encoding import FRAME, Recipe, add_stream, encode, encode_stream
 from tsq_cli.errors import (
     EncryptedVideoError,
@@ -280,6 +280,20 @@ def test_clock_that_starts_again_gives_frames_or_an_error(tmp_path: Path, packet
     numbers = [pictures.read(picture) for picture in batch.pixels]
     assert len(numbers) == 16
     assert all(number % 100 < 60 for number in numbers)
+
+
+# Animated images
+
+
+def test_animated_webp_is_decoded_where_ffmpeg_can(tmp_path: Path) -> None:
+    path = tmp_path / "animated.webp"
+    encode(path, Recipe(codec="libwebp_anim", num_frames=30, time_base=MILLISECOND))
+    try:
+        batch = sixteen(path)
+    except NoDecodableFrameError:
+        assert plain_decoding(path)[1] == [], "FFmpeg decodes what was refused"
+    else:
+        assert [pictures.read(picture) for picture in batch.pixels] == batch.frame_indices.tolist()
 
 
 # Anything at all

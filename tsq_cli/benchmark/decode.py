@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -50,20 +50,38 @@ class Comparison:
     mean_absolute_difference: float
 
 
+class Run(NamedTuple):
+    """Wall-clock and CPU seconds of one round."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds of one contender's rounds: every one, their median and their quartiles."""
+    """One contender's rounds: wall-clock seconds of every one, their median and quartiles, and the median CPU seconds.
+
+    CPU seconds sum over threads: they hardly suffer from what else the machine does, but say nothing of waiting.
+    """
 
     seconds: list[float]
     median: float
     lower_quartile: float
     upper_quartile: float
+    cpu_median: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> Timing:
+    def of(cls, runs: Sequence[Run]) -> Timing:
         """Summarise at least one round."""
+        seconds = [run.seconds for run in runs]
         lower, upper = np.percentile(seconds, [25, 75]).tolist()
-        return cls(seconds=seconds, median=statistics.median(seconds), lower_quartile=lower, upper_quartile=upper)
+        return cls(
+            seconds=seconds,
+            median=statistics.median(seconds),
+            lower_quartile=lower,
+            upper_quartile=upper,
+            cpu_median=statistics.median(run.cpu_seconds for run in runs),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +121,20 @@ def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
     )
 
 
-def timed(contender: Contender, task: Task) -> tuple[float, UInt8Array]:
-    """Seconds and pictures of one fresh run."""
-    start = time.perf_counter()
-    pictures = contender.decode(task)
-    return time.perf_counter() - start, pictures
+def timed(contender: Contender, task: Task) -> Run:
+    """Seconds of one fresh run."""
+    cpu_start, start = time.process_time(), time.perf_counter()
+    contender.decode(task)
+    return Run(time.perf_counter() - start, time.process_time() - cpu_start)
 
 
 def try_out(contender: Contender, task: Task, reference: UInt8Array) -> Outcome:
     """Check a contender's pictures and time its trial rounds; one that fails or is not installed is reported."""
     blank = Outcome(contender=contender.name, family=contender.family, is_rival=contender.is_rival)
     try:
-        _, pictures = timed(contender, task)  # the first run also imports, and warms the file cache
+        pictures = contender.decode(task)  # the first run also imports, and warms the file cache
         comparison = compare(pictures, reference) if contender.is_exact else None
-        trial = Timing.of([timed(contender, task)[0] for _ in range(TRIAL_ROUNDS)])
+        trial = Timing.of([timed(contender, task) for _ in range(TRIAL_ROUNDS)])
     except Exception as error:  # noqa: BLE001 - a rival may fail in any way of its own; the failure is the result
         return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     wrong = comparison.wrong_frames if comparison else 0
@@ -146,11 +164,11 @@ def measure_clip(path: Path, *, repeats: int, console: Console) -> dict[str, Any
     everyone = {contender.name: contender for contender in contenders()}
     outcomes = [try_out(contender, task, reference) for contender in everyone.values()]
     finalists = [outcome.contender for outcome in fastest_of_families(outcomes)]
-    rounds: dict[str, list[float]] = {name: [] for name in finalists}
+    rounds: dict[str, list[Run]] = {name: [] for name in finalists}
     for i in range(repeats):
         # Everyone takes every place in the order, so that a slow spell of the machine falls on all alike.
         for name in finalists[i % len(finalists) :] + finalists[: i % len(finalists)]:
-            rounds[name].append(timed(everyone[name], task)[0])
+            rounds[name].append(timed(everyone[name], task))
     complete = [
         replace(
             outcome,
@@ -188,7 +206,9 @@ def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
 
 def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
     """The finalists and the failures of one clip, for people."""
-    table = Table("contender", "median ms", "quartiles ms", "against exact", "difference", "peak MiB", title=title)
+    table = Table(
+        "contender", "median ms", "quartiles ms", "CPU ms", "against exact", "difference", "peak MiB", title=title
+    )
     exact = next((o.timing.median for o in outcomes if o.family == "tsq exact" and o.timing is not None), None)
     for outcome in sorted(outcomes, key=lambda o: o.timing.median if o.timing else float("inf")):
         if outcome.timing is not None:
@@ -196,6 +216,7 @@ def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
                 outcome.contender,
                 f"{outcome.timing.median * 1000:.0f}",
                 f"{outcome.timing.lower_quartile * 1000:.0f}-{outcome.timing.upper_quartile * 1000:.0f}",
+                f"{outcome.timing.cpu_median * 1000:.0f}",
                 f"{outcome.timing.median / exact:.2f}x" if exact else "",
                 f"{outcome.comparison.mean_absolute_difference:.1f}" if outcome.comparison else "other frames",
                 f"{outcome.peak_memory_mib:.0f}" if outcome.peak_memory_mib is not None else "?",

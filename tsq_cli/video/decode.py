@@ -19,7 +19,7 @@ from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.plan import Run, plan_runs, widen
 from tsq_cli.video.probe import VideoSource, never
 
-SKIPPABLE = frozenset({"h264", "hevc"})
+SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
 """Codecs whose decoders leave out just the frames that nothing refers to; others lose wanted frames with them."""
 
 LOST = -1
@@ -165,10 +165,10 @@ class _Job:
         whole = frozenset(run.targets) if skip else None
         with closing(decoder.frames(run.start, run.stop, should_stop=self._is_stopping, whole=whole)) as frames:
             for count, frame in enumerate(frames):
-                pts = count if timeline.is_counted else frame.pts
-                index = None if pts is None else timeline.find(pts)
-                if pts is None or index is None or (skip and frame.is_corrupt):
+                index = timeline.index_of(frame, count)
+                if index is None or (skip and frame.is_corrupt):
                     continue
+                pts = int(timeline.pts[index])
                 seen.add(pts)
                 slots = wanted.pop(pts, None)
                 if slots is None:

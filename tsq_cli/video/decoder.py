@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from itertools import chain
 
@@ -25,6 +26,8 @@ MAX_BAD_PACKETS = 64
 
 MAX_UNKNOWN_PACKETS = 64
 
+PRIMING_PACKETS = 8
+
 
 class StreamDecoder:
     """A codec context with its own container: used by one thread at a time, reused for many ranges.
@@ -41,6 +44,10 @@ class StreamDecoder:
         self._path = path
         self._table = table
         self._bad_packets: set[int] = set()
+        if self._context.name == "mpeg4":
+            # FFmpeg's decoder measures the time between fields once, at the first B-frame that it meets, and must not
+            # meet one that lacks its references: it would then drop interlaced B-frames for good.
+            deque(self.frames(0, min(len(table), PRIMING_PACKETS), should_stop=lambda: False), maxlen=0)
 
     def close(self) -> None:
         """Close the file."""

@@ -36,6 +36,11 @@ MAX_READ_ERRORS = 16
 
 CHECK_STOP_EVERY = 256
 
+PACKETS_TO_INSPECT = 64
+
+VOP_START = b"\0\0\1\xb6"
+"""What each picture of MPEG-4 Part 2 begins with."""
+
 VideoPacket: TypeAlias = "Packet[VideoStream]"  # in quotes: the class is generic to type checkers only
 ShouldStop = Callable[[], bool]
 
@@ -53,6 +58,7 @@ class PacketTable:
         packets: the packets themselves, or None where they exceeded the size allowed for them.
         read_errors: places where the file could not be read.
         is_encrypted: whether the first packet comes with a key.
+        is_packed: whether packets hold two pictures each (old DivX and Xvid files), which spoils the decoder's times.
     """
 
     pts: Int64Array
@@ -64,6 +70,7 @@ class PacketTable:
     packets: list[VideoPacket] | None
     read_errors: int
     is_encrypted: bool
+    is_packed: bool
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -191,23 +198,25 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
     Raises:
         CancelledError: should_stop said so.
     """
-    is_vp8 = opened.stream.codec_context.name == "vp8"
+    codec = opened.stream.codec_context.name
     columns = {name: array("q") for name in ("pts", "dts", "pos", "duration")}
     key, shown = bytearray(), bytearray()
     packets: list[VideoPacket] | None = []
-    size, read_errors, is_encrypted = 0, 0, False
+    size, read_errors, is_encrypted, is_packed = 0, 0, False, False
     for packet in read_packets(opened):
         if packet is None:
             read_errors += 1
             continue
         if not key:
             is_encrypted = packet.has_sidedata("encryption_info")
+        if codec == "mpeg4" and len(key) < PACKETS_TO_INSPECT:
+            is_packed = is_packed or bytes(packet).count(VOP_START) > 1
         columns["pts"].append(_number(packet.pts))
         columns["dts"].append(_number(packet.dts))
         columns["pos"].append(_number(packet.pos))
         columns["duration"].append(packet.duration or 0)
         key.append(packet.is_keyframe)
-        shown.append(not (packet.is_discard or (is_vp8 and _is_hidden_vp8(packet))))
+        shown.append(not (packet.is_discard or (codec == "vp8" and _is_hidden_vp8(packet))))
         size += packet.size
         if packets is not None:
             packets.append(packet)
@@ -222,6 +231,7 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
         packets=packets,
         read_errors=read_errors,
         is_encrypted=is_encrypted,
+        is_packed=is_packed,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tsq_cli.errors import NoDecodableFrameError
@@ -51,7 +52,8 @@ class Timeline:
         pts: int64 [N], strictly increasing, in units of time_base.
         packets: int64 [N], position of each frame's packet in the packet table.
         time_base: seconds per unit of pts.
-        is_counted: whether the file has no times, so that frames are known by the order in which they come out.
+        is_counted: whether frames are known only by the order in which they come out from the first packet on, since
+            the file has no times, or the decoder mixes them up.
     """
 
     pts: Int64Array
@@ -59,10 +61,14 @@ class Timeline:
     time_base: Fraction
     is_counted: bool
 
-    def find(self, pts: int) -> int | None:
-        """Index of the frame shown at exactly this time stamp."""
-        index = int(np.searchsorted(self.pts, pts))
-        return index if index < len(self.pts) and self.pts[index] == pts else None
+    def index_of(self, frame: VideoFrame, count: int) -> int | None:
+        """Index of a decoded frame, of which count came out before it; None where it is not to be shown."""
+        if self.is_counted:
+            return count if count < len(self.pts) else None
+        if frame.pts is None:
+            return None
+        index = int(np.searchsorted(self.pts, frame.pts))
+        return index if index < len(self.pts) and self.pts[index] == frame.pts else None
 
     @classmethod
     def of(cls, table: PacketTable, stream: VideoStream) -> Self:
@@ -76,7 +82,9 @@ class Timeline:
             rate = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
             return cls(pts=np.arange(len(packets)), packets=packets, time_base=1 / rate, is_counted=True)
         pts, first = np.unique(table.pts[timed], return_index=True)
-        return cls(pts=pts, packets=timed[first], time_base=stream.time_base or Fraction(1, 1000), is_counted=False)
+        return cls(
+            pts=pts, packets=timed[first], time_base=stream.time_base or Fraction(1, 1000), is_counted=table.is_packed
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,8 +247,6 @@ def _build_source(
 
 def _last_duration(table: PacketTable, timeline: Timeline) -> tuple[Fraction, bool]:
     """How long the last frame is shown, in units of the time base, and whether the file tells."""
-    if timeline.is_counted:
-        return Fraction(1), True
     stated = int(table.duration[timeline.packets[-1]])
     if stated > 0:
         return Fraction(stated), True
