@@ -301,6 +301,35 @@ def test_features_that_are_not_finite_are_refused(bad: float) -> None:
         _layer()(frames)
 
 
+def test_competing_queries_lose_their_strongest_rival_or_the_floor() -> None:
+    # Two classes, three frames, queries are the axes: the frames' scores are their own coordinates.
+    eye = torch.eye(2, dtype=torch.float64)
+    config = TSQLayerConfig(
+        dim=2, num_classes=2, num_frames=3, projections=False, positional_embedding=False, scale=0.5, rival_floor=4.0
+    )
+    layer = TSQLayer(config, queries=eye, classifier_weight=eye, classifier_bias=torch.tensor([0.1, 0.2]).double())
+    frames = torch.tensor([[[9.0, 2.0], [6.0, 7.0], [1.0, 3.0]]], dtype=torch.float64)
+    # Margins by hand: frame 0 has rival 9, frame 1 has rival 7, frame 2 reaches 3 only, so the floor of 4 counts.
+    margins = np.array([[0.0, -1.0, -3.0], [-7.0, 0.0, -1.0]])  # [C, T]
+    attention = np.exp(0.5 * margins) / np.exp(0.5 * margins).sum(axis=1, keepdims=True)
+    output = layer(frames)
+    np.testing.assert_allclose(output.attention[0].detach().numpy(), attention, rtol=1e-12)
+    expected = (attention * margins).sum(axis=1) + np.array([0.1, 0.2])
+    np.testing.assert_allclose(output.logits[0].detach().numpy(), expected, rtol=1e-7)
+    output.logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_layers": 2}, {"num_heads": 2}, {"attention": "class-agnostic"}, {"classifier": "class-agnostic"}]
+)
+def test_competition_is_refused_where_it_is_not_defined(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="rival_floor"):
+        TSQLayerConfig(dim=4, num_classes=3, rival_floor=1.0, **settings)
+    with pytest.raises(UsageError, match="rival_floor"):
+        TSQLayerConfig(dim=4, num_classes=3, rival_floor=float("nan"))
+
+
 @pytest.mark.parametrize("num_frames", [1, 40])
 def test_any_number_of_frames_is_taken(num_frames: int) -> None:
     output = _layer()(_frames(shape=(B, num_frames, D)))

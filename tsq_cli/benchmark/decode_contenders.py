@@ -29,6 +29,7 @@ class Task:
     Attributes:
         path: the file.
         count: number of targets T; they are the centres of T equal segments.
+        start_seconds: time of the first frame shown on the file's own clock.
         times_seconds: float64 [T], times of the targets relative to the first frame shown.
         indices: int64 [T], the frames on screen at those times, for contenders that count frames.
         width, height: size of the pictures wanted: short side 256.
@@ -36,6 +37,7 @@ class Task:
 
     path: Path
     count: int
+    start_seconds: float
     times_seconds: Float64Array
     indices: Int64Array
     width: int
@@ -59,6 +61,7 @@ class Task:
         return cls(
             path=path,
             count=count,
+            start_seconds=shown[0],
             times_seconds=times,
             # A microsecond forgives rounding where a target falls on a frame.
             indices=np.searchsorted(seconds, times + 1e-6, side="right") - 1,
@@ -196,8 +199,9 @@ def _torchcodec(task: Task, *, seek_mode: str, threads: int) -> UInt8Array:
         seek_mode=seek_mode,
         transforms=[transforms.Resize((task.height, task.width))],
     )
-    start = decoder.metadata.begin_stream_seconds or 0.0
-    pictures: UInt8Array = decoder.get_frames_played_at((task.times_seconds + start).tolist()).data.numpy()
+    # The file's clock as it is: the start that the decoder states is wrong for AVI with B-frames.
+    times = task.times_seconds + task.start_seconds
+    pictures: UInt8Array = decoder.get_frames_played_at(times.tolist()).data.numpy()
     return pictures
 
 

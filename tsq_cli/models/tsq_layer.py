@@ -42,6 +42,10 @@ class TSQLayerConfig:
         projections: learnable Wq, Wk, Wv that start as the identity; False is the exact identity without parameters.
         positional_embedding: a learnable P [num_frames, dim] that starts at zero, added to the keys only.
         scale: s, factor of the attention scores, finite and above 0; None is 1 / sqrt(dim / num_heads).
+        rival_floor: queries compete for frames (ours, off by default): from all of a frame's scores, in attention and
+            classifier, its strongest query's score is subtracted, or this floor where no query reaches it. So a frame
+            can say at most "this class is my best", and two frames that agree outweigh a single one that shouts. Only
+            with one layer of one head and class-specific attention and classifier. None leaves the scores alone.
 
     Raises:
         UsageError: a value out of range, or self-attention with a single query (it would attend to itself only).
@@ -58,6 +62,7 @@ class TSQLayerConfig:
     projections: bool = True
     positional_embedding: bool = True
     scale: float | None = None
+    rival_floor: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("dim", "num_classes", "num_frames", "num_layers", "num_heads"):
@@ -72,10 +77,20 @@ class TSQLayerConfig:
                 raise _bad_config(name, getattr(self, name), " or ".join(get_args(Sharing)))
         if self.scale is not None and not (_is_number(self.scale) and math.isfinite(self.scale) and self.scale > 0):
             raise _bad_config("scale", self.scale, "a finite number above 0, or null for 1 / sqrt(dim / num_heads)")
+        self._check_rivals()
         if self.dim % self.num_heads:
             raise _bad_config("num_heads", self.num_heads, f"a divisor of dim {self.dim}")
         if self.self_attention and self.num_queries == 1:
             raise _bad_config("self_attention", True, "false where there is a single query, which has no other to see")
+
+    def _check_rivals(self) -> None:
+        if self.rival_floor is None:
+            return
+        if not (_is_number(self.rival_floor) and math.isfinite(self.rival_floor)):
+            raise _bad_config("rival_floor", self.rival_floor, "a finite number, or null for no competition")
+        plain = self.num_layers == self.num_heads == 1 and self.attention == self.classifier == "class-specific"
+        if not plain:
+            raise _bad_config("rival_floor", self.rival_floor, "null, except with one class-specific layer of one head")
 
     @property
     def num_queries(self) -> int:
@@ -191,16 +206,16 @@ class TSQLayer(nn.Module):
         for i, cross in enumerate(self.cross):
             if self.config.self_attention:
                 attend = self.self_attention[i]
-                queries = _mix(*attend(queries, queries, queries))
-            attention, values = cross(queries, keys, frames)  # [B, H, N, T], [B, T, H, D/H]
+                queries = _mix(*attend(queries, queries, queries)[:2])
+            attention, values, rivals = cross(queries, keys, frames)  # [B, H, N, T], [B, T, H, D/H], [B, H, 1, T]
             if i + 1 < len(self.cross):
                 queries = _mix(attention, values)  # [B, N, D]
-        logits = self._classify(attention, values)
+        logits = self._classify(attention, values, rivals)
         clip_attention = attention.mean(dim=1).expand(-1, self.config.num_classes, -1)  # [B, N, T] -> [B, C, T]
         return TSQOutput(logits=logits, attention=clip_attention)
 
-    def _classify(self, attention: Tensor, values: Tensor) -> Tensor:
-        """Class scores [B, C] from attention [B, H, N, T] and values [B, T, H, D/H].
+    def _classify(self, attention: Tensor, values: Tensor, rivals: Tensor | None) -> Tensor:
+        """Class scores [B, C] from attention [B, H, N, T], values [B, T, H, D/H] and rivals [B, H, 1, T] if any.
 
         z_c = <w_c, sum_t A_ct V_t> + b_c = sum_t A_ct <w_c, V_t> + b_c: classifying the frames before they are pooled
         is exact and needs no [B, C, D] outputs. The class-agnostic classifier sees the mean over the queries.
@@ -210,6 +225,8 @@ class TSQLayer(nn.Module):
         heads = self.config.num_heads
         weight = self.classifier_weight.reshape(-1, heads, self.config.dim // heads)  # [C, H, D/H]
         frame_scores = torch.einsum("chd,bthd->bhct", weight, values)
+        if rivals is not None:
+            frame_scores = frame_scores - rivals
         return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias
 
     def _position(self, num_frames: int) -> Tensor | float:
@@ -238,18 +255,28 @@ class _Attention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.scale = config.head_scale
+        self.rival_floor = config.rival_floor
         self.query, self.key, self.value = (
             _identity_linear(config.dim) if config.projections else nn.Identity() for _ in range(3)
         )
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take [B or 1, N, D], [B, T, D], [B, T, D]; give weights [B, H, N, T] and projected values [B, T, H, D/H]."""
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Take queries [B or 1, N, D], keys [B, T, D] and values [B, T, D].
+
+        Returns:
+            weights [B, H, N, T]; projected values [B, T, H, D/H]; where queries compete, the strongest score of each
+            frame, at least the floor, [B, H, 1, T], unscaled.
+        """
         q, k, v = (
             projected.unflatten(2, (self.num_heads, -1))  # [B, N, D] -> [B, N, H, D/H]
             for projected in (self.query(queries), self.key(keys), self.value(values))
         )
         scores = torch.einsum("bnhd,bthd->bhnt", q, k * self.scale)  # T keys are fewer than N queries
-        return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1), v
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if self.rival_floor is None:
+            return scores.softmax(dim=-1), v, None
+        rivals = (scores.amax(dim=2, keepdim=True) / self.scale).clamp_min(self.rival_floor)
+        return (scores - self.scale * rivals).softmax(dim=-1), v, rivals
 
 
 def _mix(weights: Tensor, values: Tensor) -> Tensor:
