@@ -173,7 +173,7 @@ class Selector:
             results = []
             for x_v, logits in zip(features, objects, strict=True):
                 with _timed(timings, "tsq"):
-                    x_t = object_text_features(logits, pack.object_embeddings)
+                    x_t = object_text_features(logits, pack.textual_embeddings)
                     output = pack.tsqnet(x_v[None], x_t[None])
                     visual = frame_saliency(output.visual, top_n=top_n)
                     if settings.query is None:

@@ -115,6 +115,8 @@ def test_task_is_worked_out_from_a_plain_pass() -> None:
     np.testing.assert_allclose(task.times_seconds, centres)
     assert task.indices.tolist() == [known.position_at(centre) for centre in centres]
     assert (task.width, task.height) == (160, 120)
+    assert task.start_seconds == 0
+    assert Task.of(clip("mpeg4_b_frames").path, 2).start_seconds == pytest.approx(0.04)
     assert Task.from_json(task.to_json()).indices.tolist() == task.indices.tolist()
 
 

@@ -20,25 +20,28 @@ from tests.packs.making import RunsCode, make_pack, network_weights, write_json
 from tsq_cli.packs import find_pack
 
 VISUAL, OBJECTS, BERT = "mobilenetv2_100.ra_in1k", "efficientnet_b0.ra_in1k", "google-bert/bert-base-uncased"
+SMALL, SMALL_BERT = "test_efficientnet.r160_in1k", "tests/tiny-bert"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
 
-LOAD_IMAGENET = """
-import sys, torch
+PULL_AND_LOAD = """
+import json, sys, torch
 from safetensors.torch import save_file
-from tsq_cli.packs import load_pack
+from tsq_cli.packs import load_pack, pull_pack
+output, small = sys.argv[1:]
+lines = []
+print(json.dumps({"pulled": pull_pack(small, lines.append), "lines": lines}))
+load_pack(small)
 pack = load_pack("imagenet")
 images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
 with torch.inference_mode():
-    save_file(
-        {
-            "visual": pack.visual_encoder(images).features,
-            "objects": pack.object_recognizer(images).logits,
-            "queries": pack.tsqnet.vqm.queries.data,
-            "embeddings": pack.object_embeddings,
-            "text": pack.text_encoder().embed(["tench", "toilet paper"]),
-        },
-        sys.argv[1],
-    )
+    tensors = {
+        "visual": pack.visual_encoder(images).features,
+        "objects": pack.object_recognizer(images).logits,
+        "queries": pack.tsqnet.vqm.queries.data,
+        "embeddings": pack.object_embeddings,
+        "text": pack.text_encoder().embed(["tench", "toilet paper"]),
+    }
+save_file(tensors, output)
 """
 
 TRY_EACH = """
@@ -74,44 +77,49 @@ def make_bert(folder: Path, *, words: set[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """The pack `imagenet`, loaded from the hub in one process and from its cache, offline, in the next."""
+class Run:
+    """What one process got from the pack `imagenet`, said of a small pack it pulled, and asked of the hub."""
 
-    online: dict[str, torch.Tensor]
-    offline: dict[str, torch.Tensor]
-    requests_online: list[str]
-    requests_offline: list[str]
+    tensors: dict[str, torch.Tensor]
+    said: dict[str, list[str]]
+    requests: list[str]
+    embeddings_written: list[int]
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
+    """One process with the hub and an empty cache, then one with HF_HUB_OFFLINE=1 and the cache of the first."""
     root = tmp_path_factory.mktemp("hub")
     repositories = {}
-    for name in (VISUAL, OBJECTS):
+    for name in (VISUAL, OBJECTS, SMALL):
         repositories[f"timm/{name}"] = root / name
         (root / name).mkdir()
         save_file(network_weights(name), root / name / "model.safetensors")
-    make_bert(root / "bert", words={"tench", "toilet", "paper"})
-    repositories[BERT] = root / "bert"
-    outputs = [root / "online.safetensors", root / "offline.safetensors"]
+    for name in (BERT, SMALL_BERT):
+        repositories[name] = root / name
+        make_bert(root / name, words={"tench", "toilet", "paper"})
+    hub_pack(root / "small", SMALL, embed=True)
+    done = []
     with LocalHub(repositories) as hub:
-        for output, offline in zip(outputs, (False, True), strict=True):
+        for offline in (False, True):
             before = len(hub.requests)
+            output = root / f"{offline}.safetensors"
             env = environment(root / "cache", endpoint=hub.url, offline=offline)
-            done = run_python(LOAD_IMAGENET, env, str(output))
-            assert done.returncode == 0, done.stderr
-        requests = list(hub.requests)
-    yield Loaded(load_file(outputs[0]), load_file(outputs[1]), requests[:before], requests[before:])
-    shutil.rmtree(root)  # 70 MB
+            process = run_python(PULL_AND_LOAD, env, str(output), str(root / "small"))
+            assert process.returncode == 0, process.stderr
+            written = [path.stat().st_mtime_ns for path in sorted((root / "cache" / "tsq").iterdir())]
+            done.append(Run(load_file(output), json.loads(process.stdout), hub.requests[before:], written))
+    yield done[0], done[1]
+    shutil.rmtree(root)  # 80 MB
 
 
-def test_imagenet_comes_from_the_hub_through_timm_and_transformers(loaded: Loaded) -> None:
+def test_imagenet_comes_from_the_hub_through_timm_and_transformers(runs: tuple[Run, Run]) -> None:
     for repository in (f"timm/{VISUAL}", f"timm/{OBJECTS}"):
-        assert f"GET {repository}/resolve/main/model.safetensors" in loaded.requests_online
-    assert any(BERT in request and request.endswith("model.safetensors") for request in loaded.requests_online)
+        assert f"GET {repository}/resolve/main/model.safetensors" in runs[0].requests
+    assert any(BERT in request and request.endswith("model.safetensors") for request in runs[0].requests)
 
 
-def test_its_networks_are_the_ones_the_hub_gave(loaded: Loaded) -> None:
+def test_its_networks_are_the_ones_the_hub_gave(runs: tuple[Run, Run]) -> None:
     import timm
 
     images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
@@ -122,24 +130,34 @@ def test_its_networks_are_the_ones_the_hub_gave(loaded: Loaded) -> None:
             answer = network.eval().forward_head(
                 network.forward_features(images), pre_logits=key == "visual"
             )  # fmt: skip
-        torch.testing.assert_close(loaded.online[key], answer, rtol=1e-4, atol=1e-5)
-    assert torch.equal(loaded.online["queries"], network_weights(VISUAL)["classifier.weight"])
+        torch.testing.assert_close(runs[0].tensors[key], answer, rtol=1e-4, atol=1e-5)
+    assert torch.equal(runs[0].tensors["queries"], network_weights(VISUAL)["classifier.weight"])
 
 
-def test_its_embeddings_are_computed_by_its_text_encoder(loaded: Loaded) -> None:
-    embeddings = loaded.online["embeddings"]
+def test_its_embeddings_are_computed_by_its_text_encoder(runs: tuple[Run, Run]) -> None:
+    embeddings = runs[0].tensors["embeddings"]
     assert embeddings.shape == (1000, 32)
     names = find_pack("imagenet").object_names
     rows = [names.index("tench"), names.index("toilet paper")]
-    torch.testing.assert_close(embeddings[rows], loaded.online["text"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(embeddings[rows], runs[0].tensors["text"], rtol=1e-4, atol=1e-5)
     assert (embeddings[rows[0]] @ embeddings[rows[1]]).item() < 0.999  # two texts, not one
 
 
-def test_the_second_load_is_offline_and_the_same(loaded: Loaded) -> None:
-    assert loaded.requests_offline == []
-    assert set(loaded.offline) == set(loaded.online)
-    for name, tensor in loaded.online.items():
-        assert torch.equal(loaded.offline[name], tensor), name
+def test_what_was_pulled_works_offline_and_gives_the_same(runs: tuple[Run, Run]) -> None:
+    online, offline = runs
+    assert online.said["pulled"] == offline.said["pulled"] == [SMALL, SMALL_BERT]
+    assert online.said["lines"] == [
+        f"fetching {SMALL}", f"fetching {SMALL_BERT}", f"embedding 1000 names with {SMALL_BERT}"
+    ]  # fmt: skip
+    assert offline.requests == []
+    assert set(offline.tensors) == set(online.tensors)
+    for name, tensor in online.tensors.items():
+        assert torch.equal(offline.tensors[name], tensor), name
+
+
+def test_names_are_embedded_once_and_kept(runs: tuple[Run, Run]) -> None:
+    assert len(runs[0].embeddings_written) == 2  # one file per pack: other names, another text encoder
+    assert runs[1].embeddings_written == runs[0].embeddings_written
 
 
 @pytest.mark.parametrize("offline", [True, False])
@@ -161,11 +179,14 @@ def test_without_weights_and_hub_the_command_says_what_to_do_at_once(tmp_path: P
     assert "run `tsq packs pull` where there is a network" in done.stderr
 
 
-def hub_pack(folder: Path, model: str) -> str:
-    """A small pack whose visual encoder comes from the hub."""
+def hub_pack(folder: Path, model: str, *, embed: bool = False) -> str:
+    """A small pack whose image networks come from the hub, and whose embeddings can, too."""
     document = make_pack(folder, names=[f"thing {i}" for i in range(1000)])
     encoder: dict[str, Any] = document["roles"]["visual_encoder"]
     encoder |= {"model": model, "weights": {"source": "timm"}, "num_classes": None}
+    document["roles"]["recognizer"] = encoder
+    if embed:
+        document["object_embeddings"] = {"source": "text_encoder"}
     write_json(folder, document)
     return str(folder)
 

@@ -62,10 +62,14 @@ def test_lite_shares_one_network_and_builds_both_modules_from_what_it_knows(lite
     settings = lite.config.settings
     assert lite.tsqnet.vqm.config.scale == settings.visual_scale
     assert lite.tsqnet.tqm.config.scale == settings.textual_scale
-    assert torch.equal(lite.tsqnet.tqm.queries, lite.object_embeddings)
+    centred = lite.object_embeddings - lite.object_embeddings.mean(dim=0)
+    expected = centred / centred.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(lite.textual_embeddings, expected, rtol=1e-5, atol=1e-7)
+    assert torch.equal(lite.tsqnet.tqm.queries, lite.textual_embeddings)
+    assert lite.tsqnet.vqm.config.rival_floor == lite.config.modules.visual.layer.rival_floor
     assert settings.text_logit_scale is not None
     torch.testing.assert_close(
-        lite.tsqnet.tqm.classifier_weight, settings.text_logit_scale * lite.object_embeddings, rtol=1e-6, atol=0
+        lite.tsqnet.tqm.classifier_weight, settings.text_logit_scale * lite.textual_embeddings, rtol=1e-6, atol=0
     )
     assert not lite.tsqnet.tqm.classifier_bias.any()
     assert not any(network.training for network in (lite.visual_encoder, lite.tsqnet))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from tests.video import mp4_boxes, pictures
-from tests.video.clips import COVER, MILLISECOND, Clip, clip, cover_picture
+from tests.video.clips import COVER, MILLISECOND, NO_SHIFT, Clip, clip, cover_picture
 from tests.video.encoding import FRAME, Recipe, add_stream, encode, encode_stream
 from tsq_cli.errors import (
     EncryptedVideoError,
@@ -137,9 +139,11 @@ def make_index_without_frames(path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_what_is_no_video_is_refused(tmp_path: Path, make: object, name: str, error: type[TsqError]) -> None:
+def test_what_is_no_video_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], name: str, error: type[TsqError]
+) -> None:
     path = tmp_path / name
-    make(path)  # type: ignore[operator]
+    make(path)
     with pytest.raises(error) as caught:
         sixteen(path)
     assert type(caught.value) is error
@@ -252,30 +256,65 @@ def test_truncated_file_gives_what_is_left(tmp_path: Path, name: str, packet_cac
 # Clocks and sizes that jump
 
 
-def joined_streams(path: Path, *recipes: Recipe) -> None:
-    """MPEG-TS files one after the other, as recorders leave them."""
-    part = path.with_name("part.ts")
+def joined_streams(path: Path, *parts: list[Recipe]) -> None:
+    """MPEG-TS files one after the other, as recorders leave them; each part has a stream for each recipe."""
+    piece = path.with_name("piece.ts")
     with path.open("wb") as target:
-        for recipe in recipes:
-            encode(part, recipe, options={"mpegts_copyts": "1"})
-            target.write(part.read_bytes())
+        for recipes in parts:
+            encode(piece, *recipes, options=NO_SHIFT)
+            target.write(piece.read_bytes())
+
+
+def half(start: int, **changes: Any) -> Recipe:
+    """60 frames of a recording, shown one second after the clock's zero, the first of them numbered start."""
+    pts = [FRAME * (25 + start + i) for i in range(60)]
+    return replace(Recipe(codec="mpeg2video", b_frames=2, time_base=FRAME, first_number=start, pts=pts), **changes)
 
 
 @EVERY_CACHE
-def test_picture_size_may_change_on_the_way(tmp_path: Path, packet_cache_bytes: int) -> None:
-    first = Recipe(codec="mpeg2video", b_frames=2, time_base=FRAME, pts=[FRAME * (25 + i) for i in range(60)])
-    second = replace(first, width=320, height=240, first_number=60, pts=[FRAME * (85 + i) for i in range(60)])
-    path = tmp_path / "sizes.ts"
-    joined_streams(path, first, second)
-    batch = sixteen(path, packet_cache_bytes=packet_cache_bytes)
-    numbers = [pictures.read(picture) for picture in batch.pixels]
-    assert numbers == batch.frame_indices.tolist() == sorted({int(7.5 * (i + 0.5)) for i in range(16)})
+@pytest.mark.parametrize(
+    "second",
+    [
+        [half(60)],
+        [half(60, width=320, height=240)],
+        [half(60), half(60, width=64, height=64, first_number=1000)],
+    ],
+    ids=["plain", "other size", "new stream"],
+)
+def test_recording_that_changes_on_the_way(tmp_path: Path, second: list[Recipe], packet_cache_bytes: int) -> None:
+    path = tmp_path / "recording.ts"
+    joined_streams(path, [half(0)], second)
+    source = open_video(path, packet_cache_bytes=packet_cache_bytes)
+    assert len(source.pts) == 120
+    wanted = list(range(3, 120, 9))
+    batch = decode_frames(source, np.array(wanted), short_side=64)
+    assert batch.frame_indices.tolist() == wanted
+    assert [pictures.read(picture) for picture in batch.pixels] == wanted
+
+
+def test_stream_that_appears_on_the_way(tmp_path: Path) -> None:
+    # FFmpeg looks for streams at the beginning and the end of a recording; a constant bit rate fills these up.
+    filled = {"b": "8M", "maxrate": "8M", "bufsize": "1M", "x264-params": "nal-hrd=cbr:force-cfr=1"}
+    first = Recipe(num_frames=150, pts=[FRAME * (25 + i) for i in range(150)], options=filled)
+    second = Recipe(first_number=150, pts=[FRAME * (175 + i) for i in range(60)])
+    newcomer = Recipe(width=64, height=64, first_number=1000, pts=[FRAME * (175 + i) for i in range(60)])
+    last = replace(first, num_frames=50, first_number=210, pts=[FRAME * (235 + i) for i in range(50)])
+    path = tmp_path / "recording.ts"
+    joined_streams(path, [first], [second, newcomer], [last])
+    with av.open(str(path)) as container:
+        assert len(container.streams) == 1
+    source = open_video(path)
+    assert len(source.pts) == 260
+    wanted = list(range(5, 260, 10))
+    batch = decode_frames(source, np.array(wanted), short_side=64)
+    assert batch.frame_indices.tolist() == wanted
+    assert [pictures.read(picture) for picture in batch.pixels] == wanted
 
 
 @EVERY_CACHE
 def test_clock_that_starts_again_gives_frames_or_an_error(tmp_path: Path, packet_cache_bytes: int) -> None:
     path = tmp_path / "clock.ts"
-    joined_streams(path, Recipe(b_frames=3), Recipe(b_frames=3, first_number=100))
+    joined_streams(path, [Recipe(b_frames=3)], [Recipe(b_frames=3, first_number=100)])
     batch = sixteen(path, packet_cache_bytes=packet_cache_bytes)
     numbers = [pictures.read(picture) for picture in batch.pixels]
     assert len(numbers) == 16

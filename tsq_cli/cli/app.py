@@ -44,7 +44,7 @@ def root(
 
 
 def main() -> None:
-    """Run the program; every foreseen error becomes one line on stderr and its exit code (TSQ_DEBUG=1: the traceback)."""
+    """Run the program; a foreseen error becomes one line on stderr and its exit code (TSQ_DEBUG=1: a traceback)."""
     try:
         code = app(prog_name="tsq", standalone_mode=False)
     except (TsqError, typer.TyperException) as error:

@@ -45,7 +45,10 @@ def show(name: Name) -> None:
     """Print a pack's description as JSON: roles, weights, preprocessing, settings, provenance."""
     from tsq_cli.packs import find_pack
 
-    print(json_module.dumps(asdict(find_pack(name)), indent=2, default=str))
+    described = asdict(find_pack(name))
+    for names, count in (("class_names", "num_classes"), ("object_names", "num_objects")):
+        described[count] = len(described.pop(names))  # the names themselves are in the pack's text files
+    print(json_module.dumps(described, indent=2, default=str))
 
 
 @app.command("pull")

@@ -99,7 +99,7 @@ def _run_forward(pack: Pack) -> str:
     with torch.inference_mode():
         visual = pack.visual_encoder(pack.visual_preprocessor(grey, pack.device, pack.dtype))
         objects = pack.object_recognizer(pack.object_preprocessor(grey, pack.device, pack.dtype))
-        texts = object_text_features(objects.logits, pack.object_embeddings)
+        texts = object_text_features(objects.logits, pack.textual_embeddings)
         output = pack.tsqnet(visual.features[None], texts[None])
     for name, module in (("visual", output.visual), ("textual", output.textual)):
         sums = module.attention.sum(dim=-1)

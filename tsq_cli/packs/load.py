@@ -46,7 +46,8 @@ class Pack:
         visual_encoder, object_recognizer: features [N, Dv] and object logits [N, O] of images; the same object where
             one network serves both, so that one forward pass feeds both modules.
         visual_preprocessor, object_preprocessor: from frames to the networks' inputs.
-        object_embeddings: float32 [O, Dt], of unit length, one row per object name.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name; what a free text query meets.
+        textual_embeddings: float32 [O, Dt], of unit length: what TQM's frame features are made of, the same or centred.
     """
 
     config: PackConfig
@@ -58,6 +59,7 @@ class Pack:
     visual_preprocessor: Preprocessor
     object_preprocessor: Preprocessor
     object_embeddings: Tensor
+    textual_embeddings: Tensor
     _text_encoder: TextEncoder | None = field(default=None, repr=False)
 
     @property
@@ -110,9 +112,10 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
             fix="correct the names or the model in pack.json",
         )
     embeddings = load_object_embeddings(config)
+    textual_embeddings = _centred(embeddings) if config.settings.centre_object_embeddings else embeddings
     tsqnet = TSQNet(
         _visual_layer(config, config.modules.visual, visual_encoder),
-        _textual_layer(config, config.modules.textual, embeddings),
+        _textual_layer(config, config.modules.textual, textual_embeddings),
     )
     visual_preprocessor = preprocessor(roles.visual_encoder)
     return Pack(
@@ -125,6 +128,7 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         visual_preprocessor=visual_preprocessor,
         object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects),
         object_embeddings=embeddings.to(device),
+        textual_embeddings=textual_embeddings.to(device),
     )
 
 
@@ -190,6 +194,12 @@ def load_object_embeddings(config: PackConfig) -> Tensor:
             fix="rebuild it",
         )
     return torch.nn.functional.normalize(embeddings, dim=1)
+
+
+def _centred(embeddings: Tensor) -> Tensor:
+    import torch
+
+    return torch.nn.functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
 
 
 def preprocessor(role: EncoderRole) -> Preprocessor:

@@ -173,6 +173,7 @@ class Layer:
     classifier: Literal["class-specific", "class-agnostic"] = "class-specific"
     projections: bool = True
     positional_embedding: bool = True
+    rival_floor: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +212,8 @@ class Settings:
         visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
         text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
+        centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
+            subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
     """
 
     num_candidates: int
@@ -221,6 +224,7 @@ class Settings:
     textual_scale: float | None
     query_scale: float
     text_logit_scale: float | None = None
+    centre_object_embeddings: bool = False
 
     def __post_init__(self) -> None:
         if min(self.num_candidates, self.num_frames, self.top_n) < 1:

@@ -54,7 +54,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    refetch = "fetch the file again"
+    refetch = "remove it and get it again, see `tsq packs pull`"
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

@@ -52,6 +52,7 @@ class Timeline:
         pts: int64 [N], strictly increasing, in units of time_base.
         packets: int64 [N], position of each frame's packet in the packet table.
         time_base: seconds per unit of pts.
+        last_duration: of the last frame, in units of time_base; 0 where the file does not say.
         is_counted: whether frames are known only by the order in which they come out from the first packet on, since
             the file has no times, or the decoder mixes them up.
     """
@@ -59,6 +60,7 @@ class Timeline:
     pts: Int64Array
     packets: Int64Array
     time_base: Fraction
+    last_duration: int
     is_counted: bool
 
     def index_of(self, frame: VideoFrame, count: int) -> int | None:
@@ -80,7 +82,9 @@ class Timeline:
         timed = packets[table.pts[packets] != NO_TIME]
         if 2 * len(timed) < len(packets):
             rate = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
-            return cls(pts=np.arange(len(packets)), packets=packets, time_base=1 / rate, is_counted=True)
+            return cls(
+                pts=np.arange(len(packets)), packets=packets, time_base=1 / rate, last_duration=1, is_counted=True
+            )
         pts, first = np.unique(table.pts[timed], return_index=True)
         return cls(
             pts=pts, packets=timed[first], time_base=stream.time_base or Fraction(1, 1000), is_counted=table.is_packed
@@ -212,7 +216,7 @@ def _build_source(
     decoder: StreamDecoder,
 ) -> VideoSource:
     pts, time_base = timeline.pts, timeline.time_base
-    last_gap, is_known = _last_duration(table, timeline)
+    last_gap, is_known = _last_duration(timeline)
     span = int(pts[-1] - pts[0])
     end_seconds = float((span + last_gap) * time_base)
     width, height = geometry.displayed_size
@@ -245,11 +249,10 @@ def _build_source(
     )
 
 
-def _last_duration(table: PacketTable, timeline: Timeline) -> tuple[Fraction, bool]:
+def _last_duration(timeline: Timeline) -> tuple[Fraction, bool]:
     """How long the last frame is shown, in units of the time base, and whether the file tells."""
-    stated = int(table.duration[timeline.packets[-1]])
-    if stated > 0:
-        return Fraction(stated), True
+    if timeline.last_duration > 0:
+        return Fraction(timeline.last_duration), True
     if len(timeline.pts) > 1:
         return Fraction(int(np.median(np.diff(timeline.pts)))), True
     return 1 / (DEFAULT_RATE * timeline.time_base), False

@@ -1,0 +1,264 @@
+"""Which packets are decoded for which frames, and the traps of single codecs that the odd clips do not cover."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.video import mp4_boxes, pictures
+from tests.video.clips import clip
+from tests.video.encoding import Recipe, encode
+from tsq_cli.errors import NoDecodableFrameError
+from tsq_cli.video import VideoSource, decode_frames, open_video
+from tsq_cli.video.convert import Orientation
+from tsq_cli.video.plan import Run, plan_runs, widen
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def plan(pts: list[int], keys: list[int], targets: list[int]) -> list[tuple[int, int, tuple[int, ...]]]:
+    key = np.zeros(len(pts), dtype=np.bool_)
+    key[keys] = True
+    return [(run.start, run.stop, run.targets) for run in plan_runs(np.array(pts), key, np.array(targets))]
+
+
+def test_targets_are_grouped_by_keyframe_and_nothing_after_the_last_is_decoded() -> None:
+    pts = list(range(20))
+    assert plan(pts, [0, 5, 10, 15], [2, 4, 11]) == [(0, 5, (2, 4)), (10, 12, (11,))]
+    assert plan(pts, [0, 5, 10, 15], [15, 5, 0]) == [(0, 1, (0,)), (5, 6, (5,)), (15, 16, (15,))]
+
+
+def test_longest_run_comes_first() -> None:
+    assert [run[0] for run in plan(list(range(20)), [0, 4, 14], [1, 13, 16])] == [4, 14, 0]
+
+
+def test_frame_before_its_keyframe_on_screen_needs_the_group_before() -> None:
+    # In the file: I0 P3 B1 B2 | I6 B4 B5 P9 B7 B8. B4 and B5 (positions 5, 6) follow I6 but precede it on screen.
+    pts = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8]
+    assert plan(pts, [0, 4], [5]) == [(0, 6, (5,))]
+    assert plan(pts, [0, 4], [8]) == [(4, 9, (8,))]
+
+
+def test_lead_in_of_a_later_edit_is_not_taken_for_an_earlier_frames_keyframe() -> None:
+    # Edit 1 shows times 0..5; edit 2 starts at 6 with a hidden lead-in from a keyframe stamped 3.
+    pts = [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7]
+    assert plan(pts, [0, 6], [4, 10]) == [(0, 5, (4,)), (6, 11, (10,))]
+
+
+def test_without_keyframes_decoding_starts_at_the_beginning() -> None:
+    assert plan([0, 1, 2], [], [2]) == [(0, 3, (2,))]
+
+
+def test_widen_reaches_from_the_keyframe_before_to_the_one_after() -> None:
+    key = np.zeros(20, dtype=np.bool_)
+    key[[0, 5, 10, 15]] = True
+    assert widen(Run(10, 13, (12,)), key) == Run(5, 16, (12,))
+    assert widen(Run(0, 3, (2,)), key) == Run(0, 6, (2,))
+    assert widen(Run(15, 17, (16,)), key) == Run(10, 20, (16,))
+
+
+def test_only_the_packets_needed_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_video(clip("h264_no_b_frames").path)  # a keyframe every 12 frames
+    asked: list[tuple[int, int]] = []
+    with source.decoder() as decoder:
+        original = type(decoder).frames
+
+    def spying(self: object, start: int, stop: int, **options: object) -> object:
+        asked.append((start, stop))
+        return original(self, start, stop, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(decoder), "frames", spying)
+    decode_frames(source, [1, 14, 15, 50], threads=1)
+    assert sorted(asked) == [(0, 2), (12, 16), (48, 51)]
+    asked.clear()
+    decode_frames(source, [1, 14, 50], threads=1, mode="keyframes")
+    assert sorted(asked) == [(0, 1), (12, 13), (48, 49)]
+
+
+@pytest.mark.parametrize("cache", [2**26, 0], ids=["cached", "seeking"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(codec="mpeg4", b_frames=2, gop=24, options={"flags": "+ildct+ilme"}, time_base=MILLISECOND),
+        Recipe(codec="mpeg4", b_frames=2, gop=24, options={"flags": "+qpel+mv4"}, time_base=MILLISECOND),
+        Recipe(codec="mpeg2video", b_frames=3, gop=20, time_base=MILLISECOND),
+        Recipe(codec="libx264", b_frames=4, gop=24, options={"x264-params": "b-pyramid=normal"}, time_base=MILLISECOND),
+        Recipe(codec="libx265", b_frames=4, gop=24, time_base=MILLISECOND),
+    ],
+    ids=lambda value: f"{value.codec}-{next(iter(value.options.values()), '')}" if isinstance(value, Recipe) else value,
+)
+def test_skipping_frames_that_nothing_refers_to_changes_no_pixel(tmp_path: Path, recipe: Recipe, cache: int) -> None:
+    path = tmp_path / "clip.mkv"
+    encode(path, recipe)
+    with av.open(str(path)) as container:
+        reference = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    source = open_video(path, packet_cache_bytes=cache)
+    assert len(reference) == len(source.pts)
+    for wanted in ([7], [30, 31], [26], [1, 25, 47, 59], list(range(60))):
+        batch = decode_frames(source, wanted, short_side=None)
+        assert batch.frame_indices.tolist() == wanted
+        np.testing.assert_array_equal(batch.pixels, [reference[i] for i in wanted])
+
+
+def test_packed_pictures_of_old_xvid_files_get_their_own_times(tmp_path: Path) -> None:
+    """Two pictures to a packet: the decoder hands them out in order, but with each other's times."""
+    path = tmp_path / "packed.avi"
+    try:
+        codec = av.Codec("libxvid", "w")
+    except av.codec.codec.UnknownCodecError:
+        pytest.skip("this build of PyAV has no Xvid encoder")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec.name, rate=25, options={"bf": "2", "flags": "+mv4"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 160, 120, "yuv420p", 2_000_000
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(pictures.draw(number, 160, 120), "rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = open_video(path)
+    assert source.table.is_packed
+    batch = decode_frames(source, range(len(source.pts)), short_side=64)
+    numbers = [pictures.read(picture) for picture in batch.pixels]
+    assert len(numbers) >= 57
+    assert numbers == list(range(len(numbers)))
+    assert [pictures.read(picture) for picture in decode_frames(source, [33, 5]).pixels] == [33, 5]
+
+
+def test_hidden_frames_of_vp8_are_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "hidden.webm"
+    encode(path, Recipe(codec="libvpx", num_frames=20, time_base=MILLISECOND))
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    hidden = bytes([packets[7][0] & ~0x10]) + packets[7][1:]  # RFC 6386, 9.1: bit 4 is show_frame
+    path.write_bytes(path.read_bytes().replace(packets[7], hidden))
+    source = open_video(path)
+    assert source.info.total_num_frames == 19
+    batch = decode_frames(source, range(19), short_side=64)
+    assert [pictures.read(picture) for picture in batch.pixels] == [i for i in range(20) if i != 7]
+    assert batch.snap_seconds.tolist() == [0] * 19
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected", "rotation"),
+    [  # a, b, c, d of x' = a x + c y, y' = b x + d y; the picture's corners are 1 2 over 3 4
+        ((1, 0, 0, 1), [[1, 2], [3, 4]], 0),
+        ((-1, 0, 0, 1), [[2, 1], [4, 3]], 0),
+        ((1, 0, 0, -1), [[3, 4], [1, 2]], 180),
+        ((-1, 0, 0, -1), [[4, 3], [2, 1]], 180),
+        ((0, 1, 1, 0), [[1, 3], [2, 4]], 90),
+        ((0, 1, -1, 0), [[3, 1], [4, 2]], 90),
+        ((0, -1, 1, 0), [[2, 4], [1, 3]], 270),
+        ((0, -1, -1, 0), [[4, 2], [3, 1]], 270),
+    ],
+)
+def test_all_eight_orientations(
+    tmp_path: Path, matrix: tuple[int, ...], expected: list[list[int]], rotation: int
+) -> None:
+    path = tmp_path / "turned.mp4"
+    path.write_bytes(clip("h264_b_frames").path.read_bytes())
+    data = bytearray(path.read_bytes())
+    (*_, header) = mp4_boxes.find(bytes(data), "moov/trak/tkhd")
+    a, b, c, d = (value * 65536 for value in matrix)
+    nine = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
+    data[header.end - 44 : header.end - 8] = b"".join(value.to_bytes(4, "big", signed=True) for value in nine)
+    path.write_bytes(data)
+    source = open_video(path)
+    assert source.info.rotation == rotation
+    assert (source.info.width, source.info.height) == ((160, 120) if matrix[0] else (120, 160))
+    corners = np.array([[1, 2], [3, 4]], dtype=np.uint8)[..., None]
+    assert source.geometry.orientation.apply(corners)[..., 0].tolist() == expected
+    upright = decode_frames(open_video(clip("h264_b_frames").path), [9], short_side=None).pixels[0]
+    quarters = np.indices((120, 160)) // np.array([60, 80])[:, None, None]
+    pixels = decode_frames(source, [9], short_side=None).pixels[0]
+    for row in (0, 1):
+        for column in (0, 1):
+            part = upright[(quarters[0] == row) & (quarters[1] == column)].mean(axis=0)
+            place = np.argwhere(np.array(expected) == 1 + 2 * row + column)[0]
+            height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+            found = pixels[place[0] * height :, place[1] * width :][:height, :width].reshape(-1, 3).mean(axis=0)
+            np.testing.assert_allclose(found, part, atol=1e-9)
+
+
+def test_upright_is_the_default() -> None:
+    assert Orientation().apply(np.zeros((2, 3, 3), dtype=np.uint8)).shape == (2, 3, 3)
+
+
+def test_indices_may_come_in_any_order_and_count_once() -> None:
+    known = clip("h264_b_frames")
+    batch = decode_frames(open_video(known.path), [40, 3, 40, 17], short_side=64)
+    assert batch.frame_indices.tolist() == [40, 3, 17]
+    assert [pictures.read(picture) for picture in batch.pixels] == [known.numbers[i] for i in (40, 3, 17)]
+
+
+@pytest.mark.parametrize("indices", [[], [-1], [60], [[1, 2]]])
+def test_indices_that_make_no_sense(indices: list[int]) -> None:
+    with pytest.raises(ValueError, match="frame_indices"):
+        decode_frames(open_video(clip("h264_b_frames").path), indices)
+
+
+def test_lost_frames_are_replaced_by_their_nearest_neighbour(tmp_path: Path) -> None:
+    """The second of five groups loses all its packets: its frames give way to those around it, and the notes say so."""
+    source, known = damaged_group(tmp_path, range(12, 24))
+    batch = decode_frames(source, [5, 13, 30])
+    assert batch.frame_indices.tolist() == [5, 11, 30]
+    assert [pictures.read(picture) for picture in batch.pixels] == [known[5], known[11], known[30]]
+    np.testing.assert_allclose(batch.snap_seconds, [0, -0.08, 0], atol=1e-9)
+    assert batch.decode_errors == 12
+    assert batch.notes == ("1 of 3 frames could not be decoded: the nearest ones that could stand in for them.",)
+    # Two requests meet the same neighbour: it comes once, for the nearer one.
+    both = decode_frames(source, [13, 14])
+    assert both.frame_indices.tolist() == [11]
+    np.testing.assert_allclose(both.snap_seconds, [-0.08], atol=1e-9)
+
+
+def test_nothing_left_around_is_an_error(tmp_path: Path) -> None:
+    source, _ = damaged_group(tmp_path, range(12, 60))
+    with pytest.raises(NoDecodableFrameError, match="none of the 2 frames"):
+        decode_frames(source, [40, 50])
+
+
+def damaged_group(folder: Path, lost: range) -> tuple[VideoSource, tuple[int, ...]]:
+    known = clip("h264_no_b_frames")
+    path = folder / "damaged.mp4"
+    data = bytearray(known.path.read_bytes())
+    with av.open(str(known.path)) as container:
+        for position, packet in enumerate(container.demux(video=0)):
+            if position in lost and packet.pos is not None:
+                data[packet.pos : packet.pos + 4] = b"\xff\xff\xff\xff"  # the length of its first unit
+    path.write_bytes(data)
+    return open_video(path), known.numbers
+
+
+PEAK_MEMORY = """
+import resource, sys
+from tsq_cli.video import decode_frames, open_video, sample_frames
+source = open_video(sys.argv[1], packet_cache_bytes=int(sys.argv[2]))
+assert (source.table.packets is None) == (int(sys.argv[2]) == 0)
+plan = sample_frames(source.pts_seconds, source.end_seconds, 16)
+decode_frames(source, plan.frame_indices)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux")
+def test_memory_does_not_grow_with_the_length_of_the_video(tmp_path: Path) -> None:
+    """The same picture coded 30 and 300 times: peak memory without a packet cache differs by a few MiB at most."""
+
+    def peak_mib(path: Path) -> float:
+        command = [sys.executable, "-c", PEAK_MEMORY, str(path), "0"]
+        finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        return int(finished.stdout) / 1024
+
+    peaks = []
+    for repeats in (1, 10):
+        path = tmp_path / f"{repeats}.mkv"
+        encode(path, Recipe(codec="mjpeg", width=640, height=480, pix_fmt="yuvj420p", num_frames=60 * repeats))
+        peaks.append(peak_mib(path))
+    assert peaks[1] - peaks[0] < 8
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0

@@ -1,0 +1,121 @@
+"""What is told of a video before its frames are decoded: rules worked out by hand on made-up packet tables."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.video import mp4_boxes
+from tests.video.clips import clip
+from tests.video.encoding import Recipe, encode
+from tsq_cli.errors import TsqError, VideoError
+from tsq_cli.video import decode_frames, open_video, sample_frames
+from tsq_cli.video.encryption import is_encrypted_track
+from tsq_cli.video.probe import _is_vfr
+
+SHARED = Path(__file__).parents[2] / "../shared"
+BROKEN = sorted(SHARED.glob("broken/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "time_base", "is_vfr"),
+    [
+        ([33, 34, 33, 33, 34], Fraction(1, 1000), False),  # 30 fps in milliseconds
+        ([3003, 3003, 3003], Fraction(1, 90000), False),
+        ([3690, 3780, 3780], Fraction(1, 90000), False),  # 24 fps that went through milliseconds
+        ([40, 40, 80, 40], Fraction(1, 1000), True),  # a frame left out
+        ([1, 1, 2, 1], Fraction(1, 30), True),  # a frame left out, in a time base of whole frames
+        ([512, 512, 512], Fraction(1, 12800), False),
+        ([512, 700], Fraction(1, 12800), True),
+        ([7], Fraction(1, 1000), False),
+        ([], Fraction(1, 1000), False),
+    ],
+)
+def test_variable_rate_is_told_from_rounding(gaps: list[int], time_base: Fraction, is_vfr: bool) -> None:
+    assert _is_vfr(np.array(gaps, dtype=np.int64), time_base) == is_vfr
+
+
+def test_times_are_single_roundings_of_exact_fractions() -> None:
+    source = open_video(clip("ntsc_rate").path)
+    exact = [float(Fraction(int(pts - source.pts[0])) * source.info.time_base) for pts in source.pts]
+    assert source.pts_seconds.tolist() == exact
+
+
+def test_indices_at_times() -> None:
+    source = open_video(clip("h264_b_frames").path)  # 25 fps
+    assert source.indices_at(np.array([-5.0, 0.0, 0.039, 0.04, 2.0, 99.0])).tolist() == [0, 0, 0, 1, 50, 59]
+    assert source.indices_at(1.0).tolist() == 25
+
+
+def test_pixels_nearly_square_are_left_alone(tmp_path: Path) -> None:
+    """454 x 256 for a 16:9 picture comes with pixels of 1024:1021; stretching it by one column would only blur it."""
+    for aspect, size in (
+        (Fraction(1024, 1021), (160, 120)),
+        (Fraction(3, 2), (240, 120)),
+        (Fraction(1, 2), (160, 240)),
+    ):
+        path = tmp_path / f"{aspect.numerator}.mp4"
+        encode(path, Recipe(num_frames=2, aspect=aspect))
+        source = open_video(path)
+        assert (source.info.width, source.info.height) == size
+        assert decode_frames(source, [0], short_side=None).pixels.shape[1:3] == size[::-1]
+
+
+def test_smaller_pictures_are_not_enlarged() -> None:
+    source = open_video(clip("h264_b_frames").path)
+    assert decode_frames(source, [0], short_side=256).pixels.shape == (1, 120, 160, 3)
+    assert decode_frames(source, [0], short_side=60).pixels.shape == (1, 60, 80, 3)
+
+
+def test_encryption_is_seen_in_the_track_that_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "protected.mp4"
+    path.write_bytes(clip("h264_b_frames").path.read_bytes())
+    assert not is_encrypted_track(path, 1)
+    mp4_boxes.mark_encrypted(path)
+    assert is_encrypted_track(path, 1)
+    assert not is_encrypted_track(path, 2)
+    path.write_bytes(path.read_bytes()[:40])
+    assert not is_encrypted_track(path, 1)
+    assert not is_encrypted_track(clip("vp9").path, 1)
+
+
+def test_names_that_ffmpeg_would_read_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:clip.mp4", "a b%20c.mp4", "concat:x.mp4", "ünï — 视频.mp4", "-i.mp4", "clip_%03d.mp4"):
+        Path(name).write_bytes(clip("h264_b_frames").path.read_bytes())
+        source = open_video(name)
+        assert (source.info.path, source.info.total_num_frames) == (name, 60)
+    playlist = tmp_path / "list.m3u8"
+    playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/clip.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(VideoError):
+        open_video(playlist)
+
+
+def test_second_stream_is_chosen_by_default_flag_not_by_place() -> None:
+    with av.open(str(clip("two_video_streams").path)) as container:
+        best = container.streams.best("video")
+        assert best is not None
+        assert open_video(clip("two_video_streams").path).info.stream_index == best.index
+
+
+@pytest.mark.skipif(not BROKEN, reason="the folder of broken files lies beside the working tree only")
+def test_every_broken_file_gives_frames_or_a_one_line_error() -> None:
+    given = 0
+    for path in BROKEN:
+        for cache in (2**26, 0):
+            try:
+                source = open_video(path, packet_cache_bytes=cache)
+                plan = sample_frames(source.pts_seconds, source.end_seconds, 16)
+                batch = decode_frames(source, plan.frame_indices)
+            except TsqError as error:
+                assert isinstance(error, VideoError)
+                assert path.name in str(error)
+                assert "\n" not in str(error)
+            else:
+                given += 1
+                assert 1 <= len(batch) <= 16
+    assert given >= 40  # 22 of the files hold frames that can be decoded, each opened in two ways
