@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from tsq_cli.packs import Pack
 
-# A curve whose peak is within this factor of its mean singles out no frame (ours; measured in docs/architecture.md).
-FLAT_PEAK_OVER_MEAN = 1.05
-
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
@@ -250,6 +247,18 @@ class Selector:
         similarity, index = (pack.object_embeddings @ embedding).float().topk(top_n)
         return _categories(index, similarity, pack.object_names)
 
+    def _flatness(self, saliency: Saliency | None) -> Iterator[str]:
+        """Say so where no candidate stands out in either curve, as on a static clip."""
+        if saliency is None or len(saliency.visual) == 1:
+            return
+        settings = self._loaded_pack().config.settings
+        visual, textual = (selection.peak_over_mean(curve) for curve in (saliency.visual, saliency.textual))
+        if visual < settings.flat_visual and textual < settings.flat_textual:
+            yield (
+                f"no frame stands out: saliency peaks at {visual:.2f} (visual) and {textual:.2f} (textual) times its "
+                "mean, so any other frames would do as well (a static or uniform clip)"
+            )
+
     def _pack_sha256(self, settings: SelectSettings) -> str | None:
         return self.pack.config.sha256 if self.pack is not None and settings.needs_model else None
 
@@ -291,7 +300,7 @@ class Selector:
             visual_peak_over_mean=selection.peak_over_mean(saliency.visual) if saliency else None,
             textual_peak_over_mean=selection.peak_over_mean(saliency.textual) if saliency else None,
             timings_seconds={**clip.timings_seconds, **timings},
-            notes=tuple(_notes(clip, saliency, settings)),
+            notes=(*_notes(clip, settings), *self._flatness(saliency)),
         )
 
 
@@ -307,7 +316,7 @@ def _candidate(batch: FrameBatch, saliency: Saliency | None, position: int) -> C
     )
 
 
-def _notes(clip: Clip, saliency: Saliency | None, settings: SelectSettings) -> Iterator[str]:
+def _notes(clip: Clip, settings: SelectSettings) -> Iterator[str]:
     yield from clip.plan.notes
     yield from clip.batch.notes
     num_candidates = len(clip.batch)
@@ -322,13 +331,6 @@ def _notes(clip: Clip, saliency: Saliency | None, settings: SelectSettings) -> I
             yield (
                 f"candidates lie up to {gap:.1f} s apart; a shorter event can fall between them "
                 "(more --candidates look closer)"
-            )
-    if saliency is not None and num_candidates > 1:
-        peaks = (selection.peak_over_mean(saliency.visual), selection.peak_over_mean(saliency.textual))
-        if max(peaks) < FLAT_PEAK_OVER_MEAN:
-            yield (
-                f"no frame stands out: the peak of saliency is {max(peaks):.2f} times its mean, so any other frames "
-                "would do as well (a static or uniform clip)"
             )
 
 

@@ -36,9 +36,9 @@ def test_one_source_serves_many_threads_at_once() -> None:
 
 def test_many_sources_at_once_give_what_they_give_alone() -> None:
     names = ["h264_b_frames", "hevc", "vp9", "mpeg4_b_frames", "edit_repeats", "turned_90"] * 3
-    wanted = [3, 11, 19, 30]
+    wanted, paths = [3, 11, 19, 30], [clip(name).path for name in names]
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda name: numbers_of(clip(name).path, wanted), names))
+        found = list(pool.map(lambda path: numbers_of(path, wanted), paths))
     assert found == [[clip(name).numbers[i] for i in wanted] for name in names]
 
 
@@ -112,12 +112,15 @@ for path in sys.argv[1:]:
         decode_frames(source, plan.frame_indices, threads=threads)
         decode_frames(source, plan.frame_indices[:2], mode="keyframes")
         try:
-            decode_frames(source, plan.frame_indices, threads=threads, should_stop=iter([False] * 9 + [True] * 99).__next__)
+            answers = iter([False] * 9 + [True] * 99)
+            decode_frames(source, plan.frame_indices, threads=threads, should_stop=answers.__next__)
         except BaseException as error:
             assert type(error).__name__ == "CancelledError", error
-leftover = open_video(sys.argv[1])
-thread = threading.Thread(target=decode_frames, args=(leftover, plan.frame_indices[:4]))
-thread.start()
+leftover, is_under_way = open_video(sys.argv[1]), threading.Event()
+def decode_while_the_program_leaves():
+    decode_frames(leftover, range(40), should_stop=lambda: is_under_way.set())
+threading.Thread(target=decode_while_the_program_leaves).start()
+is_under_way.wait()
 print("done")
 sys.exit(7)
 """

@@ -43,9 +43,11 @@ class TSQLayerConfig:
         positional_embedding: a learnable P [num_frames, dim] that starts at zero, added to the keys only.
         scale: s, factor of the attention scores, finite and above 0; None is 1 / sqrt(dim / num_heads).
         rival_floor: queries compete for frames (ours, off by default): from all of a frame's scores, in attention and
-            classifier, its strongest query's score is subtracted, or this floor where no query reaches it. So a frame
-            can say at most "this class is my best", and two frames that agree outweigh a single one that shouts. Only
-            with one layer of one head and class-specific attention and classifier. None leaves the scores alone.
+            classifier, a share of its strongest query's score is subtracted, or of this floor where no query reaches
+            it. So a frame can say little more than "this class is my best", and two frames that agree outweigh a single
+            one that shouts. Only with one layer of one head and class-specific attention and classifier. None leaves
+            the scores alone.
+        rival_share: the share, above 0 and at most 1; below 1 a clearer frame of a class still beats a less clear one.
 
     Raises:
         UsageError: a value out of range, or self-attention with a single query (it would attend to itself only).
@@ -63,6 +65,7 @@ class TSQLayerConfig:
     positional_embedding: bool = True
     scale: float | None = None
     rival_floor: float | None = None
+    rival_share: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("dim", "num_classes", "num_frames", "num_layers", "num_heads"):
@@ -84,6 +87,8 @@ class TSQLayerConfig:
             raise _bad_config("self_attention", True, "false where there is a single query, which has no other to see")
 
     def _check_rivals(self) -> None:
+        if not (_is_number(self.rival_share) and 0 < self.rival_share <= 1):
+            raise _bad_config("rival_share", self.rival_share, "a number above 0, at most 1")
         if self.rival_floor is None:
             return
         if not (_is_number(self.rival_floor) and math.isfinite(self.rival_floor)):
@@ -255,7 +260,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.scale = config.head_scale
-        self.rival_floor = config.rival_floor
+        self.rival_floor, self.rival_share = config.rival_floor, config.rival_share
         self.query, self.key, self.value = (
             _identity_linear(config.dim) if config.projections else nn.Identity() for _ in range(3)
         )
@@ -264,8 +269,8 @@ class _Attention(nn.Module):
         """Take queries [B or 1, N, D], keys [B, T, D] and values [B, T, D].
 
         Returns:
-            weights [B, H, N, T]; projected values [B, T, H, D/H]; where queries compete, the strongest score of each
-            frame, at least the floor, [B, H, 1, T], unscaled.
+            weights [B, H, N, T]; projected values [B, T, H, D/H]; where queries compete, what each frame's scores
+            lose, [B, H, 1, T], unscaled.
         """
         q, k, v = (
             projected.unflatten(2, (self.num_heads, -1))  # [B, N, D] -> [B, N, H, D/H]
@@ -275,7 +280,7 @@ class _Attention(nn.Module):
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if self.rival_floor is None:
             return scores.softmax(dim=-1), v, None
-        rivals = (scores.amax(dim=2, keepdim=True) / self.scale).clamp_min(self.rival_floor)
+        rivals = self.rival_share * (scores.amax(dim=2, keepdim=True) / self.scale).clamp_min(self.rival_floor)
         return (scores - self.scale * rivals).softmax(dim=-1), v, rivals
 
 

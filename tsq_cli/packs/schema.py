@@ -174,6 +174,7 @@ class Layer:
     projections: bool = True
     positional_embedding: bool = True
     rival_floor: float | None = None
+    rival_share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +213,8 @@ class Settings:
         visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
         text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
+        flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
+            record says so where both do (ours).
         centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
             subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
     """
@@ -225,6 +228,8 @@ class Settings:
     query_scale: float
     text_logit_scale: float | None = None
     centre_object_embeddings: bool = False
+    flat_visual: float = 1.05
+    flat_textual: float = 1.05
 
     def __post_init__(self) -> None:
         if min(self.num_candidates, self.num_frames, self.top_n) < 1:

@@ -87,7 +87,11 @@ class Timeline:
             )
         pts, first = np.unique(table.pts[timed], return_index=True)
         return cls(
-            pts=pts, packets=timed[first], time_base=stream.time_base or Fraction(1, 1000), is_counted=table.is_packed
+            pts=pts,
+            packets=timed[first],
+            time_base=stream.time_base or Fraction(1, 1000),
+            last_duration=int(table.duration[timed[first[-1]]]) if len(first) else 0,
+            is_counted=table.is_packed,
         )
 
 

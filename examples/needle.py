@@ -1,0 +1,375 @@
+"""How often does training-free selection find the event? Compose videos with a known event, tune, measure.
+
+    python examples/needle.py compose  --photos DIR --videos /tmp/needle          videos of both parts
+    python examples/needle.py tune     --videos /tmp/needle --json tuning.json    settings, on the tuning classes
+    python examples/needle.py evaluate --videos /tmp/needle --json docs/needle.json --markdown docs/needle.md
+
+DIR holds one photograph per ImageNet class, named `{class index:03d}_{wnid}_{name}.jpg`. Half of the classes are for
+tuning, the other half is held out: `evaluate` reports on classes and photographs that no setting has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from needle_videos import PARTS, VARIANTS, Part, describe, find_photos, plan_video, write_video
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional
+
+from tsq_cli import selection
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import InputNotFoundError, TsqError
+from tsq_cli.files import atomic_path
+from tsq_cli.models import FrameSaliency, TSQLayer, frame_saliency, object_text_features
+from tsq_cli.packs import Pack
+from tsq_cli.pipeline import Selector, load_clip
+from tsq_cli.selection import Choice
+
+SELECT = SelectSettings()
+K, T = SELECT.num_frames, SELECT.num_candidates
+RANDOM_SEEDS = range(20)
+RESAMPLES = 2000
+console = Console(stderr=True)
+
+# The plain method: no competition, embeddings as they are, scales tuned for that.
+PLAIN: dict[str, Any] = {
+    "visual_scale": 0.05,
+    "rival_floor": None,
+    "rival_share": 1.0,
+    "textual_scale": 3.0,
+    "centred": False,
+    "top_n": 3,
+    "lambda_v": 0.6,
+}
+
+
+@dataclass(frozen=True)
+class Video:
+    """What the measurements need of one video.
+
+    Attributes:
+        truth: bool [T], which candidates show the event.
+        class_index: of the event.
+        features: float32 [T, Dv] of the visual encoder.
+        logits: float32 [T, O] of the object recogniser.
+        saliency: S^v and S^t [T] as the pipeline gives them.
+    """
+
+    truth: np.ndarray
+    class_index: int
+    features: Tensor
+    logits: Tensor
+    visual: np.ndarray
+    textual: np.ndarray
+
+
+def compose(photos: Path, videos: Path, counts: Mapping[str, int], seed: int) -> None:
+    """Write the videos of both parts into `videos/{part}/{variant}/`; finished ones are kept."""
+
+    @cache
+    def opened(path: Path) -> Image.Image:
+        return Image.open(path).convert("RGB")
+
+    for part in PARTS:
+        found = find_photos(photos, part)
+        for number, (name, variant) in enumerate(VARIANTS.items()):
+            for i in track(range(counts[name]), f"compose {part} {name}", console=console, transient=True):
+                path = videos / part / name / f"{i:04d}.mp4"
+                if path.with_suffix(".json").exists():
+                    continue
+                shots = plan_video(found, variant, np.random.default_rng([seed, PARTS.index(part), number, i]))
+                facts = {"video": path.name, "part": part, "variant": name, "seed": seed}
+                write_video(path, shots, {**facts, **describe(shots)}, opened)
+
+
+def truth_of(event_seconds: Sequence[Sequence[float]], times_seconds: np.ndarray) -> np.ndarray:
+    """Which candidates [T] lie in one of the half-open intervals that show the event."""
+    return np.array([any(start <= time < end for start, end in event_seconds) for time in times_seconds])
+
+
+def read_videos(selector: Selector, folder: Path, part: Part, variant: str) -> list[Video]:
+    """Score every video of a folder with the project's own pipeline, and keep what its encoder saw.
+
+    Raises:
+        InputNotFoundError: no video there.
+    """
+    paths = sorted((folder / part / variant).glob("*.mp4"))
+    if not paths:
+        raise InputNotFoundError(
+            f"{folder / part / variant} holds no .mp4", wanted="composed videos", fix="run the compose command first"
+        )
+    pack = cast(Pack, selector.pack)
+    seen: list[Any] = []
+    hook = pack.visual_encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    videos = []
+    for path in track(paths, f"read {part} {variant}", console=console, transient=True):
+        truth = json.loads(path.with_suffix(".json").read_text())
+        clip = load_clip(path, SELECT)
+        saliency = selector.score([clip], SELECT)[0]
+        encoded = seen.pop()
+        videos.append(
+            Video(
+                truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),
+                class_index=truth["event"]["class_index"],
+                features=encoded.features.float().clone(),
+                logits=encoded.logits.float().clone(),
+                visual=saliency.visual,
+                textual=saliency.textual,
+            )
+        )
+        clip.close()
+    hook.remove()
+    return videos
+
+
+def recall(choices: Iterable[Choice], truth: np.ndarray) -> float:
+    """Share of the event's candidates among the choices; of at most K, should the event have more."""
+    choices = list(choices)
+    return sum(bool(truth[choice.position]) for choice in choices) / min(len(choices), int(truth.sum()))
+
+
+def is_right(video: Video, choices: Iterable[Choice]) -> float:
+    """Whether the mean of the chosen frames' logits names the event's class."""
+    mean = video.logits[[choice.position for choice in choices]].mean(dim=0)
+    return float(int(mean.argmax()) == video.class_index)
+
+
+def selectors(lambda_v: float) -> dict[str, Callable[[Video], list[Choice]]]:
+    """Every deterministic way to choose, by name."""
+    everything = [Choice(position, "uniform") for position in range(T)]
+    return {
+        "fused": lambda video: selection.fuse(video.visual, video.textual, K, lambda_v=lambda_v),
+        "VQM": lambda video: selection.top_k(video.visual, K, chosen_by="visual"),
+        "TQM": lambda video: selection.top_k(video.textual, K, chosen_by="textual"),
+        "most confident": lambda video: selection.top_k(
+            video.logits.softmax(dim=1).amax(dim=1).numpy(), K, chosen_by="visual"
+        ),
+        "uniform": lambda video: selection.uniform(T, K),
+        "all 16": lambda video: everything,
+        "event's frames": lambda video: [choice for choice in everything if video.truth[choice.position]],
+    }
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Mean over the videos, and the 95 % interval of the mean by resampling the videos."""
+    scores = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    means = scores[rng.integers(0, len(scores), (RESAMPLES, len(scores)))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {"mean": round(float(scores.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def measure(videos: Sequence[Video], lambda_v: float) -> dict[str, Any]:
+    """Recall of the event's frames at K and accuracy of the mean prediction, per way to choose."""
+    measured: dict[str, Any] = {}
+    for name, choose in selectors(lambda_v).items():
+        chosen = [choose(video) for video in videos]
+        measured[name] = {"accuracy": summary([is_right(v, c) for v, c in zip(videos, chosen, strict=True)])}
+        if name not in ("all 16", "event's frames"):
+            measured[name]["recall"] = summary([recall(c, v.truth) for v, c in zip(videos, chosen, strict=True)])
+    # Each video draws afresh for every seed: the mean over the seeds is the video's value.
+    drawn = [[selection.random(T, K, seed=1000 * s + i) for s in RANDOM_SEEDS] for i in range(len(videos))]
+    pairs = list(zip(videos, drawn, strict=True))
+    measured["random"] = {
+        "accuracy": summary([float(np.mean([is_right(v, c) for c in cs])) for v, cs in pairs]),
+        "recall": summary([float(np.mean([recall(c, v.truth) for c in cs])) for v, cs in pairs]),
+    }
+    return measured
+
+
+def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) -> list[Video]:
+    """The same videos with the saliency that other settings give (named as in PLAIN), from the features that were kept."""
+    embeddings = pack.object_embeddings
+    if settings["centred"]:
+        embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
+    vqm, logit_scale = pack.tsqnet.vqm, pack.config.settings.text_logit_scale
+    rivals = {name: settings[name] for name in ("rival_floor", "rival_share")}
+    visual = TSQLayer(
+        replace(vqm.config, scale=settings["visual_scale"], **rivals),
+        queries=vqm.queries,
+        classifier_weight=vqm.classifier_weight,
+        classifier_bias=vqm.classifier_bias,
+    )
+    textual = TSQLayer(
+        replace(pack.tsqnet.tqm.config, scale=settings["textual_scale"]),
+        queries=embeddings,
+        classifier_weight=cast(float, logit_scale) * embeddings,
+    )
+
+    def saliency(layer: TSQLayer, frames: Tensor) -> np.ndarray:
+        scored: FrameSaliency = frame_saliency(layer(frames[None]), top_n=settings["top_n"])
+        return scored.scores[0].double().numpy()
+
+    with torch.inference_mode():
+        return [
+            replace(
+                video,
+                visual=saliency(visual, video.features),
+                textual=saliency(textual, object_text_features(video.logits, embeddings)),
+            )
+            for video in videos
+        ]
+
+
+def pack_settings(pack: Pack) -> dict[str, Any]:
+    """The pack's settings under the names that PLAIN uses."""
+    stated, layer = pack.config.settings, pack.config.modules.visual.layer
+    return {
+        "visual_scale": stated.visual_scale,
+        "rival_floor": layer.rival_floor,
+        "rival_share": layer.rival_share,
+        "textual_scale": stated.textual_scale,
+        "centred": stated.centre_object_embeddings,
+        "top_n": stated.top_n,
+        "lambda_v": stated.lambda_v,
+    }
+
+
+def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What `tune` tries: plain settings, each change from there to the pack's, and the pack's neighbours."""
+    steps: dict[str, dict[str, Any]] = {"plain TSQ layers": PLAIN}
+    rivals = {name: chosen[name] for name in ("rival_floor", "visual_scale")}
+    steps["+ queries compete"] = {**PLAIN, **rivals}
+    steps["+ own strength counts"] = {**PLAIN, **rivals, "rival_share": chosen["rival_share"]}
+    steps["+ centred embeddings = pack"] = dict(chosen)
+    around = {
+        "visual_scale": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4),
+        "rival_floor": (None, 4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0),
+        "rival_share": (0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
+        "textual_scale": (1.0, 1.5, 2.0, 2.5, 3.0, 5.0),
+        "centred": (False, True),
+        "top_n": (1, 2, 3, 5, 10),
+        "lambda_v": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    }
+    for name, values in around.items():
+        steps.update({f"pack, {name} {value}": {**chosen, name: value} for value in values})
+    return steps
+
+
+def tune(selector: Selector, folder: Path) -> dict[str, Any]:
+    """Recall of every trial on the tuning part, per variant."""
+    pack = cast(Pack, selector.pack)
+    videos = {name: read_videos(selector, folder, "tuning", name) for name in VARIANTS}
+    rows = []
+    for label, settings in track(list(trials(pack_settings(pack)).items()), "try", console=console, transient=True):
+        row: dict[str, Any] = {"trial": label, "settings": settings}
+        for variant, read in videos.items():
+            rescored = rescore(pack, read, settings)
+            ways = selectors(settings["lambda_v"])
+            row[variant] = {
+                way: round(float(np.mean([recall(ways[way](video), video.truth) for video in rescored])), 4)
+                for way in ("VQM", "TQM", "fused")
+            }
+        rows.append(row)
+    return {"part": "tuning", "videos": {name: len(read) for name, read in videos.items()}, "trials": rows}
+
+
+def evaluate(selector: Selector, folder: Path) -> dict[str, Any]:
+    """Everything on the held-out part, per variant."""
+    lambda_v = cast(Pack, selector.pack).config.settings.lambda_v
+    results = {}
+    for variant in VARIANTS:
+        videos = read_videos(selector, folder, "held-out", variant)
+        results[variant] = {"videos": len(videos), "ways": measure(videos, lambda_v)}
+    return {"part": "held-out", "k": K, "candidates": T, "variants": results}
+
+
+def circumstances(selector: Selector) -> dict[str, Any]:
+    """Machine, versions and settings that the numbers came from."""
+    pack = cast(Pack, selector.pack)
+    return {
+        "machine": {"system": platform.system(), "machine": platform.machine(), "threads": torch.get_num_threads()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "torchvision", "timm", "av", "numpy", "pillow")},
+        },
+        "pack": {"name": pack.config.name, "sha256": pack.config.sha256, "settings": pack_settings(pack)},
+    }
+
+
+def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
+    """One table, a row per way to choose and a column per variant: mean and 95 % interval in percent."""
+    variants = results["variants"]
+    lines = ["| | " + " | ".join(f"{name} ({variants[name]['videos']})" for name in variants) + " |"]
+    lines.append("|---" * (len(variants) + 1) + "|")
+    for way in next(iter(variants.values()))["ways"]:
+        cells = [variants[name]["ways"][way].get(score) for name in variants]
+        if None not in cells:
+            shown = (f"{100 * c['mean']:.1f} ({100 * c['low']:.0f}-{100 * c['high']:.0f})" for c in cells)
+            lines.append(f"| {way} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def tuning_table(results: Mapping[str, Any]) -> list[str]:
+    """One row per trial: fused recall per variant, then VQM's and TQM's on plain videos, in percent."""
+    lines = ["| trial | " + " | ".join(f"fused, {name}" for name in VARIANTS) + " | VQM, plain | TQM, plain |"]
+    lines.append("|---" * (len(VARIANTS) + 3) + "|")
+    for row in results["trials"]:
+        values = [row[name]["fused"] for name in VARIANTS] + [row["plain"][way] for way in ("VQM", "TQM")]
+        lines.append(f"| {row['trial']} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
+    return lines
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("compose", "tune", "evaluate"):
+        command = commands.add_parser(name)
+        command.add_argument("--videos", type=Path, default=Path(tempfile.gettempdir()) / "needle", help="their folder")
+        if name == "compose":
+            command.add_argument("--photos", type=Path, required=True, help="folder of photographs, one per class")
+            command.add_argument("--count", type=int, default=100, help="videos per part and variant; plain has twice")
+            command.add_argument("--seed", type=int, default=0)
+        else:
+            command.add_argument("--pack", default="imagenet-lite")
+            command.add_argument("--json", type=Path, help="write everything measured here")
+            command.add_argument("--markdown", type=Path, help="write the tables here")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is tsq's own."""
+    options = parse(arguments)
+    try:
+        if options.command == "compose":
+            counts = {name: options.count * (2 if name == "plain" else 1) for name in VARIANTS}
+            compose(options.photos, options.videos, counts, options.seed)
+            return 0
+        selector = Selector.load(options.pack, device="cpu", dtype="float32")
+        if options.command == "tune":
+            results = tune(selector, options.videos)
+            lines = ["Recall of the event's frames at K = 5, in percent.", "", *tuning_table(results)]
+        else:
+            results = evaluate(selector, options.videos)
+            lines = ["Recall of the event's frames, in percent:", "", *markdown_table(results, "recall"), ""]
+            lines += ["Accuracy of the mean prediction, in percent:", "", *markdown_table(results, "accuracy")]
+        print("\n".join(lines))
+        report = json.dumps({**circumstances(selector), **results}, indent=1)
+        for path, text in ((options.json, report), (options.markdown, "\n".join(lines))):
+            if path is not None:
+                with atomic_path(path) as temporary:
+                    temporary.write_text(text + "\n")
+    except TsqError as error:
+        console.print(f"error: {error}", style="red")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
