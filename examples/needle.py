@@ -2,7 +2,8 @@
 
     python examples/needle.py compose  --photos DIR --videos /tmp/needle          videos of both parts
     python examples/needle.py tune     --videos /tmp/needle --json tuning.json    settings, on the tuning classes
-    python examples/needle.py evaluate --videos /tmp/needle --json docs/needle.json --markdown docs/needle.md
+    python examples/needle.py evaluate --videos /tmp/needle --tuning tuning.json \\
+                                       --json docs/needle.json --markdown docs/needle.md
 
 DIR holds one photograph per ImageNet class, named `{class index:03d}_{wnid}_{name}.jpg`. Half of the classes are for
 tuning, the other half is held out: `evaluate` reports on classes and photographs that no setting has seen.
@@ -24,6 +25,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from needle_report import page
 from needle_videos import PARTS, VARIANTS, Part, describe, find_photos, plan_video, write_video
 from PIL import Image
 from rich.console import Console
@@ -108,18 +110,20 @@ def read_videos(selector: Selector, folder: Path, part: Part, variant: str) -> l
     Raises:
         InputNotFoundError: no video there.
     """
-    paths = sorted((folder / part / variant).glob("*.mp4"))
-    if not paths:
+    truths = sorted((folder / part / variant).glob("[0-9]*.json"))
+    if not truths:
         raise InputNotFoundError(
-            f"{folder / part / variant} holds no .mp4", wanted="composed videos", fix="run the compose command first"
+            f"{folder / part / variant} holds no composed video",
+            wanted="videos and their truth",
+            fix="run the compose command first",
         )
     pack = cast(Pack, selector.pack)
     seen: list[Any] = []
     hook = pack.visual_encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
     videos = []
-    for path in track(paths, f"read {part} {variant}", console=console, transient=True):
-        truth = json.loads(path.with_suffix(".json").read_text())
-        clip = load_clip(path, SELECT)
+    for path in track(truths, f"read {part} {variant}", console=console, transient=True):
+        truth = json.loads(path.read_text())
+        clip = load_clip(path.with_suffix(".mp4"), SELECT)
         saliency = selector.score([clip], SELECT)[0]
         encoded = seen.pop()
         videos.append(
@@ -193,7 +197,7 @@ def measure(videos: Sequence[Video], lambda_v: float) -> dict[str, Any]:
 
 
 def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) -> list[Video]:
-    """The same videos with the saliency that other settings give (named as in PLAIN), from the features that were kept."""
+    """The same videos with the saliency that other settings give (named as in PLAIN), from the features kept."""
     embeddings = pack.object_embeddings
     if settings["centred"]:
         embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
@@ -261,21 +265,34 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return steps
 
 
-def tune(selector: Selector, folder: Path) -> dict[str, Any]:
+def recalls(videos: Sequence[Video], lambda_v: float) -> dict[str, float]:
+    """Mean recall of each module and of both fused."""
+    ways = selectors(lambda_v)
+    return {
+        way: round(float(np.mean([recall(ways[way](video), video.truth) for video in videos])), 4)
+        for way in ("VQM", "TQM", "fused")
+    }
+
+
+def at_size(selector: Selector, input_size: int) -> Selector:
+    """The same selector, its shared encoder fed smaller or larger pictures."""
+    pack = cast(Pack, selector.pack)
+    preprocessor = replace(pack.visual_preprocessor, input_size=input_size)
+    return Selector(replace(pack, visual_preprocessor=preprocessor, object_preprocessor=preprocessor))
+
+
+def tune(selector: Selector, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]:
     """Recall of every trial on the tuning part, per variant."""
     pack = cast(Pack, selector.pack)
+    chosen = pack_settings(pack)
     videos = {name: read_videos(selector, folder, "tuning", name) for name in VARIANTS}
-    rows = []
-    for label, settings in track(list(trials(pack_settings(pack)).items()), "try", console=console, transient=True):
-        row: dict[str, Any] = {"trial": label, "settings": settings}
-        for variant, read in videos.items():
-            rescored = rescore(pack, read, settings)
-            ways = selectors(settings["lambda_v"])
-            row[variant] = {
-                way: round(float(np.mean([recall(ways[way](video), video.truth) for video in rescored])), 4)
-                for way in ("VQM", "TQM", "fused")
-            }
-        rows.append(row)
+    rows: list[dict[str, Any]] = []
+    for label, settings in track(list(trials(chosen).items()), "try", console=console, transient=True):
+        scored = {name: recalls(rescore(pack, read, settings), settings["lambda_v"]) for name, read in videos.items()}
+        rows.append({"trial": label, "settings": settings, **scored})
+    for size in input_sizes:
+        scored = {"plain": recalls(read_videos(at_size(selector, size), folder, "tuning", "plain"), chosen["lambda_v"])}
+        rows.append({"trial": f"pack, input_size {size}", "settings": {**chosen, "input_size": size}, **scored})
     return {"part": "tuning", "videos": {name: len(read) for name, read in videos.items()}, "trials": rows}
 
 
@@ -302,29 +319,6 @@ def circumstances(selector: Selector) -> dict[str, Any]:
     }
 
 
-def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
-    """One table, a row per way to choose and a column per variant: mean and 95 % interval in percent."""
-    variants = results["variants"]
-    lines = ["| | " + " | ".join(f"{name} ({variants[name]['videos']})" for name in variants) + " |"]
-    lines.append("|---" * (len(variants) + 1) + "|")
-    for way in next(iter(variants.values()))["ways"]:
-        cells = [variants[name]["ways"][way].get(score) for name in variants]
-        if None not in cells:
-            shown = (f"{100 * c['mean']:.1f} ({100 * c['low']:.0f}-{100 * c['high']:.0f})" for c in cells)
-            lines.append(f"| {way} | " + " | ".join(shown) + " |")
-    return lines
-
-
-def tuning_table(results: Mapping[str, Any]) -> list[str]:
-    """One row per trial: fused recall per variant, then VQM's and TQM's on plain videos, in percent."""
-    lines = ["| trial | " + " | ".join(f"fused, {name}" for name in VARIANTS) + " | VQM, plain | TQM, plain |"]
-    lines.append("|---" * (len(VARIANTS) + 3) + "|")
-    for row in results["trials"]:
-        values = [row[name]["fused"] for name in VARIANTS] + [row["plain"][way] for way in ("VQM", "TQM")]
-        lines.append(f"| {row['trial']} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
-    return lines
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -338,6 +332,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--seed", type=int, default=0)
         else:
             command.add_argument("--pack", default="imagenet-lite")
+            if name == "tune":
+                command.add_argument(
+                    "--input-sizes", type=int, nargs="*", default=(), help="also try these, on plain videos"
+                )
+            else:
+                command.add_argument("--tuning", type=Path, help="what tune wrote: joins the report")
             command.add_argument("--json", type=Path, help="write everything measured here")
             command.add_argument("--markdown", type=Path, help="write the tables here")
     return parser.parse_args(arguments)
@@ -352,19 +352,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compose(options.photos, options.videos, counts, options.seed)
             return 0
         selector = Selector.load(options.pack, device="cpu", dtype="float32")
+        results: dict[str, Any] = {"circumstances": circumstances(selector)}
         if options.command == "tune":
-            results = tune(selector, options.videos)
-            lines = ["Recall of the event's frames at K = 5, in percent.", "", *tuning_table(results)]
+            results["tuning"] = tune(selector, options.videos, options.input_sizes)
         else:
-            results = evaluate(selector, options.videos)
-            lines = ["Recall of the event's frames, in percent:", "", *markdown_table(results, "recall"), ""]
-            lines += ["Accuracy of the mean prediction, in percent:", "", *markdown_table(results, "accuracy")]
-        print("\n".join(lines))
-        report = json.dumps({**circumstances(selector), **results}, indent=1)
-        for path, text in ((options.json, report), (options.markdown, "\n".join(lines))):
+            if options.tuning is not None:
+                results["tuning"] = json.loads(options.tuning.read_text())["tuning"]
+            results["evaluation"] = evaluate(selector, options.videos)
+        text = page(results)
+        print(text)
+        for path, content in ((options.json, json.dumps(results, indent=1)), (options.markdown, text)):
             if path is not None:
                 with atomic_path(path) as temporary:
-                    temporary.write_text(text + "\n")
+                    temporary.write_text(content + "\n")
     except TsqError as error:
         console.print(f"error: {error}", style="red")
         return error.exit_code

@@ -17,7 +17,7 @@ from tsq_cli.errors import TsqError, UsageError
 from tsq_cli.pipeline import Clip, Selector, load_clip
 from tsq_cli.record import Record
 from tsq_cli.report.frames import ImageFormat, save_frame
-from tsq_cli.report.sheet import save_sheet
+from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.video import decode_frames
 
 # Full-resolution frames decoded at a time when saving: bounds memory at four 8K frames (400 MB) whatever K is.
@@ -31,6 +31,14 @@ class Outputs:
     frames_dir: Path | None = None
     image_format: ImageFormat = "jpg"
     sheet: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_SUFFIXES:
+            raise UsageError(
+                f"the sheet's name is {self.sheet.name}",
+                wanted="a name ending in " + ", ".join(SHEET_SUFFIXES),
+                fix="try --sheet sheet.png",
+            )
 
     def identity(self) -> dict[str, object]:
         """What takes part in the settings hash: a run that must write other files is another run."""

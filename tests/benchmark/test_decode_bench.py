@@ -17,8 +17,9 @@ from rich.console import Console
 from tests.video.clips import clip
 from tsq_cli.benchmark import decode as bench
 from tsq_cli.benchmark.decode import Outcome, Run, Timing, compare, fastest_of_families, measure_clip, ratios_of
-from tsq_cli.benchmark.decode_clips import RECIPES, encode, pictures, repeat_packets
+from tsq_cli.benchmark.decode_clips import RECIPES, encode, pictures
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
+from tsq_cli.video.plain import repeat_packets
 
 
 def outcome(family: str, seconds: list[float], *, is_rival: bool = False, failure: str | None = None) -> Outcome:

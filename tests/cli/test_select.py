@@ -211,6 +211,7 @@ def test_more_frames_than_candidates_says_so(tsq: Tsq, demo: Path) -> None:
         (["{demo}", "-b", "0"], 2, "batch_size is 0"),
         (["{demo}", "-j", "0"], 2, "workers is 0"),
         (["{demo}", "--json", "--jsonl", "-"], 2, "drop one"),
+        (["{demo}", "--sheet", "sheet.xyz"], 2, "sheet.xyz"),
         (["{folder}/text.mp4"], 1, "text.mp4"),
         (["{folder}/empty.mp4"], 1, "empty.mp4"),
         (["{folder}/nothing"], 2, "nothing"),

@@ -301,8 +301,8 @@ def test_features_that_are_not_finite_are_refused(bad: float) -> None:
         _layer()(frames)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
-def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor(share: float) -> None:
+@pytest.mark.parametrize(("share", "penalty"), [(1.0, 0.0), (0.5, 0.0), (0.9, 2.0)])
+def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor(share: float, penalty: float) -> None:
     # Two classes, three frames, queries are the axes: the frames' scores are their own coordinates.
     eye = torch.eye(2, dtype=torch.float64)
     config = TSQLayerConfig(
@@ -314,12 +314,14 @@ def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor
         scale=0.5,
         rival_floor=4.0,
         rival_share=share,
+        blank_penalty=penalty,
     )
     layer = TSQLayer(config, queries=eye, classifier_weight=eye, classifier_bias=torch.tensor([0.1, 0.2]).double())
     frames = torch.tensor([[[9.0, 2.0], [6.0, 7.0], [1.0, 3.0]]], dtype=torch.float64)
-    # Margins by hand: frame 0 has rival 9, frame 1 has rival 7, frame 2 reaches 3 only, so the floor of 4 counts.
+    # Margins by hand: frame 0 has rival 9, frame 1 has rival 7, frame 2 reaches 3 only, so the floor of 4 counts,
+    # and it is blank by 1.
     scores = np.array([[9.0, 6.0, 1.0], [2.0, 7.0, 3.0]])  # [C, T]
-    margins = scores - share * np.array([9.0, 7.0, 4.0])
+    margins = scores - share * np.array([9.0, 7.0, 4.0]) - penalty * np.array([0.0, 0.0, 1.0])
     attention = np.exp(0.5 * margins) / np.exp(0.5 * margins).sum(axis=1, keepdims=True)
     output = layer(frames)
     np.testing.assert_allclose(output.attention[0].detach().numpy(), attention, rtol=1e-12)
@@ -339,6 +341,8 @@ def test_competition_is_refused_where_it_is_not_defined(settings: dict[str, Any]
         TSQLayerConfig(dim=4, num_classes=3, rival_floor=float("nan"))
     with pytest.raises(UsageError, match="rival_share"):
         TSQLayerConfig(dim=4, num_classes=3, rival_share=0.0)
+    with pytest.raises(UsageError, match="blank_penalty"):
+        TSQLayerConfig(dim=4, num_classes=3, blank_penalty=-1.0)
 
 
 @pytest.mark.parametrize("num_frames", [1, 40])

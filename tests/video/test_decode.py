@@ -239,16 +239,17 @@ def test_nothing_left_around_is_an_error(tmp_path: Path) -> None:
 
 
 def damaged_group(folder: Path, lost: range, name: str = "h264_no_b_frames") -> tuple[VideoSource, tuple[int, ...]]:
-    """A clip with these packets spoilt (their bytes found by content), and the numbers in its frames."""
+    """A clip with these packets spoilt, and the numbers in its frames."""
     known = clip(name)
     path = folder / f"damaged{known.path.suffix}"
     data = known.path.read_bytes()
     with av.open(str(known.path)) as container:
-        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    for position in lost:
+        packets = [(bytes(packet), packet.pos or 0) for packet in container.demux(video=0) if packet.size]
+    for whole, position in packets[lost.start : lost.stop]:
         # Of H.264 only the length of the first unit: were nothing left of it, the frame would be copied silently.
-        spoilt = b"\xff" * 4 + packets[position][4:] if name.startswith("h264") else bytes(len(packets[position]))
-        data = data.replace(packets[position], spoilt)
+        spoilt = b"\xff" * 4 + whole[4:] if name.startswith("h264") else bytes(len(whole))
+        start = data.index(whole, position)
+        data = data[:start] + spoilt + data[start + len(whole) :]
     path.write_bytes(data)
     return open_video(path), known.numbers
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tsq_cli.types import UInt8Array
+from tsq_cli.video.plain import repeat_packets, write_clip
 
 FPS = 30
 SHOT_SECONDS = 6
@@ -131,7 +130,9 @@ def make_clips(folder: Path, *, seconds: int | None = None) -> list[Path]:
             unfinished.replace(paths[-1])
     paths.append(folder / LONG_CLIP)
     if not paths[-1].exists():
-        repeat_packets(paths[0], paths[-1], LONG_CLIP_REPEATS)
+        unfinished = paths[-1].with_stem(f"unfinished_{paths[-1].stem}")
+        repeat_packets(paths[0], unfinished, LONG_CLIP_REPEATS)
+        unfinished.replace(paths[-1])
     return paths
 
 
@@ -162,36 +163,13 @@ def pictures(width: int, height: int, num_frames: int) -> Iterator[UInt8Array]:
 
 def encode(path: Path, recipe: ClipRecipe, *, seconds: int) -> None:
     """Write one clip."""
-    av = importlib.import_module("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(recipe.encoder, rate=FPS, options=recipe.options)
-        stream.width, stream.height, stream.pix_fmt = recipe.width, recipe.height, "yuv420p"
-        stream.codec_context.gop_size = recipe.keyframe_every
-        if recipe.b_frames is not None:
-            stream.codec_context.max_b_frames = recipe.b_frames
-        if recipe.bit_rate is not None:
-            stream.codec_context.bit_rate = recipe.bit_rate
-        for i, picture in enumerate(pictures(recipe.width, recipe.height, seconds * FPS)):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
-def repeat_packets(source_path: Path, target_path: Path, times: int) -> None:
-    """Write a clip's packets several times over, one after the other."""
-    av = importlib.import_module("av")
-    unfinished = target_path.with_stem(f"unfinished_{target_path.stem}")
-    with av.open(str(source_path)) as source, av.open(str(unfinished), "w") as target:
-        template = source.streams.video[0]
-        stream: Any = target.add_stream_from_template(template)
-        packets = [packet for packet in source.demux(template) if packet.size]
-        lap_length = packets[0].duration * len(packets)
-        for lap in range(times):
-            for packet in packets:
-                copy = av.Packet(bytes(packet))
-                copy.pts, copy.dts = packet.pts + lap * lap_length, packet.dts + lap * lap_length
-                copy.time_base, copy.duration = packet.time_base, packet.duration
-                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
-                target.mux(copy)
-    unfinished.replace(target_path)
+    write_clip(
+        path,
+        pictures(recipe.width, recipe.height, seconds * FPS),
+        fps=FPS,
+        encoder=recipe.encoder,
+        keyframe_every=recipe.keyframe_every,
+        b_frames=recipe.b_frames,
+        bit_rate=recipe.bit_rate,
+        options=recipe.options,
+    )

@@ -18,6 +18,7 @@ import numpy as np
 from tsq_cli.config import DecodeMode
 from tsq_cli.types import Float64Array, Int64Array, UInt8Array
 from tsq_cli.video import decode_frames, open_video, sample_frames
+from tsq_cli.video.plain import decode_all, frame_seconds
 
 SHORT_SIDE = 256
 
@@ -51,17 +52,15 @@ class Task:
             NotAVideoError, NoVideoStreamError, NoDecodableFrameError: the clip cannot be used.
         """
         info = open_video(path).info
-        av = importlib.import_module("av")
-        with av.open(str(path)) as container:
-            shown = [frame.time for frame in container.decode(container.streams[info.stream_index])]
-        seconds = np.array(shown, dtype=np.float64) - shown[0]
+        shown = frame_seconds(path, info.stream_index)
+        seconds = shown - shown[0]
         end = seconds[-1] + (float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0)
         times = (np.arange(count) + 0.5) * end / count
         scale = min(1.0, SHORT_SIDE / min(info.width, info.height))
         return cls(
             path=path,
             count=count,
-            start_seconds=shown[0],
+            start_seconds=float(shown[0]),
             times_seconds=times,
             # A microsecond forgives rounding where a target falls on a frame.
             indices=np.searchsorted(seconds, times + 1e-6, side="right") - 1,
@@ -172,21 +171,8 @@ def sequential(task: Task, *, threads: int = 2, margin: int = 0) -> UInt8Array:
     Returns:
         uint8 [T * (2 * margin + 1), H, W, 3]; a neighbour beyond either end of the clip is the frame at that end.
     """
-    av = importlib.import_module("av")
     wanted = task.indices[:, None] + np.arange(-margin, margin + 1)
-    kept: dict[int, UInt8Array] = {}
-    last = 0
-    with av.open(str(task.path)) as container:
-        stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-        stream.codec_context.thread_count = threads
-        stream.thread_type = "AUTO"
-        needed = set(wanted.ravel().tolist())
-        for last, frame in enumerate(container.decode(stream)):
-            if last in needed:
-                kept[last] = frame.to_ndarray(
-                    format="rgb24", width=task.width, height=task.height, interpolation="AREA"
-                )
-    return np.stack([kept[index] for index in np.clip(wanted, 0, last).ravel().tolist()])
+    return decode_all(task.path, wanted.ravel(), width=task.width, height=task.height, threads=threads)
 
 
 def _torchcodec(task: Task, *, seek_mode: str, threads: int) -> UInt8Array:

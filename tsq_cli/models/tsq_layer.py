@@ -48,6 +48,8 @@ class TSQLayerConfig:
             one that shouts. Only with one layer of one head and class-specific attention and classifier. None leaves
             the scores alone.
         rival_share: the share, above 0 and at most 1; below 1 a clearer frame of a class still beats a less clear one.
+        blank_penalty: what a frame loses besides, for each unit that its strongest query stays below the floor: dark,
+            blurred and empty frames, which no query knows, neither speak for a class nor are chosen. 0 or more.
 
     Raises:
         UsageError: a value out of range, or self-attention with a single query (it would attend to itself only).
@@ -66,6 +68,7 @@ class TSQLayerConfig:
     scale: float | None = None
     rival_floor: float | None = None
     rival_share: float = 1.0
+    blank_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("dim", "num_classes", "num_frames", "num_layers", "num_heads"):
@@ -89,6 +92,8 @@ class TSQLayerConfig:
     def _check_rivals(self) -> None:
         if not (_is_number(self.rival_share) and 0 < self.rival_share <= 1):
             raise _bad_config("rival_share", self.rival_share, "a number above 0, at most 1")
+        if not (_is_number(self.blank_penalty) and 0 <= self.blank_penalty < math.inf):
+            raise _bad_config("blank_penalty", self.blank_penalty, "a finite number, 0 or more")
         if self.rival_floor is None:
             return
         if not (_is_number(self.rival_floor) and math.isfinite(self.rival_floor)):
@@ -261,6 +266,7 @@ class _Attention(nn.Module):
         self.num_heads = config.num_heads
         self.scale = config.head_scale
         self.rival_floor, self.rival_share = config.rival_floor, config.rival_share
+        self.blank_penalty = config.blank_penalty
         self.query, self.key, self.value = (
             _identity_linear(config.dim) if config.projections else nn.Identity() for _ in range(3)
         )
@@ -280,7 +286,9 @@ class _Attention(nn.Module):
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if self.rival_floor is None:
             return scores.softmax(dim=-1), v, None
-        rivals = self.rival_share * (scores.amax(dim=2, keepdim=True) / self.scale).clamp_min(self.rival_floor)
+        strongest = scores.amax(dim=2, keepdim=True) / self.scale
+        blankness = (self.rival_floor - strongest).clamp_min(0.0)
+        rivals = self.rival_share * strongest.clamp_min(self.rival_floor) + self.blank_penalty * blankness
         return (scores - self.scale * rivals).softmax(dim=-1), v, rivals
 
 

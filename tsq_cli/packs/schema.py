@@ -175,6 +175,7 @@ class Layer:
     positional_embedding: bool = True
     rival_floor: float | None = None
     rival_share: float = 1.0
+    blank_penalty: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

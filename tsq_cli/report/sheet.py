@@ -18,6 +18,7 @@ MARGIN = 14
 CAPTION = 20
 HEADING = 30
 MAX_COLUMNS = 8
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 BACKGROUND = (250, 250, 248)
 INK = (28, 28, 30)
 FAINT = (120, 120, 126)
@@ -38,7 +39,7 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path) -> str:
     Args:
         record: the result, with T candidates and K frames.
         pixels: uint8 [T, H, W, 3], the candidates in order of time.
-        path: where to write; the ending chooses the format (png, jpg, webp).
+        path: where to write; its ending, one of SHEET_SUFFIXES, chooses the format.
 
     Returns:
         The path written.

@@ -7,8 +7,9 @@ from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import av
 import numpy as np
@@ -90,6 +91,36 @@ class Opened:
 
     container: InputContainer
     stream: VideoStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamFacts:
+    """What the container says of the stream, copied out: a PyAV stream must not be asked once its file is closed.
+
+    Attributes:
+        index: of the stream in the file.
+        codec: the codec's name, whichever decoder is used.
+        time_base: seconds per unit of pts.
+        rate: frames per second as stated or guessed; None where there is no hint.
+        sample_aspect_ratio: width of a pixel over its height; None where it is not stated.
+    """
+
+    index: int
+    codec: str
+    time_base: Fraction
+    rate: Fraction | None
+    sample_aspect_ratio: Fraction | None
+
+    @classmethod
+    def of(cls, stream: VideoStream) -> Self:
+        """The facts of an open stream. PyAV 19 will give zeros where these properties now give None."""
+        return cls(
+            index=stream.index,
+            codec=stream.codec_context.codec.canonical_name,
+            time_base=stream.time_base or Fraction(1, 1000),
+            rate=stream.guessed_rate or stream.average_rate or None,
+            sample_aspect_ratio=stream.sample_aspect_ratio or None,
+        )
 
 
 def check_file(path: str | os.PathLike[str]) -> int:
@@ -247,6 +278,8 @@ def read_packets(opened: Opened) -> Iterator[VideoPacket | None]:
         except av.FFmpegError:
             errors_in_a_row += 1
             yield None
+        except IndexError:  # PyAV's way to end a file in which further streams turned up
+            return
         else:
             return
 

@@ -12,7 +12,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import Float64Array, Int64Array, VideoInfo
@@ -23,6 +22,7 @@ from tsq_cli.video.demux import (
     Opened,
     PacketTable,
     ShouldStop,
+    StreamFacts,
     check_file,
     encrypted,
     open_stream,
@@ -73,7 +73,7 @@ class Timeline:
         return index if index < len(self.pts) and self.pts[index] == frame.pts else None
 
     @classmethod
-    def of(cls, table: PacketTable, stream: VideoStream) -> Self:
+    def of(cls, table: PacketTable, facts: StreamFacts) -> Self:
         """The time line of a packet table; what comes before the first keyframe cannot be shown and is left out."""
         shown = table.shown.copy()
         keys = np.flatnonzero(table.key)
@@ -81,7 +81,7 @@ class Timeline:
         packets = np.flatnonzero(shown)
         timed = packets[table.pts[packets] != NO_TIME]
         if 2 * len(timed) < len(packets):
-            rate = stream.guessed_rate or stream.average_rate or DEFAULT_RATE
+            rate = facts.rate or DEFAULT_RATE
             return cls(
                 pts=np.arange(len(packets)), packets=packets, time_base=1 / rate, last_duration=1, is_counted=True
             )
@@ -89,7 +89,7 @@ class Timeline:
         return cls(
             pts=pts,
             packets=timed[first],
-            time_base=stream.time_base or Fraction(1, 1000),
+            time_base=facts.time_base,
             last_duration=int(table.duration[timed[first[-1]]]) if len(first) else 0,
             is_counted=table.is_packed,
         )
@@ -181,14 +181,15 @@ def _read_source(
     table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
     if table.is_encrypted:
         raise encrypted(path)
-    timeline = Timeline.of(table, opened.stream)
+    facts = StreamFacts.of(opened.stream)
+    timeline = Timeline.of(table, facts)
     if len(timeline.pts) == 0:
         raise _no_frame(path, "holds no picture")
     decoder = StreamDecoder(opened, path, table)
-    geometry = _first_geometry(decoder, opened.stream, table, timeline, should_stop)
+    geometry = _first_geometry(decoder, facts, table, timeline, should_stop)
     if geometry is None:
         raise _no_frame(path, "holds no picture that can be decoded")
-    return _build_source(path, size_bytes, opened.stream, table, timeline, geometry, decoder)
+    return _build_source(path, size_bytes, facts, table, timeline, geometry, decoder)
 
 
 def _no_frame(path: str, what: str) -> NoDecodableFrameError:
@@ -196,7 +197,7 @@ def _no_frame(path: str, what: str) -> NoDecodableFrameError:
 
 
 def _first_geometry(
-    decoder: StreamDecoder, stream: VideoStream, table: PacketTable, timeline: Timeline, should_stop: ShouldStop
+    decoder: StreamDecoder, facts: StreamFacts, table: PacketTable, timeline: Timeline, should_stop: ShouldStop
 ) -> Geometry | None:
     """Shape of the first frame that decodes: keyframes alone at first, then whole runs, spread over the video."""
     keyed = table.key[timeline.packets]
@@ -206,14 +207,14 @@ def _first_geometry(
         for target in targets:
             (run,) = plan_runs(table.pts, table.key, np.array([target]))
             for frame in decoder.frames(run.start, run.stop, should_stop=should_stop):
-                return Geometry.of(frame, stream.sample_aspect_ratio)
+                return Geometry.of(frame, facts.sample_aspect_ratio)
     return None
 
 
 def _build_source(
     path: str,
     size_bytes: int,
-    stream: VideoStream,
+    facts: StreamFacts,
     table: PacketTable,
     timeline: Timeline,
     geometry: Geometry,
@@ -227,7 +228,7 @@ def _build_source(
     info = VideoInfo(
         path=path,
         size_bytes=size_bytes,
-        codec=stream.codec_context.codec.canonical_name,
+        codec=facts.codec,
         width=width,
         height=height,
         rotation=geometry.orientation.rotation,
@@ -236,7 +237,7 @@ def _build_source(
         is_vfr=_is_vfr(np.diff(pts), time_base),
         start_seconds=float(int(pts[0]) * time_base),
         total_num_frames=len(pts),
-        stream_index=stream.index,
+        stream_index=facts.index,
         time_base=time_base,
     )
     # One rounding, of the quotient, so that equal times compare equal.

@@ -1,0 +1,62 @@
+"""What examples/needle.py measured, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from needle_videos import VARIANTS
+
+INTRODUCTION = """\
+Written by `examples/needle.py`, which composes the videos and says how; the numbers are also in `needle.json`. Each
+video is a real H.264 file of 16 shots, one photograph per class, so that every candidate falls into its own shot:
+
+- plain: 2 of 16 shots show the event, 14 others another class each; slow zooms and crops of 0.6-1 of the width.
+- hard: the event's two shots are mirrored at random, cropped to 0.35-0.7 and recoloured.
+- long: 4 of 16 shots show the event.
+- blanks: as plain, and 5 of the 14 others are title cards, plain colours, dark or blurred pictures.
+
+There is one photograph per class, so the event's shots are views of the same photograph: easier than the same class
+filmed twice. Classes are split in half at random: settings were chosen on one half, results come from the other. In
+brackets: number of videos, and the 95 % interval of the mean over resampled videos (the 100 or so photographs behind
+them are shared, so the interval is for these photographs). Random is the mean of 20 draws per video. Accuracy is top-1
+among ImageNet's 1000 classes with the pack's own classifier."""
+
+
+def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
+    """One table, a row per way to choose and a column per variant: mean and 95 % interval in percent."""
+    variants = results["variants"]
+    lines = ["| | " + " | ".join(f"{name} ({variants[name]['videos']})" for name in variants) + " |"]
+    lines.append("|---" * (len(variants) + 1) + "|")
+    for way in next(iter(variants.values()))["ways"]:
+        cells = [variants[name]["ways"][way].get(score) for name in variants]
+        if None not in cells:
+            shown = (f"{100 * c['mean']:.1f} ({100 * c['low']:.0f}-{100 * c['high']:.0f})" for c in cells)
+            lines.append(f"| {way} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def tuning_table(results: Mapping[str, Any]) -> list[str]:
+    """One row per trial: fused recall per variant, then VQM's and TQM's on plain videos, in percent."""
+    lines = ["| trial | " + " | ".join(f"fused, {name}" for name in VARIANTS) + " | VQM, plain | TQM, plain |"]
+    lines.append("|---" * (len(VARIANTS) + 3) + "|")
+    for row in results["trials"]:
+        values = [row.get(name, {}).get("fused") for name in VARIANTS] + [row["plain"][way] for way in ("VQM", "TQM")]
+        shown = ("" if value is None else f"{100 * value:.1f}" for value in values)
+        lines.append(f"| {row['trial']} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """What was measured and how, as Markdown."""
+    lines = ["# The event among the other pictures: how often selection finds it", "", *INTRODUCTION.splitlines(), ""]
+    if "evaluation" in results:
+        lines += ["## Held-out classes: recall of the event's frames at K = 5, percent", ""]
+        lines += [*markdown_table(results["evaluation"], "recall"), ""]
+        lines += ["## Held-out classes: accuracy of the mean of the chosen frames' logits, percent", ""]
+        lines += [*markdown_table(results["evaluation"], "accuracy"), ""]
+    if "tuning" in results:
+        lines += ["## Tuning classes: what each setting is worth, recall at K = 5, percent", ""]
+        lines += [*tuning_table(results["tuning"]), ""]
+    versions = ", ".join(f"{name} {number}" for name, number in results["circumstances"]["versions"].items())
+    return "\n".join([*lines, f"Measured with {versions}; float32 on a CPU."])

@@ -1,0 +1,216 @@
+"""The composer of examples/needle.py: its truth is read back from decoded pixels; the photographs are plain colours."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.pipeline import load_clip
+from tsq_cli.selection import Choice
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NUM_PHOTOS = 40
+COUNTS = {"plain": 2, "hard": 1, "long": 1, "blanks": 1}
+
+
+@pytest.fixture(scope="module")
+def needle() -> ModuleType:
+    """The example as a module; its folder is on the path only while it is imported."""
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        return importlib.import_module("needle")
+    finally:
+        sys.path.remove(str(EXAMPLES))
+
+
+def colour_of(index: int) -> tuple[int, int, int]:
+    """A colour per class, at least 40 levels from every other one in some channel."""
+    return 40 + 50 * (index % 4), 40 + 50 * (index // 4 % 4), 40 + 50 * (index // 16)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One plain colour per class, portrait and landscape in turn."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(NUM_PHOTOS):
+        size = (341, 256) if index % 2 else (256, 384)
+        Image.new("RGB", size, colour_of(index)).save(
+            folder / f"{index:03d}_n{index:08d}_class_{index}.jpg", quality=95
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(needle: ModuleType, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few composed videos of both parts and all variants."""
+    folder = tmp_path_factory.mktemp("videos")
+    needle.compose(photos, folder, COUNTS, seed=3)
+    return folder
+
+
+def truths(videos: Path, part: str, variant: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Paths of the videos of a folder, each with its truth."""
+    files = sorted((videos / part / variant).glob("[0-9]*.json"))
+    return [(path.with_suffix(".mp4"), json.loads(path.read_text())) for path in files]
+
+
+def shown_class(pixels: np.ndarray) -> int | None:
+    """The class whose colour fills a decoded picture [H, W, 3], None where no colour comes near."""
+    mean = pixels.reshape(-1, 3).mean(axis=0)
+    error = [np.abs(mean - colour_of(index)).max() for index in range(NUM_PHOTOS)]
+    return int(np.argmin(error)) if min(error) < 12 else None
+
+
+@pytest.mark.parametrize("part", ["tuning", "held-out"])
+@pytest.mark.parametrize("variant", ["plain", "long"])
+def test_the_truth_is_what_the_pixels_show(needle: ModuleType, videos: Path, part: str, variant: str) -> None:
+    found = truths(videos, part, variant)
+    assert len(found) == COUNTS[variant]
+    event_shots = {"plain": 2, "long": 4}[variant]
+    for path, truth in found:
+        clip = load_clip(path, SelectSettings())
+        shown = [shown_class(pixels) for pixels in clip.batch.pixels]
+        event = truth["event"]["class_index"]
+        in_truth = needle.truth_of(truth["event"]["seconds"], clip.batch.pts_seconds)
+        clip.close()
+        assert in_truth.sum() == event_shots
+        assert [one == event for one in shown] == in_truth.tolist()
+        others = [one for one in shown if one != event]
+        assert None not in others
+        assert len(set(others)) == len(others) == 16 - event_shots
+
+
+def test_the_two_parts_share_no_class(needle: ModuleType, photos: Path, videos: Path) -> None:
+    parts = {
+        part: {
+            shot["photo"]
+            for variant in COUNTS
+            for _, truth in truths(videos, part, variant)
+            for shot in truth["shots"]
+            if "photo" in shot
+        }
+        for part in ("tuning", "held-out")
+    }
+    assert parts["tuning"].isdisjoint(parts["held-out"])
+    found = [{photo.path.name for photo in needle.find_photos(photos, part)} for part in ("tuning", "held-out")]
+    assert found[0].isdisjoint(found[1])
+    assert found[0] | found[1] == {path.name for path in photos.iterdir()}
+    assert parts["tuning"] <= found[0]
+
+
+def test_every_candidate_falls_into_its_own_shot(videos: Path) -> None:
+    path, truth = truths(videos, "held-out", "plain")[0]
+    clip = load_clip(path, SelectSettings())
+    seconds = clip.batch.pts_seconds
+    clip.close()
+    assert np.floor(seconds).astype(int).tolist() == list(range(16))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", truth["width"], truth["height"])
+        assert sum(1 for _ in container.decode(stream)) == 16 * truth["fps"]
+
+
+def test_blank_shots_hide_the_event_nowhere(videos: Path) -> None:
+    _, truth = truths(videos, "tuning", "blanks")[0]
+    kinds = [shot["kind"] for shot in truth["shots"]]
+    assert kinds.count("event") == 2
+    assert kinds.count("other") == 9
+    event_photo = {shot["photo"] for shot in truth["shots"] if shot["kind"] == "event"}
+    assert len(event_photo) == 1
+    assert all(shot.get("photo") not in event_photo for shot in truth["shots"] if shot["kind"] != "event")
+
+
+def test_hard_events_are_cropped_and_recoloured(videos: Path) -> None:
+    _, truth = truths(videos, "tuning", "hard")[0]
+    for shot in truth["shots"]:
+        widths = (shot["look"]["start"][2], shot["look"]["end"][2])
+        recoloured = shot["look"]["brightness"] != 1.0
+        assert recoloured == (shot["kind"] == "event")
+        low, high = (0.35, 0.7) if shot["kind"] == "event" else (0.6, 1.0)
+        assert low * 0.95 <= min(widths) < max(widths) <= min(1.0, high * 1.05)
+
+
+def test_the_camera_moves_as_the_truth_says(needle: ModuleType) -> None:
+    ramp = np.tile(np.linspace(0, 255, 680, dtype=np.uint8)[None, :, None], (512, 1, 3))
+    picture = Image.fromarray(ramp)
+    videos_module = sys.modules["needle_videos"]
+    photo = videos_module.Photo(path=Path("ramp.jpg"), class_index=0, class_name="ramp")
+    # Half the width, at the right edge: the ramp's second half, so its middle is three quarters of 255.
+    look = videos_module.Look(start=(1.0, 0.5, 0.5), end=(0.0, 0.5, 0.5))
+    shot = videos_module.Shot("event", photo, look)
+    for progress, expected in ((0.0, 0.75), (0.5, 0.5), (1.0, 0.25)):
+        drawn = np.asarray(videos_module.draw(shot, progress, lambda path: picture))
+        assert drawn.shape == (256, 340, 3)
+        assert drawn.mean() == pytest.approx(255 * expected, abs=1.5)
+
+
+def test_the_same_seed_gives_the_same_plan_and_finished_videos_are_kept(
+    needle: ModuleType, photos: Path, videos: Path, tmp_path: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in videos.rglob("*.mp4")}
+    needle.compose(photos, videos, COUNTS, seed=3)
+    assert {path: path.stat().st_mtime_ns for path in videos.rglob("*.mp4")} == before
+    few = dict.fromkeys(COUNTS, 0) | {"plain": 1}
+    needle.compose(photos, tmp_path, few, seed=3)
+    assert truths(tmp_path, "tuning", "plain")[0][1] == truths(videos, "tuning", "plain")[0][1]
+    needle.compose(photos, tmp_path / "other", few, seed=4)
+    assert (
+        truths(tmp_path / "other", "tuning", "plain")[0][1]["shots"] != truths(videos, "tuning", "plain")[0][1]["shots"]
+    )
+
+
+def test_recall_counts_the_event_frames_found(needle: ModuleType) -> None:
+    truth = np.zeros(16, dtype=bool)
+    truth[[2, 9]] = True
+    assert needle.recall([Choice(i, "uniform") for i in (1, 2, 3, 4, 5)], truth) == 0.5
+    assert needle.recall([Choice(i, "uniform") for i in (9, 2, 3, 4, 5)], truth) == 1.0
+    truth[:8] = True  # nine event frames and five choices: all five can be right, no more
+    assert needle.recall([Choice(i, "uniform") for i in (0, 1, 2, 3, 15)], truth) == pytest.approx(0.8)
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_videos(needle: ModuleType) -> None:
+    few, many = needle.summary([0.0, 1.0] * 10), needle.summary([0.0, 1.0] * 1000)
+    for found in (few, many):
+        assert found["mean"] == 0.5
+        assert found["low"] < 0.5 < found["high"]
+    # A proportion of 0.5 over n videos has a standard error of 0.5 / sqrt(n), and 1.96 of them on each side.
+    assert few["high"] - few["low"] == pytest.approx(2 * 1.96 * 0.5 / 20**0.5, rel=0.2)
+    assert many["high"] - many["low"] == pytest.approx(2 * 1.96 * 0.5 / 2000**0.5, rel=0.2)
+
+
+def test_photographs_that_are_missing_or_misnamed_are_named(needle: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(InputNotFoundError, match=r"0 \.jpg files"):
+        needle.find_photos(tmp_path, "tuning")
+    for index in range(32):
+        (tmp_path / f"cat{index}.jpg").touch()
+    with pytest.raises(UsageError, match="names no class"):
+        needle.find_photos(tmp_path, "held-out")
+    assert needle.main(["compose", "--photos", str(tmp_path / "none"), "--videos", str(tmp_path)]) == 2
+
+
+def test_tuning_rebuilds_the_saliency_of_the_pipeline(needle: ModuleType, videos: Path) -> None:
+    selector = needle.Selector.load("imagenet-lite", device="cpu", dtype="float32")
+    read = needle.read_videos(selector, videos, "held-out", "plain")
+    assert len(read) == COUNTS["plain"]
+    chosen = needle.pack_settings(selector.pack)
+    same = needle.rescore(selector.pack, read, chosen)
+    other = needle.rescore(selector.pack, read, {**chosen, "visual_scale": 0.1, "textual_scale": 1.0})
+    for video, again, changed in zip(read, same, other, strict=True):
+        np.testing.assert_allclose(again.visual, video.visual, rtol=1e-5)
+        np.testing.assert_allclose(again.textual, video.textual, rtol=1e-5)
+        assert np.abs(changed.visual / video.visual - 1).max() > 0.01
+        assert np.abs(changed.textual / video.textual - 1).max() > 0.01
+    measured = needle.measure(read, selector.pack.config.settings.lambda_v)
+    assert measured["random"]["recall"]["mean"] == pytest.approx(5 / 16, abs=0.2)
+    assert set(measured["fused"]) == {"accuracy", "recall"}
