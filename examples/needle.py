@@ -53,6 +53,7 @@ PLAIN: dict[str, Any] = {
     "visual_scale": 0.05,
     "rival_floor": None,
     "rival_share": 1.0,
+    "blank_penalty": 0.0,
     "textual_scale": 3.0,
     "centred": False,
     "top_n": 3,
@@ -202,7 +203,7 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
     if settings["centred"]:
         embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
     vqm, logit_scale = pack.tsqnet.vqm, pack.config.settings.text_logit_scale
-    rivals = {name: settings[name] for name in ("rival_floor", "rival_share")}
+    rivals = {name: settings[name] for name in ("rival_floor", "rival_share", "blank_penalty")}
     visual = TSQLayer(
         replace(vqm.config, scale=settings["visual_scale"], **rivals),
         queries=vqm.queries,
@@ -237,6 +238,7 @@ def pack_settings(pack: Pack) -> dict[str, Any]:
         "visual_scale": stated.visual_scale,
         "rival_floor": layer.rival_floor,
         "rival_share": layer.rival_share,
+        "blank_penalty": layer.blank_penalty,
         "textual_scale": stated.textual_scale,
         "centred": stated.centre_object_embeddings,
         "top_n": stated.top_n,
@@ -247,14 +249,22 @@ def pack_settings(pack: Pack) -> dict[str, Any]:
 def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What `tune` tries: plain settings, each change from there to the pack's, and the pack's neighbours."""
     steps: dict[str, dict[str, Any]] = {"plain TSQ layers": PLAIN}
-    rivals = {name: chosen[name] for name in ("rival_floor", "visual_scale")}
-    steps["+ queries compete"] = {**PLAIN, **rivals}
-    steps["+ own strength counts"] = {**PLAIN, **rivals, "rival_share": chosen["rival_share"]}
-    steps["+ centred embeddings = pack"] = dict(chosen)
+    changes = {
+        "queries compete": ("rival_floor", "visual_scale"),
+        "own strength counts": ("rival_share",),
+        "blank frames lose": ("blank_penalty",),
+        "centred embeddings": ("centred", "textual_scale"),
+    }
+    reached = PLAIN
+    for change, names in changes.items():
+        reached = {**reached, **{name: chosen[name] for name in names}}
+        steps[f"+ {change}"] = reached
+    steps["pack"] = dict(chosen)
     around = {
         "visual_scale": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4),
-        "rival_floor": (None, 4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0),
+        "rival_floor": (4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0),
         "rival_share": (0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
+        "blank_penalty": (0.0, 1.0, 2.0, 3.0, 5.0, 8.0),
         "textual_scale": (1.0, 1.5, 2.0, 2.5, 3.0, 5.0),
         "centred": (False, True),
         "top_n": (1, 2, 3, 5, 10),

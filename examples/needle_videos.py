@@ -22,6 +22,7 @@ from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.files import atomic_path
 
 Part = Literal["tuning", "held-out"]
+Window = tuple[float, float, float]
 PARTS: tuple[Part, ...] = ("tuning", "held-out")
 SHOTS = 16
 FPS = 8
@@ -53,8 +54,8 @@ class Look:
         blur: radius of a Gaussian in pixels.
     """
 
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
+    start: Window
+    end: Window
     mirrored: bool = False
     brightness: float = 1.0
     contrast: float = 1.0
@@ -137,22 +138,21 @@ def plan_video(photos: Sequence[Photo], variant: Variant, rng: np.random.Generat
     return [shots[i] for i in rng.permutation(SHOTS)]
 
 
-def _window(rng: np.random.Generator, narrow: float, wide: float) -> dict[str, tuple[float, float, float]]:
+def _windows(rng: np.random.Generator, narrow: float, wide: float) -> tuple[Window, Window]:
     """A slow zoom: the window around the middle of the shot has a width of narrow to wide, and changes by a tenth."""
     left, top = rng.uniform(0, 1, 2)
     width = rng.uniform(narrow, wide)
     ends = (float(left), float(top), float(min(1.0, width * 1.05))), (float(left), float(top), float(width * 0.95))
-    start, end = ends if rng.random() < 0.5 else ends[::-1]
-    return {"start": start, "end": end}
+    return ends if rng.random() < 0.5 else (ends[1], ends[0])
 
 
 def _plain_look(rng: np.random.Generator) -> Look:
-    return Look(**_window(rng, 0.6, 1.0))
+    return Look(*_windows(rng, 0.6, 1.0))
 
 
 def _hard_look(rng: np.random.Generator) -> Look:
     return Look(
-        **_window(rng, 0.35, 0.7),
+        *_windows(rng, 0.35, 0.7),
         mirrored=bool(rng.random() < 0.5),
         brightness=float(rng.uniform(0.5, 1.4)),
         contrast=float(rng.uniform(0.6, 1.3)),

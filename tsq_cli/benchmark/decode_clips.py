@@ -23,10 +23,10 @@ class ClipRecipe:
 
     name: str
     encoder: str
-    width: int
-    height: int
-    seconds: int
-    keyframe_every: int
+    width: int = 640
+    height: int = 360
+    seconds: int = 120
+    keyframe_every: int = 180
     b_frames: int | None = None
     bit_rate: int | None = None
     options: dict[str, str] = field(default_factory=dict)
@@ -37,10 +37,6 @@ RECIPES = (
     ClipRecipe(
         name="h264_360p_2min.mp4",
         encoder="libx264",
-        width=640,
-        height=360,
-        seconds=120,
-        keyframe_every=180,
         options=_X264,
     ),
     ClipRecipe(
@@ -48,46 +44,28 @@ RECIPES = (
         encoder="libx264",
         width=1280,
         height=720,
-        seconds=120,
-        keyframe_every=180,
         options={**_X264, "preset": "fast"},
     ),
     ClipRecipe(
         name="hevc_360p_2min.mp4",
         encoder="libx265",
-        width=640,
-        height=360,
-        seconds=120,
-        keyframe_every=180,
         options={"preset": "fast", "crf": "26", "x265-params": "log-level=error"},
     ),
     ClipRecipe(
         name="mpeg4_360p_2min.avi",
         encoder="mpeg4",
-        width=640,
-        height=360,
-        seconds=120,
-        keyframe_every=180,
         b_frames=2,
         bit_rate=1_200_000,
     ),
     ClipRecipe(
         name="vp9_360p_2min.webm",
         encoder="libvpx-vp9",
-        width=640,
-        height=360,
-        seconds=120,
-        keyframe_every=180,
         bit_rate=800_000,
         options={"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16", "row-mt": "1"},
     ),
     ClipRecipe(
         name="av1_360p_2min.mkv",
         encoder="libsvtav1",
-        width=640,
-        height=360,
-        seconds=120,
-        keyframe_every=180,
         options={"preset": "10", "crf": "35"},
     ),
     ClipRecipe(
@@ -102,9 +80,6 @@ RECIPES = (
     ClipRecipe(
         name="h264_one_keyframe_2min.mp4",
         encoder="libx264",
-        width=640,
-        height=360,
-        seconds=120,
         keyframe_every=10_000,
         options={**_X264, "sc_threshold": "0"},
     ),
