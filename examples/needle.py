@@ -37,7 +37,7 @@ from tsq_cli import selection
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError, TsqError
 from tsq_cli.files import atomic_path
-from tsq_cli.models import FrameSaliency, TSQLayer, frame_saliency, object_text_features
+from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
 from tsq_cli.packs import Pack
 from tsq_cli.pipeline import Selector, load_clip
 from tsq_cli.selection import Choice
@@ -216,19 +216,13 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
         classifier_weight=cast(float, logit_scale) * embeddings,
     )
 
-    def saliency(layer: TSQLayer, frames: Tensor) -> np.ndarray:
-        scored: FrameSaliency = frame_saliency(layer(frames[None]), top_n=settings["top_n"])
-        return scored.scores[0].double().numpy()
-
     with torch.inference_mode():
-        return [
-            replace(
-                video,
-                visual=saliency(visual, video.features),
-                textual=saliency(textual, object_text_features(video.logits, embeddings)),
-            )
-            for video in videos
-        ]
+        features = torch.stack([video.features for video in videos])  # [N, T, Dv]
+        texts = object_text_features(torch.stack([video.logits for video in videos]), embeddings)  # [N, T, Dt]
+        of_visual = frame_saliency(visual(features), top_n=settings["top_n"]).scores.double().numpy()
+        of_textual = frame_saliency(textual(texts), top_n=settings["top_n"]).scores.double().numpy()
+    rows = zip(videos, of_visual, of_textual, strict=True)
+    return [replace(video, visual=row_v, textual=row_t) for video, row_v, row_t in rows]
 
 
 def pack_settings(pack: Pack) -> dict[str, Any]:

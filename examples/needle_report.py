@@ -15,6 +15,7 @@ video is a real H.264 file of 16 shots, one photograph per class, so that every 
 - hard: the event's two shots are mirrored at random, cropped to 0.35-0.7 and recoloured.
 - long: 4 of 16 shots show the event.
 - blanks: as plain, and 5 of the 14 others are title cards, plain colours, dark or blurred pictures.
+- lone: 1 shot shows the event, the 15 others are such blank pictures (blurred and dark ones still show a little).
 
 There is one photograph per class, so the event's shots are views of the same photograph: easier than the same class
 filmed twice. Classes are split in half at random: settings were chosen on one half, results come from the other. In

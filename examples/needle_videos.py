@@ -95,6 +95,7 @@ VARIANTS: dict[str, Variant] = {
     "hard": Variant(is_hard=True),
     "long": Variant(event_shots=4),
     "blanks": Variant(blank_shots=5),
+    "lone": Variant(event_shots=1, blank_shots=15),
 }
 
 
@@ -134,7 +135,8 @@ def plan_video(photos: Sequence[Photo], variant: Variant, rng: np.random.Generat
     look = _hard_look if variant.is_hard else _plain_look
     shots = [Shot("event", event, look(rng)) for _ in range(variant.event_shots)]
     shots += [Shot("other", photo, _plain_look(rng)) for photo in others]
-    shots += [_blank(rng, others) for _ in range(variant.blank_shots)]
+    unseen = others or [photo for photo in photos if photo is not event]
+    shots += [_blank(rng, unseen) for _ in range(variant.blank_shots)]
     return [shots[i] for i in rng.permutation(SHOTS)]
 
 

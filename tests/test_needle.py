@@ -21,7 +21,7 @@ from tsq_cli.selection import Choice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_PHOTOS = 40
-COUNTS = {"plain": 2, "hard": 1, "long": 1, "blanks": 1}
+COUNTS = {"plain": 2, "hard": 1, "long": 1, "blanks": 1, "lone": 1}
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,13 @@ def test_every_candidate_falls_into_its_own_shot(videos: Path) -> None:
         assert sum(1 for _ in container.decode(stream)) == 16 * truth["fps"]
 
 
-def test_blank_shots_hide_the_event_nowhere(videos: Path) -> None:
-    _, truth = truths(videos, "tuning", "blanks")[0]
+@pytest.mark.parametrize(("variant", "event_shots", "other_shots"), [("blanks", 2, 9), ("lone", 1, 0)])
+def test_blank_shots_hide_the_event_nowhere(videos: Path, variant: str, event_shots: int, other_shots: int) -> None:
+    _, truth = truths(videos, "tuning", variant)[0]
     kinds = [shot["kind"] for shot in truth["shots"]]
-    assert kinds.count("event") == 2
-    assert kinds.count("other") == 9
+    assert kinds.count("event") == event_shots
+    assert kinds.count("other") == other_shots
+    assert set(kinds) - {"event", "other"} <= {"title card", "plain colour", "dark", "blurred"}
     event_photo = {shot["photo"] for shot in truth["shots"] if shot["kind"] == "event"}
     assert len(event_photo) == 1
     assert all(shot.get("photo") not in event_photo for shot in truth["shots"] if shot["kind"] != "event")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -89,10 +91,28 @@ def test_names_that_ffmpeg_would_read_otherwise(tmp_path: Path, monkeypatch: pyt
         Path(name).write_bytes(clip("h264_b_frames").path.read_bytes())
         source = open_video(name)
         assert (source.info.path, source.info.total_num_frames) == (name, 60)
-    playlist = tmp_path / "list.m3u8"
-    playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/clip.ts\n#EXT-X-ENDLIST\n")
-    with pytest.raises(VideoError):
-        open_video(playlist)
+
+
+def test_playlist_cannot_reach_the_network(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        playlist = tmp_path / "list.m3u8"
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/clip.ts"
+        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n")
+        failures: list[BaseException] = []
+
+        def open_it() -> None:
+            try:
+                open_video(playlist)
+            except TsqError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=open_it, daemon=True)
+        thread.start()
+        thread.join(20)
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert isinstance(failures[0], VideoError)
 
 
 def test_second_stream_is_chosen_by_default_flag_not_by_place() -> None:

