@@ -27,7 +27,7 @@ DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"
 
 @pytest.fixture(scope="module")
 def selector() -> Selector:
-    return Selector.load("imagenet-lite", device="cpu")
+    return Selector.load("imagenet-lite", device="cpu", dtype="float32")
 
 
 def write_clip(path: Path, picture: Callable[[int], UInt8Array], num_frames: int = 50) -> Path:
@@ -102,6 +102,8 @@ def test_records_are_equal_on_every_run(selector: Selector) -> None:
 def test_bfloat16_agrees_with_float32(selector: Selector) -> None:
     half = Selector.load("imagenet-lite", device="cpu", dtype="bfloat16")
     exact, rough = selector.select(DEMO), half.select(DEMO)
+    chosen, roughly = ({frame.candidate.position for frame in record.frames} for record in (exact, rough))
+    assert chosen == roughly
     for one, other in zip(exact.candidates, rough.candidates, strict=True):
         assert other.score_visual == pytest.approx(one.score_visual, abs=0.01)
         assert other.score_textual == pytest.approx(one.score_textual, abs=0.02)
@@ -113,8 +115,10 @@ def test_devices_that_are_not_there_are_refused(device: str) -> None:
         resolve_device(device)
 
 
-def test_dtypes_by_name() -> None:
-    assert str(resolve_dtype("auto", "cpu")) == "torch.float32"
+def test_dtypes_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for supported, expected in ((True, "torch.bfloat16"), (False, "torch.float32")):
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda supported=supported: supported)
+        assert str(resolve_dtype("auto", "cpu")) == expected
     assert str(resolve_dtype("auto", "cuda:1")) == "torch.float16"
     with pytest.raises(UsageError, match="int8"):
         resolve_dtype("int8", "cpu")

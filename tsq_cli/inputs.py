@@ -37,7 +37,7 @@ def collect_inputs(
     *,
     recursive: bool = False,
     files_from: str | None = None,
-    stdin: Iterable[str] = sys.stdin,
+    stdin: Iterable[str] | None = None,
 ) -> Inputs:
     """Expand files, folders, quoted globs and a list file (or "-" for stdin) into video paths.
 
@@ -59,7 +59,7 @@ def collect_inputs(
         else:
             found += _matching(argument)
     if files_from is not None:
-        found += _listed(files_from, stdin)
+        found += _listed(files_from, sys.stdin if stdin is None else stdin)
     if not found:
         raise InputNotFoundError(
             "no video was named", wanted="at least one file, folder, glob or list", fix="try tsq select video.mp4"

@@ -65,10 +65,6 @@ def select(
         from tsq_cli.packs import find_pack
         from tsq_cli.pipeline import Selector
 
-        if settings.needs_model:
-            from tsq_cli.models.device import resolve_device
-
-            device = resolve_device(device)
         plan = RunPlan(
             paths=inputs.paths,
             settings=settings,

@@ -34,13 +34,16 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> torch.dtype:
-    """Turn "auto" into float16 on CUDA and float32 on a CPU, and a name into torch's type.
+    """Turn "auto" into the fastest type that keeps the results, and a name into torch's type.
+
+    "auto" is float16 on CUDA, bfloat16 on a CPU with instructions for it (AVX512-BF16), else float32.
 
     Raises:
         UsageError: an unknown dtype.
     """
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    names["auto"] = torch.float16 if device.startswith("cuda") else torch.float32
+    on_cpu = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    names["auto"] = torch.float16 if device.startswith("cuda") else on_cpu
     if dtype not in names:
         raise UsageError(f"dtype is {dtype!r}", wanted="auto, float32, bfloat16 or float16", fix="try --dtype auto")
     return names[dtype]

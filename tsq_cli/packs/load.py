@@ -123,13 +123,23 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         device=device,
         dtype=dtype,
         tsqnet=tsqnet.eval().to(device),
-        visual_encoder=visual_encoder.to(device, dtype),
-        object_recognizer=object_recognizer.to(device, dtype),
+        visual_encoder=_ready_to_run(visual_encoder, device, dtype),
+        object_recognizer=_ready_to_run(object_recognizer, device, dtype),
         visual_preprocessor=visual_preprocessor,
         object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects),
         object_embeddings=embeddings.to(device),
         textual_embeddings=textual_embeddings.to(device),
     )
+
+
+def _ready_to_run(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
+    """The encoder on its device, in place: batch norms folded away, weights laid out as convolutions like them best."""
+    import torch
+
+    from tsq_cli.models.fold import fold_batch_norm
+
+    fold_batch_norm(encoder.model)
+    return encoder.to(device, dtype).to(memory_format=torch.channels_last)
 
 
 def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
