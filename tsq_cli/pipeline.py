@@ -24,7 +24,12 @@ from tsq_cli.video import VideoSource, decode_frames, open_video, sample_frames
 if TYPE_CHECKING:
     import torch
 
+    from tsq_cli.models import FrameEncoder
     from tsq_cli.packs import Pack
+
+# On a CPU a few frames at a time stay in the cache, and their buffers are reused rather than mapped anew: 16 frames
+# through EfficientNet-Lite0 in fours take 0.22 of the time they take at once (docs/architecture.md).
+CPU_FRAMES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,15 +229,15 @@ class Selector:
         with _timed(timings, "preprocess"):
             visual_input = torch.cat([pack.visual_preprocessor(p, pack.device, pack.dtype) for p in pixels])
         with _timed(timings, "encode"):
-            visual = pack.visual_encoder(visual_input)
+            visual_features, visual_logits = _encoded(pack.visual_encoder, visual_input)
         if pack.object_recognizer is pack.visual_encoder:
-            objects = visual
+            object_logits = visual_logits
         else:
             with _timed(timings, "preprocess"):
                 object_input = torch.cat([pack.object_preprocessor(p, pack.device, pack.dtype) for p in pixels])
             with _timed(timings, "encode"):
-                objects = pack.object_recognizer(object_input)
-        return list(visual.features.split(lengths)), list(objects.logits.split(lengths))
+                object_logits = _encoded(pack.object_recognizer, object_input)[1]
+        return list(torch.split(visual_features, lengths)), list(torch.split(object_logits, lengths))
 
     def _query_embedding(self, query: str) -> torch.Tensor:
         if query not in self._query_embeddings:
@@ -302,6 +307,15 @@ class Selector:
             timings_seconds={**clip.timings_seconds, **timings},
             notes=(*_notes(clip, settings), *self._flatness(saliency)),
         )
+
+
+def _encoded(encoder: FrameEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features [N, D] and logits [N, O] of images [N, 3, S, S]."""
+    import torch
+
+    size = CPU_FRAMES_AT_ONCE if images.device.type == "cpu" else len(images)
+    outputs = [encoder(some) for some in torch.split(images, size)]
+    return torch.cat([output.features for output in outputs]), torch.cat([output.logits for output in outputs])
 
 
 def _candidate(batch: FrameBatch, saliency: Saliency | None, position: int) -> Candidate:
