@@ -126,17 +126,17 @@ def read_videos(selector: Selector, folder: Path, part: Part, variant: str) -> l
         truth = json.loads(path.read_text())
         clip = load_clip(path.with_suffix(".mp4"), SELECT)
         saliency = selector.score([clip], SELECT)[0]
-        encoded = seen.pop()
         videos.append(
             Video(
                 truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),
                 class_index=truth["event"]["class_index"],
-                features=encoded.features.float().clone(),
-                logits=encoded.logits.float().clone(),
+                features=torch.cat([output.features for output in seen]).float(),
+                logits=torch.cat([output.logits for output in seen]).float(),
                 visual=saliency.visual,
                 textual=saliency.textual,
             )
         )
+        seen.clear()
         clip.close()
     hook.remove()
     return videos
