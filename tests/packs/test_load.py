@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.packs.hub import REPOSITORY
-from tests.packs.making import NAMES, NETWORK, RunsCode, make_pack, network_weights, packed, write_json
+from tests.packs.making import NAMES, NETWORK, RunsCode, network_weights, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models import TSQLayer, TSQLayerConfig
 from tsq_cli.packs import Pack, find_pack, load_pack, verify_pack
@@ -26,16 +26,6 @@ PHOTOS = REPOSITORY.parent / "shared" / "photos" / "imagenet200"
 @pytest.fixture(scope="module")
 def lite() -> Pack:
     return load_pack("imagenet-lite")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "small"
-
-
-@pytest.fixture
-def document(folder: Path) -> dict[str, Any]:
-    return make_pack(folder)
 
 
 def lite0_file() -> dict[str, torch.Tensor]:

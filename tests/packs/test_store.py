@@ -18,16 +18,6 @@ from tsq_cli.packs import find_pack, list_packs
 from tsq_cli.packs.schema import Layer, Preprocessing, TimmWeights
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "small"
-
-
-@pytest.fixture
-def document(folder: Path) -> dict[str, Any]:
-    return make_pack(folder)
-
-
 def test_the_shipped_packs_are_listed_and_found_by_name() -> None:
     assert [pack.name for pack in list_packs()] == ["imagenet", "imagenet-lite"]
     pack = find_pack("imagenet-lite")
