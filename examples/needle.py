@@ -34,12 +34,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from tsq_cli import selection
+from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError, TsqError
 from tsq_cli.files import atomic_path
 from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
 from tsq_cli.packs import Pack
-from tsq_cli.pipeline import Selector, load_clip
+from tsq_cli.pipeline import Selector
+from tsq_cli.scoring import score_clips
 from tsq_cli.selection import Choice
 
 SELECT = SelectSettings()
@@ -125,7 +127,7 @@ def read_videos(selector: Selector, folder: Path, part: Part, variant: str) -> l
     for path in track(truths, f"read {part} {variant}", console=console, transient=True):
         truth = json.loads(path.read_text())
         clip = load_clip(path.with_suffix(".mp4"), SELECT)
-        saliency = selector.score([clip], SELECT)[0]
+        saliency = score_clips(pack, [clip], SELECT)[0]
         videos.append(
             Video(
                 truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError, UsageError
-from tsq_cli.pipeline import load_clip
 from tsq_cli.selection import Choice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

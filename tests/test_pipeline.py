@@ -16,9 +16,9 @@ import skimage.data
 
 from tsq_cli import Selector, SelectSettings
 from tsq_cli.batch import Outputs, RunPlan, output_stems, run
+from tsq_cli.clip import Clip, load_clip
 from tsq_cli.errors import NotAVideoError, UsageError, WeightsError
 from tsq_cli.models.device import resolve_device, resolve_dtype
-from tsq_cli.pipeline import Clip, load_clip
 from tsq_cli.record import Record
 from tsq_cli.types import UInt8Array
 
@@ -144,10 +144,10 @@ def test_a_batch_keeps_the_order_whatever_works_at_once(copies: list[Path], work
 
 def test_a_video_that_breaks_the_scoring_fails_alone(copies: list[Path]) -> None:
     class Fragile(Selector):
-        def select_clips(self, clips: list[Clip], settings: SelectSettings, **options: object) -> list[Record]:  # type: ignore[override]
+        def process_clips(self, clips: list[Clip], settings: SelectSettings, **options: object) -> list[Record]:  # type: ignore[override]
             if any(Path(clip.path).name == "2.mp4" for clip in clips):
                 raise RuntimeError("out of memory")
-            return super().select_clips(clips, settings, **options)  # type: ignore[arg-type]
+            return super().process_clips(clips, settings, **options)  # type: ignore[arg-type]
 
     records = list(run(plan(copies, batch_size=5), lambda: Fragile(None)))
     assert [record["status"] for record in records] == ["ok", "ok", "error", "ok", "ok"]

@@ -9,14 +9,20 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsq_cli.config import SelectSettings
-    from tsq_cli.pipeline import Selector
+    from tsq_cli.config import ClassifySettings, SelectSettings
+    from tsq_cli.pipeline import Classifier, Selector
     from tsq_cli.record import Record
 
 __version__ = "0.1.0"
-__all__ = ["Record", "SelectSettings", "Selector", "__version__"]
+__all__ = ["Classifier", "ClassifySettings", "Record", "SelectSettings", "Selector", "__version__"]
 
-_HOMES = {"SelectSettings": "tsq_cli.config", "Selector": "tsq_cli.pipeline", "Record": "tsq_cli.record"}
+_HOMES = {
+    "ClassifySettings": "tsq_cli.config",
+    "SelectSettings": "tsq_cli.config",
+    "Classifier": "tsq_cli.pipeline",
+    "Selector": "tsq_cli.pipeline",
+    "Record": "tsq_cli.record",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import SelectSettings, settings_hash
 from tsq_cli.errors import TsqError, UsageError
-from tsq_cli.pipeline import Clip, Selector, load_clip
-from tsq_cli.record import Record
+from tsq_cli.record import Record, SelectedFrame
 from tsq_cli.report.frames import ImageFormat, save_frame
+from tsq_cli.report.maps import MapFormat, save_map
+from tsq_cli.report.page import Page, Pictures
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.video import decode_frames
 
@@ -26,11 +28,14 @@ FRAMES_AT_ONCE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Pictures to write for each video: the selected frames in a folder, and a contact sheet."""
+    """Pictures to write: each video's selected frames, their saliency maps, a contact sheet; one page about all."""
 
     frames_dir: Path | None = None
     image_format: ImageFormat = "jpg"
     sheet: Path | None = None
+    maps_dir: Path | None = None
+    map_format: MapFormat = "overlay"
+    html: Path | None = None
 
     def __post_init__(self) -> None:
         if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_SUFFIXES:
@@ -41,22 +46,41 @@ class Outputs:
             )
 
     def identity(self) -> dict[str, object]:
-        """What takes part in the settings hash: a run that must write other files is another run."""
+        """What takes part in the settings hash: a run that must write other files is another run.
+
+        The page does not: it is written anew in every run, with what earlier runs left in the records.
+        """
         return {
             "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
             "image_format": self.image_format,
             "sheet": None if self.sheet is None else str(self.sheet.absolute()),
+            "maps_dir": None if self.maps_dir is None else str(self.maps_dir.absolute()),
+            "map_format": self.map_format,
         }
+
+
+class Worker(Protocol):
+    """Turns decoded clips into records: tsq_cli.pipeline.Selector and Classifier."""
+
+    def process_clips(
+        self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
+    ) -> list[Record]:
+        """One record for each clip, in order."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """A whole run: which videos, how, with how many decoding workers and videos a batch, and what is done already."""
+    """A whole run: which videos, how, with how many decoding workers and videos a batch, and what is done already.
+
+    `recognition` is what identifies the recogniser and what it is asked; None where nothing is recognised.
+    """
 
     paths: Sequence[str]
     settings: SelectSettings
     outputs: Outputs
     pack_sha256: str | None
+    recognition: Mapping[str, Any] | None = None
     batch_size: int = 1
     workers: int = 1
     done: Mapping[str, dict[str, Any]] = field(default_factory=dict)
@@ -69,21 +93,34 @@ class RunPlan:
     @property
     def settings_hash(self) -> str:
         """Identity shared by all records of the run."""
-        return settings_hash(self.settings, pack_sha256=self.pack_sha256, outputs=self.outputs.identity())
+        return settings_hash(
+            self.settings,
+            pack_sha256=self.pack_sha256,
+            outputs=self.outputs.identity(),
+            recognition=self.recognition,
+        )
 
 
-def run(plan: RunPlan, load_selector: Callable[[], Selector]) -> Iterator[dict[str, Any]]:
+def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Iterator[dict[str, Any]]:
     """Yield one record (as a dictionary, docs/schema.json) for each path, in the order of the paths.
 
-    Decoding starts at once in worker threads, while `load_selector` loads the weights in this one. Errors of one video
-    become its record; errors of the weights are raised.
+    Decoding starts at once in worker threads, while `load_worker` loads the weights in this one. Errors of one video
+    become its record; errors of the weights are raised. The page is finished when the run ends, early or not.
     """
+    if plan.outputs.html is None:
+        yield from _run(plan, load_worker, None)
+        return
+    with Page(plan.outputs.html) as page:
+        yield from _run(plan, load_worker, page)
+
+
+def _run(plan: RunPlan, load_worker: Callable[[], Worker], page: Page | None) -> Iterator[dict[str, Any]]:
     stop = threading.Event()
     threads = max(1, min(2, (os.cpu_count() or 1) // plan.workers))
     stems = output_stems(plan.paths)
     waiting = deque(path for path in plan.paths)
     pending: deque[tuple[str, Future[Clip] | None]] = deque()
-    selector: Selector | None = None
+    worker: Worker | None = None
     executor = ThreadPoolExecutor(plan.workers, thread_name_prefix="tsq-decode")
     try:
         while waiting or pending:
@@ -96,10 +133,10 @@ def run(plan: RunPlan, load_selector: Callable[[], Selector]) -> Iterator[dict[s
                     else executor.submit(load_clip, path, plan.settings, threads=threads, should_stop=stop.is_set)
                 )
                 pending.append((path, future))
-            if selector is None and any(future is not None for _, future in pending):
-                selector = load_selector()
+            if worker is None and any(future is not None for _, future in pending):
+                worker = load_worker()
             group = [pending.popleft() for _ in range(min(plan.batch_size, len(pending)))]
-            yield from _finish_group(group, plan, selector, stems)
+            yield from _finish_group(group, plan, worker, stems, page)
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
@@ -111,8 +148,9 @@ def run(plan: RunPlan, load_selector: Callable[[], Selector]) -> Iterator[dict[s
 def _finish_group(
     group: Sequence[tuple[str, Future[Clip] | None]],
     plan: RunPlan,
-    selector: Selector | None,
+    worker: Worker | None,
     stems: Mapping[str, str],
+    page: Page | None,
 ) -> Iterator[dict[str, Any]]:
     """Score one batch of decoded clips together, then write and yield each, in order."""
     clips: dict[str, Clip] = {}
@@ -126,30 +164,35 @@ def _finish_group(
         except Exception as error:  # noqa: BLE001 - the batch's boundary: whatever one video does, the others go on
             results[path] = _failed(path, error, plan)
     try:
-        if selector is not None and clips:
-            results.update(_select(clips, plan, selector))
+        if worker is not None and clips:
+            results.update(_process(clips, plan, worker))
         for path, _ in group:
             result = results[path]
+            pictures = None
             if isinstance(result, Record) and result.status == "ok":
                 try:
                     result = write_outputs(result, clips[path], plan.outputs, stems[path])
+                    pictures = Pictures(candidates=clips[path].batch.pixels, maps=result.maps)
                 except Exception as error:  # noqa: BLE001 - as above
                     result = _failed(path, error, plan)
-            yield result.to_dict() if isinstance(result, Record) else result
+            record = result.to_dict() if isinstance(result, Record) else result
+            if page is not None:
+                page.add(record, pictures)
+            yield record
     finally:
         for clip in clips.values():
             clip.close()
 
 
-def _select(clips: Mapping[str, Clip], plan: RunPlan, selector: Selector) -> dict[str, Record]:
+def _process(clips: Mapping[str, Clip], plan: RunPlan, worker: Worker) -> dict[str, Record]:
     """Records of a batch; where the batch fails as a whole, each video is tried alone, so that only its own fails."""
     try:
-        records = selector.select_clips(list(clips.values()), plan.settings, settings_hash=plan.settings_hash)
+        records = worker.process_clips(list(clips.values()), plan.settings, settings_hash=plan.settings_hash)
         return dict(zip(clips, records, strict=True))
     except Exception as error:  # noqa: BLE001 - the batch's boundary
         if len(clips) == 1:
             return {path: _failed(path, error, plan) for path in clips}
-        return {key: record for path in clips for key, record in _select({path: clips[path]}, plan, selector).items()}
+        return {key: record for path in clips for key, record in _process({path: clips[path]}, plan, worker).items()}
 
 
 def _failed(path: str, error: Exception, plan: RunPlan) -> Record:
@@ -171,7 +214,7 @@ def _failed(path: str, error: Exception, plan: RunPlan) -> Record:
 
 
 def write_outputs(record: Record, clip: Clip, outputs: Outputs, stem: str) -> Record:
-    """Write a video's selected frames (a second, planned decode at full resolution) and its contact sheet.
+    """Write a video's selected frames (a second, planned decode at full resolution), maps and contact sheet.
 
     Returns:
         The record with the paths written.
@@ -182,26 +225,42 @@ def write_outputs(record: Record, clip: Clip, outputs: Outputs, stem: str) -> Re
     """
     frames = record.frames
     if outputs.frames_dir is not None:
-        by_time = sorted(frames, key=lambda frame: frame.candidate.position)
-        paths: dict[int, str] = {}
-        for first in range(0, len(by_time), FRAMES_AT_ONCE):
-            some = by_time[first : first + FRAMES_AT_ONCE]
-            indices = clip.batch.frame_indices[[frame.candidate.position for frame in some]]
-            full = decode_frames(clip.source, indices, short_side=None)
-            for frame, pixels in zip(some, full.pixels, strict=True):
-                paths[frame.rank] = save_frame(
-                    pixels,
-                    frame,
-                    source=record.path,
-                    folder=outputs.frames_dir,
-                    stem=stem,
-                    image_format=outputs.image_format,
-                )
-        frames = tuple(replace(frame, path=paths[frame.rank]) for frame in frames)
+        frames = _save_frames(record, clip, outputs.frames_dir, outputs.image_format, stem)
+    if outputs.maps_dir is not None and record.maps is not None:
+        saved = [
+            save_map(
+                clip.batch.pixels[frame.candidate.position],
+                record.maps,
+                number,
+                frame=frame,
+                source=record.path,
+                folder=outputs.maps_dir,
+                stem=stem,
+                map_format=outputs.map_format,
+            )
+            for number, frame in enumerate(frames)
+        ]
+        frames = tuple(replace(frame, map_path=path) for frame, path in zip(frames, saved, strict=True))
     sheet = None
     if outputs.sheet is not None:
         sheet = save_sheet(record, clip.batch.pixels, sheet_path(outputs.sheet, stem))
     return replace(record, frames=frames, sheet=sheet)
+
+
+def _save_frames(
+    record: Record, clip: Clip, folder: Path, image_format: ImageFormat, stem: str
+) -> tuple[SelectedFrame, ...]:
+    by_time = sorted(record.frames, key=lambda frame: frame.candidate.position)
+    paths: dict[int, str] = {}
+    for first in range(0, len(by_time), FRAMES_AT_ONCE):
+        some = by_time[first : first + FRAMES_AT_ONCE]
+        indices = clip.batch.frame_indices[[frame.candidate.position for frame in some]]
+        full = decode_frames(clip.source, indices, short_side=None)
+        for frame, pixels in zip(some, full.pixels, strict=True):
+            paths[frame.rank] = save_frame(
+                pixels, frame, source=record.path, folder=folder, stem=stem, image_format=image_format
+            )
+    return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames)
 
 
 def output_stems(paths: Sequence[str]) -> dict[str, str]:

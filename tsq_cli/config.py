@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,8 @@ from tsq_cli.errors import UsageError
 SCHEMA_VERSION = 1
 DEFAULT_PACK = "imagenet-lite"
 
+RecognizerName = str  # "auto", "embedded", or a timm model
+MapScale = Literal["clip", "frame"]
 SelectorName = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle"]
 DecodeMode = Literal["exact", "keyframes"]
 Order = Literal["time", "score"]
@@ -104,8 +107,42 @@ class SelectSettings:
         return asdict(self)
 
 
-def settings_hash(settings: SelectSettings, *, pack_sha256: str | None, outputs: dict[str, Any]) -> str:
-    """Identity of a result: 16 hex digits over settings, pack and the files it was asked to write.
+@dataclass(frozen=True, kw_only=True)
+class ClassifySettings:
+    """What to say of the selected frames. Hashed with the rest, as all of it can change the result.
+
+    Attributes:
+        num_predictions: classes listed for the video and for each frame, at least 1.
+        maps: whether to compute where in each frame the recogniser sees the video's first class.
+        map_scale: maps compare over the clip's frames, or each fills its own range.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    num_predictions: int = 5
+    maps: bool = True
+    map_scale: MapScale = "clip"
+
+    def __post_init__(self) -> None:
+        if self.num_predictions < 1:
+            raise UsageError(
+                f"{self.num_predictions} predictions were asked for", wanted="1 or more", fix="the default is 5"
+            )
+        if self.map_scale not in get_args(MapScale):
+            raise UsageError(
+                f"the scale of the maps is {self.map_scale!r}", wanted="clip or frame", fix="the default is clip"
+            )
+
+
+def settings_hash(
+    settings: SelectSettings,
+    *,
+    pack_sha256: str | None,
+    outputs: Mapping[str, Any],
+    recognition: Mapping[str, Any] | None = None,
+) -> str:
+    """Identity of a result: 16 hex digits over settings, pack, recogniser and the files it was asked to write.
 
     Two runs with the same hash on the same video give the same record and files, so the second can be skipped.
     Device, precision, batch size and number of workers are left out: they move results by rounding only.
@@ -114,8 +151,10 @@ def settings_hash(settings: SelectSettings, *, pack_sha256: str | None, outputs:
         "schema_version": SCHEMA_VERSION,
         "settings": settings.to_dict(),
         "pack_sha256": pack_sha256,
-        "outputs": outputs,
+        "outputs": dict(outputs),
     }
+    if recognition is not None:
+        identity["recognition"] = dict(recognition)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

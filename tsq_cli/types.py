@@ -9,10 +9,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tsq_cli.config import MapScale
+
 ChosenBy = Literal["visual", "textual", "refill", "query", "uniform", "random", "middle"]
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -147,3 +150,30 @@ class Saliency:
     def __post_init__(self) -> None:
         if self.visual.shape != self.textual.shape or self.visual.ndim != 1:
             raise ValueError(f"visual {self.visual.shape} and textual {self.textual.shape} must both be [T]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyMaps:
+    """Where in each of K frames a recogniser sees one class.
+
+    Attributes:
+        values: float32 [K, h, w] in [0, 1] on the network's own grid of places; 0 is nothing for the class, 1 the most.
+        category: the class, with the clip's score of it.
+        box: the part of each frame that the network saw, and that the grid spans: left, top, right, bottom as shares
+            of the frame's width and height, 0 <= left < right <= 1 and 0 <= top < bottom <= 1.
+        scale: "clip": 1 is the highest place of all K frames, so that they compare; "frame": of each frame.
+    """
+
+    values: Float32Array
+    category: Category
+    box: tuple[float, float, float, float]
+    scale: MapScale = "clip"
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or self.values.dtype != np.float32 or 0 in self.values.shape:
+            raise ValueError(f"values must be float32 [K, h, w], got {self.values.dtype} {self.values.shape}")
+        if not (self.values.min() >= 0 and self.values.max() <= 1):
+            raise ValueError(f"values must lie in [0, 1], got {self.values.min()} to {self.values.max()}")
+        left, top, right, bottom = self.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(f"box must be left, top, right, bottom as shares of the frame, got {self.box}")

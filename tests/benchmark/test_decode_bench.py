@@ -16,9 +16,10 @@ from rich.console import Console
 
 from tests.video.clips import clip
 from tsq_cli.benchmark import decode as bench
-from tsq_cli.benchmark.decode import Outcome, Run, Timing, compare, fastest_of_families, measure_clip, ratios_of
+from tsq_cli.benchmark.decode import Outcome, compare, fastest_of_families, measure_clip, ratios_of
 from tsq_cli.benchmark.decode_clips import RECIPES, encode, pictures
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
+from tsq_cli.benchmark.measure import Run, Timing, in_turns
 from tsq_cli.video.plain import repeat_packets
 
 
@@ -52,6 +53,14 @@ def test_timing_is_median_and_quartiles() -> None:
     timing = Timing.of([Run(wall, cpu) for wall, cpu in ((4.0, 5.0), (1.0, 9.0), (2.0, 6.0), (3.0, 7.0), (100.0, 8.0))])
     assert (timing.median, timing.lower_quartile, timing.upper_quartile) == (3.0, 2.0, 4.0)
     assert timing.cpu_median == 7.0
+
+
+def test_everyone_takes_every_place_in_the_order() -> None:
+    order: list[str] = []
+    names = ("a", "b", "c")
+    timings = in_turns({name: (lambda name=name: order.append(name)) for name in names}, 4)
+    assert "".join(order) == "abcbcacababc"
+    assert {name: len(timing.seconds) for name, timing in timings.items()} == dict.fromkeys(names, 4)
 
 
 def test_fastest_correct_variant_of_each_family_goes_on() -> None:

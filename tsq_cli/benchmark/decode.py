@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -27,6 +23,7 @@ from rich.table import Table
 
 from tsq_cli.benchmark.decode_clips import make_clips
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, timed_run
 from tsq_cli.errors import TsqError, UsageError
 from tsq_cli.files import atomic_path
 from tsq_cli.types import UInt8Array
@@ -49,40 +46,6 @@ class Comparison:
 
     wrong_frames: int
     mean_absolute_difference: float
-
-
-class Run(NamedTuple):
-    """Wall-clock and CPU seconds of one round."""
-
-    seconds: float
-    cpu_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One contender's rounds: wall-clock seconds of every one, their median and quartiles, and the median CPU seconds.
-
-    CPU seconds sum over threads: they hardly suffer from what else the machine does, but say nothing of waiting.
-    """
-
-    seconds: list[float]
-    median: float
-    lower_quartile: float
-    upper_quartile: float
-    cpu_median: float
-
-    @classmethod
-    def of(cls, runs: Sequence[Run]) -> Timing:
-        """Summarise at least one round."""
-        seconds = [run.seconds for run in runs]
-        lower, upper = np.percentile(seconds, [25, 75]).tolist()
-        return cls(
-            seconds=seconds,
-            median=statistics.median(seconds),
-            lower_quartile=lower,
-            upper_quartile=upper,
-            cpu_median=statistics.median(run.cpu_seconds for run in runs),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,20 +85,13 @@ def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
     )
 
 
-def timed(contender: Contender, task: Task) -> Run:
-    """Seconds of one fresh run."""
-    cpu_start, start = time.process_time(), time.perf_counter()
-    contender.decode(task)
-    return Run(time.perf_counter() - start, time.process_time() - cpu_start)
-
-
 def try_out(contender: Contender, task: Task, reference: UInt8Array) -> Outcome:
     """Check a contender's pictures and time its trial rounds; one that fails or is not installed is reported."""
     blank = Outcome(contender=contender.name, family=contender.family, is_rival=contender.is_rival)
     try:
         pictures = contender.decode(task)  # the first run also imports, and warms the file cache
         comparison = compare(pictures, reference) if contender.is_exact else None
-        trial = Timing.of([timed(contender, task) for _ in range(TRIAL_ROUNDS)])
+        trial = Timing.of([timed_run(partial(contender.decode, task)) for _ in range(TRIAL_ROUNDS)])
     except Exception as error:  # noqa: BLE001 - a rival may fail in any way of its own; the failure is the result
         return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     wrong = comparison.wrong_frames if comparison else 0
@@ -169,18 +125,14 @@ def measure_clip(path: Path, *, repeats: int, console: Console, quick: bool = Fa
     }
     outcomes = [try_out(contender, task, reference) for contender in everyone.values()]
     finalists = [outcome.contender for outcome in fastest_of_families(outcomes)]
-    rounds: dict[str, list[Run]] = {name: [] for name in finalists}
-    for i in range(repeats):
-        # Everyone takes every place in the order, so that a slow spell of the machine falls on all alike.
-        for name in finalists[i % len(finalists) :] + finalists[: i % len(finalists)]:
-            rounds[name].append(timed(everyone[name], task))
+    timings = in_turns({name: partial(everyone[name].decode, task) for name in finalists}, repeats)
     complete = [
         replace(
             outcome,
-            timing=Timing.of(rounds[outcome.contender]),
+            timing=timings[outcome.contender],
             peak_memory_mib=None if quick else peak_memory_mib(outcome.contender, task),
         )
-        if outcome.contender in rounds
+        if outcome.contender in timings
         else outcome
         for outcome in outcomes
     ]
@@ -260,32 +212,6 @@ def clip_facts(path: Path) -> dict[str, Any]:
     return {**facts, "path": path.name, "time_base": str(info.time_base)}
 
 
-def machine_facts() -> dict[str, Any]:
-    """Where the numbers were taken."""
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "versions": versions,
-    }
-
-
-def cpu_model() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tsq_cli.benchmark.decode", description=__doc__)
@@ -317,7 +243,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         "trial_rounds": TRIAL_ROUNDS,
         "quick": options.quick,
     }
-    report: dict[str, Any] = {"machine": machine_facts(), "settings": settings, "clips": []}
+    report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "settings": settings, "clips": []}
     for path in clips:
         report["clips"].append(measure_clip(path, repeats=options.repeats, console=console, quick=options.quick))
         if options.json:  # after each clip: a long run that is stopped keeps what it has

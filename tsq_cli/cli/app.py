@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from tsq_cli import __version__
-from tsq_cli.cli import packs, select
+from tsq_cli.cli import classify, packs, select
 from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, TsqError
 
 app = typer.Typer(
     name="tsq",
-    help="Pick the few frames of a video that matter (TSQNet, ECCV 2022).",
+    help="Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022).",
     epilog=(
         "Start with: tsq select video.mp4 -k 5. Results go to stdout, talk to stderr. Exit codes: 0 all done, "
         "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted."
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("select")(select.select)
+app.command("classify")(classify.classify)
 app.add_typer(packs.app, name="packs")
 
 
@@ -40,7 +41,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Pick the few frames of a video that matter (TSQNet, ECCV 2022)."""
+    """Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022)."""
 
 
 def main() -> None:

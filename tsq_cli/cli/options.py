@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from tsq_cli.config import DecodeMode, Dtype, Order, SelectorName
+from tsq_cli.config import DEFAULT_PACK, DecodeMode, Dtype, Order, SelectorName
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -92,8 +96,63 @@ Sheet = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write one page about all videos, to look at.", rich_help_panel=OUTPUT),
+]
 BatchSize = Annotated[int, typer.Option("-b", "--batch-size", help="Videos scored together.", rich_help_panel=RUN)]
 Workers = Annotated[int, typer.Option("-j", "--workers", help="Videos decoded at once.", rich_help_panel=RUN)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Redo videos that the --jsonl file already holds.", rich_help_panel=RUN)
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What every command over videos takes: where they are, how frames are chosen, where results go."""
+
+    paths: Paths = None
+    recursive: Recursive = False
+    files_from: FilesFrom = None
+    start: Start = None
+    end: End = None
+    decode: Mode = "exact"
+    num_frames: NumFrames = 5
+    num_candidates: NumCandidates = 16
+    selector: SelectorOption = "tsq"
+    order: OrderOption = "time"
+    query: Query = None
+    seed: Seed = 0
+    pack: PackOption = DEFAULT_PACK
+    device: DeviceOption = "auto"
+    dtype: DtypeOption = "auto"
+    json: JsonOption = False
+    jsonl: Jsonl = None
+    csv: Csv = None
+    output: OutputDir = None
+    image_format: ImageFormatOption = "jpg"
+    sheet: Sheet = None
+    html: Html = None
+    batch_size: BatchSize = 1
+    workers: Workers = 1
+    overwrite: Overwrite = False
+
+
+def takes_shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of Shared beside its own; it is called with them gathered as its first argument."""
+    hints = get_type_hints(Shared, include_extras=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Shared)
+    ]
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        command(Shared(**{f.name: values.pop(f.name) for f in fields(Shared)}), **values)
+
+    # Typer reads a command's options from its signature.
+    parameters = [*shared, *own]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options

@@ -26,6 +26,7 @@ from tsq_cli.report.text import clock, sparkline
 _CSV_FIELDS = (
     "path status rank position chosen_by frame_index pts time_base time_seconds score_visual score_textual file error"
 ).split()
+_CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
 
 
 def talk(message: str) -> None:
@@ -40,11 +41,12 @@ class Output:
     Lines of a `--jsonl` file are written as videos finish; the CSV is written at the end, also of an interrupted run.
     """
 
-    def __init__(self, inputs: Inputs, *, as_json: bool, jsonl: str | None, csv: Path | None) -> None:
+    def __init__(self, inputs: Inputs, *, verb: str, as_json: bool, jsonl: str | None, csv: Path | None) -> None:
         if as_json and jsonl == "-":
             raise UsageError("--json and --jsonl - were given", wanted="one of them on stdout", fix="drop one")
         self.num_failed = 0
         self._inputs = inputs
+        self._verb = verb
         self._as_json = as_json
         self._lines_to_stdout = jsonl == "-"
         self._jsonl = RecordFile(Path(jsonl)) if jsonl not in (None, "-") else None
@@ -86,7 +88,7 @@ class Output:
             print(json.dumps(document, indent=2))
         if len(self._inputs.paths) > 1:
             done = len(self._records) - self._num_resumed - self.num_failed
-            talk(f"{done} selected, {self._num_resumed} done before, {self.num_failed} failed")
+            talk(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
 
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
         """Records of the `--jsonl` file that need not be redone, by path. Opens the file for appending."""
@@ -138,6 +140,8 @@ class Output:
                 frame["chosen_by"],
             )
         self._stdout.print(table)
+        if record["predictions"] is not None:
+            self._stdout.print(_predictions_table(record))
         for line in _reasons(record):
             self._stdout.print(escape(line), soft_wrap=True)
         for note in record["notes"]:
@@ -145,9 +149,31 @@ class Output:
         saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
         if saved:
             self._stdout.print(f"frames {escape(str(saved[0].parent))}: {len(saved)} saved", soft_wrap=True)
+        maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
+        if maps:
+            shown = escape(record["maps"]["label"])
+            self._stdout.print(f"maps   {escape(str(maps[0].parent))}: {len(maps)} saved, of {shown}", soft_wrap=True)
         if record["sheet"]:
             self._stdout.print(f"sheet  {escape(record['sheet'])}", soft_wrap=True)
         self._stdout.print()
+
+
+def _predictions_table(record: dict[str, Any]) -> Table:
+    """What the video shows, most likely first, and how many of the selected frames say the same when asked alone."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class")
+    table.add_column("score", justify="right")
+    table.add_column("")
+    table.add_column("frames", justify="right")
+    first = [frame["predictions"][0]["index"] for frame in record["frames"]]
+    for prediction in record["predictions"]:
+        table.add_row(
+            escape(prediction["label"]),
+            f"{prediction['score']:.3f}",
+            "█" * round(20 * prediction["score"]),
+            f"{first.count(prediction['index'])} of {len(first)}",
+        )
+    return table
 
 
 def _facts(video: dict[str, Any]) -> str:
@@ -182,13 +208,21 @@ def _score(score: float | None) -> str:
 
 def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
     text = io.StringIO()
-    writer = csv_module.DictWriter(text, _CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    classified = any(record["predictions"] for record in records)
+    names = _CSV_FIELDS + (_CSV_CLASSIFIED if classified else [])
+    writer = csv_module.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
         shared = {"path": record["video"]["path"], "status": record["status"]}
         if record["status"] == "error":
             writer.writerow({**shared, "error": record["error"]["message"]})
+        shared |= _first("label", record["predictions"])
         for frame in record["frames"]:
-            writer.writerow({**frame, **shared, "file": frame["path"]})
+            writer.writerow({**frame, **shared, **_first("frame_label", frame["predictions"]), "file": frame["path"]})
     with atomic_path(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _first(column: str, predictions: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
+    """The most likely class as two columns."""
+    return {column: predictions[0]["label"], f"{column}_score": predictions[0]["score"]} if predictions else {}

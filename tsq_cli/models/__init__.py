@@ -1,6 +1,7 @@
 """Room 2: the networks. They know tensors and texts, nothing about files of videos or data sets."""
 
 from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
+from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.models.text import TextEncoder
 from tsq_cli.models.tsq_layer import TSQLayer, TSQLayerConfig, TSQOutput
 from tsq_cli.models.tsqnet import (
@@ -16,6 +17,8 @@ __all__ = [
     "EncoderOutput",
     "FrameEncoder",
     "FrameSaliency",
+    "Recognizer",
+    "RecognizerOutput",
     "TSQLayer",
     "TSQLayerConfig",
     "TSQNet",

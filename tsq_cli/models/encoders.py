@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -84,10 +85,20 @@ class FrameEncoder(nn.Module):
         Raises:
             ValueError: images of another shape, or not floating point.
         """
+        features = self.model.forward_head(self.activations(images), pre_logits=True)
+        return EncoderOutput(features=features, logits=self._classifier()(features) if self.num_classes else None)
+
+    def activations(self, images: Tensor) -> Any:
+        """What the last stage gives before pooling: a tensor in the network's own layout, or a list of several sizes.
+
+        Images as for forward.
+
+        Raises:
+            ValueError: images of another shape, or not floating point.
+        """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"images must be float [N, 3, H, W], got {images.dtype} {list(images.shape)}")
-        features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
-        return EncoderOutput(features=features, logits=self._classifier()(features) if self.num_classes else None)
+        return self.model.forward_features(images)
 
     def _classifier(self) -> nn.Linear:
         if not self.num_classes:
@@ -113,25 +124,27 @@ def create_encoder(
         timm_name: a timm model, with a weights tag or without ("resnet101", "resnet101.a1h_in1k"), or timm's
             "hf-hub:owner/name" and "local-dir:folder".
         num_classes: O; None keeps the model's own number, 0 drops the classifier. With pretrained and a number other
-            than the weights' own, the classifier starts random, ready for training.
+            than the weights' own, the classifier starts random, ready for training; all else must be in the weights.
         state_dict: weights by timm's parameter names.
         pretrained: load the published weights.
         cache_dir: hub cache to use instead of the default one.
 
     Raises:
-        UsageError: timm has no such model, or its classifier is not one linear layer.
+        UsageError: timm has no model or weights of that name, or the classifier is not one linear layer.
         WeightsError: weights out of reach, damaged, or of another network.
         ValueError: both state_dict and pretrained are given.
     """
     if pretrained and state_dict is not None:
         raise ValueError("give either a state_dict or pretrained=True, not both")
     timm = _timm()
-    _check_name(timm_name, timm)
-    overrides = {} if num_classes is None else {"num_classes": num_classes}
+    check_name(timm_name)
+    # timm stops asking for every tensor when a pretrained network is built with another number of classes.
+    overrides = {} if num_classes is None or pretrained else {"num_classes": num_classes}
     try:
         model = timm.create_model(timm_name, pretrained=pretrained, cache_dir=cache_dir, **overrides)
     except _LOADING_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0][:200].removesuffix(".")
+        # The first line can be a headline ("Error(s) in loading state_dict"), with the reason in the lines after it.
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...").removesuffix(".")
         raise WeightsError(
             f"{timm_name} could not be loaded: {reason}",
             wanted="its weights from the hub, the local cache or the folder named",
@@ -139,7 +152,36 @@ def create_encoder(
         ) from error
     if state_dict is not None:
         _load_strictly(model, state_dict, timm_name)
+    if num_classes is not None and num_classes != model.num_classes:
+        model.reset_classifier(num_classes)
     return FrameEncoder(model, pretrained_cfg=timm.data.resolve_model_data_config(model)).eval()
+
+
+def check_name(timm_name: str) -> None:
+    """Refuse a name that timm cannot load, before anything is loaded.
+
+    Args:
+        timm_name: as for create_encoder.
+
+    Raises:
+        UsageError: timm has no such model, or no weights of that tag; the message has near names.
+    """
+    source, colon, place = timm_name.partition(":")
+    if colon and source in ("hf-hub", "local-dir") and place:
+        return
+    timm = _timm()
+    architecture, _, tag = timm_name.partition(".")
+    known = timm.list_models()
+    if architecture in known:
+        known = timm.list_models(architecture, include_tags=True)
+        if not tag or timm_name in known:
+            return
+    near = difflib.get_close_matches(timm_name, known, n=3)
+    raise UsageError(
+        f"timm has no model named {timm_name!r}",
+        wanted="a timm model name, hf-hub:owner/name or local-dir:folder",
+        fix=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
+    )
 
 
 def _timm() -> Any:
@@ -147,17 +189,6 @@ def _timm() -> Any:
     import timm
 
     return timm
-
-
-def _check_name(timm_name: str, timm: Any) -> None:
-    if ":" in timm_name or timm.is_model(timm_name.partition(".")[0]):
-        return
-    near = difflib.get_close_matches(timm_name, timm.list_models(), n=3)
-    raise UsageError(
-        f"timm has no model named {timm_name!r}",
-        wanted="a timm model name, or hf-hub:owner/name",
-        fix=f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()",
-    )
 
 
 def _load_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], timm_name: str) -> None:

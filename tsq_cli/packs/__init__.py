@@ -2,19 +2,22 @@
 
 from tsq_cli.packs.check import Check, pull_pack, verify_pack
 from tsq_cli.packs.load import Pack, load_encoder, load_pack, preprocessor
+from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer
 from tsq_cli.packs.schema import PackConfig
-from tsq_cli.packs.sources import in_reach
 from tsq_cli.packs.store import find_pack, list_packs
 
 __all__ = [
     "Check",
+    "LoadedRecognizer",
     "Pack",
     "PackConfig",
+    "RecognizerChoice",
+    "choose_recognizer",
     "find_pack",
-    "in_reach",
     "list_packs",
     "load_encoder",
     "load_pack",
+    "load_recognizer",
     "preprocessor",
     "pull_pack",
     "verify_pack",

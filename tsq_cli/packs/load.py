@@ -61,6 +61,7 @@ class Pack:
     object_embeddings: Tensor
     textual_embeddings: Tensor
     _text_encoder: TextEncoder | None = field(default=None, repr=False)
+    _queries: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,6 +82,16 @@ class Pack:
         if self._text_encoder is None:
             self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
         return self._text_encoder
+
+    def query_embedding(self, query: str) -> Tensor:
+        """Embedding [Dt] of a free text, of unit length, beside `object_embeddings`; kept for the next video.
+
+        Raises:
+            WeightsError: as text_encoder.
+        """
+        if query not in self._queries:
+            self._queries[query] = self.text_encoder().embed([query])[0].to(self.object_embeddings)
+        return self._queries[query]
 
 
 def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
@@ -123,8 +134,8 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         device=device,
         dtype=dtype,
         tsqnet=tsqnet.eval().to(device),
-        visual_encoder=_ready_to_run(visual_encoder, device, dtype),
-        object_recognizer=_ready_to_run(object_recognizer, device, dtype),
+        visual_encoder=ready_to_run(visual_encoder, device, dtype),
+        object_recognizer=ready_to_run(object_recognizer, device, dtype),
         visual_preprocessor=visual_preprocessor,
         object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects),
         object_embeddings=embeddings.to(device),
@@ -132,7 +143,7 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
     )
 
 
-def _ready_to_run(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
+def ready_to_run(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
     """The encoder on its device, in place: batch norms folded away, weights laid out as convolutions like them best."""
     import torch
 

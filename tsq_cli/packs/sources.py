@@ -8,18 +8,21 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import WeightsError
+from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
 from tsq_cli.packs.store import checked_file
 
 if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
     from torch import Tensor
 
 HUB_SECONDS = 5.0  # a hub that has not answered by then is taken for absent; a long download may still follow
+_WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm or transformers
 
 
 def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
@@ -104,50 +107,110 @@ def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, ori
     return dict(zip(wanted, tensors.values(), strict=True))
 
 
-def in_reach(role: EncoderRole | TextRole) -> bool:
-    """Whether a role's weights need no hub, are in the hub's local cache, or a hub answers that could give them.
+@dataclass(frozen=True)
+class Reach:
+    """Whether a network's weights can be had; `place` is where ("from the local cache"), or what stands in the way."""
 
-    Asked before any download, because huggingface_hub itself tries an absent hub again for a minute.
+    ok: bool
+    place: str
+
+
+def reach(network: EncoderRole | TextRole | str) -> Reach:
+    """Ask, before any download, whether weights are at hand, in the hub's local cache, or behind a hub that answers.
+
+    huggingface_hub itself tries an absent hub again for a minute.
+
+    Args:
+        network: a role of a pack, or a timm name (see create_encoder).
+
+    Raises:
+        UsageError: timm has no network of that name.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import ENDPOINT, is_offline_mode
 
-    repository = _hub_repository(role)
-    if repository is None:
-        return True
-    names = ("model.safetensors", "pytorch_model.bin")
-    if any(isinstance(try_to_load_from_cache(repository, name), str) for name in names):
-        return True
-    return not is_offline_mode() and _answers(f"{ENDPOINT}/api/models/{repository}")
+    found = _repository(network)
+    if found is None:
+        return Reach(True, "which needs no hub")
+    repository, revision = found
+    cached = (try_to_load_from_cache(repository, name, revision=revision) for name in _WEIGHTS_NAMES)
+    if any(isinstance(path, str) for path in cached):
+        return Reach(True, "from the local cache")
+    if is_offline_mode():
+        return Reach(False, "HF_HUB_OFFLINE is set")
+    if not _answers(f"{ENDPOINT}/api/models/{repository}"):
+        return Reach(False, f"{ENDPOINT} does not answer")
+    return Reach(True, f"from the hub at {ENDPOINT}")
 
 
-def check_in_reach(role: EncoderRole | TextRole) -> None:
-    """Refuse weights that are neither cached nor to be had, at once and with what to do.
+def check_in_reach(
+    network: EncoderRole | TextRole | str,
+    *,
+    fix: str = "run `tsq packs pull` where there is a network, or use the pack imagenet-lite, which needs none",
+) -> str:
+    """Refuse weights that are neither cached nor to be had, at once and with what to do; else say where they are.
+
+    Args:
+        network: as for reach.
+        fix: what to do.
+
+    Returns:
+        The place, as in Reach.
 
     Raises:
+        UsageError: timm has no network of that name.
         WeightsError: no weights in the cache and no hub.
     """
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE, is_offline_mode
+    from huggingface_hub.constants import HF_HUB_CACHE
 
-    if in_reach(role):
-        return
-    hub = "HF_HUB_OFFLINE is set" if is_offline_mode() else f"{ENDPOINT} does not answer"
+    found = reach(network)
+    if found.ok:
+        return found.place
+    name = network if isinstance(network, str) else network.model
     raise WeightsError(
-        f"the weights of {role.model} are not in {HF_HUB_CACHE} and {hub}",
+        f"the weights of {name} are not in {HF_HUB_CACHE} and {found.place}",
         wanted="weights in the cache, or a hub that answers",
-        fix="run `tsq packs pull` where there is a network, or use the pack imagenet-lite, which needs none",
+        fix=fix,
     )
 
 
-def _hub_repository(role: EncoderRole | TextRole) -> str | None:
-    if isinstance(role.weights, TransformersWeights):
-        return role.model
-    if isinstance(role.weights, TimmWeights):
-        from timm.models import get_pretrained_cfg
+def published(timm_name: str) -> PretrainedCfg | None:
+    """What timm says of the weights behind a name; None for hf-hub: and local-dir: names, whose place says it.
 
-        pretrained = get_pretrained_cfg(role.model)
-        return None if pretrained is None else pretrained.hf_hub_id
-    return None
+    Raises:
+        UsageError: timm has no network or no weights of that name.
+    """
+    from timm.models import get_pretrained_cfg
+
+    from tsq_cli.models.encoders import check_name
+
+    check_name(timm_name)
+    if ":" in timm_name:
+        return None
+    pretrained = get_pretrained_cfg(timm_name)
+    if pretrained is None or not pretrained.has_weights:
+        raise UsageError(
+            f"timm has no weights for {timm_name}",
+            wanted="a network with published weights",
+            fix="see timm.list_pretrained()",
+        )
+    return pretrained
+
+
+def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None] | None:
+    """Repository on the hub and its revision (None: the newest); None for weights that need no hub."""
+    if not isinstance(network, str):
+        if isinstance(network.weights, TransformersWeights):
+            return network.model, None
+        if not isinstance(network.weights, TimmWeights):
+            return None
+        network = network.model
+    pretrained = published(network)
+    if pretrained is not None:
+        return (pretrained.hf_hub_id, None) if pretrained.hf_hub_id else None
+    source, _, place = network.partition(":")
+    repository, _, revision = place.partition("@")
+    return (repository, revision or None) if source == "hf-hub" else None
 
 
 def _answers(url: str) -> bool:

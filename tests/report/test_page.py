@@ -1,0 +1,476 @@
+"""The page, read back as HTML: what it says, what it shows, and when it is written."""
+
+import base64
+import errno
+import io
+import itertools
+import re
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report.page_material import BOX, CATEGORIES, NASTY, failed, page, pictures, read, record
+from tsq_cli.errors import OutputError
+from tsq_cli.report.page import Page, Pictures
+from tsq_cli.report.page_timeline import BADGE, LEFT, PLOT, SLOT, timeline
+from tsq_cli.report.page_words import facts, ordinal, percent, why
+from tsq_cli.report.sheet import COLOURS
+from tsq_cli.types import SaliencyMaps
+from tsq_cli.video import decode_frames, open_video, sample_frames
+
+ROOT = Path(__file__).parents[2]
+
+
+def picture(uri: str) -> Image.Image:
+    kind, data = uri.split(";base64,")
+    made = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert kind == f"data:image/{(made.format or '').lower()}"
+    return made
+
+
+def grey(uri: str) -> float:
+    return float(np.asarray(picture(uri)).mean())
+
+
+# What it says
+
+
+def test_a_section_says_what_the_record_holds(tmp_path: Path) -> None:
+    text = read(page(tmp_path / "page.html", record(notes=("candidates lie far apart",)))).text
+    for said in (
+        "cat.mp4",
+        "clips/cat.mp4",
+        "Egyptian cat52 %",
+        "tiger cat29 %",
+        "traffic light< 0.1 %",
+        "Named by resnet101 (weights from the hub or its cache) from the selected frames alone: it was at hand.",
+        "candidates lie far apart",
+        "h264, 640 \u00d7 360 pixels",
+        "0:25.600, 640 frames",
+        "25 fps, constant",
+        "1.2 MB, no damaged packets",
+        "16, 1.60 s apart",
+        "imagenet-lite, sha256 " + "ab" * 32,
+        "0123456789abcdef",
+        "open, read the index0.050 s",
+        "everything else0.250 s",  # 1.0 - 0.05 - 0.2 - 0.5
+        "total1.000 s",
+    ):
+        assert said in text
+
+
+def test_each_frame_says_when_and_why_and_how_much(tmp_path: Path) -> None:
+    frames = read(page(tmp_path / "page.html", record())).all("figure")
+    assert [frame.attributes["class"] for frame in frames] == ["by-textual", "by-refill", "by-visual"]
+    # 16 candidates, saliencies k / 136: the mean is 1 / 16, the highest 16 / 136 = 1.88 means, the next 1.76.
+    textual, refill, visual = (frame.text for frame in frames)
+    assert "0:00.800frame 20" in textual
+    assert "named like “Egyptian cat”: highest textual saliency of 16." in textual
+    assert "visual 0.1\u00d7 textual 1.9\u00d7 the mean" in textual
+    assert "Both curves asked for one and the same frame" in refill
+    assert "2nd highest visual saliency of 16" in refill
+    assert "0:24.800frame 620" in visual
+    assert "It looks like “Egyptian cat” or “tiger cat”: highest visual saliency of 16." in visual
+    assert "Egyptian cat52 %" in visual  # of this frame alone
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "said"),
+    [
+        ("query", "The objects in it match the query: highest match of 16."),
+        ("uniform", "The middle of one of 1 equal parts, chosen without a look at it."),
+        ("random", "Drawn at random, without a look at it."),
+        ("middle", "One of the 1 candidates around the middle, chosen without a look at it."),
+        ("visual", "No better one was left: 16th highest visual saliency of 16, below the mean."),
+    ],
+)
+def test_why_in_words(chosen_by: Any, said: str) -> None:
+    made = record(chosen={0: chosen_by}).to_dict()
+    assert why(made["frames"][0], made) == said
+
+
+def test_a_flat_curve_is_not_called_below_its_mean() -> None:
+    flat = [np.float32(1 / 16).item() * 0.9999999] * 16
+    made = record(scores=(flat, flat), chosen={3: "visual"}).to_dict()
+    assert why(made["frames"][0], made).endswith("4th highest visual saliency of 16.")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0 %"), (0.0004, "< 0.1 %"), (0.014, "1.4 %"), (0.0996, "10 %"), (0.523, "52 %"), (1.0, "100 %")],
+)
+def test_percent(share: float, text: str) -> None:
+    assert percent(share).replace("\u00a0", " ") == text
+
+
+def test_ordinal() -> None:
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)] == (
+        ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th"]
+    )
+
+
+def test_odd_videos_say_so() -> None:
+    base = record(times=[0.1, 1.0, 5.0], num=3, chosen={1: "visual"})
+    assert base.video
+    video = replace(base.video, rotation=90, is_vfr=True, average_fps=None, start_seconds=-0.5, duration_seconds=None)
+    frames = (replace(base.frames[0], path="out/cat-01.jpg", map_path="maps/cat-01.png"),)
+    told = dict(facts(replace(base, video=video, decode_errors=7, frames=frames, sheet="sheet.png").to_dict()))
+    assert told["Picture"].endswith("turned 90° for display")
+    assert told["Frame rate"] == "unknown, variable"
+    assert told["Clock in the file"].startswith("starts at -0.500 s")
+    assert told["Length"] == "unknown, 120 frames"
+    assert told["File"].endswith("7 damaged packets or frames skipped")
+    assert told["Candidates"] == "3, 0.90 to 4.00 s apart"
+    assert told["Frames written"].endswith("out/cat-01.jpg")
+    assert told["Maps written"].endswith("maps/cat-01.png")
+    assert told["Sheet written"] == "sheet.png"
+
+
+def test_saliency_held_is_compared_with_the_uniform_choice(tmp_path: Path) -> None:
+    text = read(page(tmp_path / "page.html", record(4, {2: "visual", 3: "visual"}))).text
+    # visual saliency .1 .2 .3 .4, textual .4 .3 .2 .1; two uniform frames of four are numbers 1 and 3
+    assert "the 2 selected frames hold 70 % of the visual and 30 % of the textual saliency" in text
+    assert "the uniform ones 60 % and 40 %" in text
+
+
+def test_without_a_recogniser_nothing_is_said_of_what_it_shows(tmp_path: Path) -> None:
+    made = record(recognised=False)
+    with Page(tmp_path / "page.html") as one:
+        one.add(made.to_dict(), pictures(made, maps=False))
+    tree = read(tmp_path / "page.html")
+    assert "What it shows" not in tree.text
+    assert tree.all("input") == []
+    assert tree.all(class_="heat") == []
+
+
+def test_a_query_names_its_curve_and_its_objects(tmp_path: Path) -> None:
+    likeness = (replace(CATEGORIES[0], label="missile", score=0.66), replace(CATEGORIES[0], label="cup", score=-0.1))
+    tree = read(page(tmp_path / "page.html", record(query="a rocket", textual_categories=likeness)))
+    assert "How well the objects in a frame match “a rocket”" in tree.text
+    assert "missile0.66" in tree.text
+    assert "cup-0.10" in tree.text
+    assert [text.text for text in tree.all("text", class_="curve-name")] == ["visual", "query"]
+
+
+def test_a_baseline_has_no_curves(tmp_path: Path) -> None:
+    chosen: dict[int, Any] = {1: "uniform", 4: "uniform", 8: "uniform", 11: "uniform", 14: "uniform"}
+    made = record(chosen=chosen, scores=([], []), selector="uniform", pack_name=None)
+    tree = read(page(tmp_path / "page.html", made))
+    assert tree.all("polyline") == []
+    assert "chosen without a look at them" in tree.text
+    assert "Against a uniform choice" not in tree.text  # it is the uniform choice
+
+
+def test_a_result_of_an_earlier_run_says_how_to_get_its_pictures(tmp_path: Path) -> None:
+    tree = read(page(tmp_path / "page.html", record(), with_pictures=False))
+    assert "Run again with --overwrite" in tree.text
+    assert tree.all("img") == []
+    assert "Egyptian cat52 %" in tree.text
+    assert tree.all("polyline")
+
+
+@pytest.mark.parametrize("num", [1, 2, 200])
+def test_any_number_of_candidates_fits(tmp_path: Path, num: int) -> None:
+    tree = read(page(tmp_path / "page.html", record(num, {num - 1: "visual"})))
+    assert len(tree.all("ol", class_="thumbnails")[0].all("img")) == num
+
+
+# What it shows
+
+
+def test_pictures_are_those_of_the_frames(tmp_path: Path) -> None:
+    tree = read(page(tmp_path / "page.html", record()))
+    large = [figure.all("img")[0].attributes["src"] for figure in tree.all("figure")]
+    assert [grey(uri) for uri in large] == pytest.approx([0, 140, 150], abs=1.5)
+    strip = [image.attributes["src"] for image in tree.all("ol", class_="thumbnails")[0].all("img")]
+    assert [grey(uri) for uri in strip] == pytest.approx([10 * position for position in range(16)], abs=1.5)
+    uniform, selected = tree.all("ol", class_="strip")
+    # Three uniform ones of sixteen are the centres of three equal segments: 2, 8, 13.
+    levels = [[grey(image.attributes["src"]) for image in row.all("img")] for row in (uniform, selected)]
+    assert levels == [pytest.approx([20, 80, 130], abs=1.5), pytest.approx([0, 140, 150], abs=1.5)]
+
+
+def test_heat_lies_on_the_box_that_the_network_saw(tmp_path: Path) -> None:
+    heats = read(page(tmp_path / "page.html", record())).all(class_="heat")
+    styles = [dict(part.split(":") for part in heat.attributes["style"].split(";")) for heat in heats]
+    left, top, right, bottom = BOX
+    for style in styles:
+        sides = [float(style[side].removesuffix("%")) / 100 for side in ("left", "top", "width", "height")]
+        assert sides == pytest.approx([left, top, right - left, bottom - top])
+    for place, heat in enumerate(heats):
+        alpha = np.asarray(picture(heat.attributes["src"]).convert("RGBA"))[..., 3]
+        row, column = np.unravel_index(int(alpha.argmax()), alpha.shape)
+        # The hot cell is in the second of four rows, and in the column of its frame's place.
+        assert (4 * row // alpha.shape[0], 4 * column // alpha.shape[1]) == (1, place)
+        assert alpha[-1].max() == 0
+
+
+def test_evenly_spread_candidates_stand_above_their_thumbnails() -> None:
+    line = timeline(record(20).to_dict())
+    assert line.times == pytest.approx(line.slots)
+    assert line.times == pytest.approx([LEFT + SLOT * (position + 0.5) for position in range(20)])
+    # 20 candidates 1.6 s apart cover 0 to 32 s
+    assert [label for _, label in line.ticks] == ["0:00", "0:05", "0:10", "0:15", "0:20", "0:25", "0:30"]
+    assert line.ticks[2][0] == pytest.approx(LEFT + 20 * SLOT * 10 / 32)
+
+
+def test_unevenly_spread_candidates_stand_at_their_times() -> None:
+    line = timeline(record(20, times=[float(second) for second in (*range(19), 38)]).to_dict())
+    widths = [later - earlier for earlier, later in itertools.pairwise(line.times)]
+    assert widths[-1] / widths[0] == pytest.approx(20)
+    assert line.slots == pytest.approx([LEFT + SLOT * (position + 0.5) for position in range(20)])
+
+
+def test_curves_are_multiples_of_the_mean() -> None:
+    visual, textual = [0.1, 0.1, 0.6, 0.2], [0.25, 0.25, 0.25, 0.25]
+    line = timeline(record(4, {2: "visual", 0: "textual"}, scores=(visual, textual)).to_dict())
+    levels = {label: y for y, label in line.levels}
+    base = BADGE + PLOT
+    unit = base - levels["mean"]
+    assert base - levels["2\u00d7"] == pytest.approx(2 * unit)
+    curves = {curve.module: [(base - y) / unit for _, y in curve.points] for curve in line.curves}
+    assert curves["visual"] == pytest.approx([0.4, 0.4, 2.4, 0.8])
+    assert curves["textual"] == pytest.approx([1, 1, 1, 1])
+    marks = {mark.chosen_by: mark for mark in line.marks}
+    assert marks["visual"].x == line.times[2]
+    assert marks["visual"].point_y == pytest.approx(base - 2.4 * unit)
+    assert marks["textual"].point_y == pytest.approx(base - unit)
+    names = sorted(curve.label_y for curve in line.curves)
+    assert names[1] - names[0] >= 14  # .8 and 1 mean would overlap
+
+
+def test_short_and_long_videos_have_round_times_on_the_axis() -> None:
+    def labels(seconds: float) -> list[str]:
+        times = [seconds * (position + 0.5) / 16 for position in range(16)]
+        return [label for _, label in timeline(record(times=times).to_dict()).ticks]
+
+    assert labels(0.4) == ["0:00.000", "0:00.050", "0:00.100", "0:00.150", "0:00.200", "0:00.250", "0:00.300",
+                           "0:00.350", "0:00.400"]  # fmt: skip
+    assert labels(7200) == ["0:00", "15:00", "30:00", "45:00", "1:00:00", "1:15:00", "1:30:00", "1:45:00", "2:00:00"]
+
+
+def test_a_page_of_a_real_clip_stays_small(tmp_path: Path) -> None:
+    source = open_video(ROOT / "examples" / "demo.mp4")
+    batch = decode_frames(source, sample_frames(source.pts_seconds, source.end_seconds, 16).frame_indices)
+    source.close()
+    made = record(16, {2: "visual", 3: "visual", 7: "textual", 11: "textual", 13: "refill"})
+    values = np.random.default_rng(0).random((5, 7, 7), np.float32)
+    maps = SaliencyMaps(values=values, category=CATEGORIES[0], box=BOX)
+    with Page(tmp_path / "page.html") as one:
+        one.add(made.to_dict(), Pictures(candidates=batch.pixels, maps=maps))
+    assert (tmp_path / "page.html").stat().st_size < 600_000
+
+
+# What it is made of
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with a section of every kind, all of whose words are hostile."""
+    nasty = [replace(category, label=NASTY) for category in CATEGORIES]
+    made = record(
+        path=f"clips/{NASTY.replace('/', '|')}.mp4",
+        predictions=tuple(nasty),
+        visual_categories=tuple(nasty),
+        textual_categories=tuple(nasty),
+        query=NASTY,
+        pack_name=NASTY,
+        selector=NASTY,
+        notes=(NASTY, NASTY),
+        timings_seconds={NASTY: 0.5, "total": 0.7},
+        sheet=NASTY,
+    )
+    assert made.recognizer
+    assert made.video
+    made = replace(
+        made,
+        recognizer=replace(made.recognizer, name=NASTY, reason=NASTY, requested=NASTY, source=NASTY),
+        video=replace(made.video, codec=NASTY),
+        frames=tuple(replace(frame, path=NASTY, map_path=NASTY, predictions=tuple(nasty[:2])) for frame in made.frames),
+    )
+    shown = pictures(made)
+    assert shown.maps
+    shown = replace(shown, maps=replace(shown.maps, category=nasty[0]))
+    path = tmp_path_factory.mktemp("rich") / "page.html"
+    with Page(path, title=NASTY) as one:
+        one.add(made.to_dict(), shown)
+        one.add(failed(message=NASTY).to_dict(), None)
+        one.add(record().to_dict(), None)
+    return path
+
+
+def test_words_stay_words(rich: Path) -> None:
+    tree = read(rich)
+    assert tree.all("script") == []
+    elements = tree.all()
+    assert [e for e in elements if any(name.startswith("on") for name in e.attributes)] == []
+    nasty = " ".join(NASTY.split())
+    assert nasty in tree.all("title")[0].text
+    assert tree.all("h1")[0].text == nasty
+    assert tree.all("h2")[0].text == nasty.replace("/", "|") + ".mp4"
+    assert tree.all(class_="bad-notice")[0].text == f"Failed. {nasty}"
+    assert tree.all("img", class_="heat")[0].attributes["alt"] == f"Saliency map of frame 1 for {NASTY}"
+    # title, h1, index, labels of predictions and categories, notes, query, pack, recogniser, timings, ...
+    assert tree.text.count(nasty) > 30
+
+
+def test_nothing_comes_from_elsewhere(rich: Path) -> None:
+    tree = read(rich)
+    for element in tree.all():
+        for name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+            assert element.attributes.get(name, "#").startswith(("#", "data:"))
+    style = "".join(piece.text for piece in tree.all("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = tree.all("meta", **{"http-equiv": "Content-Security-Policy"})[0].attributes["content"]
+    assert "default-src 'none'; img-src data:;" in policy
+    assert "script-src" not in policy
+
+
+def test_structure_is_sound(rich: Path) -> None:
+    tree = read(rich)
+    assert tree.all("html")[0].attributes["lang"] == "en"
+    ids = [element.attributes["id"] for element in tree.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    for element in tree.all():
+        wanted = [element.attributes.get("for", ""), *element.attributes.get("aria-labelledby", "").split()]
+        wanted.append(element.attributes.get("href", "").removeprefix("#") if element.tag == "a" else "")
+        assert {name for name in wanted if name} <= set(ids)
+    levels = [int(element.tag[1]) for element in tree.all() if re.fullmatch(r"h\d", element.tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+    assert all(image.attributes["alt"] for image in tree.all("img"))
+
+
+def test_colours_are_those_of_the_sheet(rich: Path) -> None:
+    style = read(rich).all("style")[0].text
+    assert f"--visual: rgb({', '.join(map(str, COLOURS['visual']))});" in style
+
+
+# Many videos
+
+
+def test_an_index_leads_to_every_video(tmp_path: Path) -> None:
+    records = (record(), failed(), record(path="clips/dog.mp4", recognised=False))
+    tree = read(page(tmp_path / "page.html", *records, title="Holiday"))
+    assert tree.all("h1")[0].text == "Holiday"
+    assert tree.all("header")[0].text.endswith("3 videos, 1 failed")
+    rows = tree.all("nav")[0].all("tbody")[0].all("tr")
+    links = [row.all("a")[0] for row in rows]
+    assert [link.attributes["href"] for link in links] == ["#video-1", "#video-2", "#video-3"]
+    assert [link.text for link in links] == ["cat.mp4", "broken.mp4", "dog.mp4"]
+    assert "Egyptian cat 52 %" in rows[0].text
+    assert "it is empty; wanted a video; look at it failed" in rows[1].text
+    assert [video.attributes["id"] for video in tree.all("article")] == ["video-1", "video-2", "video-3"]
+
+
+def test_one_video_needs_no_index(tmp_path: Path) -> None:
+    tree = read(page(tmp_path / "page.html", record()))
+    assert tree.all("nav") == []
+    assert tree.all("title")[0].text == "cat.mp4 · tsq"
+
+
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    made, shown = record(), pictures(record())
+    with Page(tmp_path / "page.html") as many:
+        many.add(made.to_dict(), shown)
+        many.add(made.to_dict(), shown)
+        tracemalloc.start()
+        for _ in range(10):
+            many.add(made.to_dict(), shown)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    section = (tmp_path / "page.html").stat().st_size / 12
+    assert kept < 2 * section  # of ten
+
+
+# When it is written
+
+
+def test_nothing_is_there_before_the_end_and_nothing_else_after(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "page.html"
+    with Page(path) as one:
+        one.add(record().to_dict(), pictures(record()))
+        assert not path.exists()
+    assert [child.name for child in path.parent.iterdir()] == ["page.html"]
+
+
+def test_an_interrupted_run_gives_a_page_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+
+    def run() -> None:
+        with Page(path) as one:
+            one.add(record().to_dict(), pictures(record()))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert "stopped early, after 1 video." in read(path).text
+    assert [child.name for child in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_run_that_stops_before_its_first_video_leaves_the_older_page(tmp_path: Path) -> None:
+    path = page(tmp_path / "page.html", record())
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), Page(path):
+        raise KeyboardInterrupt
+    assert path.read_bytes() == before
+    assert [child.name for child in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("name", ["folder", "file/page.html"])
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot write"):
+        Page(tmp_path / name).__enter__()
+
+
+class FullDisk:
+    """A file that takes `room` bytes, in small bites, and then no more."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self.file, self.room = file, room
+        self.seek = file.seek
+
+    def write(self, data: memoryview) -> int:
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written: int = self.file.write(data[: min(1000, self.room)])
+        self.room -= written
+        return written
+
+
+def test_a_full_disk_costs_the_sections_that_did_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page.html"
+    with Page(path) as one:
+        one.add(record().to_dict(), pictures(record()))
+        disk = one._spool
+        assert disk is not None
+        monkeypatch.setattr(one, "_spool", FullDisk(disk, room=5000))
+        with pytest.raises(OutputError, match="No space left"):
+            one.add(record(path="clips/second.mp4").to_dict(), pictures(record()))
+        monkeypatch.setattr(one, "_spool", FullDisk(disk, room=10**6))
+        one.add(record(path="clips/third.mp4").to_dict(), pictures(record()))
+        monkeypatch.setattr(one, "_spool", disk)
+    assert [name.text for name in read(path).all("h2")] == ["cat.mp4", "third.mp4"]
+
+
+def test_a_name_that_is_no_text_is_shown_as_escapes(tmp_path: Path) -> None:
+    name = b"caf\xe9.mp4".decode("utf-8", "surrogateescape")  # as the system hands over a Latin-1 name
+    tree = read(page(tmp_path / "page.html", record(path=name), failed(name)))
+    assert [heading.text for heading in tree.all("h2")] == [r"caf\udce9.mp4"] * 2
+
+
+def test_pictures_of_another_record_are_refused(tmp_path: Path) -> None:
+    with Page(tmp_path / "page.html") as one:
+        with pytest.raises(ValueError, match="15 pictures of 16 candidates"):
+            one.add(record().to_dict(), pictures(record(15)))
+        with pytest.raises(ValueError, match="2 maps of 3 selected frames"):
+            one.add(record().to_dict(), pictures(record(chosen={0: "visual", 1: "visual"})))

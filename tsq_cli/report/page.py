@@ -1,0 +1,129 @@
+"""Room 3: one self-contained HTML page for one or many videos: no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, Self
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tsq_cli import __version__
+from tsq_cli.files import atomic_path, cannot_write
+from tsq_cli.report import page_view
+from tsq_cli.report.page_pictures import Pictures
+from tsq_cli.report.sheet import COLOURS
+
+__all__ = ["Page", "Pictures"]
+
+# A file name may hold bytes that are no text: they are shown as escapes, and never stop a page.
+_ERRORS = "backslashreplace"
+
+
+class Page:
+    """Takes the records of a run one by one; leaving the block writes the page, whole, under its final name.
+
+    Sections wait in an unnamed temporary file beside the page, so memory stays flat however many videos come, and
+    nothing is left behind. A run that is interrupted after some videos still gives a page of those, which says so.
+
+    Example:
+        >>> with Page(Path("report.html")) as page:  # doctest: +SKIP
+        ...     page.add(record.to_dict(), Pictures(candidates=clip.batch.pixels, maps=record.maps))
+    """
+
+    def __init__(self, path: Path, *, title: str | None = None) -> None:
+        self._path = path
+        self._title = title
+        self._spool: IO[bytes] | None = None
+        self._lengths: list[int] = []  # bytes of each section
+        self._index: list[page_view.IndexRow] = []
+
+    def __enter__(self) -> Self:
+        """Open the page's place.
+
+        Raises:
+            OutputError: nothing can be written there; better said now than after an hour's work.
+        """
+        try:
+            if self._path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._spool = tempfile.TemporaryFile(dir=self._path.parent, buffering=0)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        return self
+
+    def add(self, record: dict[str, Any], pictures: Pictures | None) -> None:
+        """Take the next video.
+
+        Args:
+            record: as Record.to_dict gives it (docs/schema.json), of status "ok" or "error".
+            pictures: None for a video that failed, or whose record comes from an earlier run; its section then says
+                how to get them.
+
+        Raises:
+            OutputError: the disk is full. The sections before stay whole.
+            ValueError: pictures that do not belong to the record.
+        """
+        if self._spool is None:
+            raise RuntimeError("add() outside the page's with block")
+        number = len(self._lengths) + 1
+        view = page_view.video_view(record, number, pictures)
+        section = _environment().get_template("page_video.html.j2").render(video=view).encode("utf-8", _ERRORS)
+        try:
+            self._spool.seek(sum(self._lengths))  # over what a full disk may have cut short before
+            left = memoryview(section)
+            while left:
+                left = left[self._spool.write(left) :]
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        self._lengths.append(len(section))
+        self._index.append(page_view.index_row(record, number))
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Write the page, unless the run stopped before its first video.
+
+        Raises:
+            OutputError: the page cannot be written; an older page of that name stays as it was.
+        """
+        if self._spool is None:
+            return
+        with self._spool:
+            if kind is None or self._lengths:
+                with atomic_path(self._path) as temporary:
+                    self._write(temporary, stopped_early=kind is not None)
+
+    def _write(self, path: Path, *, stopped_early: bool) -> None:
+        template = _environment().get_template("page.html.j2")
+        stream = template.stream(
+            title=self._title,
+            index=self._index,
+            sections=self._sections(),
+            stopped_early=stopped_early,
+            colours=COLOURS,
+            version=__version__,
+        )
+        with path.open("wb") as file:
+            stream.dump(file, encoding="utf-8", errors=_ERRORS)
+
+    def _sections(self) -> Iterator[Markup]:
+        assert self._spool is not None  # opened by __enter__, for the type checker
+        self._spool.seek(0)
+        for length in self._lengths:
+            yield Markup(self._spool.read(length).decode())
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,66 @@
+"""Room 3: pictures inside a page, as data: URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from tsq_cli.explain.render import heat, spread
+from tsq_cli.types import Float32Array, SaliencyMaps, UInt8Array
+
+QUALITY = 80
+HEAT_PIXELS = 64  # a side of a heat map's picture; browsers stretch it smoothly
+LEGEND_PIXELS = 64
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What a page shows of one video beside its record.
+
+    Attributes:
+        candidates: uint8 [T, H, W, 3], the decoded candidates in order of time.
+        maps: of the K selected frames, in the order of the record's frames; None where no recogniser looked.
+    """
+
+    candidates: UInt8Array
+    maps: SaliencyMaps | None = None
+
+    def __post_init__(self) -> None:
+        if self.candidates.ndim != 4 or self.candidates.shape[3] != 3:
+            raise ValueError(f"candidates must be uint8 [T, H, W, 3], got {self.candidates.shape}")
+
+
+def photograph(pixels: UInt8Array, *, width: int | None = None) -> str:
+    """A frame, uint8 [H, W, 3], as a JPEG, scaled down to `width` where it is wider."""
+    picture = Image.fromarray(pixels)
+    if width is not None and width < picture.width:
+        height = max(1, round(picture.height * width / picture.width))
+        picture = picture.resize((width, height), Image.Resampling.HAMMING)
+    return _data_uri(picture, "JPEG", quality=QUALITY, optimize=True)
+
+
+def heat_map(values: Float32Array) -> str:
+    """A map, float32 [h, w] in [0, 1], as a small transparent PNG that spans exactly the map's own grid."""
+    return _heat_uri(spread(values, _WHOLE, height=HEAT_PIXELS, width=HEAT_PIXELS))
+
+
+@cache
+def heat_legend() -> str:
+    """The colours of heat from 0 to 1, left to right."""
+    return _heat_uri(np.linspace(0, 1, LEGEND_PIXELS, dtype=np.float32)[None])
+
+
+def _heat_uri(values: Float32Array) -> str:
+    return _data_uri(Image.fromarray(heat(values)), "PNG", optimize=True)
+
+
+def _data_uri(picture: Image.Image, image_format: str, **options: int | bool) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=image_format, **options)
+    return f"data:image/{image_format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

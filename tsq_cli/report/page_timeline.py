@@ -1,0 +1,163 @@
+"""Room 3: where everything stands in the page's time line, in SVG units (pixels at full width)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tsq_cli import selection
+from tsq_cli.report.page_words import multiple
+from tsq_cli.report.text import clock
+
+SLOT = 60.0  # room for a candidate's thumbnail
+LEAST_PLOT = 840.0
+LEFT, RIGHT = 50.0, 66.0  # for the scale's numbers and the curves' names
+BADGE, PLOT, AXIS, LEADER = 30.0, 150.0, 24.0, 14.0  # heights, from the top down
+LABEL_GAP = 15.0
+TICK_GAP = 90.0
+_CURVE_OF = {"visual": "visual", "refill": "visual", "textual": "textual", "query": "textual"}
+_STEPS = [a * 10.0**b for b in (-3, -2, -1) for a in (1, 2, 5)] + [
+    1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0,
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One module's saliency over the candidates: what it is called, its points, and where its name stands."""
+
+    module: str
+    name: str
+    points: tuple[tuple[float, float], ...]
+    label_y: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A selected candidate: its column, its number, and the point of the curve that chose it (None: no curve did)."""
+
+    rank: int
+    chosen_by: str
+    x: float
+    point_y: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """All of it; `slots` are the thumbnails' centres, `times` where each candidate really lies on the axis."""
+
+    width: float
+    height: float
+    plot_left: float
+    plot_right: float
+    axis_y: float
+    leader_y: float
+    slot: float
+    left_share: float
+    right_share: float
+    levels: tuple[tuple[float, str], ...]
+    ticks: tuple[tuple[float, str], ...]
+    slots: tuple[float, ...]
+    times: tuple[float, ...]
+    curves: tuple[Curve, ...]
+    marks: tuple[Mark, ...]
+    uniform: tuple[float, ...]
+
+
+def timeline(record: Mapping[str, Any]) -> Timeline:
+    """Lay out the time line of a record (status "ok")."""
+    candidates: Sequence[Mapping[str, Any]] = record["candidates"]
+    num = len(candidates)
+    plot = max(LEAST_PLOT, num * SLOT)
+    slot = plot / num
+    seconds: list[float] = [candidate["time_seconds"] for candidate in candidates]
+    # Evenly spread candidates are centres of equal segments: half a gap on both sides puts each above its thumbnail.
+    gap: float = (seconds[-1] - seconds[0]) / (num - 1) if num > 1 else record["video"]["duration_seconds"] or 1.0
+    start = seconds[0] - gap / 2
+
+    def across(time: float) -> float:
+        return LEFT + (time - start) / (num * gap) * plot
+
+    scored = all(candidate["score_visual"] is not None for candidate in candidates)
+    plot_height = PLOT if scored else 0.0
+    axis_y = BADGE + plot_height
+    times = tuple(across(time) for time in seconds)
+    curves, levels = _curves(record, times, axis_y) if scored else ((), ())
+    heights = {curve.module: [y for _, y in curve.points] for curve in curves}
+    uniform = selection.uniform(num, max(1, len(record["frames"])))
+    return Timeline(
+        width=LEFT + plot + RIGHT,
+        height=axis_y + AXIS + LEADER,
+        plot_left=LEFT,
+        plot_right=LEFT + plot,
+        axis_y=axis_y,
+        leader_y=axis_y + AXIS,
+        slot=slot,
+        left_share=LEFT / (LEFT + plot + RIGHT),
+        right_share=RIGHT / (LEFT + plot + RIGHT),
+        levels=levels,
+        ticks=tuple((across(time), label) for time, label in _ticks(start, num * gap, plot)),
+        slots=tuple(LEFT + (position + 0.5) * slot for position in range(num)),
+        times=times,
+        curves=curves,
+        marks=tuple(_mark(frame, times, heights) for frame in record["frames"]),
+        uniform=tuple(times[choice.position] for choice in uniform),
+    )
+
+
+def _curves(
+    record: Mapping[str, Any], times: Sequence[float], axis_y: float
+) -> tuple[tuple[Curve, ...], tuple[tuple[float, str], ...]]:
+    """Both curves as multiples of the mean (a saliency sums to one, so its mean is 1 / T), and the levels' lines."""
+    candidates = record["candidates"]
+    names = {"visual": "visual", "textual": "query" if record["query"] else "textual"}
+    values = {module: [candidate[f"score_{module}"] * len(candidates) for candidate in candidates] for module in names}
+    top: float = 1.08 * max(1.0, *values["visual"], *values["textual"])
+
+    def up(value: float) -> float:
+        return axis_y - value / top * PLOT
+
+    ends = sorted((up(values[module][-1]), module) for module in names)
+    label_y = _apart([y for y, _ in ends], LABEL_GAP, lowest=axis_y - 2)
+    places = dict(zip((module for _, module in ends), label_y, strict=True))
+    curves = tuple(
+        Curve(
+            module=module,
+            name=names[module],
+            points=tuple(zip(times, map(up, values[module]), strict=True)),
+            label_y=places[module],
+        )
+        for module in names
+    )
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if top / step < 5)
+    marks = [1, *(n * step for n in range(1, int(top / step) + 1) if n * step > 1)]
+    return curves, tuple((up(value), "mean" if value == 1 else multiple(value, digits=0)) for value in marks)
+
+
+def _mark(frame: Mapping[str, Any], times: Sequence[float], heights: Mapping[str, Sequence[float]]) -> Mark:
+    curve = _CURVE_OF.get(frame["chosen_by"], "")
+    position = frame["position"]
+    return Mark(
+        rank=frame["rank"],
+        chosen_by=frame["chosen_by"],
+        x=times[position],
+        point_y=heights[curve][position] if curve in heights else None,
+    )
+
+
+def _apart(sorted_y: Sequence[float], gap: float, *, lowest: float) -> list[float]:
+    """Places at least `gap` apart, none below `lowest`, for labels that would like to stand at `sorted_y`."""
+    places = [min(sorted_y[-1], lowest)]
+    for wanted in reversed(sorted_y[:-1]):
+        places.insert(0, min(wanted, places[0] - gap))
+    return places
+
+
+def _ticks(start: float, span: float, plot: float) -> list[tuple[float, str]]:
+    """Round times on the axis with their labels, not before zero."""
+    step = next((step for step in _STEPS if span / step <= plot / TICK_GAP), _STEPS[-1])
+    first = max(0, math.ceil(start / step - 1e-9))
+    last = math.floor((start + span) / step + 1e-9)
+    times = [number * step for number in range(first, last + 1)]
+    return [(time, clock(time)[:-4] if step >= 1 else clock(time)) for time in times]
