@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,7 +101,7 @@ class RunPlan:
         )
 
 
-def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Iterator[dict[str, Any]]:
+def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Generator[dict[str, Any]]:
     """Yield one record (as a dictionary, docs/schema.json) for each path, in the order of the paths.
 
     Decoding starts at once in worker threads, while `load_worker` loads the weights in this one. Errors of one video

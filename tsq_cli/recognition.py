@@ -63,7 +63,7 @@ def recognise_clips(
             pixels = [torch.from_numpy(frames) for frames in clips]
             images = torch.cat([loaded.preprocessor(some, place.device, place.dtype) for some in pixels])
         with timed(timings, "recognize"):
-            outputs = [loaded.recognizer(some) for some in chunks(images)]
+            outputs = [loaded.recognizer(some) for some in chunks(images, share=2)]
         logits = torch.cat([output.logits for output in outputs]).float()
         activations = torch.cat([output.activations for output in outputs])
         lengths = [len(frames) for frames in clips]

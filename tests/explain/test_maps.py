@@ -92,7 +92,7 @@ def test_networks_that_do_not_look_at_places_are_refused() -> None:
         saliency_maps(token, output, 3)
 
     oblong = recognizer(timm.create_model("test_vit2", img_size=(64, 96), num_classes=5).eval())
-    with pytest.raises(UsageError, match="test_vit2 gives 24 tokens, which are no square"):
+    with pytest.raises(UsageError, match=r"test_vit2 ends in tokens that form no square of places \(24\)"):
         saliency_maps(oblong, oblong(torch.randn(1, 3, 64, 96)), 3)
 
 

@@ -84,26 +84,53 @@ def test_weights_of_another_network_are_refused_by_name() -> None:
         create_encoder(SMALL, num_classes=7, state_dict=good)
 
 
-def test_pretrained_weights_come_from_the_local_hub_cache(tmp_path: Path, offline: None) -> None:
+@pytest.fixture
+def published(tmp_path: Path, offline: None) -> torch.nn.Module:
+    """A network whose weights lie in tmp_path as in a hub cache."""
     torch.manual_seed(3)
-    published = timm.create_model(SMALL).eval()
-    repository = tmp_path / f"models--{published.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
-    snapshot = repository / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("0" * 40)
-    save_file(published.state_dict(), snapshot / "model.safetensors")
+    network: torch.nn.Module = timm.create_model(SMALL).eval()
+    weights_in(tmp_path).parent.mkdir(parents=True)
+    (weights_in(tmp_path).parents[2] / "refs").mkdir()
+    (weights_in(tmp_path).parents[2] / "refs" / "main").write_text("0" * 40)
+    save_file(network.state_dict(), weights_in(tmp_path))
+    return network
+
+
+def weights_in(cache: Path) -> Path:
+    repository = timm.get_pretrained_cfg(SMALL).hf_hub_id
+    return cache / f"models--{repository.replace('/', '--')}" / "snapshots" / ("0" * 40) / "model.safetensors"
+
+
+def test_pretrained_weights_come_from_the_local_hub_cache(tmp_path: Path, published: torch.nn.Module) -> None:
     images = torch.randn(1, 3, 64, 64)
     encoder = create_encoder(SMALL, pretrained=True, cache_dir=tmp_path)
     torch.testing.assert_close(encoder(images).logits, published(images), rtol=0, atol=0)
 
-    weights = (snapshot / "model.safetensors").read_bytes()
-    (snapshot / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(WeightsError, match=f"{SMALL} could not be loaded"):
+    weights = weights_in(tmp_path).read_bytes()
+    weights_in(tmp_path).write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(WeightsError, match=f"{SMALL} could not be loaded: .*incomplete"):
         create_encoder(SMALL, pretrained=True, cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", [SMALL, f"{SMALL}.no_such_tag", "hf-hub:owner/name", "local-dir:no/such/folder"])
+@pytest.mark.parametrize("num_classes", [None, 7])
+def test_published_weights_must_be_whole_whatever_the_number_of_classes(
+    tmp_path: Path, published: torch.nn.Module, num_classes: int | None
+) -> None:
+    images = torch.randn(1, 3, 64, 64)
+    encoder = create_encoder(SMALL, num_classes=num_classes, pretrained=True, cache_dir=tmp_path)
+    assert encoder(images).logits.shape == (1, num_classes or 1000)
+    torch.testing.assert_close(encoder.activations(images), published.forward_features(images), rtol=0, atol=0)
+
+    good = published.state_dict()
+    tensor = good.pop("conv1.0.weight")
+    for flawed in (good, {**good, "conv1.0.wait": tensor}, {**good, "conv1.0.weight": tensor[:1]}):
+        save_file(flawed, weights_in(tmp_path))
+        with pytest.raises(WeightsError, match=rf"{SMALL} could not be loaded: .*conv1\.0\.weight") as caught:
+            create_encoder(SMALL, num_classes=num_classes, pretrained=True, cache_dir=tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [SMALL, "hf-hub:owner/name", "local-dir:no/such/folder"])
 def test_weights_out_of_reach_say_what_to_do(name: str, tmp_path: Path, offline: None) -> None:
     with pytest.raises(WeightsError, match=f"{name} could not be loaded: .*HF_HUB_CACHE"):
         create_encoder(name, pretrained=True, cache_dir=tmp_path)
@@ -112,6 +139,8 @@ def test_weights_out_of_reach_say_what_to_do(name: str, tmp_path: Path, offline:
 def test_unknown_and_unfit_networks_are_refused() -> None:
     with pytest.raises(UsageError, match=r"no model named 'resnet1001'.*did you mean resnet101"):
         create_encoder("resnet1001")
+    with pytest.raises(UsageError, match=rf"no model named '{SMALL}\.r161_in1k'.*did you mean {SMALL}\.r160_in1k"):
+        create_encoder(f"{SMALL}.r161_in1k")
     with pytest.raises(UsageError, match="classifier is tuple; wanted one linear layer"):
         create_encoder("deit_tiny_distilled_patch16_224")
     with pytest.raises(ValueError, match="not both"):

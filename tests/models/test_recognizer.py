@@ -146,6 +146,6 @@ def test_networks_that_classify_nothing_are_refused() -> None:
     with pytest.raises(UsageError, match=r"\(ResNet\) has no classifier; wanted a network that scores classes"):
         Recognizer(create_encoder("test_resnet", num_classes=0))
     with pytest.raises(UsageError, match=r"\(CoaT\) ends in a list of maps"):
-        recognizer("coat_tiny")(torch.zeros(1, 3, 224, 224))
+        recognizer("coat_tiny", img_size=64)(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ValueError, match=r"images must be float \[N, 3, H, W\]"):
         recognizer("test_resnet")(torch.zeros(1, 64, 64, 3))

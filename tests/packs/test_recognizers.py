@@ -28,18 +28,19 @@ from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, l
 RESNET101, SMALL, LITE0 = "resnet101.a1h_in1k", "test_resnet.r160_in1k", "tf_efficientnet_lite0"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
 
-PULL_AND_RECOGNISE = """
+RECOGNISE = """
 import json, sys, torch
 import huggingface_hub.constants
 from safetensors.torch import load_file, save_file
 from tsq_cli.packs import choose_recognizer, find_pack, load_recognizer, pull_pack
-frames, output = sys.argv[1:]
+frames, output, small = sys.argv[1:]
 config = find_pack("imagenet-lite")
 choices = [choose_recognizer(config)]
-pulled = pull_pack("imagenet-lite")
+loaded = load_recognizer(config, choices[0], device="cpu", dtype=torch.float32)
+pulled = pull_pack(small)
 huggingface_hub.constants.HF_HUB_OFFLINE = True
 choices += [choose_recognizer(config, requested) for requested in ("auto", "resnet101", "resnet101.a1h_in1k")]
-loaded = load_recognizer(config, choices[-1], device="cpu", dtype=torch.float32)
+load_recognizer(find_pack(small), choose_recognizer(find_pack(small)), device="cpu", dtype=torch.float32)
 images = loaded.preprocessor(load_file(frames)["frames"])
 with torch.inference_mode():
     output_of = loaded.recognizer(images)
@@ -83,32 +84,43 @@ class ResNet101:
 
 @pytest.fixture(scope="module")
 def resnet101(tmp_path_factory: pytest.TempPathFactory) -> ResNet101:
-    """The process starts with an empty cache and a hub, and goes offline when it has pulled the pack."""
+    """The process starts with an empty cache and a hub, and goes offline once it has what it needs."""
     root = tmp_path_factory.mktemp("resnet101")
-    (root / "hub").mkdir()
     network = lively(timm.create_model("resnet101"))
-    save_file(network.state_dict(), root / "hub" / "model.safetensors")
+    repositories = {f"timm/{name}": root / name for name in (RESNET101, SMALL)}
+    for folder in repositories.values():
+        folder.mkdir()
+    save_file(network.state_dict(), root / RESNET101 / "model.safetensors")
+    save_file(network_weights("test_resnet"), root / SMALL / "model.safetensors")
+    small_pack = thousand(root / "small")
+    lite = json.loads((find_pack("imagenet-lite").folder / "pack.json").read_text())
+    small_pack["roles"]["text_encoder"] = lite["roles"]["text_encoder"]  # of a package: nothing to pull
+    write_json(root / "small", small_pack)
     photographs = (pictures.chelsea(), pictures.coffee())
     frames = np.stack([np.array(Image.fromarray(picture).resize((352, 235))) for picture in photographs])
     save_file({"frames": torch.from_numpy(frames)}, root / "frames")
-    with LocalHub({f"timm/{RESNET101}": root / "hub"}) as hub:
+    with LocalHub(repositories) as hub:
         env = environment(root / "cache", endpoint=hub.url)
-        done = run_python(PULL_AND_RECOGNISE, env, str(root / "frames"), str(root / "outputs"))
+        done = run_python(RECOGNISE, env, *(str(root / name) for name in ("frames", "outputs", "small")))
     assert done.returncode == 0, done.stderr
     tensors = load_file(root / "outputs")
     shutil.rmtree(root)  # 360 MB
     return ResNet101(network, frames, hub.url, json.loads(done.stdout), tensors, hub.requests)
 
 
-def test_resnet101_is_pulled_through_the_hub_once_and_serves_offline_from_then_on(resnet101: ResNet101) -> None:
-    assert resnet101.said["pulled"] == [RESNET101]
+def test_resnet101_comes_through_the_hub_once_and_is_chosen_offline_from_then_on(resnet101: ResNet101) -> None:
     first, *later = resnet101.said["choices"]
     assert first == [RESNET101, "timm", f"{RESNET101}, from the hub at {resnet101.url}"]
     assert later == [[RESNET101, "timm", f"{RESNET101}, from the local cache"]] * 3
-    assert [request for request in resnet101.requests if "/resolve/" in request] == [
+    assert [request for request in resnet101.requests if f"{RESNET101}/resolve/" in request] == [
         f"HEAD timm/{RESNET101}/resolve/main/model.safetensors",
         f"GET timm/{RESNET101}/resolve/main/model.safetensors",
     ]
+
+
+def test_pulling_a_pack_fetches_its_recogniser_which_then_loads_offline(resnet101: ResNet101) -> None:
+    assert resnet101.said["pulled"] == [SMALL]
+    assert f"GET timm/{SMALL}/resolve/main/model.safetensors" in resnet101.requests
 
 
 def test_resnet101_says_what_timms_own_says_of_the_same_pixels(resnet101: ResNet101) -> None:
@@ -181,17 +193,16 @@ def test_auto_without_the_hub_takes_what_the_pack_carries_and_says_why(
 
 def test_the_embedded_network_is_the_packs_own_object_recogniser_and_not_a_second_copy(cache: Path) -> None:
     config = find_pack("imagenet-lite")
-    pack = load_pack(config, dtype=torch.bfloat16)
+    pack = load_pack(config)
     choice = choose_recognizer(config, "embedded")
-    shared = load_recognizer(config, choice, device="cpu", dtype=torch.bfloat16, pack=pack)
+    shared = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
     assert shared.recognizer.encoder is pack.object_recognizer
     assert shared.preprocessor is pack.object_preprocessor
     assert (shared.recognizer.num_classes, shared.class_names) == (1000, config.class_names)
-    alone = load_recognizer(config, choice, device="cpu", dtype=torch.bfloat16)
-    images = alone.preprocessor(torch.from_numpy(pictures.coffee()[None]), "cpu", torch.bfloat16)
+    alone = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+    images = alone.preprocessor(torch.from_numpy(pictures.coffee()[None]))
     with torch.inference_mode():
         said, said_alone = shared.recognizer(images), alone.recognizer(images)
-    assert said.logits.dtype == said.activations.dtype == torch.bfloat16
     assert torch.equal(said.logits, said_alone.logits)
     assert alone.class_names[int(said_alone.logits.argmax())] == "espresso"
     assert alone.recognizer.is_pooled_linear
@@ -235,6 +246,8 @@ def test_a_role_is_fed_as_the_pack_says_and_another_network_as_timm_says(tmp_pat
         images = loaded.preprocessor(frames)
         with torch.inference_mode():
             torch.testing.assert_close(loaded.recognizer(images).logits, network(images), rtol=1e-4, atol=1e-5)
+        half = load_recognizer(config, choice, device="cpu", dtype=torch.bfloat16).recognizer
+        assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
 
 
 def test_networks_of_a_folder_and_of_any_repository_bring_their_own_preprocessing(tmp_path: Path, cache: Path) -> None:
@@ -243,7 +256,7 @@ def test_networks_of_a_folder_and_of_any_repository_bring_their_own_preprocessin
     for num_classes in (3, 7):
         network = timm.create_model("test_resnet", num_classes=num_classes)
         network.pretrained_cfg |= {"mean": (0.1, 0.2, 0.3), "num_classes": num_classes}
-        timm.models.save_for_hf(network, tmp_path / f"net{num_classes}")
+        timm.models.save_for_hf(network, tmp_path / f"net{num_classes}", safe_serialization=True)
         weights = load_file(tmp_path / f"net{num_classes}" / "model.safetensors")
         description = json.loads((tmp_path / f"net{num_classes}" / "config.json").read_text())
         fill_cache(cache, f"tests/net{num_classes}", weights, config=description)
@@ -256,6 +269,9 @@ def test_networks_of_a_folder_and_of_any_repository_bring_their_own_preprocessin
         assert torch.equal(
             loaded.recognizer.encoder.classifier_bias, load_file(tmp_path / "net3/model.safetensors")["fc.bias"]
         )
+    assert choose_recognizer(config, f"hf-hub:tests/net3@{'0' * 40}").reason.endswith("from the local cache")
+    with pytest.raises(WeightsError, match=r"the weights of hf-hub:tests/net3@v2 are not in"):
+        choose_recognizer(config, "hf-hub:tests/net3@v2")
     for name in (f"local-dir:{tmp_path / 'net7'}", "hf-hub:tests/net7"):
         choice = choose_recognizer(config, name)
         with pytest.raises(UsageError, match=f"{name} has 7 classes; wanted 3, one for each class of the pack pack"):
@@ -267,7 +283,7 @@ def test_networks_of_a_folder_and_of_any_repository_bring_their_own_preprocessin
     [
         ("resnet1011", "no model named 'resnet1011'.*did you mean resnet101"),
         ("resnet101.a1h", r"no model named 'resnet101\.a1h'.*did you mean resnet101\.a1h_in1k"),
-        ("timm/resnet101", "no model named 'timm/resnet101'.*or hf-hub:owner/name"),
+        ("timm/resnet101", "no model named 'timm/resnet101'.*wanted a timm model name, hf-hub:owner/name"),
         ("hf-hub:", "no model named 'hf-hub:'"),
         ("http://resnet101", "no model named 'http://resnet101'"),
         ("", "no model named ''"),
@@ -292,7 +308,7 @@ def test_a_pack_may_have_no_embedded_recogniser(tmp_path: Path, cache: Path) -> 
     document["roles"]["recognizer"]["model"] = "hf-hub:tests/sports"
     write_json(tmp_path / "pack", document)
     config = find_pack(tmp_path / "pack")
-    with pytest.raises(UsageError, match="no embedded recogniser: hf-hub:tests/sports comes off the hub.*of its 3 cl"):
+    with pytest.raises(UsageError, match=r"no embedded recogniser: .*tests/sports comes off the hub.*of its 3 classes"):
         choose_recognizer(config, "embedded")
     with pytest.raises(WeightsError, match="the weights of hf-hub:tests/sports are not in"):
         choose_recognizer(config)

@@ -432,6 +432,21 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name:
         Page(tmp_path / name).__enter__()
 
 
+def test_a_page_that_cannot_be_finished_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = page(tmp_path / "page.html", record())
+    before = path.read_bytes()
+
+    def unreadable(_: Page) -> Any:
+        yield "half a page"
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Page, "_sections", unreadable)
+    with pytest.raises(OutputError, match="Input/output error"):
+        page(path, failed())
+    assert path.read_bytes() == before
+    assert [child.name for child in tmp_path.iterdir()] == ["page.html"]
+
+
 class FullDisk:
     """A file that takes `room` bytes, in small bites, and then no more."""
 

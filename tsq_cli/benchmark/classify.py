@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
     """
     import torch
 
+    from tsq_cli.models import Recognizer
     from tsq_cli.models.device import chunks
 
     selector = Selector.load(DEFAULT_PACK)
@@ -73,12 +74,14 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
     pack = selector.loaded_pack()
     inputs = whole.recognizer.preprocessor(frames, pack.device, pack.dtype)
 
+    network: Recognizer = whole.recognizer.recognizer
+
     def forward() -> None:
         with torch.inference_mode():
-            for some in chunks(inputs):
-                whole.recognizer.recognizer(some).logits.cpu()
+            for some in chunks(inputs, share=2):
+                network(some).logits.cpu()
 
-    contenders = {
+    contenders: dict[str, Callable[[], object]] = {
         "select": lambda: selector.select(path, settings),
         "forward": forward,
         "classify": lambda: whole.classify(path, settings),

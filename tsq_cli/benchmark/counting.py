@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.compiler import set_stance
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -57,18 +56,19 @@ def count(function: Callable[..., object], *inputs: object, modules: Iterable[nn
     """Run function(*inputs) once, without gradients, and count what it costs.
 
     Args:
-        function: a network or any function of tensors; what torch.compile has compiled runs uncompiled here.
+        function: a network or any function of tensors; what Module.compile has compiled runs uncompiled here, for
+            torch compiles nothing under its counter.
         inputs: for example one video, so that the cost is that of one video.
         modules: the networks that take part, besides `function` itself where it is a network. Their parameters are
             counted, once each, though several share them.
     """
     networks = [*modules, *([function] if isinstance(function, nn.Module) else [])]
     parameters = {id(parameter): parameter for network in networks for parameter in network.parameters()}.values()
-    # Operators that the counter would take for free, on one device or in one version of torch, are counted by us or
-    # kept from use: recurrent layers fused by a library, attention fused on a CPU, compiled kernels.
+    # Operators that the counter would take for free, on one device or in one version of torch, are counted by us
+    # (recurrent layers fused by a library) or kept from use (attention fused on a CPU).
     recurrent = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops, torch.ops.aten._cudnn_rnn: _recurrent_flops}
     counter = FlopCounterMode(display=False, custom_mapping=recurrent)
-    with _frozen(parameters), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), set_stance("force_eager"), counter:
+    with _frozen(parameters), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         function(*inputs)
     return Cost(macs=counter.get_total_flops() // 2, parameters=sum(map(torch.numel, parameters)))
 

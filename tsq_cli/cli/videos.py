@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,8 +61,9 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
             with out.waiting(f"loading {shared.pack}"):
                 return _load(shared, settings, chosen)
 
-        for record in run(plan, load):
-            out.add(record, resumed=record["video"]["path"] in plan.done)
+        with closing(run(plan, load)) as records:  # so that files are finished also where printing fails
+            for record in records:
+                out.add(record, resumed=record["video"]["path"] in plan.done)
         if shared.html is not None:
             talk(f"page: {shared.html}")
     if out.num_failed:

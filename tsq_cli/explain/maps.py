@@ -77,7 +77,7 @@ def grad_cam(recognizer: Recognizer, activations: Tensor, class_index: int) -> T
 
     with torch.inference_mode(False), torch.enable_grad():
         # A clone made outside of inference mode can take part in a backward pass, even of a tensor made inside.
-        own = activations.clone().float().requires_grad_()
+        own = activations.detach().clone().float().requires_grad_()
         with _float32_arithmetic():
             logits = recognizer.classify(own)
         (gradient,) = torch.autograd.grad(logits[:, class_index].sum(), own)
@@ -132,13 +132,11 @@ def _float32_arithmetic() -> Any:
     from torch.overrides import TorchFunctionMode
 
     def widened(value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return type(value)(map(widened, value))
         return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     class Float32Arithmetic(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return func(*widened(args), **{name: widened(value) for name, value in (kwargs or {}).items()})
+            return func(*map(widened, args), **{name: widened(value) for name, value in (kwargs or {}).items()})
 
     return Float32Arithmetic()
 
@@ -150,7 +148,7 @@ def _by_place(values: Tensor, model: Any) -> Tensor:
     tokens = values[:, getattr(model, "num_prefix_tokens", None) or 0 :]
     side = isqrt(tokens.shape[1])
     if side**2 != tokens.shape[1] or side < 2:
-        raise _no_map(f"the last stage of {_name(model)} gives {tokens.shape[1]} tokens, which are no square of places")
+        raise _no_map(f"{_name(model)} ends in tokens that form no square of places ({tokens.shape[1]})")
     return tokens.reshape(len(tokens), side, side, -1)
 
 

@@ -20,7 +20,7 @@ _COLOURS = (
 )
 _MOST_OPAQUE = 0.8
 _FULL_FROM = 0.75  # value from which on the heat is as opaque as it gets
-_UNSEEN_BRIGHTNESS = 0.4
+_UNSEEN_BRIGHTNESS = 0.45
 
 
 def spread(values: Float32Array, box: tuple[float, float, float, float], *, height: int, width: int) -> Float32Array:

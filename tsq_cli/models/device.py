@@ -6,9 +6,10 @@ import torch
 
 from tsq_cli.errors import UsageError
 
-# On a CPU a few frames at a time stay in the cache, and their buffers are reused rather than mapped anew: 16 frames
-# through EfficientNet-Lite0 in fours take 0.22 of the time they take at once (docs/architecture.md).
-CPU_FRAMES_AT_ONCE = 4
+# On a CPU a few frames at a time stay in the cache, and their buffers are reused rather than mapped anew: 16 frames of
+# 224 x 224 through EfficientNet-Lite0 in fours take 0.22 of the time they take at once (docs/architecture.md). Of
+# smaller frames more fit; a deep network such as ResNet-101, whose weights outweigh its activations, likes twice that.
+CPU_PIXELS_AT_ONCE = 4 * 224 * 224
 
 
 def resolve_device(device: str) -> str:
@@ -53,6 +54,17 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
     return names[dtype]
 
 
-def chunks(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Split images [N, ...] into what a network should see at once: all of them on a GPU, few on a CPU."""
-    return torch.split(images, CPU_FRAMES_AT_ONCE if images.device.type == "cpu" else len(images))
+def chunks(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
+    """Split images [N, 3, H, W] into what a network should see at once: all of them on a GPU, few on a CPU.
+
+    Args:
+        images: N at least 1.
+        share: on a CPU, how many times as many pixels as a light network should see.
+
+    Returns:
+        Equal parts, give or take one image.
+    """
+    if images.device.type != "cpu":
+        return (images,)
+    most = max(1, share * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+    return torch.tensor_split(images, -(-len(images) // most))

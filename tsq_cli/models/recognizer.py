@@ -86,6 +86,6 @@ def _is_pooled_linear(encoder: FrameEncoder) -> bool:
     made = torch.randint(-4, 5, (2, encoder.feature_dim, 2, 4), generator=torch.Generator().manual_seed(0)).float()
     try:
         features = encoder.model.forward_head(made.to(encoder.classifier_weight), pre_logits=True)
-    except RuntimeError:  # torch's word for a head that takes another number of channels, or another layout
+    except (RuntimeError, ValueError):  # what heads say that take another number of channels, or another layout
         return False
     return torch.equal(features.float().cpu(), made.mean(dim=(2, 3)))

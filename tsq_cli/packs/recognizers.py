@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.load import Pack, ready_to_run, load_encoder, preprocessor
+from tsq_cli.packs.load import Pack, load_encoder, preprocessor, ready_to_run
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
 from tsq_cli.packs.sources import check_in_reach, published, reach
 

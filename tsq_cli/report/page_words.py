@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -144,8 +144,8 @@ def _written(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Sheet written", record["sheet"]
 
 
-def _known(value: float | None, say: Any) -> str:
-    return "unknown" if value is None else str(say(value))
+def _known(value: float | None, say: Callable[[float], str]) -> str:
+    return "unknown" if value is None else say(value)
 
 
 def _frames(number: int | None) -> str:
