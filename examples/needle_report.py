@@ -21,7 +21,13 @@ There is one photograph per class, so the event's shots are views of the same ph
 filmed twice. Classes are split in half at random: settings were chosen on one half, results come from the other. In
 brackets: number of videos, and the 95 % interval of the mean over resampled videos (the 100 or so photographs behind
 them are shared, so the interval is for these photographs). Random is the mean of 20 draws per video. Accuracy is top-1
-among ImageNet's 1000 classes with the pack's own classifier."""
+among ImageNet's 1000 classes with the pack's own classifier: what `tsq classify --recognizer embedded` says of each way
+to choose frames. The commands, PHOTOS being a folder of one photograph per class:
+
+    python examples/needle.py compose --photos PHOTOS --videos /tmp/needle
+    python examples/needle.py tune --videos /tmp/needle --json tuning.json --input-sizes 128 160 192
+    python examples/needle.py evaluate --videos /tmp/needle --tuning tuning.json --json docs/needle.json \\
+        --markdown docs/needle.md"""
 
 
 STEPS = """\

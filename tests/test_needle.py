@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tsq_cli import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError, UsageError
@@ -216,3 +218,15 @@ def test_tuning_rebuilds_the_saliency_of_the_pipeline(needle: ModuleType, videos
     measured = needle.measure(read, selector.pack.config.settings.lambda_v)
     assert measured["random"]["recall"]["mean"] == pytest.approx(5 / 16, abs=0.2)
     assert set(measured["fused"]) == {"accuracy", "recall"}
+
+
+def test_accuracy_is_what_the_classify_chain_says(needle: ModuleType, videos: Path) -> None:
+    selector = needle.Selector.load("imagenet-lite", device="cpu", dtype="float32")
+    read = needle.read_videos(selector, videos, "held-out", "plain")
+    classifier = Classifier.load("imagenet-lite", recognizer="embedded", dtype="float32", device="cpu")
+    paths = sorted((videos / "held-out" / "plain").glob("*.mp4"))
+    for path, video in zip(paths, read, strict=True):
+        record = classifier.classify(path)
+        chosen = [Choice(frame.candidate.position, frame.chosen_by) for frame in record.frames]
+        for right in (record.predictions[0].index, 1000):
+            assert needle.is_right(replace(video, class_index=right), chosen) == (right < 1000)

