@@ -191,6 +191,16 @@ def test_auto_without_the_hub_takes_what_the_pack_carries_and_says_why(
         assert str(cache) in str(caught.value)
 
 
+def test_auto_passes_over_a_hub_that_lacks_the_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalHub({}) as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        choice = choose_recognizer(find_pack("imagenet-lite"))
+        assert choice.name == LITE0
+        assert f"{hub.url} answers 404" in choice.reason
+        assert hub.requests == [f"HEAD api/models/timm/{RESNET101}"]
+
+
 def test_the_embedded_network_is_the_packs_own_object_recogniser_and_not_a_second_copy(cache: Path) -> None:
     config = find_pack("imagenet-lite")
     pack = load_pack(config)

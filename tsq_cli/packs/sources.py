@@ -144,9 +144,8 @@ def reach(network: EncoderRole | TextRole | str) -> Reach:
         return Reach(True, "from the local cache")
     if is_offline_mode():
         return Reach(False, "HF_HUB_OFFLINE is set")
-    if not _answers(f"{ENDPOINT}/api/models/{repository}"):
-        return Reach(False, f"{ENDPOINT} does not answer")
-    return Reach(True, f"from the hub at {ENDPOINT}")
+    refusal = _refusal(f"{ENDPOINT}/api/models/{repository}")
+    return Reach(False, f"{ENDPOINT} {refusal}") if refusal else Reach(True, f"from the hub at {ENDPOINT}")
 
 
 def check_in_reach(
@@ -221,15 +220,21 @@ def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None]
     return repository, revision[0] if revision else None
 
 
-def _answers(url: str) -> bool:
-    """Whether a server is there, whatever it says: only what cannot be connected to is absent."""
+def _refusal(url: str) -> str | None:
+    """Why a hub will not give a repository, as far as a first question tells; None where nothing speaks against it.
+
+    What else a server says to this question without credentials (401, 405, ...) is left to the download itself.
+    """
     request = urllib.request.Request(url, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=HUB_SECONDS):
-            return True
-    except (urllib.error.HTTPError, HTTPException):
-        return True
+            return None
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"answers {error.code}" if error.code in (404, 407) or error.code >= 500 else None
+    except HTTPException:
+        return None
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)
+        return None if isinstance(error.reason, ssl.SSLError) else "does not answer"
     except OSError:  # a connection that breaks, or times out, after it was made
-        return False
+        return "does not answer"
