@@ -206,7 +206,8 @@ class Classifier:
             selects: False where only baselines will choose the frames: the pack's own networks are then left out.
 
         Raises:
-            UsageError: unknown pack, recogniser, device or dtype, or a recogniser of other classes than the pack's.
+            UsageError: unknown pack, recogniser, device or dtype, a recogniser of other classes than the pack's, or one
+                that has no saliency maps to give.
             WeightsError: weights that are missing, damaged or out of reach.
         """
         from tsq_cli.models.device import resolve_device, resolve_dtype
@@ -219,7 +220,11 @@ class Classifier:
         kind = resolve_dtype(dtype, place)
         loaded = load_pack(config, device=place, dtype=kind) if selects else None
         network = load_recognizer(config, choice, device=place, dtype=kind, pack=loaded)
-        return cls(Selector(loaded), network, settings or ClassifySettings())
+        settings = settings or ClassifySettings()
+        if settings.maps and not network.recognizer.is_pooled_linear:
+            side = network.preprocessor.resize_side  # better refused now than at every video
+            recognise_clips(network, [np.zeros((1, side, side, 3), np.uint8)], settings)
+        return cls(Selector(loaded), network, settings)
 
     def classify(self, path: str | PathLike[str], settings: SelectSettings | None = None) -> Record:
         """Select frames of one video and recognise them; see Record for what comes back.

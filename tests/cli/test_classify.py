@@ -229,3 +229,15 @@ def test_the_whole_chain_with_resnet101_from_a_hub(demo: Path, tmp_path: Path) -
     hottest = by_hand.flatten(1).amax(dim=1)  # of each frame, on the scale that all share
     for frame, value in zip(record["frames"], (hottest / hottest.max()).tolist(), strict=True):
         assert np.load(frame["map"]).max() == pytest.approx(value, abs=0.12)
+
+
+def test_a_network_without_places_classifies_but_gives_no_maps(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    timm.models.save_for_hf(timm.create_model("test_vit"), folder, model_args={})
+    assert (folder / "config.json").is_file()
+    named = ("classify", demo, "--recognizer", f"local-dir:{folder}", "-k", "1")
+    assert tsq(*named).code == 0
+    refused = tsq(*named, "--maps", tmp_path / "maps")
+    assert refused.code == 2
+    assert "classifies from its class token" in refused.err
+    assert not (tmp_path / "maps").exists()
