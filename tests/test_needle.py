@@ -13,12 +13,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tsq_cli import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.packs import Pack, load_pack
 from tsq_cli.selection import Choice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -203,30 +205,69 @@ def test_photographs_that_are_missing_or_misnamed_are_named(needle: ModuleType, 
     assert needle.main(["compose", "--photos", str(tmp_path / "none"), "--videos", str(tmp_path)]) == 2
 
 
-def test_tuning_rebuilds_the_saliency_of_the_pipeline(needle: ModuleType, videos: Path) -> None:
-    selector = needle.Selector.load("imagenet-lite", device="cpu", dtype="float32")
-    read = needle.read_videos(selector, videos, "held-out", "plain")
-    assert len(read) == COUNTS["plain"]
-    chosen = needle.pack_settings(selector.pack)
-    same = needle.rescore(selector.pack, read, chosen)
-    other = needle.rescore(selector.pack, read, {**chosen, "visual_scale": 0.1, "textual_scale": 1.0})
-    for video, again, changed in zip(read, same, other, strict=True):
-        np.testing.assert_allclose(again.visual, video.visual, rtol=1e-5)
-        np.testing.assert_allclose(again.textual, video.textual, rtol=1e-5)
-        assert np.abs(changed.visual / video.visual - 1).max() > 0.01
-        assert np.abs(changed.textual / video.textual - 1).max() > 0.01
-    measured = needle.measure(read, selector.pack.config.settings.lambda_v)
-    assert measured["random"]["recall"]["mean"] == pytest.approx(5 / 16, abs=0.2)
-    assert set(measured["fused"]) == {"accuracy", "recall"}
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    return load_pack("imagenet-lite")
 
 
-def test_accuracy_is_what_the_classify_chain_says(needle: ModuleType, videos: Path) -> None:
-    selector = needle.Selector.load("imagenet-lite", device="cpu", dtype="float32")
-    read = needle.read_videos(selector, videos, "held-out", "plain")
+@pytest.fixture(scope="module")
+def read(needle: ModuleType, pack: Pack, videos: Path) -> dict[int, list[Any]]:
+    """The plain held-out videos, by what the sampler looks at."""
+    return needle.read_videos(pack, videos, "held-out", "plain", (96, pack.visual_preprocessor.input_size))
+
+
+def test_tuning_rebuilds_the_saliency_of_the_pipeline(
+    needle: ModuleType, pack: Pack, read: dict[int, list[Any]]
+) -> None:
+    chosen = needle.pack_settings(pack)
+    for videos_read in read.values():
+        assert len(videos_read) == COUNTS["plain"]
+        same = needle.rescore(pack, videos_read, chosen)
+        other = needle.rescore(pack, videos_read, {**chosen, "visual_scale": 0.1, "textual_scale": 1.0})
+        for video, again, changed in zip(videos_read, same, other, strict=True):
+            np.testing.assert_allclose(again.visual, video.visual, rtol=1e-5)
+            np.testing.assert_allclose(again.textual, video.textual, rtol=1e-5)
+            assert np.abs(changed.visual / video.visual - 1).max() > 0.01
+            assert np.abs(changed.textual / video.textual - 1).max() > 0.01
+        measured = needle.measure(videos_read, pack.config.settings.lambda_v)
+        assert measured["random"]["recall"]["mean"] == pytest.approx(5 / 16, abs=0.2)
+        assert set(measured["fused"]) == {"accuracy", "recall"}
+
+
+def test_the_samplers_size_changes_what_it_sees_and_not_what_the_recogniser_sees(read: dict[int, list[Any]]) -> None:
+    for small, own in zip(*read.values(), strict=True):
+        assert torch.equal(small.recognised, own.recognised)
+        assert not torch.allclose(small.features, own.features, rtol=0.1)
+
+
+def test_accuracy_is_what_the_classify_chain_says(
+    needle: ModuleType, pack: Pack, videos: Path, read: dict[int, list[Any]]
+) -> None:
     classifier = Classifier.load("imagenet-lite", recognizer="embedded", dtype="float32", device="cpu")
     paths = sorted((videos / "held-out" / "plain").glob("*.mp4"))
-    for path, video in zip(paths, read, strict=True):
+    for path, video in zip(paths, read[pack.visual_preprocessor.input_size], strict=True):
         record = classifier.classify(path)
         chosen = [Choice(frame.candidate.position, frame.chosen_by) for frame in record.frames]
         for right in (record.predictions[0].index, 1000):
             assert needle.is_right(replace(video, class_index=right), chosen) == (right < 1000)
+
+
+def test_a_sampler_of_half_the_side_costs_a_quarter(needle: ModuleType, pack: Pack) -> None:
+    # Lite0 at 224 pixels: 385 million multiply-adds by timm's own table of benchmarks.
+    assert needle.sampler_cost(pack, 224) == pytest.approx(16 * 0.385, rel=0.05)
+    assert needle.sampler_cost(pack, 112) == pytest.approx(16 * 0.385 / 4, rel=0.05)
+
+
+def test_the_table_of_sizes_takes_each_ones_best_floor(needle: ModuleType) -> None:
+    def row(size: int, floor: float, fused: float) -> dict[str, Any]:
+        scores = {"fused": fused, "VQM": 0.5, "TQM": 0.25, "accuracy": 0.125}
+        return {"input_size": size, "giga_macs": size / 100, "rival_floor": floor, **dict.fromkeys(COUNTS, scores)}
+
+    accuracy = {name: {"uniform": 0.1, "all 16": 0.2} for name in COUNTS}
+    rows = [row(224, 5.0, 0.7), row(224, 6.0, 0.9), row(96, 5.0, 0.8), row(96, 6.0, 0.6)]
+    table = sys.modules["needle_report"].size_table({"input_sizes": rows, "accuracy": accuracy})
+    assert table[2:4] == [
+        "| 224 | 2.24 | 6 | 90.0 | 90.0 | 90.0 | 90.0 | 90.0 | 90.0 | 50.0 | 25.0 | 12.5 |",
+        "| 96 | 0.96 | 5 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | 50.0 | 25.0 | 12.5 |",
+    ]
+    assert table[-1] == "Accuracy without a sampler, mean: uniform 10.0, all 16 20.0."

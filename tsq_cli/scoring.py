@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tsq_cli.clip import Clip, timed
 from tsq_cli.config import SelectSettings
-from tsq_cli.types import Category, Saliency
+from tsq_cli.types import Category, Float64Array, Saliency
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder
+    from tsq_cli.models import FrameEncoder, FrameSaliency
     from tsq_cli.packs import Pack
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """What both modules say of B clips of T candidates each, on the device.
+
+    Attributes:
+        visual, textual: S^v and S^t with the categories behind them.
+    """
+
+    visual: FrameSaliency
+    textual: FrameSaliency
 
 
 def score_clips(
@@ -33,40 +46,70 @@ def score_clips(
     """
     import torch
 
-    from tsq_cli.models import frame_saliency, object_text_features, query_frame_scores
-
     timings = {} if timings is None else timings
     top_n = settings.top_n or pack.config.settings.top_n
+    results: dict[int, Saliency] = {}
     with torch.inference_mode():
-        features, objects = _encode(pack, clips, timings)
-        results = []
-        for x_v, logits in zip(features, objects, strict=True):
-            with timed(timings, "tsq"):
-                x_t = object_text_features(logits, pack.textual_embeddings)
-                output = pack.tsqnet(x_v[None], x_t[None])
-                visual = frame_saliency(output.visual, top_n=top_n)
-                if settings.query is None:
-                    textual = frame_saliency(output.textual, top_n=top_n)
-                    scores_t = textual.scores[0]
-                    categories_t = categories(textual.categories[0], textual.probabilities[0], pack.class_names)
-                else:
-                    embedding = pack.query_embedding(settings.query)
-                    sharpness = pack.config.settings.query_scale
-                    matches = query_frame_scores(logits, pack.object_embeddings, embedding, sharpness=sharpness)
-                    scores_t = matches / matches.sum()
-                    categories_t = _matching_objects(pack, embedding, top_n)
-                results.append(
-                    Saliency(
-                        visual=visual.scores[0].double().cpu().numpy(),
-                        textual=scores_t.double().cpu().numpy(),
-                        visual_categories=categories(visual.categories[0], visual.probabilities[0], pack.class_names),
-                        textual_categories=categories_t,
+        pixels = [torch.from_numpy(clip.batch.pixels) for clip in clips]  # uint8 [T, H, W, 3], sizes differ by clip
+        features, objects = encode(pack, pixels, timings)
+        with timed(timings, "tsq"):
+            for length in {len(clip.batch) for clip in clips}:  # clips of one length go through the layers together
+                alike = [number for number, clip in enumerate(clips) if len(clip.batch) == length]
+                x_v, logits = (torch.stack([of[number] for number in alike]) for of in (features, objects))
+                scores = tsq_scores(pack, x_v, logits, top_n=top_n)
+                textual, names = scores.textual, pack.class_names
+                if settings.query is not None:
+                    textual, names = _query_saliency(pack, logits, settings.query, top_n), pack.object_names
+                curves = zip(_named(scores.visual, pack.class_names), _named(textual, names), strict=True)
+                for number, ((s_v, categories_v), (s_t, categories_t)) in zip(alike, curves, strict=True):
+                    results[number] = Saliency(
+                        visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t
                     )
-                )
-    return results
+    return [results[number] for number in range(len(clips))]
 
 
-def categories(indices: torch.Tensor, scores: torch.Tensor, names: Sequence[str]) -> tuple[Category, ...]:
+def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: int) -> ClipScores:
+    """TSQ layers and saliency of B clips, all on the device, with nothing read on the host.
+
+    Args:
+        pack: the networks.
+        features: [B, T, Dv] of the visual encoder.
+        object_logits: [B, T, O] of the object recogniser.
+        top_n: categories behind each curve.
+    """
+    from tsq_cli.models import frame_saliency, object_text_features
+
+    output = pack.tsqnet(features, object_text_features(object_logits, pack.textual_embeddings))
+    return ClipScores(frame_saliency(output.visual, top_n=top_n), frame_saliency(output.textual, top_n=top_n))
+
+
+def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -> FrameSaliency:
+    """How well the objects in each frame match a query, as a curve, and the objects nearest to it by cosine."""
+    from tsq_cli.models import FrameSaliency, query_frame_scores
+
+    embedding = pack.query_embedding(query)
+    sharpness = pack.config.settings.query_scale
+    matches = query_frame_scores(object_logits, pack.object_embeddings, embedding, sharpness=sharpness)  # [B, T]
+    similarity, objects = (pack.object_embeddings @ embedding).float().topk(top_n)
+    return FrameSaliency(
+        scores=matches / matches.sum(dim=1, keepdim=True),
+        categories=objects.expand(len(matches), -1),
+        probabilities=similarity.expand(len(matches), -1),
+    )
+
+
+def _named(saliency: FrameSaliency, names: Sequence[str]) -> Iterator[tuple[Float64Array, tuple[Category, ...]]]:
+    """Each clip's curve [T] and its categories, brought to the host in one go each."""
+    from tsq_cli.models import refuse_not_finite
+
+    scores = saliency.scores.double().cpu()
+    refuse_not_finite(scores, "saliency scores")
+    rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), strict=True)
+    for curve, (indices, probabilities) in zip(scores.numpy(), rows, strict=True):
+        yield curve, categories(indices, probabilities, names)
+
+
+def categories(indices: Tensor, scores: Tensor, names: Sequence[str]) -> tuple[Category, ...]:
     """Named categories from class indices [n] and their scores [n]."""
     return tuple(
         Category(index=int(index), label=names[int(index)], score=float(score))
@@ -74,29 +117,35 @@ def categories(indices: torch.Tensor, scores: torch.Tensor, names: Sequence[str]
     )
 
 
-def _encode(
-    pack: Pack, clips: Sequence[Clip], timings: dict[str, float]
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Visual features [T, Dv] and object logits [T, O] of each clip, from one pass where the encoder is shared."""
+def encode(
+    pack: Pack, clips: Sequence[Tensor], timings: dict[str, float] | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Visual features [T, Dv] and object logits [T, O] of each clip, from one pass where the encoder is shared.
+
+    Args:
+        pack: the networks.
+        clips: uint8 [T, H, W, 3] each; T, H and W may differ.
+        timings: seconds of each stage are added here.
+    """
     import torch
 
-    lengths = [len(clip.batch) for clip in clips]
-    pixels = [torch.from_numpy(clip.batch.pixels) for clip in clips]  # uint8 [T, H, W, 3], sizes differ by clip
+    timings = {} if timings is None else timings
+    lengths = [len(pixels) for pixels in clips]
     with timed(timings, "preprocess"):
-        visual_input = torch.cat([pack.visual_preprocessor(p, pack.device, pack.dtype) for p in pixels])
+        visual_input = torch.cat([pack.visual_preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
     with timed(timings, "encode"):
         visual_features, visual_logits = _encoded(pack.visual_encoder, visual_input)
     if pack.object_recognizer is pack.visual_encoder:
         object_logits = visual_logits
     else:
         with timed(timings, "preprocess"):
-            object_input = torch.cat([pack.object_preprocessor(p, pack.device, pack.dtype) for p in pixels])
+            object_input = torch.cat([pack.object_preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
         with timed(timings, "encode"):
             object_logits = _encoded(pack.object_recognizer, object_input)[1]
     return list(torch.split(visual_features, lengths)), list(torch.split(object_logits, lengths))
 
 
-def _encoded(encoder: FrameEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _encoded(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features [N, D] and logits [N, O] of images [N, 3, S, S]."""
     import torch
 
@@ -104,9 +153,3 @@ def _encoded(encoder: FrameEncoder, images: torch.Tensor) -> tuple[torch.Tensor,
 
     outputs = [encoder(some) for some in chunks(images)]
     return torch.cat([output.features for output in outputs]), torch.cat([output.logits for output in outputs])
-
-
-def _matching_objects(pack: Pack, embedding: torch.Tensor, top_n: int) -> tuple[Category, ...]:
-    """The objects nearest in meaning to a query, scored by cosine similarity."""
-    similarity, index = (pack.object_embeddings @ embedding).float().topk(top_n)
-    return categories(index, similarity, pack.object_names)

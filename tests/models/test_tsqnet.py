@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tsq_cli import selection
 from tsq_cli.errors import WeightsError
 from tsq_cli.models import (
     TSQLayer,
@@ -16,6 +17,7 @@ from tsq_cli.models import (
     TSQNet,
     TSQOutput,
     frame_saliency,
+    fuse_on_device,
     object_text_features,
     query_frame_scores,
 )
@@ -141,3 +143,21 @@ def test_half_precision_logits_are_handled_in_float32(dtype: torch.dtype) -> Non
 def test_logits_and_embeddings_of_different_objects_are_refused() -> None:
     with pytest.raises(ValueError, match="of the same O objects"):
         object_text_features(torch.zeros(2, 3), torch.zeros(4, 2))
+
+
+@given(
+    st.integers(1, 16).flatmap(
+        lambda t: st.tuples(
+            st.lists(st.lists(st.integers(0, 5), min_size=t, max_size=t), min_size=2, max_size=6),
+            st.integers(1, t),
+            st.sampled_from((0.0, 0.3, 0.5, 0.6, 1.0)),
+        )
+    )
+)
+def test_fusing_on_the_device_chooses_what_fuse_chooses(case: tuple[list[list[int]], int, float]) -> None:
+    rows, k, lambda_v = case  # few distinct scores, so that ties abound
+    visual, textual = torch.tensor(rows[::2]).float(), torch.tensor(rows[1::2] + rows[:1])[: len(rows[::2])].float()
+    fused = fuse_on_device(visual, textual, k, lambda_v=lambda_v)
+    for positions, s_v, s_t in zip(fused, visual, textual, strict=True):
+        expected = selection.fuse(s_v.numpy(), s_t.numpy(), k, lambda_v=lambda_v)
+        assert positions.tolist() == sorted(choice.position for choice in expected)

@@ -16,7 +16,15 @@ from tests.packs.hub import REPOSITORY
 from tests.packs.making import NAMES, NETWORK, RunsCode, network_weights, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models import TSQLayer, TSQLayerConfig
-from tsq_cli.packs import Pack, find_pack, load_pack, verify_pack
+from tsq_cli.packs import (
+    Pack,
+    choose_recognizer,
+    find_pack,
+    load_pack,
+    load_recognizer,
+    preprocessor,
+    verify_pack,
+)
 from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.sources import in_order, read_tensors
 
@@ -82,11 +90,12 @@ def test_lite_names_photographs(lite: Pack) -> None:
     if not PHOTOS.is_dir():
         pytest.skip(f"{PHOTOS} is not here")
     paths = sorted(PHOTOS.glob("*.jpg"))
+    prepared = preprocessor(lite.config.roles.objects)
     right = 0
     for start in range(0, len(paths), 40):
         batch = paths[start : start + 40]
         frames = [torch.from_numpy(np.array(Image.open(path).convert("RGB"))[None]) for path in batch]
-        images = torch.cat([lite.visual_preprocessor(frame, lite.device, lite.dtype) for frame in frames])
+        images = torch.cat([prepared(frame) for frame in frames])
         with torch.inference_mode():
             predicted = lite.object_recognizer(images).logits.argmax(dim=1)
         right += sum(int(index) == int(path.name[:3]) for index, path in zip(predicted, batch, strict=True))
@@ -113,6 +122,25 @@ def test_a_pack_with_its_own_files_gives_its_networks_answers(folder: Path, docu
         torch.testing.assert_close(pack.visual_encoder(images).logits, network(images))
     assert pack.class_names == pack.object_names == NAMES
     assert pack.visual_preprocessor.input_size == 64
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recognisers(
+    folder: Path, document: dict[str, Any], shared: bool
+) -> None:
+    document["settings"]["sampler_input_size"] = 48
+    if not shared:
+        document["roles"]["object_recognizer"] = document["roles"]["visual_encoder"]
+    write_json(folder, document)
+    pack = load_pack(folder)
+    assert (pack.object_recognizer is pack.visual_encoder) == shared
+    frames = torch.randint(256, (2, 70, 90, 3), dtype=torch.uint8)
+    for prepare in (pack.visual_preprocessor, pack.object_preprocessor):
+        assert prepare(frames).shape == (2, 3, 48, 48)
+    choice = choose_recognizer(pack.config, "embedded")
+    recogniser = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    assert recogniser.recognizer.encoder is pack.object_recognizer
+    assert recogniser.preprocessor(frames).shape == (2, 3, 64, 64)
 
 
 def test_trained_layers_come_back_with_their_variant(folder: Path, document: dict[str, Any]) -> None:

@@ -139,6 +139,7 @@ def _drop(*path: str) -> Callable[[Any], None]:
         (_set("settings", "top_n", to=2.5), r"settings\.top_n is 2\.5; wanted a whole number"),
         (_set("settings", "top_n", to=0), "settings is not consistent; wanted .* of 1 or more"),
         (_set("settings", "lambda_v", to=1.5), r"wanted lambda_v in \[0, 1\]"),
+        (_set("settings", "sampler_input_size", to=0), "wanted a sampler_input_size of 1 or more, or null"),
         (_set("settings", "visual_scale", to=float("nan")), r"visual_scale is nan; wanted a finite number or null"),
         (_set("settings", "visual_scale", to=-1), "wanted scales above 0"),
         (_set("settings", "text_logit_scale", to=None), r"wanted a settings\.text_logit_scale"),

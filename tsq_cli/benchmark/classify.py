@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tsq_cli.benchmark.end_to_end import random_recognizer
 from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
@@ -30,26 +31,14 @@ PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
 
 def classifier(selector: Selector, name: str) -> Classifier:
     """A classifier behind a loaded selector: the pack's embedded recogniser, or a network of random weights."""
-    from tsq_cli.models import Recognizer, create_encoder
-    from tsq_cli.packs.load import ready_to_run
-    from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer
-    from tsq_cli.preprocess import Preprocessor
+    from tsq_cli.packs import choose_recognizer, load_recognizer
 
     pack = selector.loaded_pack()
     if name == "embedded":
         choice = choose_recognizer(pack.config, name)
         loaded = load_recognizer(pack.config, choice, device=pack.device, dtype=pack.dtype, pack=pack)
     else:
-        choice = RecognizerChoice(
-            requested=name, name=name, source="timm", reason="random weights", role=None, pack_sha256=pack.config.sha256
-        )
-        encoder = create_encoder(name, num_classes=len(pack.class_names))
-        loaded = LoadedRecognizer(
-            choice=choice,
-            recognizer=Recognizer(ready_to_run(encoder, pack.device, pack.dtype)),
-            preprocessor=Preprocessor.from_dict(encoder.pretrained_cfg),
-            class_names=pack.class_names,
-        )
+        loaded = random_recognizer(name, pack)
     return Classifier(selector, loaded, ClassifySettings())
 
 

@@ -6,13 +6,15 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Run(NamedTuple):
@@ -56,7 +58,7 @@ def timed_run(work: Callable[[], object]) -> Run:
     return Run(time.perf_counter() - start, time.process_time() - cpu_start)
 
 
-def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+def in_turns(contenders: Mapping[Name, Callable[[], object]], repeats: int) -> dict[Name, Timing]:
     """Time contenders round after round; everyone takes every place in the order.
 
     So a slow spell of the machine falls on all alike, and so does what a contender leaves in the caches.
@@ -66,7 +68,7 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], repeats: int) -> di
         repeats: rounds, at least 1.
     """
     names = list(contenders)
-    rounds: dict[str, list[Run]] = {name: [] for name in names}
+    rounds: dict[Name, list[Run]] = {name: [] for name in names}
     for i in range(repeats):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             rounds[name].append(timed_run(contenders[name]))

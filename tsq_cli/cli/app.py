@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tsq_cli import __version__
-from tsq_cli.cli import classify, packs, select
+from tsq_cli.cli import benchmark, classify, packs, select
 from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, TsqError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("select")(select.select)
 app.command("classify")(classify.classify)
+app.command("benchmark")(benchmark.benchmark)
 app.add_typer(packs.app, name="packs")
 
 

@@ -3,12 +3,13 @@
 from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.models.text import TextEncoder
-from tsq_cli.models.tsq_layer import TSQLayer, TSQLayerConfig, TSQOutput
+from tsq_cli.models.tsq_layer import TSQLayer, TSQLayerConfig, TSQOutput, refuse_not_finite
 from tsq_cli.models.tsqnet import (
     FrameSaliency,
     TSQNet,
     TSQNetOutput,
     frame_saliency,
+    fuse_on_device,
     object_text_features,
     query_frame_scores,
 )
@@ -27,6 +28,8 @@ __all__ = [
     "TextEncoder",
     "create_encoder",
     "frame_saliency",
+    "fuse_on_device",
     "object_text_features",
     "query_frame_scores",
+    "refuse_not_finite",
 ]

@@ -207,7 +207,8 @@ class TSQLayer(nn.Module):
 
         Raises:
             ValueError: frames of another shape.
-            WeightsError: features that are not finite (half precision that overflowed, or damaged weights).
+            WeightsError: features that are not finite (half precision that overflowed, or damaged weights). Only looked
+                for on a CPU: to ask a GPU is to wait for it, so there it is the caller who looks at the outcome.
         """
         self._check(frames)
         frames = frames.to(self.queries.dtype)
@@ -249,13 +250,19 @@ class TSQLayer(nn.Module):
     def _check(self, frames: Tensor) -> None:
         if frames.ndim != 3 or frames.shape[2] != self.config.dim or 0 in frames.shape:
             raise ValueError(f"frames must be [B, T, {self.config.dim}] with B, T >= 1, got {list(frames.shape)}")
-        if not torch.isfinite(frames).all():
-            bad = int((~torch.isfinite(frames)).sum())
-            raise WeightsError(
-                f"{bad} of {frames.numel()} frame features are NaN or infinite",
-                wanted="finite features",
-                fix="try --dtype float32, then check the weights with `tsq packs verify`",
-            )
+        if frames.device.type == "cpu":
+            refuse_not_finite(frames, "frame features")
+
+
+def refuse_not_finite(values: Tensor, what: str) -> None:
+    """Raise a WeightsError that counts what is NaN or infinite among some values, if anything is."""
+    if not torch.isfinite(values).all():
+        bad = int((~torch.isfinite(values)).sum())
+        raise WeightsError(
+            f"{bad} of {values.numel()} {what} are NaN or infinite",
+            wanted="finite numbers",
+            fix="try --dtype float32, then check the weights with `tsq packs verify`",
+        )
 
 
 class _Attention(nn.Module):

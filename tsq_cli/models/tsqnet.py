@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tsq_cli.errors import WeightsError
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
+from tsq_cli.selection import visual_share
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,27 @@ def frame_saliency(output: TSQOutput, *, top_n: int = 3, multi_label: bool = Fal
     rows = output.attention.gather(1, categories[:, :, None].expand(-1, -1, output.attention.shape[2]))  # [B, n, T]
     scores = torch.einsum("bn,bnt->bt", weights, rows)
     return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp())
+
+
+def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) -> Tensor:
+    """The positions that tsq_cli.selection.fuse would choose, for B clips at once and without leaving the device.
+
+    Args:
+        visual, textual: S^v and S^t [B, T].
+        k: K, from 1 to T.
+        lambda_v: share of the visual module in [0, 1].
+
+    Returns:
+        int64 [B, K], in order of time.
+    """
+    t = visual.shape[1]
+    n_v = visual_share(k, lambda_v)
+    rank_v, rank_t = (
+        scores.sort(dim=1, descending=True, stable=True).indices.argsort(dim=1) for scores in (visual, textual)
+    )
+    wanted = (rank_v < n_v) | (rank_t < k - n_v)  # at most K: all of them come before the rest, which come by S^v
+    order = (rank_v + t * ~wanted).argsort(dim=1)
+    return order[:, :k].sort(dim=1).values
 
 
 def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class Pack:
         tsqnet: the two TSQ modules.
         visual_encoder, object_recognizer: features [N, Dv] and object logits [N, O] of images; the same object where
             one network serves both, so that one forward pass feeds both modules.
-        visual_preprocessor, object_preprocessor: from frames to the networks' inputs.
+        visual_preprocessor, object_preprocessor: from frames to the networks' inputs, of the sampler's size where the
+            pack's settings give one.
         object_embeddings: float32 [O, Dt], of unit length, one row per object name; what a free text query meets.
         textual_embeddings: float32 [O, Dt], of unit length: what TQM's frame features are made of, the same or centred.
     """
@@ -94,13 +95,22 @@ class Pack:
         return self._queries[query]
 
 
-def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
+def load_pack(
+    pack: str | Path | PackConfig,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    random_weights: bool = False,
+    tuned: bool = True,
+) -> Pack:
     """Load a pack's networks.
 
     Args:
         pack: name, folder or description (see find_pack).
         device: as torch names it.
         dtype: of the image networks, None is float32.
+        random_weights: build the networks that the pack describes without their weights; enough to time them.
+        tuned: fold batch norms away and lay weights out for speed; False leaves the networks as they are published.
 
     Raises:
         UsageError: no such pack.
@@ -108,36 +118,45 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
     """
     import torch
 
-    from tsq_cli.models import TSQNet
+    from tsq_cli.models import TSQNet, create_encoder
 
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
     dtype = torch.float32 if dtype is None else dtype
     roles = config.roles
-    visual_encoder = load_encoder(roles.visual_encoder, config.folder)
+    num_objects = len(config.object_names)
+
+    def encoder(role: EncoderRole) -> FrameEncoder:
+        if random_weights:
+            return create_encoder(role.model, num_classes=num_objects)
+        return load_encoder(role, config.folder)
+
+    visual_encoder = encoder(roles.visual_encoder)
     shared = roles.objects is roles.visual_encoder
-    object_recognizer = visual_encoder if shared else load_encoder(roles.objects, config.folder)
+    object_recognizer = visual_encoder if shared else encoder(roles.objects)
     if object_recognizer.num_classes != len(config.object_names):
         raise WeightsError(
             f"{roles.objects.model} scores {object_recognizer.num_classes} objects",
             wanted=f"{len(config.object_names)}, one for each name in {config.folder / config.objects.file}",
             fix="correct the names or the model in pack.json",
         )
-    embeddings = load_object_embeddings(config)
+    embeddings = _random_embeddings(num_objects) if random_weights else load_object_embeddings(config)
     textual_embeddings = _centred(embeddings) if config.settings.centre_object_embeddings else embeddings
     tsqnet = TSQNet(
         _visual_layer(config, config.modules.visual, visual_encoder),
         _textual_layer(config, config.modules.textual, textual_embeddings),
     )
-    visual_preprocessor = preprocessor(roles.visual_encoder)
+    input_size = config.settings.sampler_input_size
+    visual_preprocessor = preprocessor(roles.visual_encoder, input_size=input_size)
+    prepare = ready_to_run if tuned else _placed
     return Pack(
         config=config,
         device=device,
         dtype=dtype,
         tsqnet=tsqnet.eval().to(device),
-        visual_encoder=ready_to_run(visual_encoder, device, dtype),
-        object_recognizer=ready_to_run(object_recognizer, device, dtype),
+        visual_encoder=prepare(visual_encoder, device, dtype),
+        object_recognizer=prepare(object_recognizer, device, dtype),
         visual_preprocessor=visual_preprocessor,
-        object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects),
+        object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects, input_size=input_size),
         object_embeddings=embeddings.to(device),
         textual_embeddings=textual_embeddings.to(device),
     )
@@ -151,6 +170,18 @@ def ready_to_run(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> Fram
 
     fold_batch_norm(encoder.model)
     return encoder.to(device, dtype).to(memory_format=torch.channels_last)
+
+
+def _placed(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
+    return encoder.to(device, dtype)
+
+
+def _random_embeddings(count: int) -> Tensor:
+    """As wide as those of the sentence encoder that the packs were made with, float32 [count, 384]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.nn.functional.normalize(torch.randn(count, 384, generator=generator), dim=1)
 
 
 def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
@@ -223,11 +254,12 @@ def _centred(embeddings: Tensor) -> Tensor:
     return torch.nn.functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
 
 
-def preprocessor(role: EncoderRole) -> Preprocessor:
-    """How frames become the input of a role's network."""
+def preprocessor(role: EncoderRole, *, input_size: int | None = None) -> Preprocessor:
+    """How frames become the input of a role's network, of the role's own size where no other is given."""
     from tsq_cli.preprocess import Preprocessor
 
-    return Preprocessor(**asdict(role.preprocess))
+    settings = asdict(role.preprocess)
+    return Preprocessor(**(settings if input_size is None else {**settings, "input_size": input_size}))
 
 
 def _visual_layer(config: PackConfig, module: VisualModule, encoder: FrameEncoder) -> TSQLayer:

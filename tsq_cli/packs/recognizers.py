@@ -113,7 +113,7 @@ def load_recognizer(
         device: as torch names it.
         dtype: of the network.
         pack: the same pack, loaded on the same device with the same dtype; where its object recogniser is the one
-            chosen, that very network is used.
+            chosen, that very network is used, fed as its role says whatever size the sampler looks at.
 
     Raises:
         UsageError: the network has no classifier, or one of other classes than the pack's.
@@ -123,7 +123,7 @@ def load_recognizer(
     from tsq_cli.preprocess import Preprocessor
 
     if pack is not None and choice.role == pack.config.roles.objects:
-        encoder, feeding = pack.object_recognizer, pack.object_preprocessor
+        encoder, feeding = pack.object_recognizer, preprocessor(choice.role)
     else:
         if choice.role is not None:
             encoder, feeding = load_encoder(choice.role, config.folder), preprocessor(choice.role)

@@ -216,6 +216,9 @@ class Settings:
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
         flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
             record says so where both do (ours).
+        sampler_input_size: side in pixels of what the networks of the two modules see, at least 1, in the place of the
+            input_size of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames
+            takes fewer pixels than naming them).
         centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
             subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
     """
@@ -228,6 +231,7 @@ class Settings:
     textual_scale: float | None
     query_scale: float
     text_logit_scale: float | None = None
+    sampler_input_size: int | None = None
     centre_object_embeddings: bool = False
     flat_visual: float = 1.05
     flat_textual: float = 1.05
@@ -237,6 +241,8 @@ class Settings:
             raise ValueError("num_candidates, num_frames and top_n of 1 or more")
         if not 0.0 <= self.lambda_v <= 1.0:
             raise ValueError("lambda_v in [0, 1]")
+        if self.sampler_input_size is not None and self.sampler_input_size < 1:
+            raise ValueError("a sampler_input_size of 1 or more, or null")
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")

@@ -1,0 +1,228 @@
+"""What selection does with the composed videos: read and scored once, chosen from in every way, with other settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from needle_videos import Part
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional
+
+from tsq_cli import selection
+from tsq_cli.clip import load_clip
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import InputNotFoundError
+from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
+from tsq_cli.models.device import chunks
+from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
+from tsq_cli.scoring import score_clips
+from tsq_cli.selection import Choice
+
+SELECT = SelectSettings()
+K, T = SELECT.num_frames, SELECT.num_candidates
+RANDOM_SEEDS = range(20)
+RESAMPLES = 2000
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Video:
+    """What the measurements need of one video.
+
+    Attributes:
+        truth: bool [T], which candidates show the event.
+        class_index: of the event.
+        features: float32 [T, Dv] of the visual encoder, at the sampler's input size.
+        logits: float32 [T, O] of the object recogniser, at the same size.
+        recognised: float32 [T, C], logits of the pack's embedded recogniser, at the recogniser's own input size.
+        visual, textual: S^v and S^t [T] as the pipeline gives them.
+    """
+
+    truth: np.ndarray
+    class_index: int
+    features: Tensor
+    logits: Tensor
+    recognised: Tensor
+    visual: np.ndarray
+    textual: np.ndarray
+
+
+def truth_of(event_seconds: Sequence[Sequence[float]], times_seconds: np.ndarray) -> np.ndarray:
+    """Which candidates [T] lie in one of the half-open intervals that show the event."""
+    return np.array([any(start <= time < end for start, end in event_seconds) for time in times_seconds])
+
+
+def read_videos(
+    pack: Pack, folder: Path, part: Part, variant: str, input_sizes: Iterable[int] = ()
+) -> dict[int, list[Video]]:
+    """Score every video of a folder with the project's own pipeline, and keep what its encoder saw.
+
+    Args:
+        pack: whose visual encoder is the object recogniser too.
+        folder, part, variant: where `compose` wrote the videos.
+        input_sizes: what the sampler looks at, one reading for each; none given, the pack's own.
+
+    Raises:
+        InputNotFoundError: no video there.
+    """
+    truths = sorted((folder / part / variant).glob("[0-9]*.json"))
+    if not truths:
+        raise InputNotFoundError(
+            f"{folder / part / variant} holds no composed video",
+            wanted="videos and their truth",
+            fix="run the compose command first",
+        )
+    packs = {size: at_size(pack, size) for size in input_sizes or (pack.visual_preprocessor.input_size,)}
+    embedded = choose_recognizer(pack.config, "embedded")
+    recognizer = load_recognizer(pack.config, embedded, device=pack.device, dtype=pack.dtype, pack=pack)
+    seen: list[Any] = []
+    hook = pack.visual_encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    videos: dict[int, list[Video]] = {size: [] for size in packs}
+    for path in track(truths, f"read {part} {variant}", console=console, transient=True):
+        truth = json.loads(path.read_text())
+        clip = load_clip(path.with_suffix(".mp4"), SELECT)
+        recognised = _recognised(recognizer, clip.batch.pixels)
+        for size, looks in packs.items():
+            seen.clear()
+            saliency = score_clips(looks, [clip], SELECT)[0]
+            videos[size].append(
+                Video(
+                    truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),
+                    class_index=truth["event"]["class_index"],
+                    features=torch.cat([output.features for output in seen]).float(),
+                    logits=torch.cat([output.logits for output in seen]).float(),
+                    recognised=recognised,
+                    visual=saliency.visual,
+                    textual=saliency.textual,
+                )
+            )
+        clip.close()
+    hook.remove()
+    return videos
+
+
+def at_size(pack: Pack, input_size: int) -> Pack:
+    """The same pack, its shared encoder fed smaller or larger pictures."""
+    preprocessor = replace(pack.visual_preprocessor, input_size=input_size)
+    return replace(pack, visual_preprocessor=preprocessor, object_preprocessor=preprocessor)
+
+
+def _recognised(loaded: LoadedRecognizer, pixels: np.ndarray) -> Tensor:
+    """Logits [T, C] of all candidates, uint8 [T, H, W, 3]."""
+    with torch.inference_mode():
+        images = loaded.preprocessor(torch.from_numpy(pixels))
+        return torch.cat([loaded.recognizer(some).logits for some in chunks(images)]).float()
+
+
+def recall(choices: Iterable[Choice], truth: np.ndarray) -> float:
+    """Share of the event's candidates among the choices; of at most K, should the event have more."""
+    choices = list(choices)
+    return sum(bool(truth[choice.position]) for choice in choices) / min(len(choices), int(truth.sum()))
+
+
+def is_right(video: Video, choices: Iterable[Choice]) -> float:
+    """Whether the mean of what the recogniser says of the chosen frames names the event's class."""
+    mean = video.recognised[[choice.position for choice in choices]].mean(dim=0)
+    return float(int(mean.argmax()) == video.class_index)
+
+
+def selectors(lambda_v: float) -> dict[str, Callable[[Video], list[Choice]]]:
+    """Every deterministic way to choose, by name."""
+    everything = [Choice(position, "uniform") for position in range(T)]
+    return {
+        "fused": lambda video: selection.fuse(video.visual, video.textual, K, lambda_v=lambda_v),
+        "VQM": lambda video: selection.top_k(video.visual, K, chosen_by="visual"),
+        "TQM": lambda video: selection.top_k(video.textual, K, chosen_by="textual"),
+        "most confident": lambda video: selection.top_k(
+            video.logits.softmax(dim=1).amax(dim=1).numpy(), K, chosen_by="visual"
+        ),
+        "uniform": lambda video: selection.uniform(T, K),
+        "all 16": lambda video: everything,
+        "event's frames": lambda video: [choice for choice in everything if video.truth[choice.position]],
+    }
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Mean over the videos, and the 95 % interval of the mean by resampling the videos."""
+    scores = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(0)
+    means = scores[rng.integers(0, len(scores), (RESAMPLES, len(scores)))].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {"mean": round(float(scores.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def measure(videos: Sequence[Video], lambda_v: float) -> dict[str, Any]:
+    """Recall of the event's frames at K and accuracy of the mean prediction, per way to choose."""
+    measured: dict[str, Any] = {}
+    for name, choose in selectors(lambda_v).items():
+        chosen = [choose(video) for video in videos]
+        measured[name] = {"accuracy": summary([is_right(v, c) for v, c in zip(videos, chosen, strict=True)])}
+        if name not in ("all 16", "event's frames"):
+            measured[name]["recall"] = summary([recall(c, v.truth) for v, c in zip(videos, chosen, strict=True)])
+    # Each video draws afresh for every seed: the mean over the seeds is the video's value.
+    drawn = [[selection.random(T, K, seed=1000 * s + i) for s in RANDOM_SEEDS] for i in range(len(videos))]
+    pairs = list(zip(videos, drawn, strict=True))
+    measured["random"] = {
+        "accuracy": summary([float(np.mean([is_right(v, c) for c in cs])) for v, cs in pairs]),
+        "recall": summary([float(np.mean([recall(c, v.truth) for c in cs])) for v, cs in pairs]),
+    }
+    return measured
+
+
+def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) -> list[Video]:
+    """The same videos with the saliency that other settings give (named as in PLAIN), from the features kept."""
+    embeddings = pack.object_embeddings
+    if settings["centred"]:
+        embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
+    vqm, logit_scale = pack.tsqnet.vqm, pack.config.settings.text_logit_scale
+    rivals = {name: settings[name] for name in ("rival_floor", "rival_share", "blank_penalty")}
+    visual = TSQLayer(
+        replace(vqm.config, scale=settings["visual_scale"], **rivals),
+        queries=vqm.queries,
+        classifier_weight=vqm.classifier_weight,
+        classifier_bias=vqm.classifier_bias,
+    )
+    textual = TSQLayer(
+        replace(pack.tsqnet.tqm.config, scale=settings["textual_scale"]),
+        queries=embeddings,
+        classifier_weight=cast(float, logit_scale) * embeddings,
+    )
+
+    with torch.inference_mode():
+        features = torch.stack([video.features for video in videos])  # [N, T, Dv]
+        texts = object_text_features(torch.stack([video.logits for video in videos]), embeddings)  # [N, T, Dt]
+        of_visual = frame_saliency(visual(features), top_n=settings["top_n"]).scores.double().numpy()
+        of_textual = frame_saliency(textual(texts), top_n=settings["top_n"]).scores.double().numpy()
+    rows = zip(videos, of_visual, of_textual, strict=True)
+    return [replace(video, visual=row_v, textual=row_t) for video, row_v, row_t in rows]
+
+
+def fused_scores(videos: Sequence[Video], lambda_v: float) -> dict[str, float]:
+    """Mean recall of each module and of both fused, and the fused choice's accuracy."""
+    ways = selectors(lambda_v)
+    chosen = {way: [ways[way](video) for video in videos] for way in ("VQM", "TQM", "fused")}
+    means = {
+        way: _mean(recall(c, v.truth) for v, c in zip(videos, choices, strict=True)) for way, choices in chosen.items()
+    }
+    return {**means, "accuracy": _mean(is_right(v, c) for v, c in zip(videos, chosen["fused"], strict=True))}
+
+
+def reference_accuracy(videos: Sequence[Video]) -> dict[str, float]:
+    """Accuracy of the ways to choose that ask no sampler."""
+    ways = selectors(lambda_v=1.0)
+    return {
+        way: _mean(is_right(video, ways[way](video)) for video in videos)
+        for way in ("uniform", "all 16", "event's frames")
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    return round(float(np.mean(list(values))), 4)

@@ -1,0 +1,321 @@
+"""Room 4: the contenders of `tsq benchmark`, each from decoded frames on the host to the class of each video there.
+
+A runner holds one method's networks, with random weights, as they are published: float32, weights as torch lays them
+out, batch norms in place. `tune` gives it the general treatment, the same for all: batch norms folded away,
+channels-last weights, half precision where asked for, and on a GPU one CUDA graph of all that lies between two waits of
+the host. On a CPU networks see a few frames at a time in both forms, but for AdaFocus, which has a form as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tsq_cli import selection
+from tsq_cli.baselines import AdaFocus, FrameExit
+from tsq_cli.baselines.frameexit import FRAME_ORDER
+from tsq_cli.models import Recognizer, create_encoder, fuse_on_device
+from tsq_cli.models.device import chunks
+from tsq_cli.models.graphs import Graphed
+from tsq_cli.packs import Pack, find_pack, load_pack
+from tsq_cli.packs.load import ready_to_run
+from tsq_cli.preprocess import Preprocessor
+from tsq_cli.scoring import encode, tsq_scores
+
+RIVAL_BACKBONE = "resnet50"  # of FrameExit, and what AdaFocus looks closely with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all methods of a benchmark share.
+
+    Attributes:
+        pack: name or folder of the pack whose networks TSQNet has.
+        recognizer: timm name of the network behind TSQNet, uniform and all.
+        num_frames: K.
+        num_candidates: T.
+        device: as torch names it.
+        dtype: of the tuned methods; as published is float32.
+        input_size: of TSQNet's sampler, in pixels; None is the pack's own.
+        exit_after: frames after which FrameExit leaves, 1 to 10.
+    """
+
+    pack: str
+    recognizer: str
+    num_frames: int
+    num_candidates: int
+    device: str
+    dtype: torch.dtype
+    input_size: int | None
+    exit_after: int
+
+
+class Runner(Protocol):
+    """One method.
+
+    Attributes:
+        title: for people, with what was set.
+        num_frames: F, frames of each video that it is given.
+        batches: whether it takes several videos at once.
+    """
+
+    title: str
+    num_frames: int
+    batches: bool
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """All networks that take part."""
+        ...
+
+    def tune(self) -> None:
+        """Give the general treatment, once."""
+        ...
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Class indices [B] of frames uint8 [B, F, H, W, 3], both on the device."""
+        ...
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """The same from host to host."""
+        ...
+
+
+class TSQNetRunner:
+    """TSQNet and a recogniser, stage by stage: what `tsq classify` does, without records."""
+
+    batches = True
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.num_frames = setting.num_candidates
+        self._pack = self._load(torch.float32, tuned=False)
+        self.title = f"TSQNet ({self._pack.config.name}, {self.input_size} px) + {setting.recognizer}"
+        self._recognizer, self._preprocessor = _recognizer(setting, len(self._pack.class_names))
+        self._whole: Callable[[Tensor], Any] = self.forward
+
+    @property
+    def input_size(self) -> int:
+        """Of the sampler, in pixels."""
+        return self._pack.visual_preprocessor.input_size
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """See Runner."""
+        return [self._pack.visual_encoder, self._pack.object_recognizer, self._pack.tsqnet, self._recognizer]
+
+    def tune(self) -> None:
+        """See Runner."""
+        self._pack = self._load(self._setting.dtype, tuned=True)
+        ready_to_run(self._recognizer.encoder, self._setting.device, self._setting.dtype)
+        self._whole = Graphed(self.forward)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See Runner."""
+        held: dict[str, Tensor] = {"pixels": pixels}
+        for stage in self.stages.values():
+            stage(held)
+        return held["classes"]
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        classes: Tensor = self._whole(to_device(frames, self._setting.device))
+        return classes.cpu()
+
+    @property
+    def stages(self) -> dict[str, Callable[[dict[str, Tensor]], None]]:
+        """What happens on the device, in order; each stage adds to what is held."""
+        return {
+            "preprocess and encode candidates": self._encode,
+            "TSQ layers and fusion": self._choose,
+            "gather and preprocess K frames": self._gather,
+            "recogniser": self._recognise,
+        }
+
+    def _encode(self, held: dict[str, Tensor]) -> None:
+        pixels = held["pixels"]
+        features, logits = encode(self._pack, [pixels.flatten(0, 1)])  # [B, T, ...] -> [B * T, ...]
+        held["features"], held["logits"] = (part[0].reshape(*pixels.shape[:2], -1) for part in (features, logits))
+
+    def _choose(self, held: dict[str, Tensor]) -> None:
+        settings = self._pack.config.settings
+        scores = tsq_scores(self._pack, held["features"], held["logits"], top_n=settings.top_n)
+        held["positions"] = fuse_on_device(
+            scores.visual.scores, scores.textual.scores, self._setting.num_frames, lambda_v=settings.lambda_v
+        )
+
+    def _gather(self, held: dict[str, Tensor]) -> None:
+        pixels = held["pixels"]
+        clips = torch.arange(len(pixels), device=pixels.device)[:, None]
+        chosen = pixels[clips, held["positions"]].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
+        held["images"] = _prepared(self._preprocessor, chosen, self._recognizer)
+
+    def _recognise(self, held: dict[str, Tensor]) -> None:
+        held["classes"] = _mean_class(self._recognizer, held["images"], len(held["pixels"]))
+
+    def _load(self, dtype: torch.dtype, *, tuned: bool) -> Pack:
+        config = find_pack(self._setting.pack)
+        pack = load_pack(config, device=self._setting.device, dtype=dtype, random_weights=True, tuned=tuned)
+        size = self._setting.input_size
+        if size is None:
+            return pack
+        return replace(
+            pack,
+            visual_preprocessor=replace(pack.visual_preprocessor, input_size=size),
+            object_preprocessor=replace(pack.object_preprocessor, input_size=size),
+        )
+
+
+class FramesRunner:
+    """A recogniser on K evenly spaced frames, or on all T."""
+
+    batches = True
+
+    def __init__(self, setting: Setting, num_frames: int) -> None:
+        self._setting = setting
+        self.num_frames = setting.num_candidates
+        every = num_frames == setting.num_candidates
+        self.title = f"{'all' if every else 'uniform'} {num_frames} + {setting.recognizer}"
+        self._positions = [choice.position for choice in selection.uniform(setting.num_candidates, num_frames)]
+        num_classes = len(find_pack(setting.pack).class_names)
+        self._recognizer, self._preprocessor = _recognizer(setting, num_classes)
+        self._whole: Callable[[Tensor], Any] = self.forward
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """See Runner."""
+        return [self._recognizer]
+
+    def tune(self) -> None:
+        """See Runner."""
+        ready_to_run(self._recognizer.encoder, self._setting.device, self._setting.dtype)
+        self._whole = Graphed(self.forward)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See Runner; frames uint8 [B, K, H, W, 3]."""
+        images = _prepared(self._preprocessor, pixels.flatten(0, 1), self._recognizer)
+        return _mean_class(self._recognizer, images, len(pixels))
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """See Runner; of the T frames only those looked at go to the device."""
+        classes: Tensor = self._whole(to_device(frames[:, self._positions], self._setting.device))
+        return classes.cpu()
+
+
+class FrameExitRunner:
+    """FrameExit, one video at a time, each frame prepared when it is visited."""
+
+    batches = False
+    num_frames = len(FRAME_ORDER)
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.title = f"FrameExit, {setting.exit_after} frames ({RIVAL_BACKBONE})"
+        self._network = FrameExit(len(find_pack(setting.pack).class_names), backbone=RIVAL_BACKBONE)
+        self._network.to(setting.device)
+        self._preprocessor = rival_preprocessor()
+        self._dtype = torch.float32
+        self._steps: list[Callable[[Tensor, Tensor], Any]] = [self._step(i) for i in range(len(FRAME_ORDER))]
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """See Runner."""
+        return [self._network]
+
+    def tune(self) -> None:
+        """See Runner."""
+        self._network.fold_batch_norms()
+        self._dtype = self._setting.dtype
+        self._network.to(self._dtype).to(memory_format=torch.channels_last)
+        self._steps = [Graphed(step) for step in self._steps]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See Runner; B is 1."""
+        state = pixels.new_zeros(1, self._network.embed.linear.out_features, dtype=self._dtype)
+        for position, time in enumerate(FRAME_ORDER):
+            state, leaves = self._steps[position](pixels[:, time], state)  # each position has a graph of its own
+            leaves.cpu()  # the wait is the method's; what it says is not heeded, as random weights would leave anywhere
+            if position + 1 == self._setting.exit_after:
+                break
+        return self._network.classify(position, state).argmax(dim=1)
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        return torch.cat([self.forward(to_device(frame[None], self._setting.device)).cpu() for frame in frames])
+
+    def _step(self, position: int) -> Callable[[Tensor, Tensor], Any]:
+        def step(pixels: Tensor, state: Tensor) -> Any:
+            return self._network.step(position, self._preprocessor(pixels, pixels.device, self._dtype), state)
+
+        return step
+
+
+class AdaFocusRunner:
+    """AdaFocus on T frames."""
+
+    batches = True
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self.num_frames = setting.num_candidates
+        self.title = f"AdaFocus, {setting.num_candidates} frames ({RIVAL_BACKBONE})"
+        self._network = AdaFocus(len(find_pack(setting.pack).class_names), focus=RIVAL_BACKBONE).to(setting.device)
+        self._preprocessor = rival_preprocessor()
+        self._dtype = torch.float32
+        self._classify: Callable[[Tensor], Tensor] = self._network.forward_as_published
+        self._whole: Callable[[Tensor], Any] = self.forward
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """See Runner."""
+        return [self._network]
+
+    def tune(self) -> None:
+        """See Runner."""
+        self._network.fold_batch_norms()
+        self._dtype = self._setting.dtype
+        self._network.to(self._dtype).to(memory_format=torch.channels_last)
+        self._classify = self._network
+        self._whole = Graphed(self.forward)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See Runner."""
+        images = self._preprocessor(pixels.flatten(0, 1), pixels.device, self._dtype)
+        return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        classes: Tensor = self._whole(to_device(frames, self._setting.device))
+        return classes.cpu()
+
+
+def to_device(frames: Tensor, device: str) -> Tensor:
+    """Copy bytes to the device; to a GPU from pinned memory, without waiting."""
+    if device.startswith("cuda"):
+        return frames.pin_memory().to(device, non_blocking=True)
+    return frames
+
+
+def rival_preprocessor() -> Preprocessor:
+    """Of both peers: 224 pixels, as ImageNet networks are fed."""
+    return Preprocessor(input_size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def _recognizer(setting: Setting, num_classes: int) -> tuple[Recognizer, Preprocessor]:
+    encoder = create_encoder(setting.recognizer, num_classes=num_classes)
+    return Recognizer(encoder.to(setting.device)), Preprocessor.from_dict(encoder.pretrained_cfg)
+
+
+def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer) -> Tensor:
+    weight = recognizer.encoder.classifier_weight
+    return preprocessor(pixels, weight.device, weight.dtype)
+
+
+def _mean_class(recognizer: Recognizer, images: Tensor, num_videos: int) -> Tensor:
+    """Class indices [B] from the mean of the logits of each video's frames, images [B * K, 3, S, S]."""
+    logits = torch.cat([recognizer(some).logits for some in chunks(images, share=2)])
+    return logits.float().reshape(num_videos, -1, logits.shape[1]).mean(dim=1).argmax(dim=1)

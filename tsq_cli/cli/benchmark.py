@@ -1,0 +1,199 @@
+"""Room 5: `tsq benchmark`."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tsq_cli.cli import options
+from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
+from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.errors import UsageError
+
+_DEFAULT = SelectSettings()
+
+
+def benchmark(
+    *,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            metavar="LIST",
+            help="Which to compare, separated by commas: tsqnet, frameexit, adafocus, uniform, all.",
+            rich_help_panel=RUN,
+        ),
+    ] = "tsqnet,frameexit,adafocus,uniform,all",
+    batch_size: Annotated[
+        int, typer.Option("-b", "--batch-size", help="Videos in a batch; 1 leaves batches out.", rich_help_panel=RUN)
+    ] = 32,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", help="Rounds in which all take turns; batches get a third.", rich_help_panel=RUN),
+    ] = 7,
+    tuned_only: Annotated[
+        bool, typer.Option("--tuned-only", help="Leave the as-published form out.", rich_help_panel=RUN)
+    ] = False,
+    num_frames: options.NumFrames = _DEFAULT.num_frames,
+    exit_after: Annotated[
+        int, typer.Option("--exit-after", help="Frames after which FrameExit leaves, 1 to 10.", rich_help_panel=RUN)
+    ] = 6,
+    pack: options.PackOption = DEFAULT_PACK,
+    recognizer: Annotated[
+        str, typer.Option("--recognizer", metavar="NAME", help="timm network after the sampler.", rich_help_panel=MODEL)
+    ] = "resnet101",
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            "--input-size", metavar="PX", help="What the sampler sees; the pack's by default.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "auto",
+    decode: Annotated[
+        list[Path] | None,
+        typer.Option("--decode", metavar="FILE", help="Also time whole files; repeatable.", rich_help_panel=INPUT),
+    ] = None,
+    workers: options.Workers = 2,
+    json: options.JsonOption = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="PNG", help="Draw speed against cost.", rich_help_panel=OUTPUT)
+    ] = None,
+) -> None:
+    """Compare TSQNet's speed with its peers on this machine: the paper's table, and where the time goes.
+
+    Networks have random weights, so nothing is downloaded. Every method starts from decoded frames in memory and ends
+    with a class. GMACs count a multiply-add once and are what papers call GFLOPs; GFLOPs count it twice.
+
+    Example: tsq benchmark --recognizer resnet50 --batch-size 1
+    """
+    err = Console(stderr=True, highlight=False)
+    with err.status("loading") if err.is_terminal else _Quiet() as status:
+        from tsq_cli.benchmark.runners import Setting
+        from tsq_cli.benchmark.speed import TREATMENTS, speed_table
+        from tsq_cli.models.device import resolve_device, resolve_dtype
+
+        if plot is not None:
+            _check_plot(plot)
+        place = resolve_device(device)
+        setting = Setting(
+            pack=pack,
+            recognizer=recognizer,
+            num_frames=num_frames,
+            num_candidates=_DEFAULT.num_candidates,
+            device=place,
+            dtype=resolve_dtype(dtype, place),
+            input_size=input_size,
+            exit_after=exit_after,
+        )
+        report = speed_table(
+            [name.strip() for name in methods.split(",") if name.strip()],
+            setting,
+            batch_size=batch_size,
+            repeats=repeats,
+            treatments=TREATMENTS[1:] if tuned_only else TREATMENTS,
+            progress=lambda message: status.update(escape(message)),
+        )
+        if decode:
+            from tsq_cli.benchmark.end_to_end import time_files
+
+            report["files"] = time_files(
+                decode, setting, workers=workers, progress=lambda message: status.update(escape(message))
+            )
+    if plot is not None:
+        from tsq_cli.report.plots import plot_speed
+
+        plot_speed(report, plot)
+        err.print(f"tsq: plot: {plot}", markup=False)
+    if json:
+        print(json_module.dumps(report, indent=1))
+    else:
+        _print(report, batch_size)
+
+
+class _Quiet:
+    """Stands in for a spinner where there is no terminal."""
+
+    def __enter__(self) -> _Quiet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to clear away."""
+
+    def update(self, message: str) -> None:
+        """Say nothing."""
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"the plot's name is {path.name}", wanted="a name ending in .png", fix="try --plot speed.png")
+    from tsq_cli.report.plots import require_matplotlib
+
+    require_matplotlib()
+
+
+def _print(report: dict[str, Any], batch_size: int) -> None:
+    out = Console(highlight=False)
+    machine, settings = report["machine"], report["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    where = machine["device"] if machine["device"] != "CPU" else f"{machine['cpu']}, {machine['cores']} cores"
+    out.print(f"{where}; tuned: {settings['dtype'].removeprefix('torch.')}; as published: float32", soft_wrap=True)
+    out.print(f"python {machine['python']}, {versions}; {settings['repeats']} rounds", soft_wrap=True)
+    out.print(_speed_table(report["rows"], batch_size))
+    if report["stages"]:
+        out.print(_share_table("TSQNet tuned, one video", report["stages"]))
+    if report.get("files"):
+        files = report["files"]
+        out.print(
+            f"{files['videos']} files, from file to record, {files['workers']} workers: "
+            f"{files['videos_per_second']:.2f} videos/s (median of {files['rounds']} rounds)"
+        )
+        out.print(_share_table("whole files, seconds a video", files["stages"]))
+
+
+def _speed_table(rows: list[dict[str, Any]], batch_size: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method")
+    table.add_column("form")
+    headings = ["GMACs", "GFLOPs", "M params", "videos/s at 1", "quartiles"]
+    headings += [f"at {batch_size}"] if batch_size > 1 else []
+    headings += ["TSQNet is", "peak MiB"]
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    ours = {row["treatment"]: row["single"]["median"] for row in rows if row["method"] == "tsqnet"}
+    for row in rows:
+        single = row["single"]
+        cells = [
+            escape(row["title"]),
+            row["treatment"],
+            f"{row['giga_macs']:.1f}",
+            f"{row['giga_flops']:.1f}",
+            f"{row['mega_parameters']:.1f}",
+            f"{row['videos_per_second']:.2f}",
+            f"{1 / single['upper_quartile']:.2f}-{1 / single['lower_quartile']:.2f}",
+        ]
+        if batch_size > 1:
+            cells.append("-" if row["batch"] is None else f"{row['batch_videos_per_second']:.2f}")
+        mine = ours.get(row["treatment"])
+        cells.append("-" if mine is None else f"{single['median'] / mine:.2f} x as fast")
+        cells.append("?" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}")
+        table.add_row(*cells)
+    return table
+
+
+def _share_table(title: str, stages: dict[str, float]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("stage")
+    table.add_column("ms", justify="right")
+    table.add_column("share", justify="right")
+    total = sum(stages.values())
+    for stage, seconds in stages.items():
+        table.add_row(stage, f"{1000 * seconds:.1f}", f"{seconds / total:.0%}")
+    return table
