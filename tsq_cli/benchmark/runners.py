@@ -58,13 +58,13 @@ class Runner(Protocol):
     """One method.
 
     Attributes:
+        name: for people, short.
         title: for people, with what was set.
-        num_frames: F, frames of each video that it is given.
         batches: whether it takes several videos at once.
     """
 
+    name: str
     title: str
-    num_frames: int
     batches: bool
 
     @property
@@ -76,24 +76,28 @@ class Runner(Protocol):
         """Give the general treatment, once."""
         ...
 
+    def taken(self, frames: Tensor) -> Tensor:
+        """The frames [B, F, H, W, 3] that it looks at, of T candidates [B, T, H, W, 3]."""
+        ...
+
     def forward(self, pixels: Tensor) -> Tensor:
-        """Class indices [B] of frames uint8 [B, F, H, W, 3], both on the device."""
+        """Class indices [B] of the frames taken, uint8 [B, F, H, W, 3], both on the device."""
         ...
 
     def classify(self, frames: Tensor) -> Tensor:
-        """The same from host to host."""
+        """Class indices [B] of T candidates uint8 [B, T, H, W, 3], from host to host."""
         ...
 
 
 class TSQNetRunner:
     """TSQNet and a recogniser, stage by stage: what `tsq classify` does, without records."""
 
+    name = "TSQNet"
     batches = True
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self.num_frames = setting.num_candidates
-        self._pack = self._load(torch.float32, tuned=False)
+        self._pack = self._load()
         self.title = f"TSQNet ({self._pack.config.name}, {self.input_size} px) + {setting.recognizer}"
         self._recognizer, self._preprocessor = _recognizer(setting, len(self._pack.class_names))
         self._whole: Callable[[Tensor], Any] = self.forward
@@ -110,9 +114,14 @@ class TSQNetRunner:
 
     def tune(self) -> None:
         """See Runner."""
-        self._pack = self._load(self._setting.dtype, tuned=True)
-        ready_to_run(self._recognizer.encoder, self._setting.device, self._setting.dtype)
+        for encoder in {self._pack.visual_encoder, self._pack.object_recognizer, self._recognizer.encoder}:
+            ready_to_run(encoder, self._setting.device, self._setting.dtype)
+        self._pack = replace(self._pack, dtype=self._setting.dtype)
         self._whole = Graphed(self.forward)
+
+    def taken(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        return frames
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
@@ -157,9 +166,9 @@ class TSQNetRunner:
     def _recognise(self, held: dict[str, Tensor]) -> None:
         held["classes"] = _mean_class(self._recognizer, held["images"], len(held["pixels"]))
 
-    def _load(self, dtype: torch.dtype, *, tuned: bool) -> Pack:
+    def _load(self) -> Pack:
         config = find_pack(self._setting.pack)
-        pack = load_pack(config, device=self._setting.device, dtype=dtype, random_weights=True, tuned=tuned)
+        pack = load_pack(config, device=self._setting.device, random_weights=True, tuned=False)
         size = self._setting.input_size
         if size is None:
             return pack
@@ -177,9 +186,8 @@ class FramesRunner:
 
     def __init__(self, setting: Setting, num_frames: int) -> None:
         self._setting = setting
-        self.num_frames = setting.num_candidates
-        every = num_frames == setting.num_candidates
-        self.title = f"{'all' if every else 'uniform'} {num_frames} + {setting.recognizer}"
+        self.name = f"{'all' if num_frames == setting.num_candidates else 'uniform'} {num_frames}"
+        self.title = f"{self.name} frames + {setting.recognizer}"
         self._positions = [choice.position for choice in selection.uniform(setting.num_candidates, num_frames)]
         num_classes = len(find_pack(setting.pack).class_names)
         self._recognizer, self._preprocessor = _recognizer(setting, num_classes)
@@ -195,22 +203,26 @@ class FramesRunner:
         ready_to_run(self._recognizer.encoder, self._setting.device, self._setting.dtype)
         self._whole = Graphed(self.forward)
 
+    def taken(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        return frames[:, self._positions]
+
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner; frames uint8 [B, K, H, W, 3]."""
         images = _prepared(self._preprocessor, pixels.flatten(0, 1), self._recognizer)
         return _mean_class(self._recognizer, images, len(pixels))
 
     def classify(self, frames: Tensor) -> Tensor:
-        """See Runner; of the T frames only those looked at go to the device."""
-        classes: Tensor = self._whole(to_device(frames[:, self._positions], self._setting.device))
+        """See Runner."""
+        classes: Tensor = self._whole(to_device(self.taken(frames), self._setting.device))
         return classes.cpu()
 
 
 class FrameExitRunner:
     """FrameExit, one video at a time, each frame prepared when it is visited."""
 
+    name = "FrameExit"
     batches = False
-    num_frames = len(FRAME_ORDER)
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -233,6 +245,10 @@ class FrameExitRunner:
         self._network.to(self._dtype).to(memory_format=torch.channels_last)
         self._steps = [Graphed(step) for step in self._steps]
 
+    def taken(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        return frames[:, : len(FRAME_ORDER)]
+
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner; B is 1."""
         state = pixels.new_zeros(1, self._network.embed.linear.out_features, dtype=self._dtype)
@@ -245,7 +261,8 @@ class FrameExitRunner:
 
     def classify(self, frames: Tensor) -> Tensor:
         """See Runner."""
-        return torch.cat([self.forward(to_device(frame[None], self._setting.device)).cpu() for frame in frames])
+        videos = torch.split(self.taken(frames), 1)
+        return torch.cat([self.forward(to_device(video, self._setting.device)).cpu() for video in videos])
 
     def _step(self, position: int) -> Callable[[Tensor, Tensor], Any]:
         def step(pixels: Tensor, state: Tensor) -> Any:
@@ -257,11 +274,11 @@ class FrameExitRunner:
 class AdaFocusRunner:
     """AdaFocus on T frames."""
 
+    name = "AdaFocus"
     batches = True
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self.num_frames = setting.num_candidates
         self.title = f"AdaFocus, {setting.num_candidates} frames ({RIVAL_BACKBONE})"
         self._network = AdaFocus(len(find_pack(setting.pack).class_names), focus=RIVAL_BACKBONE).to(setting.device)
         self._preprocessor = rival_preprocessor()
@@ -281,6 +298,10 @@ class AdaFocusRunner:
         self._network.to(self._dtype).to(memory_format=torch.channels_last)
         self._classify = self._network
         self._whole = Graphed(self.forward)
+
+    def taken(self, frames: Tensor) -> Tensor:
+        """See Runner."""
+        return frames
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""

@@ -50,7 +50,7 @@ class Row:
 
     Attributes:
         method: its key in METHODS.
-        title: for people.
+        name, title: for people, short and with what was set.
         treatment: as published, or tuned.
         cost: of one video.
         single: seconds of one video at a time.
@@ -61,6 +61,7 @@ class Row:
     """
 
     method: str
+    name: str
     title: str
     treatment: Treatment
     cost: Cost
@@ -128,7 +129,7 @@ def speed_table(
                 progress(f"building {method}, {treatment}")
                 runner = METHODS[method](setting)
                 if method not in costs:
-                    pixels = frames[:1, : runner.num_frames].to(setting.device)
+                    pixels = runner.taken(frames[:1]).to(setting.device)
                     costs[method] = count(runner.forward, pixels, modules=runner.networks)
                 if treatment == "tuned":
                     runner.tune()
@@ -184,9 +185,7 @@ def _rows(
 ) -> Iterator[Row]:
     def calls(some: Tensor) -> dict[tuple[str, Treatment], Callable[[], object]]:
         return {
-            key: partial(runner.classify, some[:, : runner.num_frames])
-            for key, runner in runners.items()
-            if runner.batches or len(some) == 1
+            key: partial(runner.classify, some) for key, runner in runners.items() if runner.batches or len(some) == 1
         }
 
     singles = calls(frames[:1])
@@ -207,6 +206,7 @@ def _rows(
         device = str(next(runner.networks[0].parameters()).device)
         yield Row(
             method=method,
+            name=runner.name,
             title=runner.title,
             treatment=treatment,
             cost=costs[method],

@@ -141,12 +141,16 @@ def _check_plot(path: Path) -> None:
 
 def _print(report: dict[str, Any], batch_size: int) -> None:
     out = Console(highlight=False)
+    out.width = max(out.width, 110)
     machine, settings = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     where = machine["device"] if machine["device"] != "CPU" else f"{machine['cpu']}, {machine['cores']} cores"
     out.print(f"{where}; tuned: {settings['dtype'].removeprefix('torch.')}; as published: float32", soft_wrap=True)
     out.print(f"python {machine['python']}, {versions}; {settings['repeats']} rounds", soft_wrap=True)
     out.print(_speed_table(report["rows"], batch_size))
+    for title in dict.fromkeys(row["title"] for row in report["rows"]):
+        out.print(f"  {title}", markup=False, soft_wrap=True)
+    out.print()
     if report["stages"]:
         out.print(_share_table("TSQNet tuned, one video", report["stages"]))
     if report.get("files"):
@@ -162,16 +166,16 @@ def _speed_table(rows: list[dict[str, Any]], batch_size: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method")
     table.add_column("form")
-    headings = ["GMACs", "GFLOPs", "M params", "videos/s at 1", "quartiles"]
-    headings += [f"at {batch_size}"] if batch_size > 1 else []
-    headings += ["TSQNet is", "peak MiB"]
+    headings = ["GMACs", "GFLOPs", "M params", "videos/s: 1", "quartiles"]
+    headings += [f"{batch_size}"] if batch_size > 1 else []
+    headings += ["TSQNet's speed", "peak MiB"]
     for heading in headings:
         table.add_column(heading, justify="right")
     ours = {row["treatment"]: row["single"]["median"] for row in rows if row["method"] == "tsqnet"}
     for row in rows:
         single = row["single"]
         cells = [
-            escape(row["title"]),
+            row["name"],
             row["treatment"],
             f"{row['giga_macs']:.1f}",
             f"{row['giga_flops']:.1f}",
@@ -182,7 +186,7 @@ def _speed_table(rows: list[dict[str, Any]], batch_size: int) -> Table:
         if batch_size > 1:
             cells.append("-" if row["batch"] is None else f"{row['batch_videos_per_second']:.2f}")
         mine = ours.get(row["treatment"])
-        cells.append("-" if mine is None else f"{single['median'] / mine:.2f} x as fast")
+        cells.append("-" if mine is None else f"{single['median'] / mine:.2f} x")
         cells.append("?" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}")
         table.add_row(*cells)
     return table

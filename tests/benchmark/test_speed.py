@@ -1,0 +1,155 @@
+"""`tsq benchmark`: what is timed is what classify does, costs add up, and the table says what was run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
+from tsq_cli import selection
+from tsq_cli.benchmark import runners
+from tsq_cli.benchmark.counting import count
+from tsq_cli.benchmark.end_to_end import time_files
+from tsq_cli.benchmark.runners import AdaFocusRunner, FrameExitRunner, FramesRunner, Setting, TSQNetRunner
+from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
+from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.models import create_encoder
+from tsq_cli.scoring import encode, tsq_scores
+
+SMALL = "test_efficientnet"
+SETTING = Setting(
+    pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=16, device="cpu", dtype=torch.float32,
+    input_size=64, exit_after=3,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _small_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "RIVAL_BACKBONE", SMALL)
+
+
+def frames_of(num_videos: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    # Coarse patches: noise of single pixels would all look alike after the resize.
+    coarse = torch.randint(0, 256, (num_videos * 16, 3, 8, 14), generator=generator).float()
+    frames = torch.nn.functional.interpolate(coarse, (64, 112)).to(torch.uint8)
+    return frames.permute(0, 2, 3, 1).reshape(num_videos, 16, 64, 112, 3).contiguous()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tuning_changes_no_answer(method: str) -> None:
+    runner, frames = METHODS[method](SETTING), frames_of(2)
+    with torch.inference_mode():
+        published = runner.classify(frames)
+        runner.tune()
+        tuned = runner.classify(frames)
+        singles = torch.cat([runner.classify(frames[i : i + 1]) for i in range(2)])
+    assert published.shape == (2,)
+    assert published.tolist() == tuned.tolist() == singles.tolist()
+    norms = [m for network in runner.networks for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not norms
+
+
+def test_what_is_timed_is_the_products_own_chain() -> None:
+    runner, frames = TSQNetRunner(SETTING), frames_of(2)
+    pack = runner.networks[0], runner._pack
+    held = {"pixels": frames}
+    with torch.inference_mode():
+        for stage in runner.stages.values():
+            stage(held)
+        features, logits = encode(pack[1], list(frames))
+        for number in range(2):
+            scores = tsq_scores(pack[1], features[number][None], logits[number][None], top_n=3)
+            chosen = selection.fuse(scores.visual.scores[0].numpy(), scores.textual.scores[0].numpy(), 5)
+            assert held["positions"][number].tolist() == sorted(choice.position for choice in chosen)
+            pictures = runner._preprocessor(frames[number][held["positions"][number]])
+            expected = runner._recognizer.encoder.model(pictures).mean(dim=0).argmax()
+            assert int(held["classes"][number]) == int(expected)
+
+
+def test_costs_are_those_of_the_frames_looked_at() -> None:
+    report = speed_table(list(METHODS), SETTING, batch_size=2, repeats=1)
+    macs = {row["method"]: row["giga_macs"] for row in report["rows"]}
+    one_frame = count(create_encoder(SMALL).model, torch.zeros(1, 3, 160, 160)).giga_macs  # the size that it is fed
+    assert macs["uniform"] == pytest.approx(5 * one_frame, rel=1e-6)
+    assert macs["all"] == pytest.approx(16 * one_frame, rel=1e-6)
+    sampler = count(create_encoder("tf_efficientnet_lite0").model, torch.zeros(16, 3, 64, 64)).giga_macs
+    layers = macs["tsqnet"] - sampler - macs["uniform"]
+    # Two modules: queries times keys and attention times values, 1000 x 16 x D each, a classifier row for each class;
+    # and 1000 objects times 384 for each frame's text feature.
+    by_hand = sum(2 * 1000 * 16 * dim + 1000 * dim for dim in (1280, 384)) + 16 * 1000 * 384
+    assert layers * 1e9 == pytest.approx(by_hand, rel=0.5)
+    rows = report["rows"]
+    assert [(row["method"], row["treatment"]) for row in rows[:2]] == [("tsqnet", "published"), ("tsqnet", "tuned")]
+    assert {row["method"] for row in rows if row["batch"] is None} == {"frameexit"}
+    assert all(len(row["single"]["seconds"]) == 1 for row in rows)
+    assert report["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert next(iter(report["stages"])) == "copy to the device"
+
+
+def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
+    seen: list[int] = []
+    runner = FrameExitRunner(replace(SETTING, exit_after=4))
+    runner.networks[0].backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))  # type: ignore[operator, union-attr]
+    with torch.inference_mode():
+        runner.classify(frames_of(1))
+        assert seen == [1, 1, 1, 1]
+        assert AdaFocusRunner(SETTING).taken(frames_of(1)).shape[1] == 16
+        assert FramesRunner(SETTING, 5).taken(frames_of(1)).shape[1] == 5
+
+
+@pytest.mark.parametrize(
+    ("methods", "changes", "options", "word"),
+    [
+        (["tsqnett"], {}, {}, "tsqnett"),
+        (["tsqnet"], {}, {"batch_size": 0}, "--batch-size"),
+        (["tsqnet"], {}, {"repeats": 0}, "--repeats"),
+        (["tsqnet"], {"num_frames": 17}, {}, "-k is 17"),
+        (["frameexit"], {"exit_after": 11}, {}, "--exit-after"),
+        (["tsqnet"], {"input_size": 8}, {}, "--input-size"),
+        (["uniform"], {"recognizer": "resnet1001"}, {}, "resnet1001"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    methods: list[str], changes: dict[str, Any], options: dict[str, int], word: str
+) -> None:
+    with pytest.raises(UsageError, match=word):
+        speed_table(methods, replace(SETTING, **changes), **{"batch_size": 1, "repeats": 1, **options})
+
+
+def test_peak_memory_sees_what_a_call_takes() -> None:
+    small, large = (peak_memory_mib(lambda size=size: torch.ones(size, 2**20), "cpu") for size in (1, 60))
+    if small is None or large is None:
+        pytest.skip("this system does not tell a process' peak memory")
+    assert large - small > 200  # 240 MiB and 4 MiB of float32
+
+
+def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) -> None:  # noqa: F811
+    plot = tmp_path / "speed.png"
+    options = ("--methods", "tsqnet, uniform", "--recognizer", SMALL, "--input-size", "64", "--repeats", "2", "-b", "1")
+    table = tsq("benchmark", *options, "--plot", plot, "--decode", DEMO)
+    assert table.code == 0
+    for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recogniser", "1 files, from file"):
+        assert word in table.out, word
+    with Image.open(plot) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 1000
+    report = json.loads(tsq("benchmark", *options, "--tuned-only", "--json").out)
+    assert {row["treatment"] for row in report["rows"]} == {"tuned"}
+    refused = tsq("benchmark", "--plot", tmp_path / "speed.gif")
+    assert refused.code == 2
+    assert "speed.gif" in refused.err
+
+
+def test_whole_files_are_timed_stage_by_stage() -> None:
+    timed = time_files([DEMO, DEMO], SETTING, workers=2, rounds=2)
+    assert (timed["videos"], timed["failed"], len(timed["seconds"])) == (2, 0, 2)
+    assert {"probe", "decode", "encode", "recognize"} <= set(timed["stages"])
+    with pytest.raises(InputNotFoundError, match=r"none\.mp4"):
+        time_files([Path("none.mp4")], SETTING, workers=1)
