@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from tsq_cli.packs import Pack, load_pack
 
 # The plain method: no competition, embeddings as they are, scales tuned for that.
 PLAIN: dict[str, Any] = {
-    "visual_scale": 0.05,
+    "visual_scale": 0.03,
     "rival_floor": None,
     "rival_share": 1.0,
     "blank_penalty": 0.0,
@@ -47,8 +48,10 @@ PLAIN: dict[str, Any] = {
     "lambda_v": 0.6,
 }
 
-# The smaller the picture, the lower the logits: every input size gets the floor that serves it best.
-FLOORS = (3.0, 3.5, 4.0, 4.5, 5.0, 5.25, 5.5, 5.75, 6.0, 6.25, 6.5)
+# The smaller the picture, the larger the logits. Every input size tries these, in units of what its own logits are (the
+# median over frames of the strongest one): the floor of seeing anything, and the sharpness over frames.
+FLOORS = (0.5, 0.55, 0.6, 0.65)
+SHARPNESSES = (1.5, 2.0, 2.5, 3.0)
 
 
 def compose(photos: Path, videos: Path, counts: Mapping[str, int], seed: int) -> None:
@@ -100,8 +103,8 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         steps[f"+ {change}"] = reached
     steps["pack"] = dict(chosen)
     around = {
-        "visual_scale": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4),
-        "rival_floor": (4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0),
+        "visual_scale": (0.06, 0.08, 0.11, 0.14, 0.17, 0.22),
+        "rival_floor": (5.5, 6.5, 7.0, 7.5, 8.0, 8.5, 9.0, 10.0),
         "rival_share": (0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
         "blank_penalty": (0.0, 1.0, 2.0, 3.0, 5.0, 8.0),
         "textual_scale": (1.0, 1.5, 2.0, 2.5, 3.0, 5.0),
@@ -115,7 +118,7 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]:
-    """Recall and accuracy on the tuning part, per variant: of every trial, and of every input size with every floor."""
+    """Recall and accuracy on the tuning part, per variant: of every trial, and of every input size and its scales."""
     own, chosen = pack.visual_preprocessor.input_size, pack_settings(pack)
     read = {name: read_videos(pack, folder, "tuning", name, {own, *input_sizes}) for name in VARIANTS}
 
@@ -128,9 +131,11 @@ def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]
         rows.append({"trial": label, "settings": settings, **tried(own, settings)})
     sizes: list[dict[str, Any]] = []
     for size in track(sorted(input_sizes, reverse=True), "try sizes", console=console, transient=True):
-        for floor in FLOORS:
-            scores = tried(size, {**chosen, "rival_floor": floor})
-            sizes.append({"input_size": size, "giga_macs": sampler_cost(pack, size), "rival_floor": floor, **scores})
+        strongest = torch.stack([video.logits for video in read["plain"][size]]).amax(dim=2).median().item()
+        for floor, sharpness in product(FLOORS, SHARPNESSES):
+            scales = {"rival_floor": round(floor * strongest, 2), "visual_scale": round(sharpness / strongest, 3)}
+            scores = tried(size, {**chosen, **scales})
+            sizes.append({"input_size": size, "giga_macs": sampler_cost(pack, size), **scales, **scores})
     any_size = {name: videos[own] for name, videos in read.items()}
     return {
         "part": "tuning",

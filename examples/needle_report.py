@@ -39,10 +39,11 @@ measure: among the frames of one event, the clearer ones come first."""
 
 
 SIZES = """\
-The sampler finds frames and the recogniser names them, so the sampler need not see as much. Each size has the
-rival_floor that serves it best among those tried, by mean recall over the five kinds of video; the other settings are
-the pack's. Cost is that of the sampler's one network for the 16 candidates. Accuracy, by the recogniser at its own
-size, is a mean over the five kinds too; below the table, that of frames chosen without a sampler."""
+The sampler finds frames and the recogniser names them, so the sampler need not see as much. The smaller the picture,
+the larger this network's logits: each size has the rival_floor and visual_scale that serve it best among 16 pairs in
+units of its own logits, by mean recall over the five kinds of video; the other settings are the pack's. Cost is that of
+the sampler's one network for the 16 candidates. Accuracy, by the recogniser at its own size, is a mean over the five
+kinds too; below the table, that of frames chosen without a sampler."""
 
 
 def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
@@ -69,22 +70,23 @@ def tuning_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def size_table(results: Mapping[str, Any]) -> list[str]:
-    """One row per input size of the sampler, with the best floor tried: recall per variant, and means, in percent."""
+    """One row per input size of the sampler, with the best scales tried: recall per variant, and means, in percent."""
 
     def mean(row: Mapping[str, Any], score: str) -> float:
         return 100 * sum(row[name][score] for name in VARIANTS) / len(VARIANTS)
 
     columns = [*(f"fused, {name}" for name in VARIANTS), "fused, mean", "VQM, mean", "TQM, mean", "accuracy, mean"]
-    lines = ["| pixels | GMACs | rival_floor | " + " | ".join(columns) + " |", "|---" * (len(columns) + 3) + "|"]
+    given = ("input_size", "giga_macs", "rival_floor", "visual_scale")
+    lines = ["| pixels | GMACs | floor | scale | " + " | ".join(columns) + " |", "|---" * (len(columns) + 4) + "|"]
     by_size: dict[int, list[Mapping[str, Any]]] = {}
     for row in results["input_sizes"]:
         by_size.setdefault(row["input_size"], []).append(row)
-    for size, rows in by_size.items():
+    for rows in by_size.values():
         best = max(rows, key=lambda row: mean(row, "fused"))
         values = [100 * best[name]["fused"] for name in VARIANTS]
         values += [mean(best, score) for score in ("fused", "VQM", "TQM", "accuracy")]
-        shown = " | ".join(f"{value:.1f}" for value in values)
-        lines.append(f"| {size} | {best['giga_macs']:.2f} | {best['rival_floor']:g} | {shown} |")
+        shown = [f"{best[name]:g}" for name in given] + [f"{value:.1f}" for value in values]
+        lines.append("| " + " | ".join(shown) + " |")
     without = results["accuracy"]
     ways = (f"{way} {mean(without, way):.1f}" for way in next(iter(without.values())))
     return [*lines, "", "Accuracy without a sampler, mean: " + ", ".join(ways) + "."]

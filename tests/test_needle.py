@@ -258,16 +258,18 @@ def test_a_sampler_of_half_the_side_costs_a_quarter(needle: ModuleType, pack: Pa
     assert needle.sampler_cost(pack, 112) == pytest.approx(16 * 0.385 / 4, rel=0.05)
 
 
-def test_the_table_of_sizes_takes_each_ones_best_floor(needle: ModuleType) -> None:
+def test_the_table_of_sizes_takes_each_ones_best_scales(needle: ModuleType) -> None:
     def row(size: int, floor: float, fused: float) -> dict[str, Any]:
         scores = {"fused": fused, "VQM": 0.5, "TQM": 0.25, "accuracy": 0.125}
-        return {"input_size": size, "giga_macs": size / 100, "rival_floor": floor, **dict.fromkeys(COUNTS, scores)}
+        return {"input_size": size, "giga_macs": size / 100, "rival_floor": floor, "visual_scale": 0.2} | dict.fromkeys(
+            COUNTS, scores
+        )
 
     accuracy = {name: {"uniform": 0.1, "all 16": 0.2} for name in COUNTS}
     rows = [row(224, 5.0, 0.7), row(224, 6.0, 0.9), row(96, 5.0, 0.8), row(96, 6.0, 0.6)]
     table = sys.modules["needle_report"].size_table({"input_sizes": rows, "accuracy": accuracy})
     assert table[2:4] == [
-        "| 224 | 2.24 | 6 | 90.0 | 90.0 | 90.0 | 90.0 | 90.0 | 90.0 | 50.0 | 25.0 | 12.5 |",
-        "| 96 | 0.96 | 5 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | 50.0 | 25.0 | 12.5 |",
+        "| 224 | 2.24 | 6 | 0.2 | 90.0 | 90.0 | 90.0 | 90.0 | 90.0 | 90.0 | 50.0 | 25.0 | 12.5 |",
+        "| 96 | 0.96 | 5 | 0.2 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | 80.0 | 50.0 | 25.0 | 12.5 |",
     ]
     assert table[-1] == "Accuracy without a sampler, mean: uniform 10.0, all 16 20.0."

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +25,7 @@ from tsq_cli.scoring import encode, tsq_scores
 
 SMALL = "test_efficientnet"
 SETTING = Setting(
-    pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=16, device="cpu", dtype=torch.float32,
+    pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=10, device="cpu", dtype=torch.float32,
     input_size=64, exit_after=3,
 )  # fmt: skip
 
@@ -37,9 +38,9 @@ def _small_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
 def frames_of(num_videos: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     # Coarse patches: noise of single pixels would all look alike after the resize.
-    coarse = torch.randint(0, 256, (num_videos * 16, 3, 8, 14), generator=generator).float()
+    coarse = torch.randint(0, 256, (num_videos * 10, 3, 8, 14), generator=generator).float()
     frames = torch.nn.functional.interpolate(coarse, (64, 112)).to(torch.uint8)
-    return frames.permute(0, 2, 3, 1).reshape(num_videos, 16, 64, 112, 3).contiguous()
+    return frames.permute(0, 2, 3, 1).reshape(num_videos, 10, 64, 112, 3).contiguous()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -78,19 +79,24 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     macs = {row["method"]: row["giga_macs"] for row in report["rows"]}
     one_frame = count(create_encoder(SMALL).model, torch.zeros(1, 3, 160, 160)).giga_macs  # the size that it is fed
     assert macs["uniform"] == pytest.approx(5 * one_frame, rel=1e-6)
-    assert macs["all"] == pytest.approx(16 * one_frame, rel=1e-6)
-    sampler = count(create_encoder("tf_efficientnet_lite0").model, torch.zeros(16, 3, 64, 64)).giga_macs
+    assert macs["all"] == pytest.approx(10 * one_frame, rel=1e-6)
+    sampler = count(create_encoder("tf_efficientnet_lite0").model, torch.zeros(10, 3, 64, 64)).giga_macs
     layers = macs["tsqnet"] - sampler - macs["uniform"]
-    # Two modules: queries times keys and attention times values, 1000 x 16 x D each, a classifier row for each class;
+    # Two modules: queries times keys and attention times values, 1000 x 10 x D each, a classifier row for each class;
     # and 1000 objects times 384 for each frame's text feature.
-    by_hand = sum(2 * 1000 * 16 * dim + 1000 * dim for dim in (1280, 384)) + 16 * 1000 * 384
+    by_hand = sum(2 * 1000 * 10 * dim + 1000 * dim for dim in (1280, 384)) + 10 * 1000 * 384
     assert layers * 1e9 == pytest.approx(by_hand, rel=0.5)
     rows = report["rows"]
     assert [(row["method"], row["treatment"]) for row in rows[:2]] == [("tsqnet", "published"), ("tsqnet", "tuned")]
     assert {row["method"] for row in rows if row["batch"] is None} == {"frameexit"}
     assert all(len(row["single"]["seconds"]) == 1 for row in rows)
     assert report["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert next(iter(report["stages"])) == "copy to the device"
+    assert list(report["stages"]) == [1, 2]
+    assert next(iter(report["stages"][1])) == "copy to the device"
+    share = report["recogniser_share_of_peak"][1]
+    assert share == pytest.approx(
+        2 * macs["uniform"] / report["stages"][1]["recogniser"] / report["matrix_peak_gflops"], rel=1e-6
+    )
 
 
 def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
@@ -100,7 +106,7 @@ def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
     with torch.inference_mode():
         runner.classify(frames_of(1))
         assert seen == [1, 1, 1, 1]
-        assert AdaFocusRunner(SETTING).taken(frames_of(1)).shape[1] == 16
+        assert AdaFocusRunner(SETTING).taken(frames_of(1)).shape[1] == 10
         assert FramesRunner(SETTING, 5).taken(frames_of(1)).shape[1] == 5
 
 
@@ -110,7 +116,7 @@ def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
         (["tsqnett"], {}, {}, "tsqnett"),
         (["tsqnet"], {}, {"batch_size": 0}, "--batch-size"),
         (["tsqnet"], {}, {"repeats": 0}, "--repeats"),
-        (["tsqnet"], {"num_frames": 17}, {}, "-k is 17"),
+        (["tsqnet"], {"num_frames": 11}, {}, "-k is 11"),
         (["frameexit"], {"exit_after": 11}, {}, "--exit-after"),
         (["tsqnet"], {"input_size": 8}, {}, "--input-size"),
         (["uniform"], {"recognizer": "resnet1001"}, {}, "resnet1001"),
@@ -135,7 +141,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     options = ("--methods", "tsqnet, uniform", "--recognizer", SMALL, "--input-size", "64", "--repeats", "2", "-b", "1")
     table = tsq("benchmark", *options, "--plot", plot, "--decode", DEMO)
     assert table.code == 0
-    for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recogniser", "1 files, from file"):
+    for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recogniser", "1 files, from path"):
         assert word in table.out, word
     with Image.open(plot) as picture:
         assert picture.format == "PNG"
@@ -148,8 +154,11 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
 
 
 def test_whole_files_are_timed_stage_by_stage() -> None:
-    timed = time_files([DEMO, DEMO], SETTING, workers=2, rounds=2)
-    assert (timed["videos"], timed["failed"], len(timed["seconds"])) == (2, 0, 2)
-    assert {"probe", "decode", "encode", "recognize"} <= set(timed["stages"])
+    timed = time_files([DEMO, DEMO], SETTING, workers=[1, 2], rounds=2)
+    assert (timed["videos"], timed["failed"]) == (2, 0)
+    assert [(row["workers"], len(row["seconds"])) for row in timed["workers"]] == [(1, 2), (2, 2)]
+    for row in timed["workers"]:
+        assert {"probe", "decode", "encode", "recognize"} <= set(row["stages"])
+        assert row["videos_per_second"] == pytest.approx(2 / np.median(row["seconds"]))
     with pytest.raises(InputNotFoundError, match=r"none\.mp4"):
-        time_files([Path("none.mp4")], SETTING, workers=1)
+        time_files([Path("none.mp4")], SETTING, workers=[1])

@@ -59,7 +59,7 @@ class FrameExit(nn.Module):
     There is one form of it. As published it runs as it stands: one frame after another, and after each the host waits
     for the outcome, to know whether there will be a next. Tuning leaves that wait in place, for it is the method, and
     makes what lies between two waits cheap: fold_batch_norms(), channels-last weights, half precision, and either
-    `backbone.compile()` (all but a thousandth of the work, compiled once) or one CUDA graph of `step` for each of the
+    `backbone.compile()` (99.8 % of the work, compiled once) or one CUDA graph of `step` for each of the
     ten positions (its shapes are static, and it reads nothing on the host).
 
     Args:

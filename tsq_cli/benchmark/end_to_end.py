@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tsq_cli.batch import Outputs, RunPlan, run
+from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import Setting
 from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.errors import InputNotFoundError
@@ -38,24 +38,25 @@ def time_files(
     paths: Sequence[Path],
     setting: Setting,
     *,
-    workers: int,
+    workers: Sequence[int],
     batch_size: int = 1,
     rounds: int = 3,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Classify files as `tsq classify` does, with everything loaded and warm.
+    """Classify files as `tsq classify` does, with everything loaded and warm, with several numbers of workers in turns.
 
     Args:
         paths: videos.
         setting: of the benchmark; networks have random weights.
-        workers: videos decoded at once.
+        workers: numbers of videos decoded at once to try.
         batch_size: videos scored together.
-        rounds: passes over all files.
+        rounds: passes over all files with each number.
         progress: told what is being done.
 
     Returns:
-        A JSON object: videos, failed, workers, rounds, seconds of each round, videos_per_second (median) and the
-        stages' mean seconds a video.
+        A JSON object: videos, failed, rounds, batch_size, and for each number of workers the seconds of each round,
+        videos_per_second (median), the stages' mean seconds a video, and the memory held after its last round (None
+        where the system does not tell).
 
     Raises:
         InputNotFoundError: a path that is not there.
@@ -67,35 +68,48 @@ def time_files(
     classifier = Classifier(
         Selector(pack), random_recognizer(setting.recognizer, pack), ClassifySettings(num_predictions=1)
     )
-    plan = RunPlan(
-        paths=[str(path) for path in paths],
-        settings=SelectSettings(num_frames=setting.num_frames),
-        outputs=Outputs(),
-        pack_sha256=None,
-        workers=workers,
-        batch_size=batch_size,
-    )
-    seconds: list[float] = []
-    stages: Counter[str] = Counter()
-    failed = 0
-    for number in range(rounds + 1):  # the first is a warm-up
-        progress(f"files, round {number} of {rounds}")
-        started = time.perf_counter()
-        records = list(run(plan, lambda: classifier))
-        if number == 0:
-            failed = sum(record["status"] == "error" for record in records)
-            continue
-        seconds.append(time.perf_counter() - started)
-        for record in records:
-            stages.update(record["timings_seconds"])
-    stages.pop("total", None)
+    plans = {
+        number: RunPlan(
+            paths=[str(path) for path in paths],
+            settings=SelectSettings(num_frames=setting.num_frames),
+            outputs=Outputs(),
+            pack_sha256=None,
+            workers=number,
+            batch_size=batch_size,
+        )
+        for number in workers
+    }
+    stages: dict[int, Counter[str]] = {number: Counter() for number in workers}
+    held: dict[int, float | None] = {}
+
+    def once(number: int) -> int:
+        failed = 0
+        for record in run(plans[number], lambda: classifier):
+            failed += record["status"] == "error"
+            stages[number].update(record["timings_seconds"])
+        held[number] = process_mib("VmRSS")
+        return failed
+
+    progress("files, warming up")
+    failed = once(workers[0])
+    stages[workers[0]].clear()
+    progress(f"files, {rounds} rounds")
+    timings = in_turns({number: partial(once, number) for number in workers}, rounds)
     return {
         "videos": len(paths),
         "failed": failed,
-        "workers": workers,
-        "batch_size": batch_size,
         "rounds": rounds,
-        "seconds": seconds,
-        "videos_per_second": len(paths) / statistics.median(seconds),
-        "stages": {name: total / (rounds * len(paths)) for name, total in stages.items()},
+        "batch_size": batch_size,
+        "workers": [
+            {
+                "workers": number,
+                "seconds": timing.seconds,
+                "videos_per_second": len(paths) / timing.median,
+                "memory_mib": held[number],
+                "stages": {
+                    name: total / (rounds * len(paths)) for name, total in stages[number].items() if name != "total"
+                },
+            }
+            for number, timing in timings.items()
+        ],
     }

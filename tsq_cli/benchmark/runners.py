@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tsq_cli import selection
 from tsq_cli.baselines import AdaFocus, FrameExit
 from tsq_cli.baselines.frameexit import FRAME_ORDER
+from tsq_cli.benchmark.counting import Cost, count
 from tsq_cli.models import Recognizer, create_encoder, fuse_on_device
 from tsq_cli.models.device import chunks
 from tsq_cli.models.graphs import Graphed
@@ -101,6 +102,25 @@ class TSQNetRunner:
         self.title = f"TSQNet ({self._pack.config.name}, {self.input_size} px) + {setting.recognizer}"
         self._recognizer, self._preprocessor = _recognizer(setting, len(self._pack.class_names))
         self._whole: Callable[[Tensor], Any] = self.forward
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._setting.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the networks as they are now."""
+        return self._pack.dtype
+
+    def recogniser_cost(self, video: Tensor) -> Cost:
+        """Of the recogniser on K frames of one video, uint8 [1, T, H, W, 3]."""
+        held = {
+            "pixels": video.to(self.device),
+            "positions": torch.arange(self._setting.num_frames, device=self.device)[None],
+        }
+        self._gather(held)
+        return count(self._recognizer, held["images"])
 
     @property
     def input_size(self) -> int:

@@ -6,6 +6,7 @@ on the host, so preprocessing and copies count.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from tsq_cli.baselines.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.counting import Cost, count
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, process_mib
 from tsq_cli.benchmark.runners import (
     AdaFocusRunner,
     FrameExitRunner,
@@ -112,7 +113,8 @@ def speed_table(
         progress: told what is being done.
 
     Returns:
-        A JSON object: machine, settings, rows, stages of the tuned TSQNet.
+        A JSON object: machine, settings, rows; with the tuned TSQNet among them also its stages' seconds by batch
+        size, and what share of the device's matrix_peak_gflops its recogniser reaches.
 
     Raises:
         UsageError: an unknown method, a number out of range, or a network that timm does not have.
@@ -135,13 +137,14 @@ def speed_table(
                     runner.tune()
                 runners[method, treatment] = runner
         rows = list(_rows(runners, costs, frames, repeats=repeats, batch_size=batch_size, progress=progress))
+        progress("stages")
         tsqnet = runners.get(("tsqnet", "tuned"))
-        stages = _stages(tsqnet, frames[:1], repeats) if isinstance(tsqnet, TSQNetRunner) else None
+        profile = _profile(tsqnet, frames, repeats) if isinstance(tsqnet, TSQNetRunner) else {}
     return {
         "machine": machine_facts(PACKAGES) | device_facts(setting.device),
         "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, "repeats": repeats},
         "rows": [row.to_dict() for row in rows],
-        "stages": stages,
+        **profile,
     }
 
 
@@ -159,19 +162,13 @@ def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
         before = torch.cuda.memory_allocated(device)
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    before_mib = _status_mib("VmRSS")
+    before_mib = process_mib("VmRSS")
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
         work()
-        peak = _status_mib("VmHWM")
+        peak = process_mib("VmHWM")
         return None if before_mib is None or peak is None else max(0.0, peak - before_mib)
     return None
-
-
-def _status_mib(name: str) -> float | None:
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def _rows(
@@ -217,25 +214,50 @@ def _rows(
         )
 
 
+def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, Any]:
+    """Where the tuned TSQNet's time goes, for one video and for the batch."""
+    peak = matrix_peak_gflops(runner.device, runner.dtype)
+    sizes = sorted({1, len(frames)})
+    stages = {size: _stages(runner, frames[:size], repeats if size == 1 else max(2, repeats // 3)) for size in sizes}
+    gflops = runner.recogniser_cost(frames[:1]).giga_flops
+    return {
+        "stages": stages,
+        "matrix_peak_gflops": peak,
+        "recogniser_share_of_peak": {size: size * gflops / stages[size]["recogniser"] / peak for size in sizes},
+    }
+
+
 def _stages(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, float]:
-    """Median seconds of TSQNet's stages for one video, each waited for."""
-    device = str(next(runner.networks[0].parameters()).device)
-
-    def wait() -> float:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
+    """Median seconds of each stage, each waited for."""
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
-        started = wait()
-        held = {"pixels": to_device(frames, device)}
-        seconds.setdefault("copy to the device", []).append(wait() - started)
+        started = _finished(runner.device)
+        held = {"pixels": to_device(frames, runner.device)}
+        seconds.setdefault("copy to the device", []).append(_finished(runner.device) - started)
         for name, stage in runner.stages.items():
-            started = wait()
+            started = _finished(runner.device)
             stage(held)
-            seconds.setdefault(name, []).append(wait() - started)
-    return {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
+            seconds.setdefault(name, []).append(_finished(runner.device) - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def matrix_peak_gflops(device: str, dtype: torch.dtype, *, repeats: int = 7) -> float:
+    """The fastest of some products of large square matrices: what the device does at best, measured, not claimed."""
+    side = 8192 if device.startswith("cuda") else 2048
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(repeats):
+        started = _finished(device)
+        one @ other
+        seconds.append(_finished(device) - started)
+    return 2 * side**3 / min(seconds) / 1e9
+
+
+def _finished(device: str) -> float:
+    """The time when all that was asked of the device is done."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _check(methods: Sequence[str], *, batch_size: int, repeats: int, setting: Setting) -> None:

@@ -21,6 +21,9 @@ _DEFAULT = SelectSettings()
 
 
 def benchmark(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files for --decode.", show_default=False)
+    ] = None,
     *,
     methods: Annotated[
         str,
@@ -59,9 +62,13 @@ def benchmark(
     dtype: options.DtypeOption = "auto",
     decode: Annotated[
         list[Path] | None,
-        typer.Option("--decode", metavar="FILE", help="Also time whole files; repeatable.", rich_help_panel=INPUT),
+        typer.Option(
+            "--decode", metavar="FILE...", help="Also time whole files, path to record.", rich_help_panel=INPUT
+        ),
     ] = None,
-    workers: options.Workers = 2,
+    workers: Annotated[
+        int, typer.Option("-j", "--workers", help="Try 1, 2, 4, ... up to so many decoders.", rich_help_panel=RUN)
+    ] = 2,
     json: options.JsonOption = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="PNG", help="Draw speed against cost.", rich_help_panel=OUTPUT)
@@ -101,11 +108,13 @@ def benchmark(
             treatments=TREATMENTS[1:] if tuned_only else TREATMENTS,
             progress=lambda message: status.update(escape(message)),
         )
-        if decode:
+        paths = [*(decode or []), *(files or [])]
+        if paths:
             from tsq_cli.benchmark.end_to_end import time_files
 
+            tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
             report["files"] = time_files(
-                decode, setting, workers=workers, progress=lambda message: status.update(escape(message))
+                paths, setting, workers=tried, progress=lambda message: status.update(escape(message))
             )
     if plot is not None:
         from tsq_cli.report.plots import plot_speed
@@ -151,15 +160,37 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     for title in dict.fromkeys(row["title"] for row in report["rows"]):
         out.print(f"  {title}", markup=False, soft_wrap=True)
     out.print()
-    if report["stages"]:
-        out.print(_share_table("TSQNet tuned, one video", report["stages"]))
-    if report.get("files"):
-        files = report["files"]
+    for videos, stages in report.get("stages", {}).items():
+        out.print(_share_table(f"TSQNet tuned, {videos} video{'s' if videos > 1 else ''} at once", stages))
+    if "recogniser_share_of_peak" in report:
         out.print(
-            f"{files['videos']} files, from file to record, {files['workers']} workers: "
-            f"{files['videos_per_second']:.2f} videos/s (median of {files['rounds']} rounds)"
+            f"matrix products reach {report['matrix_peak_gflops']:.0f} GFLOPs/s here; the recogniser reaches "
+            + ", ".join(
+                f"{share:.0%} of it with {videos} at once"
+                for videos, share in report["recogniser_share_of_peak"].items()
+            )
         )
-        out.print(_share_table("whole files, seconds a video", files["stages"]))
+    if report.get("files"):
+        _print_files(out, report["files"])
+
+
+def _print_files(out: Console, files: dict[str, Any]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("workers", "videos/s", "times one worker", "memory MiB", "limited by"):
+        table.add_column(heading, justify="left" if heading == "limited by" else "right")
+    first = files["workers"][0]["videos_per_second"]
+    for row in files["workers"]:
+        slowest = max(row["stages"], key=row["stages"].get)
+        table.add_row(
+            str(row["workers"]),
+            f"{row['videos_per_second']:.2f}",
+            f"{row['videos_per_second'] / first:.2f}",
+            "?" if row["memory_mib"] is None else f"{row['memory_mib']:.0f}",
+            f"{slowest} ({row['stages'][slowest] / sum(row['stages'].values()):.0%} of the stages' time)",
+        )
+    out.print(f"{files['videos']} files, from path to record; medians of {files['rounds']} rounds in turns")
+    out.print(table)
+    out.print(_share_table("a file's stages, one worker", files["workers"][0]["stages"]))
 
 
 def _speed_table(rows: list[dict[str, Any]], batch_size: int) -> Table:
