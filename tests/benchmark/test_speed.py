@@ -57,6 +57,18 @@ def test_tuning_changes_no_answer(method: str) -> None:
     assert not norms
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+def test_graphs_on_a_gpu_change_no_answer(method: str) -> None:
+    runner = METHODS[method](replace(SETTING, device="cuda"))
+    with torch.inference_mode():
+        for num_videos in (1, 2, 1):
+            published = runner.classify(frames_of(num_videos))
+        runner.tune()
+        for _ in range(2):
+            assert runner.classify(frames_of(1)).tolist() == published.tolist()
+
+
 def test_what_is_timed_is_the_products_own_chain() -> None:
     runner, frames = TSQNetRunner(SETTING), frames_of(2)
     pack = runner.networks[0], runner._pack
