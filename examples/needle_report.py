@@ -43,7 +43,8 @@ The sampler finds frames and the recogniser names them, so the sampler need not 
 the larger this network's logits: each size has the rival_floor and visual_scale that serve it best among 16 pairs in
 units of its own logits, by mean recall over the five kinds of video; the other settings are the pack's. Cost is that of
 the sampler's one network for the 16 candidates. Accuracy, by the recogniser at its own size, is a mean over the five
-kinds too; below the table, that of frames chosen without a sampler."""
+kinds too; below the table, that of frames chosen without a sampler. In these photographs the object is large: where it
+is small in the picture, small sizes will lose more than they do here."""
 
 
 def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
