@@ -6,6 +6,7 @@ on the host, so preprocessing and copies count.
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -162,6 +163,8 @@ def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
         before = torch.cuda.memory_allocated(device)
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier calls left behind, or this one would reuse it
     before_mib = process_mib("VmRSS")
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
@@ -218,12 +221,16 @@ def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, An
     """Where the tuned TSQNet's time goes, for one video and for the batch."""
     peak = matrix_peak_gflops(runner.device, runner.dtype)
     sizes = sorted({1, len(frames)})
-    stages = {size: _stages(runner, frames[:size], repeats if size == 1 else max(2, repeats // 3)) for size in sizes}
+    stages = {
+        str(size): _stages(runner, frames[:size], repeats if size == 1 else max(2, repeats // 3)) for size in sizes
+    }
     gflops = runner.recogniser_cost(frames[:1]).giga_flops
     return {
         "stages": stages,
         "matrix_peak_gflops": peak,
-        "recogniser_share_of_peak": {size: size * gflops / stages[size]["recogniser"] / peak for size in sizes},
+        "recogniser_share_of_peak": {
+            size: int(size) * gflops / seconds["recogniser"] / peak for size, seconds in stages.items()
+        },
     }
 
 

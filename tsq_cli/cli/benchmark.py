@@ -161,7 +161,7 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
         out.print(f"  {title}", markup=False, soft_wrap=True)
     out.print()
     for videos, stages in report.get("stages", {}).items():
-        out.print(_share_table(f"TSQNet tuned, {videos} video{'s' if videos > 1 else ''} at once", stages))
+        out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
     if "recogniser_share_of_peak" in report:
         out.print(
             f"matrix products reach {report['matrix_peak_gflops']:.0f} GFLOPs/s here; the recogniser reaches "
