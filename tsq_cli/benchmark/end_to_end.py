@@ -68,23 +68,12 @@ def time_files(
     classifier = Classifier(
         Selector(pack), random_recognizer(setting.recognizer, pack), ClassifySettings(num_predictions=1)
     )
-    plans = {
-        number: RunPlan(
-            paths=[str(path) for path in paths],
-            settings=SelectSettings(num_frames=setting.num_frames),
-            outputs=Outputs(),
-            pack_sha256=None,
-            workers=number,
-            batch_size=batch_size,
-        )
-        for number in workers
-    }
     stages: dict[int, Counter[str]] = {number: Counter() for number in workers}
     held: dict[int, float | None] = {}
 
     def once(number: int) -> int:
         failed = 0
-        for record in run(plans[number], lambda: classifier):
+        for record in run(_plan(paths, setting, workers=number, batch_size=batch_size), lambda: classifier):
             failed += record["status"] == "error"
             stages[number].update(record["timings_seconds"])
         held[number] = process_mib("VmRSS")
@@ -95,21 +84,27 @@ def time_files(
     stages[workers[0]].clear()
     progress(f"files, {rounds} rounds")
     timings = in_turns({number: partial(once, number) for number in workers}, rounds)
-    return {
-        "videos": len(paths),
-        "failed": failed,
-        "rounds": rounds,
-        "batch_size": batch_size,
-        "workers": [
-            {
-                "workers": number,
-                "seconds": timing.seconds,
-                "videos_per_second": len(paths) / timing.median,
-                "memory_mib": held[number],
-                "stages": {
-                    name: total / (rounds * len(paths)) for name, total in stages[number].items() if name != "total"
-                },
-            }
-            for number, timing in timings.items()
-        ],
-    }
+    rows = [
+        {
+            "workers": number,
+            "seconds": timing.seconds,
+            "videos_per_second": len(paths) / timing.median,
+            "memory_mib": held[number],
+            "stages": {
+                name: total / (rounds * len(paths)) for name, total in stages[number].items() if name != "total"
+            },
+        }
+        for number, timing in timings.items()
+    ]
+    return {"videos": len(paths), "failed": failed, "rounds": rounds, "batch_size": batch_size, "workers": rows}
+
+
+def _plan(paths: Sequence[Path], setting: Setting, *, workers: int, batch_size: int) -> RunPlan:
+    return RunPlan(
+        paths=[str(path) for path in paths],
+        settings=SelectSettings(num_frames=setting.num_frames),
+        outputs=Outputs(),
+        pack_sha256=None,
+        workers=workers,
+        batch_size=batch_size,
+    )
