@@ -163,6 +163,9 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     refused = tsq("benchmark", "--plot", tmp_path / "speed.gif")
     assert refused.code == 2
     assert "speed.gif" in refused.err
+    missing = tsq("benchmark", "--decode", DEMO, tmp_path / "none.mp4")
+    assert missing.code == 2
+    assert "none.mp4 does not exist" in missing.err
 
 
 def test_whole_files_are_timed_stage_by_stage() -> None:

@@ -34,6 +34,17 @@ def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
     )
 
 
+def check_files(paths: Sequence[Path]) -> None:
+    """Refuse paths that are not there, before anything is measured.
+
+    Raises:
+        InputNotFoundError: the first of them.
+    """
+    for path in paths:
+        if not path.exists():
+            raise InputNotFoundError(f"{path} does not exist", wanted="a video file", fix="correct the path")
+
+
 def time_files(
     paths: Sequence[Path],
     setting: Setting,
@@ -61,9 +72,7 @@ def time_files(
     Raises:
         InputNotFoundError: a path that is not there.
     """
-    for path in paths:
-        if not path.exists():
-            raise InputNotFoundError(f"{path} does not exist", wanted="a video file", fix="correct the path")
+    check_files(paths)
     pack = load_pack(setting.pack, device=setting.device, dtype=setting.dtype, random_weights=True)
     classifier = Classifier(
         Selector(pack), random_recognizer(setting.recognizer, pack), ClassifySettings(num_predictions=1)

@@ -83,10 +83,13 @@ def benchmark(
     """
     err = Console(stderr=True, highlight=False)
     with err.status("loading") if err.is_terminal else _Quiet() as status:
+        from tsq_cli.benchmark.end_to_end import check_files, time_files
         from tsq_cli.benchmark.runners import Setting
         from tsq_cli.benchmark.speed import TREATMENTS, speed_table
         from tsq_cli.models.device import resolve_device, resolve_dtype
 
+        paths = [*(decode or []), *(files or [])]
+        check_files(paths)
         if plot is not None:
             _check_plot(plot)
         place = resolve_device(device)
@@ -108,10 +111,7 @@ def benchmark(
             treatments=TREATMENTS[1:] if tuned_only else TREATMENTS,
             progress=lambda message: status.update(escape(message)),
         )
-        paths = [*(decode or []), *(files or [])]
         if paths:
-            from tsq_cli.benchmark.end_to_end import time_files
-
             tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
             report["files"] = time_files(
                 paths, setting, workers=tried, progress=lambda message: status.update(escape(message))
