@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import SelectSettings, settings_hash
@@ -18,9 +18,11 @@ from tsq_cli.errors import TsqError, UsageError
 from tsq_cli.record import Record, SelectedFrame
 from tsq_cli.report.frames import ImageFormat, save_frame
 from tsq_cli.report.maps import MapFormat, save_map
-from tsq_cli.report.page import Page, Pictures
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.video import decode_frames
+
+if TYPE_CHECKING:
+    from tsq_cli.report.page import Page
 
 # Full-resolution frames decoded at a time when saving: bounds memory at four 8K frames (400 MB) whatever K is.
 FRAMES_AT_ONCE = 4
@@ -110,6 +112,8 @@ def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Generator[dict[str,
     if plan.outputs.html is None:
         yield from _run(plan, load_worker, None)
         return
+    from tsq_cli.report.page import Page  # templates and their engine, which most runs do without
+
     with Page(plan.outputs.html) as page:
         yield from _run(plan, load_worker, page)
 
@@ -168,20 +172,28 @@ def _finish_group(
             results.update(_process(clips, plan, worker))
         for path, _ in group:
             result = results[path]
-            pictures = None
             if isinstance(result, Record) and result.status == "ok":
                 try:
                     result = write_outputs(result, clips[path], plan.outputs, stems[path])
-                    pictures = Pictures(candidates=clips[path].batch.pixels, maps=result.maps)
                 except Exception as error:  # noqa: BLE001 - as above
                     result = _failed(path, error, plan)
             record = result.to_dict() if isinstance(result, Record) else result
             if page is not None:
-                page.add(record, pictures)
+                _add_to_page(page, record, result, clips.get(path))
             yield record
     finally:
         for clip in clips.values():
             clip.close()
+
+
+def _add_to_page(page: Page, record: dict[str, Any], result: Record | dict[str, Any], clip: Clip | None) -> None:
+    """A video's section: with pictures where it was decoded and done in this run."""
+    from tsq_cli.report.page import Pictures
+
+    pictures = None
+    if clip is not None and isinstance(result, Record) and result.status == "ok":
+        pictures = Pictures(candidates=clip.batch.pixels, maps=result.maps)
+    page.add(record, pictures)
 
 
 def _process(clips: Mapping[str, Clip], plan: RunPlan, worker: Worker) -> dict[str, Record]:

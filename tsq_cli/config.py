@@ -13,7 +13,6 @@ from tsq_cli.errors import UsageError
 SCHEMA_VERSION = 1
 DEFAULT_PACK = "imagenet-lite"
 
-RecognizerName = str  # "auto", "embedded", or a timm model
 MapScale = Literal["clip", "frame"]
 SelectorName = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle"]
 DecodeMode = Literal["exact", "keyframes"]

@@ -7,7 +7,7 @@ open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> salien
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from os import PathLike
@@ -71,9 +71,7 @@ class Selector:
         Raises:
             InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
         """
-        settings = settings or SelectSettings()
-        with closing(load_clip(path, settings)) as clip:
-            return self.process_clips([clip], settings)[0]
+        return _process_file(path, settings or SelectSettings(), self.process_clips)
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
@@ -232,9 +230,7 @@ class Classifier:
         Raises:
             InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
         """
-        settings = settings or SelectSettings()
-        with closing(load_clip(path, settings)) as clip:
-            return self.process_clips([clip], settings)[0]
+        return _process_file(path, settings or SelectSettings(), self.process_clips)
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
@@ -278,6 +274,15 @@ class Classifier:
             frames=tuple(replace(frame, predictions=predictions) for frame, predictions in each),
             maps=recognition.maps,
         )
+
+
+def _process_file(
+    path: str | PathLike[str],
+    settings: SelectSettings,
+    process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
+) -> Record:
+    with closing(load_clip(path, settings)) as clip:
+        return process_clips([clip], settings)[0]
 
 
 def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings) -> dict[str, Any]:

@@ -8,7 +8,6 @@ sum of the first two. A recogniser by name gets random weights, which cost the s
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,11 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.benchmark.end_to_end import random_recognizer
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, save_report
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
 from tsq_cli.errors import TsqError, UsageError
-from tsq_cli.files import atomic_path
 from tsq_cli.pipeline import Classifier, Selector
 
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
@@ -111,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table.add_row(name, *medians, f"{result['overhead']:.1%}")
         Console().print(table)
         if options.json:
-            with atomic_path(options.json) as temporary:
-                temporary.write_text(json.dumps(report, indent=1) + "\n")
+            save_report(report, options.json)
     except TsqError as error:
         Console(stderr=True).print(str(error), markup=False)
         return error.exit_code

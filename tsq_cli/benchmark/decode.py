@@ -8,7 +8,6 @@ take turns, round after round. Of a family's variants the fastest correct one of
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,9 +22,8 @@ from rich.table import Table
 
 from tsq_cli.benchmark.decode_clips import make_clips
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, timed_run
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, save_report, timed_run
 from tsq_cli.errors import TsqError, UsageError
-from tsq_cli.files import atomic_path
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import open_video
 
@@ -247,8 +245,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     for path in clips:
         report["clips"].append(measure_clip(path, repeats=options.repeats, console=console, quick=options.quick))
         if options.json:  # after each clip: a long run that is stopped keeps what it has
-            with atomic_path(options.json) as temporary:
-                temporary.write_text(json.dumps(report, indent=1) + "\n")
+            save_report(report, options.json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,9 +8,10 @@ the host. On a CPU networks see a few frames at a time in both forms, but for Ad
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class Setting:
     exit_after: int
 
 
-class Runner(Protocol):
+class Runner(ABC):
     """One method.
 
     Attributes:
@@ -66,42 +67,45 @@ class Runner(Protocol):
 
     name: str
     title: str
-    batches: bool
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """All networks that take part."""
-        ...
-
-    def tune(self) -> None:
-        """Give the general treatment, once."""
-        ...
-
-    def taken(self, frames: Tensor) -> Tensor:
-        """The frames [B, F, H, W, 3] that it looks at, of T candidates [B, T, H, W, 3]."""
-        ...
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Class indices [B] of the frames taken, uint8 [B, F, H, W, 3], both on the device."""
-        ...
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """Class indices [B] of T candidates uint8 [B, T, H, W, 3], from host to host."""
-        ...
-
-
-class TSQNetRunner:
-    """TSQNet and a recogniser, stage by stage: what `tsq classify` does, without records."""
-
-    name = "TSQNet"
     batches = True
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
+        self._whole: Callable[[Tensor], Any] = self.forward  # a CUDA graph of it, once tuned on a GPU
+
+    @property
+    @abstractmethod
+    def networks(self) -> list[nn.Module]:
+        """All networks that take part."""
+
+    @abstractmethod
+    def tune(self) -> None:
+        """Give the general treatment, once."""
+
+    @abstractmethod
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Class indices [B] of the frames taken, uint8 [B, F, H, W, 3], both on the device."""
+
+    def taken(self, frames: Tensor) -> Tensor:
+        """The frames [B, F, H, W, 3] that it looks at, of T candidates [B, T, H, W, 3]: all, if not said otherwise."""
+        return frames
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """Class indices [B] of T candidates uint8 [B, T, H, W, 3], from host to host."""
+        classes: Tensor = self._whole(to_device(self.taken(frames), self._setting.device))
+        return classes.cpu()
+
+
+class TSQNetRunner(Runner):
+    """TSQNet and a recogniser, stage by stage: what `tsq classify` does, without records."""
+
+    name = "TSQNet"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
         self._pack = self._load()
         self.title = f"TSQNet ({self._pack.config.name}, {self.input_size} px) + {setting.recognizer}"
         self._recognizer, self._preprocessor = _recognizer(setting, len(self._pack.class_names))
-        self._whole: Callable[[Tensor], Any] = self.forward
 
     @property
     def device(self) -> str:
@@ -139,21 +143,12 @@ class TSQNetRunner:
         self._pack = replace(self._pack, dtype=self._setting.dtype)
         self._whole = Graphed(self.forward)
 
-    def taken(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        return frames
-
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
         held: dict[str, Tensor] = {"pixels": pixels}
         for stage in self.stages.values():
             stage(held)
         return held["classes"]
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        classes: Tensor = self._whole(to_device(frames, self._setting.device))
-        return classes.cpu()
 
     @property
     def stages(self) -> dict[str, Callable[[dict[str, Tensor]], None]]:
@@ -188,30 +183,21 @@ class TSQNetRunner:
 
     def _load(self) -> Pack:
         config = find_pack(self._setting.pack)
-        pack = load_pack(config, device=self._setting.device, random_weights=True, tuned=False)
-        size = self._setting.input_size
-        if size is None:
-            return pack
-        return replace(
-            pack,
-            visual_preprocessor=replace(pack.visual_preprocessor, input_size=size),
-            object_preprocessor=replace(pack.object_preprocessor, input_size=size),
-        )
+        if self._setting.input_size is not None:
+            config = replace(config, settings=replace(config.settings, sampler_input_size=self._setting.input_size))
+        return load_pack(config, device=self._setting.device, random_weights=True, tuned=False)
 
 
-class FramesRunner:
+class FramesRunner(Runner):
     """A recogniser on K evenly spaced frames, or on all T."""
 
-    batches = True
-
     def __init__(self, setting: Setting, num_frames: int) -> None:
-        self._setting = setting
+        super().__init__(setting)
         self.name = f"{'all' if num_frames == setting.num_candidates else 'uniform'} {num_frames}"
         self.title = f"{self.name} frames + {setting.recognizer}"
         self._positions = [choice.position for choice in selection.uniform(setting.num_candidates, num_frames)]
         num_classes = len(find_pack(setting.pack).class_names)
         self._recognizer, self._preprocessor = _recognizer(setting, num_classes)
-        self._whole: Callable[[Tensor], Any] = self.forward
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -232,20 +218,15 @@ class FramesRunner:
         images = _prepared(self._preprocessor, pixels.flatten(0, 1), self._recognizer)
         return _mean_class(self._recognizer, images, len(pixels))
 
-    def classify(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        classes: Tensor = self._whole(to_device(self.taken(frames), self._setting.device))
-        return classes.cpu()
 
-
-class FrameExitRunner:
+class FrameExitRunner(Runner):
     """FrameExit, one video at a time, each frame prepared when it is visited."""
 
     name = "FrameExit"
     batches = False
 
     def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+        super().__init__(setting)
         self.title = f"FrameExit, {setting.exit_after} frames ({RIVAL_BACKBONE})"
         self._network = FrameExit(len(find_pack(setting.pack).class_names), backbone=RIVAL_BACKBONE)
         self._network.to(setting.device)
@@ -291,20 +272,18 @@ class FrameExitRunner:
         return step
 
 
-class AdaFocusRunner:
+class AdaFocusRunner(Runner):
     """AdaFocus on T frames."""
 
     name = "AdaFocus"
-    batches = True
 
     def __init__(self, setting: Setting) -> None:
-        self._setting = setting
+        super().__init__(setting)
         self.title = f"AdaFocus, {setting.num_candidates} frames ({RIVAL_BACKBONE})"
         self._network = AdaFocus(len(find_pack(setting.pack).class_names), focus=RIVAL_BACKBONE).to(setting.device)
         self._preprocessor = rival_preprocessor()
         self._dtype = torch.float32
         self._classify: Callable[[Tensor], Tensor] = self._network.forward_as_published
-        self._whole: Callable[[Tensor], Any] = self.forward
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -319,19 +298,10 @@ class AdaFocusRunner:
         self._classify = self._network
         self._whole = Graphed(self.forward)
 
-    def taken(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        return frames
-
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
         images = self._preprocessor(pixels.flatten(0, 1), pixels.device, self._dtype)
         return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        classes: Tensor = self._whole(to_device(frames, self._setting.device))
-        return classes.cpu()
 
 
 def to_device(frames: Tensor, device: str) -> Tensor:

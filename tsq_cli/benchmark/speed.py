@@ -166,12 +166,13 @@ def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier calls left behind, or this one would reuse it
     before_mib = process_mib("VmRSS")
-    with suppress(OSError):
+    try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
-        work()
-        peak = process_mib("VmHWM")
-        return None if before_mib is None or peak is None else max(0.0, peak - before_mib)
-    return None
+    except OSError:
+        return None
+    work()
+    peak = process_mib("VmHWM")
+    return None if before_mib is None or peak is None else max(0.0, peak - before_mib)
 
 
 def _rows(
