@@ -15,7 +15,7 @@ DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]
 SelectorName = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle"]
-DecodeMode = Literal["exact", "keyframes"]
+DecodeMode = Literal["exact", "keyframes", "nvdec"]
 Order = Literal["time", "score"]
 Device = str  # "auto", "cpu", "cuda" or "cuda:<index>"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -34,7 +34,7 @@ class SelectSettings:
         order: frames listed by time, or best first.
         start_seconds, end_seconds: candidates come from [start, end), relative to the first frame shown.
         query: free text; the frames are then ranked by how well their objects match it (ours).
-        decode_mode: exact frames, or the nearest keyframes.
+        decode_mode: exact frames, the nearest keyframes, or exact frames decoded by an NVIDIA GPU.
         short_side: pixels of the shorter side of the decoded candidates.
         seed: of the random baseline.
         lambda_v: share of the visual module in [0, 1]; None takes the pack's.

@@ -66,6 +66,10 @@ class EncryptedVideoError(VideoError):
     """A video stream whose samples are encrypted."""
 
 
+class NvdecError(VideoError):
+    """A video that no GPU of this machine decodes."""
+
+
 class TimeRangeError(VideoError):
     """A --start/--end range that holds no frame of this video."""
 

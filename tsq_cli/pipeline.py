@@ -58,7 +58,9 @@ class Selector:
         from tsq_cli.packs import load_pack
 
         place = resolve_device(device)
-        return cls(load_pack(pack, device=place, dtype=resolve_dtype(dtype, place)))
+        loaded = load_pack(pack, device=place, dtype=resolve_dtype(dtype, place))
+        _graph_networks(loaded)
+        return cls(loaded)
 
     @classmethod
     def without_model(cls) -> Selector:
@@ -218,6 +220,7 @@ class Classifier:
         kind = resolve_dtype(dtype, place)
         loaded = load_pack(config, device=place, dtype=kind) if selects else None
         network = load_recognizer(config, choice, device=place, dtype=kind, pack=loaded)
+        _graph_networks(loaded, network)
         settings = settings or ClassifySettings()
         if settings.maps and not network.recognizer.is_pooled_linear:
             side = network.preprocessor.resize_side  # better refused now than at every video
@@ -274,6 +277,15 @@ class Classifier:
             frames=tuple(replace(frame, predictions=predictions) for frame, predictions in each),
             maps=recognition.maps,
         )
+
+
+def _graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
+    """Let the networks run as CUDA graphs, one for each batch shape, where they lie on a GPU."""
+    from tsq_cli.models.graphs import graph_calls
+
+    networks = [] if pack is None else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]
+    for network in {*networks, *([] if recognizer is None else [recognizer.recognizer])}:
+        graph_calls(network)
 
 
 def _process_file(

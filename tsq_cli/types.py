@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,13 @@ UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told what is being done, how many of its steps are done, and of how many."""
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """The Progress of who is not looking."""
 
 
 @dataclass(frozen=True, kw_only=True)

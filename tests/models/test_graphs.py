@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tsq_cli.models.graphs import Graphed
+from tsq_cli.models.graphs import MOST_SHAPES, Graphed, graph_calls
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -29,3 +29,23 @@ def test_on_a_gpu_it_follows_its_inputs_and_their_shapes() -> None:
         one, other = torch.rand(size, 4, device="cuda"), torch.rand(4, 5, device="cuda")
         for ours, theirs in zip(graphed(one, other), product(one, other), strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+def test_a_network_answers_as_before() -> None:
+    network = torch.nn.Linear(4, 3)
+    inputs = torch.rand(2, 4)
+    expected = inputs @ network.weight.T + network.bias
+    graph_calls(network)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(inputs), expected)
+
+
+@needs_cuda
+def test_a_network_on_a_gpu_answers_as_before_for_more_shapes_than_have_graphs() -> None:
+    network = torch.nn.Linear(4, 3).cuda()
+    graph_calls(network)
+    for _ in range(2):
+        for size in range(1, MOST_SHAPES + 3):
+            inputs = torch.rand(size, 4, device="cuda")
+            with torch.inference_mode():
+                torch.testing.assert_close(network(inputs), inputs @ network.weight.T + network.bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tsq_cli.packs.load import Pack, ready_to_run
 from tsq_cli.packs.recognizers import LoadedRecognizer
 from tsq_cli.pipeline import Classifier, Selector
 from tsq_cli.preprocess import Preprocessor
+from tsq_cli.types import Progress, silent
 
 
 def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
@@ -52,7 +53,7 @@ def time_files(
     workers: Sequence[int],
     batch_size: int = 1,
     rounds: int = 3,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Classify files as `tsq classify` does, with everything loaded and warm, with several numbers of workers in turns.
 
@@ -62,7 +63,7 @@ def time_files(
         workers: numbers of videos decoded at once to try.
         batch_size: videos scored together.
         rounds: passes over all files with each number.
-        progress: told what is being done.
+        progress: told what is being done, and how far it is.
 
     Returns:
         A JSON object: videos, failed, rounds, batch_size, and for each number of workers the seconds of each round,
@@ -82,16 +83,16 @@ def time_files(
 
     def once(number: int) -> int:
         failed = 0
-        for record in run(_plan(paths, setting, workers=number, batch_size=batch_size), lambda: classifier):
+        records = run(_plan(paths, setting, workers=number, batch_size=batch_size), lambda: classifier)
+        for i, record in enumerate(records, start=1):
+            progress(f"files, {number} at once", i, len(paths))
             failed += record["status"] == "error"
             stages[number].update(record["timings_seconds"])
         held[number] = process_mib("VmRSS")
         return failed
 
-    progress("files, warming up")
     failed = once(workers[0])
     stages[workers[0]].clear()
-    progress(f"files, {rounds} rounds")
     timings = in_turns({number: partial(once, number) for number in workers}, rounds)
     rows = [
         {

@@ -61,7 +61,9 @@ def timed_run(work: Callable[[], object]) -> Run:
     return Run(time.perf_counter() - start, time.process_time() - cpu_start)
 
 
-def in_turns(contenders: Mapping[Name, Callable[[], object]], repeats: int) -> dict[Name, Timing]:
+def in_turns(
+    contenders: Mapping[Name, Callable[[], object]], repeats: int, *, told: Callable[[int, int], None] = lambda *_: None
+) -> dict[Name, Timing]:
     """Time contenders round after round; everyone takes every place in the order.
 
     So a slow spell of the machine falls on all alike, and so does what a contender leaves in the caches.
@@ -69,12 +71,14 @@ def in_turns(contenders: Mapping[Name, Callable[[], object]], repeats: int) -> d
     Args:
         contenders: by name, ready to run and warm.
         repeats: rounds, at least 1.
+        told: after every run, outside of what is timed: how many are done, and of how many.
     """
     names = list(contenders)
     rounds: dict[Name, list[Run]] = {name: [] for name in names}
     for i in range(repeats):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             rounds[name].append(timed_run(contenders[name]))
+            told(sum(map(len, rounds.values())), repeats * len(names))
     return {name: Timing.of(runs) for name, runs in rounds.items()}
 
 

@@ -21,7 +21,7 @@ from tsq_cli.baselines import AdaFocus, FrameExit
 from tsq_cli.baselines.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.counting import Cost, count
 from tsq_cli.models import Recognizer, create_encoder, fuse_on_device
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import chunks, to_device
 from tsq_cli.models.graphs import Graphed
 from tsq_cli.packs import Pack, find_pack, load_pack
 from tsq_cli.packs.load import ready_to_run
@@ -302,13 +302,6 @@ class AdaFocusRunner(Runner):
         """See Runner."""
         images = self._preprocessor(pixels.flatten(0, 1), pixels.device, self._dtype)
         return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
-
-
-def to_device(frames: Tensor, device: str) -> Tensor:
-    """Copy bytes to the device; to a GPU from pinned memory, without waiting."""
-    if device.startswith("cuda"):
-        return frames.pin_memory().to(device, non_blocking=True)
-    return frames
 
 
 def rival_preprocessor() -> Preprocessor:

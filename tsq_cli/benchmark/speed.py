@@ -29,9 +29,10 @@ from tsq_cli.benchmark.runners import (
     Runner,
     Setting,
     TSQNetRunner,
-    to_device,
 )
 from tsq_cli.errors import UsageError
+from tsq_cli.models.device import to_device
+from tsq_cli.types import Progress, silent
 
 Treatment = Literal["published", "tuned"]
 TREATMENTS: tuple[Treatment, ...] = ("published", "tuned")
@@ -101,7 +102,7 @@ def speed_table(
     batch_size: int,
     repeats: int,
     treatments: Sequence[Treatment] = TREATMENTS,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Time methods against each other.
 
@@ -111,7 +112,7 @@ def speed_table(
         batch_size: videos in a batch; 1 leaves batches out.
         repeats: rounds with one video at a time; batches are timed in a third as many, at least two.
         treatments: which of the two.
-        progress: told what is being done.
+        progress: told what is being done, and how far it is.
 
     Returns:
         A JSON object: machine, settings, rows; with the tuned TSQNet among them also its stages' seconds by batch
@@ -127,9 +128,9 @@ def speed_table(
     runners: dict[tuple[str, Treatment], Runner] = {}
     costs: dict[str, Cost] = {}
     with torch.inference_mode():
-        for method in methods:
+        for i, method in enumerate(methods):
             for treatment in treatments:
-                progress(f"building {method}, {treatment}")
+                progress(f"building {method}, {treatment}", i, len(methods))
                 runner = METHODS[method](setting)
                 if method not in costs:
                     pixels = runner.taken(frames[:1]).to(setting.device)
@@ -138,7 +139,7 @@ def speed_table(
                     runner.tune()
                 runners[method, treatment] = runner
         rows = list(_rows(runners, costs, frames, repeats=repeats, batch_size=batch_size, progress=progress))
-        progress("stages")
+        progress("stages", 0, 1)
         tsqnet = runners.get(("tsqnet", "tuned"))
         profile = _profile(tsqnet, frames, repeats) if isinstance(tsqnet, TSQNetRunner) else {}
     return {
@@ -182,7 +183,7 @@ def _rows(
     *,
     repeats: int,
     batch_size: int,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Iterator[Row]:
     def calls(some: Tensor) -> dict[tuple[str, Treatment], Callable[[], object]]:
         return {
@@ -190,19 +191,17 @@ def _rows(
         }
 
     singles = calls(frames[:1])
-    progress("warming up")
-    for call in singles.values():
+    for i, call in enumerate(singles.values()):
+        progress("warming up", i, len(singles))
         call()
-    progress(f"one video at a time, {repeats} rounds")
-    single = in_turns(singles, repeats)
+    single = in_turns(singles, repeats, told=partial(progress, "one video at a time"))
     batch: dict[tuple[str, Treatment], Timing] = {}
     batches = calls(frames) if batch_size > 1 else {}
     if batches:
         rounds = max(2, repeats // 3)
-        progress(f"batches of {batch_size}, {rounds} rounds")
-        batch = in_turns(batches, rounds)
-    progress("memory")
-    for key, runner in runners.items():
+        batch = in_turns(batches, rounds, told=partial(progress, f"batches of {batch_size}"))
+    for i, (key, runner) in enumerate(runners.items()):
+        progress("memory", i, len(runners))
         method, treatment = key
         device = str(next(runner.networks[0].parameters()).device)
         yield Row(

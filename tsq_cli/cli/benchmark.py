@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
+from tsq_cli.cli.output import progress_bar, talk
 from tsq_cli.config import DEFAULT_PACK, SelectSettings
 from tsq_cli.errors import UsageError
 
@@ -81,8 +81,7 @@ def benchmark(
 
     Example: tsq benchmark --recognizer resnet50 --batch-size 1
     """
-    err = Console(stderr=True, highlight=False)
-    with err.status("loading") if err.is_terminal else _Quiet() as status:
+    with progress_bar("loading") as progress:
         from tsq_cli.benchmark.end_to_end import check_files, time_files
         from tsq_cli.benchmark.runners import Setting
         from tsq_cli.benchmark.speed import TREATMENTS, speed_table
@@ -109,35 +108,20 @@ def benchmark(
             batch_size=batch_size,
             repeats=repeats,
             treatments=TREATMENTS[1:] if tuned_only else TREATMENTS,
-            progress=lambda message: status.update(escape(message)),
+            progress=progress,
         )
         if paths:
             tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
-            report["files"] = time_files(
-                paths, setting, workers=tried, progress=lambda message: status.update(escape(message))
-            )
+            report["files"] = time_files(paths, setting, workers=tried, progress=progress)
     if plot is not None:
         from tsq_cli.report.plots import plot_speed
 
         plot_speed(report, plot)
-        err.print(f"tsq: plot: {plot}", markup=False)
+        talk(f"plot: {plot}")
     if json:
         print(json_module.dumps(report, indent=1))
     else:
         _print(report, batch_size)
-
-
-class _Quiet:
-    """Stands in for a spinner where there is no terminal."""
-
-    def __enter__(self) -> _Quiet:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to clear away."""
-
-    def update(self, message: str) -> None:
-        """Say nothing."""
 
 
 def _check_plot(path: Path) -> None:

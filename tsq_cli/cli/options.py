@@ -34,7 +34,9 @@ End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop bef
 Mode = Annotated[
     DecodeMode,
     typer.Option(
-        "--decode", help="Exact frames, or the nearest keyframes: several times as fast.", rich_help_panel=INPUT
+        "--decode",
+        help="Exact frames; the nearest keyframes, several times as fast; or exact frames from an NVIDIA GPU.",
+        rich_help_panel=INPUT,
     ),
 ]
 NumFrames = Annotated[

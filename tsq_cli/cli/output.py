@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tsq_cli import types
 from tsq_cli.errors import UsageError
 from tsq_cli.files import atomic_path
 from tsq_cli.inputs import Inputs
@@ -32,6 +33,36 @@ _CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
 def talk(message: str) -> None:
     """Say something to the person at the terminal, on stderr."""
     print(f"tsq: {message}", file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
+    """A bar on stderr, where that is a terminal, for work that tells how far it is; it goes when the work is done."""
+    with _bar(Console(stderr=True, highlight=False)) as bar:
+        task = bar.add_task(escape(waiting_for), total=None)
+        shown = waiting_for
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal shown
+            if what != shown:
+                bar.reset(task, description=escape(what), total=total)
+                shown = what
+            bar.update(task, completed=done, total=total)
+
+        yield tell
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 class Output:
@@ -55,16 +86,7 @@ class Output:
         self._num_resumed = 0
         self._stdout = Console(highlight=False)
         self._stderr = Console(stderr=True, highlight=False)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._stderr,
-            transient=True,
-            disable=not self._stderr.is_terminal,
-        )
+        self._progress = _bar(self._stderr)
         self._task = self._progress.add_task("videos", total=len(inputs.paths))
 
     def __enter__(self) -> Self:

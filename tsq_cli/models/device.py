@@ -68,3 +68,10 @@ def chunks(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
         return (images,)
     most = max(1, share * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
     return torch.tensor_split(images, -(-len(images) // most))
+
+
+def to_device(pixels: torch.Tensor, device: str | torch.device) -> torch.Tensor:
+    """Copy pixels to a device; from the host to a GPU out of pinned memory, without waiting for it."""
+    if torch.device(device).type == "cuda" and pixels.device.type == "cpu":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(device)

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+MOST_SHAPES = 8  # a graph keeps the memory of its run; a run over videos has few shapes that come again
 WARM_UPS = 3  # before a recording, so that libraries have chosen their kernels and made their workspaces
 
 
 class Graphed:
     """Runs a function as a CUDA graph where its inputs lie on a GPU, and as it is where they do not.
 
-    The function must neither read from the device nor depend on anything but its inputs. What it returns is
-    overwritten by the next call with inputs of the same shapes.
+    Shapes beyond the first MOST_SHAPES run without a graph. The function must neither read from the device nor depend
+    on anything but its inputs. What it returns is overwritten by the next call with inputs of the same shapes.
 
     Args:
         function: of tensors, to a tensor or a tuple of tensors.
@@ -30,6 +31,8 @@ class Graphed:
         if inputs[0].device.type != "cuda":
             return self._function(*inputs)
         key = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in inputs)
+        if key not in self._recordings and len(self._recordings) == MOST_SHAPES:
+            return self._function(*inputs)
         if key not in self._recordings:
             self._recordings[key] = self._record(inputs)
         graph, places, outputs = self._recordings[key]
@@ -50,3 +53,8 @@ class Graphed:
         with torch.cuda.graph(graph):
             outputs = self._function(*places)
         return graph, places, outputs
+
+
+def graph_calls(network: nn.Module) -> None:
+    """Let a network's calls on a GPU, which must be without gradients, run as CUDA graphs; on a CPU nothing changes."""
+    network.forward = Graphed(network.forward)

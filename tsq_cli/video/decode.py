@@ -43,8 +43,9 @@ def decode_frames(
         source: an open video.
         frame_indices: int [T], T at least 1, in any order, each in [0, N).
         short_side: pixels, or None for full resolution.
-        mode: "exact" for the frames asked for; "keyframes" for the nearest keyframe to each, each once, which is
-            faster and up to half the distance of two keyframes off: see snap_seconds.
+        mode: "exact" for the frames asked for; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
+            nearest keyframe to each, each once, which is faster and up to half the distance of two keyframes off: see
+            snap_seconds.
         threads: decoders at work at once, each in a thread of its own.
         should_stop: polled before each packet, from all threads.
 
@@ -54,6 +55,7 @@ def decode_frames(
 
     Raises:
         NoDecodableFrameError: none of the frames, nor any around them, can be decoded.
+        NvdecError: "nvdec" where there is no such GPU, or where it does not know the codec.
         CancelledError: should_stop said so.
         ValueError: no index, or one outside [0, N).
     """
@@ -61,7 +63,7 @@ def decode_frames(
     if wanted.ndim != 1 or len(wanted) == 0 or wanted.min() < 0 or wanted.max() >= len(source.pts):
         raise ValueError(f"frame_indices must be [T] with T >= 1, each in [0, {len(source.pts)}), got {wanted}")
     targets = _nearest_keyframes(source, wanted) if mode == "keyframes" else wanted
-    job = _Job(source, np.unique(targets), short_side, should_stop or never)
+    job = _Job(source, np.unique(targets), short_side, should_stop or never, nvdec=mode == "nvdec")
     job.run(threads)
     return _batch(job, wanted, targets, mode)
 
@@ -82,9 +84,16 @@ class _Job:
     """The frames of one call, indices int64 [U], rising, and what became of each: pixels [U, H, W, 3], decoded [U]."""
 
     def __init__(
-        self, source: VideoSource, indices: Int64Array, short_side: int | None, should_stop: Callable[[], bool]
+        self,
+        source: VideoSource,
+        indices: Int64Array,
+        short_side: int | None,
+        should_stop: Callable[[], bool],
+        *,
+        nvdec: bool,
     ) -> None:
         self.source = source
+        self._nvdec = nvdec
         self.indices = indices
         self.geometry = source.geometry.scaled(short_side)
         width, height = self.geometry.displayed_size
@@ -120,7 +129,7 @@ class _Job:
 
     def _work(self, waiting: deque[Run]) -> None:
         try:
-            with self.source.decoder() as decoder:
+            with self.source.decoder(nvdec=self._nvdec) as decoder:
                 converter = Converter(self.geometry)
                 while waiting:
                     try:

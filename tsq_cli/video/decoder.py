@@ -17,7 +17,6 @@ from tsq_cli.video.demux import (
     ShouldStop,
     VideoPacket,
     check_stop,
-    open_stream,
     read_packets,
 )
 
@@ -34,14 +33,12 @@ class StreamDecoder:
 
     Args:
         opened: an open container, which the decoder owns from now on.
-        path: the file, to open it again where seeking fails.
         table: its packets.
     """
 
-    def __init__(self, opened: Opened, path: str, table: PacketTable) -> None:
+    def __init__(self, opened: Opened, table: PacketTable) -> None:
         self._opened = opened
         self._context = opened.stream.codec_context
-        self._path = path
         self._table = table
         self._bad_packets: set[int] = set()
         if self._context.name == "mpeg4":
@@ -72,8 +69,7 @@ class StreamDecoder:
             CancelledError: should_stop said so.
         """
         if self._table.has_new_headers:  # the context may know the later ones by now
-            self._opened.container.close()
-            self._opened = open_stream(self._path)
+            self._opened = self._opened.again()
             self._context = self._opened.stream.codec_context
         context = self._context
         bad_in_a_row = 0
@@ -125,8 +121,7 @@ class StreamDecoder:
             first = next(numbered, None)
             if first is not None and first[0] <= start:
                 return chain([first], numbered)
-        self._opened.container.close()
-        self._opened = open_stream(self._path)
+        self._opened = self._opened.again()
         return enumerate(packet for packet in read_packets(self._opened) if packet is not None)
 
     def _seek(self, position: int) -> Iterator[tuple[int, VideoPacket]]:

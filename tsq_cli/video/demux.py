@@ -15,6 +15,7 @@ from typing import Self, TypeAlias
 import av
 import numpy as np
 import numpy.typing as npt
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -26,6 +27,7 @@ from tsq_cli.errors import (
     NoDecodableFrameError,
     NotAVideoError,
     NoVideoStreamError,
+    NvdecError,
 )
 from tsq_cli.types import Int64Array
 from tsq_cli.video.encryption import is_encrypted_track
@@ -88,10 +90,23 @@ class PacketTable:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A container and the video stream chosen from it, with a codec context that decodes in the calling thread."""
+    """A container and the video stream chosen from it, with a codec context that decodes in the calling thread.
+
+    Attributes:
+        container, stream: PyAV's.
+        path: the file.
+        nvdec: whether its frames are decoded by an NVIDIA GPU.
+    """
 
     container: InputContainer
     stream: VideoStream
+    path: str
+    nvdec: bool = False
+
+    def again(self) -> Opened:
+        """Close the file and open it in the same way, at its beginning."""
+        self.container.close()
+        return open_stream(self.path, nvdec=self.nvdec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +162,15 @@ def check_file(path: str | os.PathLike[str]) -> int:
     return size
 
 
-def open_stream(path: str | os.PathLike[str]) -> Opened:
+def open_stream(path: str | os.PathLike[str], *, nvdec: bool = False) -> Opened:
     """Open a file and choose its best video stream (FFmpeg's choice; a cover picture never counts).
 
+    Args:
+        path: the file.
+        nvdec: decode on an NVIDIA GPU; frames come back to the host, with the pixels that a CPU would give.
+
     Raises:
+        NvdecError: nvdec where there is no such GPU, or where it does not know the codec; the file is known to open.
         NotAVideoError: no demuxer reads the file.
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
@@ -161,14 +181,23 @@ def open_stream(path: str | os.PathLike[str]) -> Opened:
         container = av.open(
             f"file:{Path(path).absolute()}",
             metadata_errors="replace",
+            hwaccel=HWAccel("cuda", allow_software_fallback=False) if nvdec else None,
         )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    except (av.FFmpegError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise (_no_nvdec if nvdec else _unreadable)(path, error) from error
     try:
-        return Opened(container, _choose_stream(container, path))
+        return Opened(container, _choose_stream(container, path), os.fspath(path), nvdec)
     except BaseException:
         container.close()
         raise
+
+
+def _no_nvdec(path: str | os.PathLike[str], error: Exception) -> NvdecError:
+    return NvdecError(
+        f"{path} cannot be decoded by NVDEC ({error})",
+        wanted="an NVIDIA GPU with its driver, and a codec that it decodes",
+        fix="use --decode exact, which gives the same frames",
+    )
 
 
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> NotAVideoError:

@@ -113,29 +113,35 @@ class VideoSource:
     table: PacketTable = field(repr=False)
     timeline: Timeline = field(repr=False)
     geometry: Geometry = field(repr=False)
-    _idle: list[StreamDecoder] = field(repr=False, default_factory=list)
+    _idle: dict[bool, list[StreamDecoder]] = field(repr=False, default_factory=lambda: {False: [], True: []})
 
     def indices_at(self, times_seconds: Float64Array | float) -> Int64Array:
         """Indices in [0, N) of the frames on screen at given times: the largest pts <= time, clamped to the first."""
         return displayed_at(self.pts_seconds, times_seconds)
 
     @contextmanager
-    def decoder(self) -> Iterator[StreamDecoder]:
-        """Borrow a decoder that no other thread uses; it is kept for the next caller."""
+    def decoder(self, *, nvdec: bool = False) -> Iterator[StreamDecoder]:
+        """Borrow a decoder that no other thread uses, on the GPU or not; it is kept for the next caller.
+
+        Raises:
+            NvdecError: nvdec where there is no such GPU, or where it does not know the codec.
+        """
+        idle = self._idle[nvdec]
         try:
-            decoder = self._idle.pop()
+            decoder = idle.pop()
         except IndexError:
-            decoder = StreamDecoder(open_stream(self.info.path), self.info.path, self.table)
+            decoder = StreamDecoder(open_stream(self.info.path, nvdec=nvdec), self.table)
         try:
             yield decoder
         finally:
-            self._idle.append(decoder)
+            idle.append(decoder)
 
     def close(self) -> None:
         """Close the file and free its packets. Frames can still be decoded, at the price of reading it again."""
         self.table.packets = None
-        while self._idle:
-            self._idle.pop().close()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
     def __enter__(self) -> Self:
         return self
@@ -185,7 +191,7 @@ def _read_source(
     timeline = Timeline.of(table, facts)
     if len(timeline.pts) == 0:
         raise _no_frame(path, "holds no picture")
-    decoder = StreamDecoder(opened, path, table)
+    decoder = StreamDecoder(opened, table)
     geometry = _first_geometry(decoder, facts, table, timeline, should_stop)
     if geometry is None:
         raise _no_frame(path, "holds no picture that can be decoded")
@@ -250,7 +256,7 @@ def _build_source(
         table=table,
         timeline=timeline,
         geometry=geometry,
-        _idle=[decoder],
+        _idle={False: [decoder], True: []},
     )
 
 
