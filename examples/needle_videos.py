@@ -132,11 +132,11 @@ def plan_video(photos: Sequence[Photo], variant: Variant, rng: np.random.Generat
     num_others = SHOTS - variant.event_shots - variant.blank_shots
     chosen = rng.choice(len(photos), num_others + 1, replace=False)
     event, *others = (photos[i] for i in chosen)
-    look = _hard_look if variant.is_hard else _plain_look
+    look = _hard_look if variant.is_hard else plain_look
     shots = [Shot("event", event, look(rng)) for _ in range(variant.event_shots)]
-    shots += [Shot("other", photo, _plain_look(rng)) for photo in others]
+    shots += [Shot("other", photo, plain_look(rng)) for photo in others]
     unseen = others or [photo for photo in photos if photo is not event]
-    shots += [_blank(rng, unseen) for _ in range(variant.blank_shots)]
+    shots += [blank(rng, unseen) for _ in range(variant.blank_shots)]
     return [shots[i] for i in rng.permutation(SHOTS)]
 
 
@@ -148,7 +148,8 @@ def _windows(rng: np.random.Generator, narrow: float, wide: float) -> tuple[Wind
     return ends if rng.random() < 0.5 else (ends[1], ends[0])
 
 
-def _plain_look(rng: np.random.Generator) -> Look:
+def plain_look(rng: np.random.Generator) -> Look:
+    """A slow zoom over 0.6 to 1 of the width."""
     return Look(*_windows(rng, 0.6, 1.0))
 
 
@@ -162,10 +163,11 @@ def _hard_look(rng: np.random.Generator) -> Look:
     )
 
 
-def _blank(rng: np.random.Generator, photos: Sequence[Photo]) -> Shot:
+def blank(rng: np.random.Generator, photos: Sequence[Photo]) -> Shot:
+    """A shot without an object: a title card, a plain colour, or a photograph of these, dark or blurred."""
     kind = str(rng.choice(BLANKS))
     if kind in ("dark", "blurred"):
-        look = _plain_look(rng)
+        look = plain_look(rng)
         photo = photos[int(rng.integers(len(photos)))]
         if kind == "dark":
             return Shot(kind, photo, replace(look, brightness=float(rng.uniform(0.02, 0.15))))
@@ -188,8 +190,9 @@ def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> 
     left, top, width = ((1 - progress) * a + progress * b for a, b in zip(look.start, look.end, strict=True))
     scale = width * min(photo.width / SIZE[0], photo.height / SIZE[1])
     box_width, box_height = SIZE[0] * scale, SIZE[1] * scale
-    x, y = left * (photo.width - box_width), top * (photo.height - box_height)
-    picture = photo.resize(SIZE, Image.Resampling.BICUBIC, box=(x, y, x + box_width, y + box_height))
+    x, y = left * max(0.0, photo.width - box_width), top * max(0.0, photo.height - box_height)
+    box = (x, y, min(x + box_width, photo.width), min(y + box_height, photo.height))  # rounding may put it outside
+    picture = photo.resize(SIZE, Image.Resampling.BICUBIC, box=box)
     if look.mirrored:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance, factor in (

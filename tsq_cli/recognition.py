@@ -23,7 +23,8 @@ class Recognition:
     """What a recogniser says of one clip's K selected frames.
 
     Attributes:
-        predictions: of the video, most likely first: softmax of the mean of the frames' logits (ours: of logits).
+        predictions: of the video, most likely first: softmax of the mean of the frames' logits (ours: of logits), or
+            sigmoid where a video may be of several classes.
         frame_predictions: of each of the K frames alone.
         maps: where each frame shows the video's first class; None where they were not asked for.
     """
@@ -70,21 +71,22 @@ def recognise_clips(
         results = []
         parts = zip(clips, torch.split(logits, lengths), torch.split(activations, lengths), strict=True)
         for frames, of_clip, seen in parts:
-            predictions = _likeliest(of_clip.mean(dim=0), loaded.class_names, settings.num_predictions)
+            predictions = _likeliest(of_clip.mean(dim=0), loaded, settings.num_predictions)
             maps = None
             if settings.maps:
                 with timed(timings, "maps"):
                     output = RecognizerOutput(logits=of_clip, activations=seen)
                     maps = _maps(loaded, output, predictions[0], frames, settings)
-            each = tuple(_likeliest(row, loaded.class_names, settings.num_predictions) for row in of_clip)
+            each = tuple(_likeliest(row, loaded, settings.num_predictions) for row in of_clip)
             results.append(Recognition(predictions=predictions, frame_predictions=each, maps=maps))
     return results
 
 
-def _likeliest(logits: Tensor, names: Sequence[str], count: int) -> tuple[Category, ...]:
-    """The most likely classes of logits [C]; of equally likely ones the lower index comes first."""
-    probabilities, indices = logits.softmax(dim=0).sort(descending=True, stable=True)
-    return categories(indices[:count], probabilities[:count], names)
+def _likeliest(logits: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
+    """The most likely classes of logits [C]; of equal ones the lower index comes first."""
+    probabilities = logits.sigmoid() if loaded.multi_label else logits.softmax(dim=0)
+    indices = logits.argsort(descending=True, stable=True)[:count]  # of logits: many a sigmoid rounds to one
+    return categories(indices, probabilities[indices], loaded.class_names)
 
 
 def _maps(

@@ -80,7 +80,11 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
     from tsq_cli.models import frame_saliency, object_text_features
 
     output = pack.tsqnet(features, object_text_features(object_logits, pack.textual_embeddings))
-    return ClipScores(frame_saliency(output.visual, top_n=top_n), frame_saliency(output.textual, top_n=top_n))
+    multi_label = pack.config.settings.multi_label
+    visual, textual = (
+        frame_saliency(module, top_n=top_n, multi_label=multi_label) for module in (output.visual, output.textual)
+    )
+    return ClipScores(visual, textual)
 
 
 def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -> FrameSaliency:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tsq_cli import __version__
-from tsq_cli.cli import benchmark, classify, packs, select
+from tsq_cli.cli import ablate, benchmark, classify, evaluate, packs, select, train, tsne
 from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, TsqError
 
 app = typer.Typer(
@@ -27,6 +27,10 @@ app = typer.Typer(
 )
 app.command("select")(select.select)
 app.command("classify")(classify.classify)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
+app.command("tsne")(tsne.tsne)
 app.command("benchmark")(benchmark.benchmark)
 app.add_typer(packs.app, name="packs")
 

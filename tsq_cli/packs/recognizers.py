@@ -12,7 +12,7 @@ The rules (ours), by what is requested:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +24,7 @@ from tsq_cli.packs.sources import check_in_reach, published, reach
 if TYPE_CHECKING:
     import torch
 
-    from tsq_cli.models import Recognizer
+    from tsq_cli.models import FrameEncoder, Recognizer
     from tsq_cli.preprocess import Preprocessor
 
 _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
@@ -64,12 +64,14 @@ class LoadedRecognizer:
         recognizer: in evaluation mode, on its device, batch norms folded away.
         preprocessor: from frames to its input.
         class_names: of its C classes.
+        multi_label: whether several of them may hold at once, as the pack's settings say.
     """
 
     choice: RecognizerChoice
     recognizer: Recognizer
     preprocessor: Preprocessor
     class_names: tuple[str, ...]
+    multi_label: bool = False
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
@@ -122,18 +124,33 @@ def load_recognizer(
     from tsq_cli.models import Recognizer, create_encoder
     from tsq_cli.preprocess import Preprocessor
 
-    if pack is not None and choice.role == pack.config.roles.objects:
-        encoder, feeding = pack.object_recognizer, preprocessor(choice.role)
+    if choice.role is not None:
+        feeding = preprocessor(choice.role)
+        encoder = None if pack is None else _loaded_already(pack, choice.role)
+        if encoder is None:
+            encoder = ready_to_run(load_encoder(choice.role, config.folder), device, dtype)
     else:
-        if choice.role is not None:
-            encoder, feeding = load_encoder(choice.role, config.folder), preprocessor(choice.role)
-        else:
-            encoder = create_encoder(choice.name, pretrained=True)
-            feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
+        encoder = create_encoder(choice.name, pretrained=True)
+        feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
         encoder = ready_to_run(encoder, device, dtype)
     recognizer = Recognizer(encoder)
     _check_classes(config, choice.name, recognizer.num_classes)
-    return LoadedRecognizer(choice=choice, recognizer=recognizer, preprocessor=feeding, class_names=config.class_names)
+    return LoadedRecognizer(
+        choice=choice,
+        recognizer=recognizer,
+        preprocessor=feeding,
+        class_names=config.class_names,
+        multi_label=config.settings.multi_label,
+    )
+
+
+def _loaded_already(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
+    """The network of a role where the pack has it in memory for another, however differently it is fed there."""
+    roles = pack.config.roles
+    for other, encoder in ((roles.visual_encoder, pack.visual_encoder), (roles.objects, pack.object_recognizer)):
+        if replace(other, preprocess=role.preprocess) == role:
+            return encoder
+    return None
 
 
 def _embedded(config: PackConfig) -> EncoderRole | None:

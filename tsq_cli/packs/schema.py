@@ -219,6 +219,8 @@ class Settings:
         sampler_input_size: side in pixels of what the networks of the two modules see, at least 1, in the place of the
             input_size of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames
             takes fewer pixels than naming them).
+        multi_label: whether a video may be of several classes: the confidence in one is the sigmoid of its score then,
+            not the softmax over all of them (ours).
         centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
             subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
     """
@@ -235,6 +237,7 @@ class Settings:
     centre_object_embeddings: bool = False
     flat_visual: float = 1.05
     flat_textual: float = 1.05
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if min(self.num_candidates, self.num_frames, self.top_n) < 1:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.packs.quantized import restore
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
 from tsq_cli.packs.store import checked_file
 
@@ -50,17 +51,21 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, or from .pth/.pt/.bin that need no code to be read (weights_only=True).
 
+    Weights that a .safetensors file holds in 8 bits come back in float32 (tsq_cli.packs.quantized).
+
     Raises:
         WeightsError: a damaged file, one that holds more than tensors, or one of another kind.
     """
     import torch
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     refetch = "remove it and get it again, see `tsq packs pull`"
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+            return restore(load_file(path), metadata, origin=str(path))
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{path} cannot be read ({error})", wanted="safetensors", fix=refetch) from error
     if path.suffix not in (".pth", ".pt", ".bin"):

@@ -9,6 +9,19 @@ from typing import Any
 from tsq_cli.errors import UsageError
 from tsq_cli.files import atomic_path
 
+ACCURACY_STYLES = {  # of each rule: colour and marker, drawn in this order
+    "oracle": ("#7955a0", "^"),
+    "confident": ("#168460", "v"),
+    "random": ("#9a9aa2", "."),
+    "middle": ("#c4c4ca", "."),
+    "vqm": ("#e8a06a", "."),
+    "tqm": ("#2668c4", "."),
+    "uniform": ("#55555c", "o"),
+    "tsq": ("#d65d0e", "o"),
+    "all": ("#1c1c1e", "D"),
+}
+ACCURACY_BANDS = ("tsq", "uniform", "all")
+
 
 def require_matplotlib() -> None:
     """Refuse to begin what will end in a plot where nothing can draw it.
@@ -20,6 +33,19 @@ def require_matplotlib() -> None:
         raise UsageError(
             "matplotlib is not installed", wanted="a library that draws plots", fix="pip install 'tsq-cli[plot]'"
         )
+
+
+def check_plot_path(path: Path) -> None:
+    """Refuse to begin what will end in a plot that cannot be drawn there.
+
+    Raises:
+        UsageError: the name does not end in .png, or matplotlib is not installed.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(
+            f"the plot's name is {path.name}", wanted="a name ending in .png", fix=f"try --plot {path.stem}.png"
+        )
+    require_matplotlib()
 
 
 def plot_speed(report: dict[str, Any], path: Path) -> None:
@@ -66,5 +92,50 @@ def plot_speed(report: dict[str, Any], path: Path) -> None:
     axes.set_title(f"From decoded frames to a class, on {report['machine']['device']}", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def plot_accuracy(report: dict[str, Any], path: Path) -> None:
+    """Draw mAP against cost: a line for each rule over its numbers of frames; 95 % intervals where ACCURACY_BANDS says.
+
+    Args:
+        report: as tsq_cli.evaluation.evaluate.score_selectors gives it, costs included.
+        path: of the PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, (colour, marker) in ACCURACY_STYLES.items():
+        rows = [row for row in report["rows"] if row["selector"] == name]
+        costs = [row["giga_macs"] for row in rows]
+        values, lows, highs = ([100 * row["map"][part] for row in rows] for part in ("value", "low", "high"))
+        if not rows:
+            continue
+        main = name in ACCURACY_BANDS
+        axes.plot(
+            costs, values, label=name, color=colour, marker=marker, markersize=6 if main else 4, linewidth=1 + main
+        )
+        if main and len(rows) > 1:
+            axes.fill_between(costs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        elif main:
+            axes.vlines(costs, lows, highs, color=colour, linewidth=1)
+        if name == "tsq":
+            for row, cost, value in zip(rows, costs, values, strict=True):
+                axes.annotate(f"{row['k']}", (cost, value), xytext=(-3, 8), textcoords="offset points", fontsize=8)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("GMACs a video (what papers call GFLOPs), sampler and recogniser", fontsize=8)
+    axes.set_ylabel("mAP in percent (95 % intervals of " + ", ".join(ACCURACY_BANDS) + ")", fontsize=8)
+    videos = f"{report['num_videos']} videos of {report['num_classes']} classes"
+    axes.set_title(f"{videos}; numbers are frames of {report['num_candidates']}", fontsize=9, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e4e8", linewidth=0.6)
+    figure.legend(fontsize=8, frameon=False, loc="outside right center")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

@@ -1,0 +1,170 @@
+"""Training of `weights/actions40`: one fine-tuned network looks at all frames, both modules learn from what it sees."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from actions40_frames import ComposedClips, Composer, Frames, open_photo, see_photos
+from actions40_videos import class_names, find_photos
+from needle_videos import Photo
+from torch import Tensor
+
+from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
+from tsq_cli.packs import Pack, load_encoder, load_pack
+from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.schema import Layer
+from tsq_cli.training.encoder import fine_tune_encoder, with_classifier
+from tsq_cli.training.heads import ClipBatch, train_heads
+from tsq_cli.training.images import MemoryFrames
+from tsq_cli.training.material import name_queries
+from tsq_cli.training.prototypes import Prototypes, visual_prototypes
+from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings
+from tsq_cli.types import Progress, silent
+
+BASE = "imagenet-lite"
+VIEWS = 4  # windows of each training photograph
+PROTOTYPE_CLIPS = 1000
+BATCHES = 60  # of composed clips, an epoch of the heads
+ENCODER = EncoderSettings(
+    frames_per_video=1,
+    frozen_stages=5,
+    backbone_rate=0.1,
+    fit=FitSettings(epochs=10, batch_size=32, learning_rate=5e-3, weight_decay=0.02),
+)
+HEADS = HeadSettings(
+    layer=Layer(rival_floor=0.0, rival_share=0.9),
+    fit=FitSettings(epochs=10, batch_size=64, learning_rate=1e-3),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What an encoder makes of frames: X^v and X^t from its features.
+
+    Attributes:
+        object_weight, object_bias: from features to object logits, [O, D] and [O].
+        embeddings: of the objects, [O, Dt].
+        class_weight, class_bias: from features to the actions, [C, D] and [C].
+    """
+
+    object_weight: Tensor
+    object_bias: Tensor
+    embeddings: Tensor
+    class_weight: Tensor
+    class_bias: Tensor
+
+    def textual(self, features: Tensor) -> Tensor:
+        """X^t [..., Dt] of features [..., D]."""
+        return object_text_features(features.float() @ self.object_weight.T + self.object_bias, self.embeddings)
+
+    def actions(self, features: Tensor) -> Tensor:
+        """Logits [..., C] of the actions."""
+        return features.float() @ self.class_weight.T + self.class_bias
+
+
+def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder:
+    """The base's network, its upper stages fine-tuned to name the action of a training photograph."""
+    base = load_pack(BASE)
+    role = base.config.roles.visual_encoder
+    training, validation = (_pictures(find_photos(photos, part)) for part in ("encoder", "validation"))
+    return fine_tune_encoder(
+        load_encoder(role, base.config.folder),
+        *training,
+        ENCODER,
+        preprocessor=base.visual_preprocessor,
+        validation=validation,
+        folder=folder,
+        progress=progress,
+    )
+
+
+def _pictures(photos: list[list[Photo]]) -> tuple[MemoryFrames, Tensor]:
+    """Photographs as videos of one frame, and their classes [N, C]."""
+    pictures = [torch.from_numpy(np.asarray(open_photo(photo.path)).copy())[None] for c in photos for photo in c]
+    classes = torch.tensor([photo.class_index for of_class in photos for photo in of_class])
+    return MemoryFrames(pictures), torch.nn.functional.one_hot(classes, len(photos))
+
+
+def seen_frames(photos: Path, base: Pack, tuned: FrameEncoder, path: Path, *parts: Any) -> Frames:
+    """Frames of the training photographs of some parts, as the base's network and the tuned one see them; kept."""
+    if not path.exists():
+        runnable = ready_to_run(copy.deepcopy(tuned), "cpu", torch.float32)
+        feeding = base.visual_preprocessor
+        networks = {"frozen": (base.visual_encoder, feeding), "tuned": (runnable, feeding)}
+        see_photos(find_photos(photos, *parts), networks, views=VIEWS).save(path)
+    return Frames.load(path)
+
+
+def refit_objects(frames: Frames, base: Pack, *, ridge: float = 1.0) -> tuple[Tensor, Tensor]:
+    """From the tuned network's features to the object logits of the untuned one, by ridge regression (ours).
+
+    Fine-tuning moves the features away from the classifier of the 1000 objects; this brings one back, so that one
+    network and one pass serve both modules.
+
+    Returns:
+        Weight [O, D] and bias [O].
+    """
+    x = frames.outputs["tuned"].double()
+    own = base.visual_encoder
+    y = (frames.outputs["frozen"].float() @ own.classifier_weight.float().T + own.classifier_bias.float()).double()
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    gram = (x - mean_x).T @ (x - mean_x) / len(x)
+    gram.diagonal().add_(ridge * 1e-2 * gram.diagonal().mean())
+    weight = torch.linalg.solve(gram, (x - mean_x).T @ (y - mean_y) / len(x)).T
+    return weight.float(), (mean_y - weight @ mean_x).float()
+
+
+def prototypes(composer: Composer, sight: Sight, network: str, *, keep: float, seed: int) -> Prototypes:
+    """Where VQM's queries start: the best frames of composed clips (METHOD section 3)."""
+    chosen, events = composer.draw(PROTOTYPE_CLIPS, np.random.default_rng([seed, 2]))
+    features = composer.frames.outputs[network][torch.from_numpy(chosen)]
+    targets = torch.nn.functional.one_hot(torch.from_numpy(events), composer.num_classes)
+    return visual_prototypes(features, sight.actions(features), targets, keep=keep)
+
+
+def fit_heads(
+    composer: Composer,
+    sight: Sight,
+    network: str,
+    names: Tensor,
+    settings: HeadSettings,
+    *,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> TSQNet:
+    """Both modules, trained on clips composed of what `network` sees ("frozen" or "tuned").
+
+    Args:
+        composer: of the clips.
+        sight: of the network.
+        network: which of the frames' features.
+        names: embeddings of the class names [C, Dt].
+        settings: of the heads.
+        folder: for checkpoint and logs.
+        progress: told every step.
+    """
+    features = composer.frames.outputs[network]
+    textual = torch.cat([sight.textual(part) for part in torch.split(features, 4096)]).half()
+    source = ComposedClips(
+        composer,
+        lambda chosen: (features[chosen], textual[chosen]),
+        batch_size=settings.fit.batch_size,
+        batches=BATCHES,
+        seed=settings.fit.seed,
+    )
+    queries = prototypes(composer, sight, network, keep=settings.keep, seed=settings.fit.seed)
+    return train_heads(
+        source,
+        settings,
+        queries_visual=queries.vectors,
+        queries_textual=names,
+        num_classes=composer.num_classes,
+        folder=folder,
+        progress=progress,
+    )

@@ -1,0 +1,85 @@
+"""`tsq evaluate` from the outside: streams, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Result
+from tests.evaluation.world import write_list
+from tests.packs.making import make_pack
+
+Tsq = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_list(folder)
+    make_pack(folder / "small")
+    return folder
+
+
+def options(given: Path) -> list[str | Path]:
+    return [
+        "evaluate", given / "list.txt", "--root", given / "videos", "--pack", given / "small",
+        "--recognizer", "embedded", "--resamples", "20", "-k", "1,2", "--cache", given / "cache",
+    ]  # fmt: skip
+
+
+def test_tables_go_to_stdout_talk_to_stderr_and_a_broken_video_is_an_exit_code(tsq: Tsq, given: Path) -> None:
+    result = tsq(*options(given))
+    assert result.code == 1  # broken.mkv
+    for words in ("2 of 4 frames, 6 videos of 3 classes", "TSQNet (both modules)", "mAP by number of frames", "oracle"):
+        assert words in result.out, words
+    for words in ("found 7 of 8 videos", "1 missing: gone.mkv", "recogniser: test_efficientnet", "broken.mkv"):
+        assert words in result.err, words
+
+
+def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) -> None:
+    names = ["all.json", "tables.md", "cost.png", "drawn"]
+    flags = ["--json", "--markdown", "--plot", "--sheets"]
+    files = [word for flag, name in zip(flags, names, strict=True) for word in (flag, tmp_path / name)]
+    result = tsq(*options(given), *files, "--sheet-ids", "2.mkv, 5.mkv", "--selectors", "tsq,uniform,random")
+    assert result.code == 1
+    report = json.loads((tmp_path / "all.json").read_text())
+    rows = [(row["selector"], row["k"]) for row in report["rows"]]
+    assert rows == [(rule, k) for rule in ("tsq", "uniform", "random") for k in (1, 2)]
+    assert report["seeds"] == [0, 1, 2, 3, 4]
+    assert "| TSQNet (both modules) |" in (tmp_path / "tables.md").read_text()
+    with Image.open(tmp_path / "cost.png") as picture:
+        assert picture.size == (1200, 750)
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["01-2.mkv.png", "02-5.mkv.png", "sheets.md"]
+
+
+def test_json_on_stdout_is_one_document_and_the_cache_leaves_nothing_to_chance(tsq: Tsq, given: Path) -> None:
+    first, again = (tsq(*options(given), "--json", "-").out for _ in range(2))
+    assert first == again
+    assert json.loads(first)["num_videos"] == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--selectors", "tsq,best"], "the selectors are best"),
+        (["-k", "1,x"], "'1,x'"),
+        (["-k", "0"], "[0]"),
+        (["--seeds", "0"], "0 seeds"),
+        (["--plot", "cost.gif"], "cost.gif"),
+        (["--sheet-ids", "1.mkv"], "--sheet-ids was given alone"),
+        (["--sheets", "x", "--sheet-ids", "7.mkv"], "no video 7.mkv"),
+        (["--pack", "imagenet-lite"], "'cat'"),
+        (["--pack", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_decoded(
+    tsq: Tsq, given: Path, more: list[str], message: str
+) -> None:
+    result = tsq(*[given / "new" if word == given / "cache" else word for word in options(given)], *more)
+    assert result.code == 2
+    assert message in result.err
+    assert not (given / "new").exists()

@@ -1,0 +1,12 @@
+"""What the tests of evaluation share: one evaluation, made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.evaluation.world import Measured, measure
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return measure(tmp_path_factory.mktemp("evaluation"))

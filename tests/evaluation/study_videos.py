@@ -1,0 +1,56 @@
+"""Videos whose class is their colour, lists of them, and a pack with random weights that embeds names for real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from tests.packs.making import make_pack, packed, write_json
+from tsq_cli.packs import find_pack
+
+COLOURS = {
+    "red car": (220, 30, 30), "green_tree": (30, 200, 40), "BlueSky": (40, 60, 230), "yellow sun": (230, 220, 40),
+    "white snow": (240, 240, 240),
+}  # fmt: skip
+
+
+def write_study(folder: Path) -> None:
+    """train.txt (10 videos of 5 classes), val.txt (5), their videos, and the pack `small` of three other classes."""
+    (folder / "videos").mkdir(parents=True)
+    for subset, copies in (("train", 2), ("val", 1)):
+        lines = []
+        for name, colour in COLOURS.items():
+            for copy in range(copies):
+                path = folder / "videos" / f"{subset}-{name.replace(' ', '_')}-{copy}.mkv"
+                _write_video(path, colour, seed=len(lines) + 100 * (subset == "val"))
+                lines.append(f"{path.name}\t{name}")
+        (folder / f"{subset}.txt").write_text("\n".join([*lines, ""]))
+    document = make_pack(folder / "small")
+    save_file(
+        {"object_embeddings": torch.randn(3, 384, generator=torch.Generator().manual_seed(0))},
+        folder / "small" / "text.safetensors",
+    )
+    document["object_embeddings"] = {"source": "file", **packed(folder / "small" / "text.safetensors")}
+    lite = json.loads((find_pack("imagenet-lite").folder / "pack.json").read_text())
+    document["roles"]["text_encoder"] = lite["roles"]["text_encoder"]
+    write_json(folder / "small", document)
+
+
+def _write_video(path: Path, colour: tuple[int, int, int], *, seed: int) -> None:
+    """Sixteen frames: every fourth shows the colour, the others grey noise."""
+    rng = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "bgr0"
+        for number in range(16):
+            grey = rng.integers(90, 160, (4, 4, 1)) * np.ones((1, 1, 3))
+            blocks = np.full((4, 4, 3), colour) if number % 4 == 1 else grey
+            pixels = np.kron(blocks, np.ones((16, 16, 1))).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="bgr0")))
+        container.mux(stream.encode(None))

@@ -1,0 +1,87 @@
+"""An evaluation as tables: the right number in the right place."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from tsq_cli.evaluation.tables import Grid, evaluation_grids, evaluation_markdown
+
+
+def metric(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def row(selector: str, k: int, value: float, **more: Any) -> dict[str, Any]:
+    own = {"selector": selector, "k": k, "giga_macs": 2.5 * k, "spread": None, "gains": {}}
+    return own | {"map": metric(value), "top1": metric(value + 0.01), "top5": metric(value + 0.02)} | more
+
+
+REPORT: dict[str, Any] = {
+    "tsq_version": "9.9",
+    "list": {"found": "found 7 of 8 videos of list.txt", "missing": ["x"], "failed": [{"id": "a", "reason": "a: no"}]},
+    "pack": {"name": "mine"},
+    "recognizer": {"name": "resnet101"},
+    "num_frames": 5,
+    "num_videos": 6,
+    "num_classes": 7,
+    "num_candidates": 16,
+    "ks": [1, 4, 8],
+    "seeds": [0, 1],
+    "metrics": {"map": "mean", "top1": "first", "top5": "five"},
+    "interval": "bootstrap",
+    "rows": [
+        row("tsq", 1, 0.5),
+        row("tsq", 4, 0.6, gains={"uniform": {"map": metric(0.25)}, "all": {"map": metric(-0.05)}}),
+        row("tsq", 8, 0.7),
+        row("random", 4, 0.3, spread={"map": 0.012, "top1": 0.023, "top5": 0.034}, giga_macs=None),
+        row("all", 16, 0.4),
+    ],
+}
+
+
+def test_the_first_table_is_of_the_measured_number_nearest_to_the_packs() -> None:
+    details, by_map, by_top1 = evaluation_grids(REPORT)
+    assert details.title.startswith("4 of 16 frames, 6 videos of 7 classes")
+    assert details.headings == [
+        "frames chosen by", "GMACs", "mAP", "top-1", "top-5", "mAP over uniform", "mAP over all frames"
+    ]  # fmt: skip
+    assert details.rows == [
+        ["TSQNet (both modules)", "10.00", "60.0 [50.0, 70.0]", "61.0 [51.0, 71.0]", "62.0 [52.0, 72.0]",
+         "+25.0 [+15.0, +35.0]", "-5.0 [-15.0, +5.0]"],
+        ["random", "-", "30.0 [20.0, 40.0] ± 1.2", "31.0 [21.0, 41.0] ± 2.3", "32.0 [22.0, 42.0] ± 3.4", "", ""],
+        ["all frames", "40.00", "40.0 [30.0, 50.0]", "41.0 [31.0, 51.0]", "42.0 [32.0, 52.0]", "", ""],
+    ]  # fmt: skip
+    assert by_map.headings == ["frames chosen by", "1", "4", "8", "16"]
+    assert by_map.rows == [
+        ["TSQNet (both modules)", "50.0", "60.0", "70.0", ""],
+        ["random", "", "30.0", "", ""],
+        ["all frames", "", "", "", "40.0"],
+    ]
+    assert by_top1.rows[0][1:] == ["51.0", "61.0", "71.0", ""]
+
+
+def test_top5_of_five_classes_says_nothing_and_is_left_out() -> None:
+    details = evaluation_grids(REPORT | {"num_classes": 5})[0]
+    assert "top-5" not in details.headings
+    assert all(len(cells) == len(details.headings) for cells in details.rows)
+
+
+def test_the_page_says_what_was_measured_and_how() -> None:
+    page = evaluation_markdown(REPORT)
+    for words in (
+        "mine, recognised by resnet101", "found 7 of 8 videos of list.txt; 1 could not be decoded; a: no",
+        "| TSQNet (both modules) | 10.00 | 60.0 [50.0, 70.0] |", "- mAP: mean.", "over 2 seeds",
+    ):  # fmt: skip
+        assert words in page, words
+
+
+def test_a_grid_survives_bars_and_brackets() -> None:
+    grid = Grid("made", ["a|b", "n"], [["[bold]x", "1"], ["y", "22"]])
+    assert grid.markdown() == "made\n\n| a\\|b | n |\n| --- | ---: |\n| [bold]x | 1 |\n| y | 22 |\n"
+    stream = io.StringIO()
+    Console(file=stream, width=60).print(grid.rich())
+    assert "[bold]x" in stream.getvalue()
+    assert "22" in stream.getvalue()

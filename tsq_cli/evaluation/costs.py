@@ -1,0 +1,75 @@
+"""Room 4: GMACs a video of each rule: the networks that must look before it can choose, and the recogniser after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tsq_cli.benchmark.counting import count
+from tsq_cli.evaluation.selectors import Selector
+from tsq_cli.models import object_text_features
+from tsq_cli.packs import LoadedRecognizer, Pack
+from tsq_cli.preprocess import Preprocessor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """GMACs (10^9 multiply-adds, the "GFLOPs" of papers) of one video of T frames.
+
+    Attributes:
+        visual, textual: encoding T frames and running one module over them.
+        both: running both modules; less than their sum where one encoder serves both.
+        frame: recognising one frame.
+        num_candidates: T.
+    """
+
+    visual: float
+    textual: float
+    both: float
+    frame: float
+    num_candidates: int
+
+    def of(self, selector: Selector, k: int) -> float:
+        """Of a rule with K frames.
+
+        The rules that look at no pixel cost the recogniser on K frames. `all` costs it on all T; so do `confident`,
+        which asks it about each of them, and `oracle`, which would have to.
+        """
+        if selector in ("all", "confident", "oracle"):
+            return self.num_candidates * self.frame
+        sampler = {"tsq": self.both, "vqm": self.visual, "tqm": self.textual}.get(selector, 0.0)
+        return sampler + min(k, self.num_candidates) * self.frame
+
+
+def count_costs(pack: Pack, recognizer: LoadedRecognizer) -> Costs:
+    """Count what a pack's sampler, over the candidates that its settings say, and a recogniser cost.
+
+    Networks are run once on black pictures, where they lie. Folded batch norms cost nothing; they cost papers nothing
+    either, which count convolutions and matrix products.
+    """
+    t = pack.config.settings.num_candidates
+    vqm, tqm, embeddings = pack.tsqnet.vqm, pack.tsqnet.tqm, pack.textual_embeddings
+    features = embeddings.new_zeros(1, t, vqm.config.dim)
+    object_logits = embeddings.new_zeros(1, t, len(embeddings))
+    visual_layer = count(vqm, features).giga_macs
+    textual_layer = count(lambda: tqm(object_text_features(object_logits, embeddings)), modules=[tqm]).giga_macs
+    visual = t * _giga_macs_of_one(pack.visual_encoder, pack.visual_preprocessor)
+    shared = pack.object_recognizer is pack.visual_encoder
+    objects = visual if shared else t * _giga_macs_of_one(pack.object_recognizer, pack.object_preprocessor)
+    return Costs(
+        visual=visual + visual_layer,
+        textual=objects + textual_layer,
+        both=visual + (0.0 if shared else objects) + visual_layer + textual_layer,
+        frame=_giga_macs_of_one(recognizer.recognizer, recognizer.preprocessor),
+        num_candidates=t,
+    )
+
+
+def _giga_macs_of_one(network: nn.Module, feeding: Preprocessor) -> float:
+    """Of one picture."""
+    weights = next(network.parameters())
+    size = feeding.input_size
+    picture = torch.zeros(1, 3, size, size, device=weights.device, dtype=weights.dtype)
+    return count(network, picture).giga_macs

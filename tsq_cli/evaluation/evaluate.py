@@ -1,0 +1,341 @@
+"""Room 4: accuracy against cost: every rule's frames, recognised and scored with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsq_cli import __version__
+from tsq_cli.data import LabelledVideo, VideoList
+from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.costs import count_costs
+from tsq_cli.evaluation.resampling import LEVEL, Bootstrap, described
+from tsq_cli.evaluation.selectors import (
+    SELECTORS,
+    BoolArray,
+    FloatArray,
+    Selector,
+    SelectorInput,
+    class_probabilities,
+    select,
+)
+from tsq_cli.metrics import mean_average_precision
+from tsq_cli.models import refuse_not_finite
+from tsq_cli.packs import LoadedRecognizer, Pack
+from tsq_cli.scoring import tsq_scores
+from tsq_cli.training.cache import Extracted, FeatureCache, pack_networks, recognizer_network
+from tsq_cli.types import Float32Array, Float64Array, Int64Array, Progress, silent
+
+KS = (1, 2, 3, 5, 8, 16)
+SEEDS = (0, 1, 2, 3, 4)
+SHOWN: tuple[Selector, ...] = ("uniform", "tsq")
+_AT_ONCE = 64  # videos that the TSQ layers see together
+METRICS = {
+    "map": "mean over the classes that occur of the average precision of the videos ranked by the class' score: "
+    "the mean over its videos of the precision at each; equal scores share the precision at the end of their group",
+    "top1": "share of videos whose highest-scoring class is a true one",
+    "top5": "share of videos with a true class among their five highest-scoring ones",
+}
+INTERVAL = (
+    f"{LEVEL:.0%} percentiles of a bootstrap over videos, moved so that the mean of the resamples is the value; "
+    "differences are paired: both sides see the same resamples"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured, and what it takes to look at single videos.
+
+    Attributes:
+        report: JSON-ready; what score_selectors gives, and tsq_version, list, pack, recognizer, num_frames and videos.
+        videos: the N videos that could be decoded.
+        num_frames: K of the pack.
+        true_probability: by selector (uniform and tsq), float64 [N]: how likely the recogniser finds a true class from
+            K frames; of several true classes the likeliest.
+    """
+
+    report: dict[str, Any]
+    videos: tuple[LabelledVideo, ...]
+    num_frames: int
+    true_probability: Mapping[Selector, Float64Array]
+
+
+def evaluate(
+    videos: VideoList,
+    pack: Pack,
+    recognizer: LoadedRecognizer,
+    cache: FeatureCache,
+    *,
+    selectors: Sequence[Selector] = SELECTORS,
+    ks: Sequence[int] = KS,
+    seeds: Sequence[int] = SEEDS,
+    resamples: int = 1000,
+    workers: int = 1,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Measure a pack and a recogniser on labelled videos.
+
+    Args:
+        videos: of classes that the pack knows.
+        pack: chooses among the T candidates that its settings say.
+        recognizer: of the pack's classes.
+        cache: videos that it holds are not decoded again.
+        selectors, ks, seeds, resamples: as in score_selectors.
+        workers: videos decoded at a time.
+        progress: told after each video.
+
+    Raises:
+        UsageError: a class that the pack does not know, or as score_selectors.
+        TsqError: no video could be decoded, or the cache cannot be used.
+        WeightsError: networks whose features or scores are not finite.
+    """
+    check_plan(selectors, ks, seeds, resamples)
+    videos = videos.aligned(pack.class_names)
+    settings = pack.config.settings
+    networks = [*pack_networks(pack), recognizer_network(recognizer)]
+    extracted = cache.extract(
+        videos.videos, networks, num_frames=settings.num_candidates, workers=workers, progress=progress
+    )
+    targets = videos.targets()[list(extracted.kept)]
+    frame_logits = extracted.logits["recognizer"].float().numpy()
+    inputs = _selector_input(pack, extracted, frame_logits, targets)
+    scored = score_selectors(
+        inputs,
+        frame_logits,
+        targets,
+        selectors=selectors,
+        ks=ks,
+        seeds=seeds,
+        multi_label=settings.multi_label,
+        cost=count_costs(pack, recognizer).of,
+        resamples=resamples,
+    )
+    true_probability: dict[Selector, Float64Array] = {}
+    for name in SHOWN:
+        positions = select(name, inputs, settings.num_frames)
+        scores = video_scores(frame_logits, positions, multi_label=settings.multi_label)
+        true_probability[name] = np.where(targets, scores, 0.0).max(axis=1)
+    kept = tuple(videos.videos[number] for number in extracted.kept)
+    report = _described(videos, extracted, pack, recognizer) | scored
+    report["videos"] = [
+        {
+            "id": video.id,
+            "classes": [pack.class_names[label] for label in video.labels],
+            "true_probability": {name: float(of[number]) for name, of in true_probability.items()},
+        }
+        for number, video in enumerate(kept)
+    ]
+    return Evaluation(report=report, videos=kept, num_frames=settings.num_frames, true_probability=true_probability)
+
+
+def _described(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
+    """Of what the numbers are."""
+    return {
+        "tsq_version": __version__,
+        "list": {
+            "found": videos.found,
+            "missing": list(videos.missing),
+            "failed": [{"id": video.id, "reason": reason} for video, reason in extracted.failed],
+        },
+        "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
+        "recognizer": {"name": recognizer.choice.name, "reason": recognizer.choice.reason},
+        "num_frames": pack.config.settings.num_frames,
+    }
+
+
+@torch.inference_mode()
+def _selector_input(pack: Pack, extracted: Extracted, frame_logits: Float32Array, targets: BoolArray) -> SelectorInput:
+    """S^v and S^t of all videos, with what else the rules may look at."""
+    features = extracted.features["visual"]
+    objects = extracted.logits["objects" if "objects" in extracted.logits else "visual"]
+    visual, textual = [], []
+    for first in range(0, len(features), _AT_ONCE):
+        x_v, logits = (all_[first : first + _AT_ONCE].to(pack.device, torch.float32) for all_ in (features, objects))
+        scores = tsq_scores(pack, x_v, logits, top_n=pack.config.settings.top_n)
+        visual.append(scores.visual.scores.double().cpu())
+        textual.append(scores.textual.scores.double().cpu())
+    s_v, s_t = torch.cat(visual), torch.cat(textual)
+    for curves in (s_v, s_t):
+        refuse_not_finite(curves, "saliency scores")
+    return SelectorInput(
+        saliency_visual=s_v.numpy(),
+        saliency_textual=s_t.numpy(),
+        frame_probabilities=class_probabilities(frame_logits, multi_label=pack.config.settings.multi_label),
+        targets=targets,
+        lambda_v=pack.config.settings.lambda_v,
+    )
+
+
+def score_selectors(
+    inputs: SelectorInput,
+    frame_logits: FloatArray,
+    targets: BoolArray,
+    *,
+    selectors: Sequence[Selector] = SELECTORS,
+    ks: Sequence[int] = KS,
+    seeds: Sequence[int] = SEEDS,
+    multi_label: bool = False,
+    cost: Callable[[Selector, int], float] | None = None,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Recognise every video from the frames that each rule chooses, and score that.
+
+    Args:
+        inputs: what the rules look at, of N videos with T frames.
+        frame_logits: [N, T, C] of the recogniser.
+        targets: bool [N, C], the true classes, at least one a video.
+        selectors: the rules to compare.
+        ks: numbers of frames, at least 1 each; those above T count as T. The rule `all` has one row, of T frames.
+        seeds: of the random rule, at least one.
+        multi_label: see video_scores.
+        cost: GMACs a video by rule and K; None leaves them out.
+        resamples: of the bootstrap, at least 1.
+
+    Returns:
+        JSON-ready: num_videos, num_classes, num_candidates, multi_label, ks, seeds, resamples, metrics and interval
+        (their definitions), and rows, one for each rule and K: {selector, k, giga_macs, map, top1, top5, spread,
+        gains}. Each metric is {value, low, high}, shares from 0 to 1; of the random rule the mean over the seeds, with
+        its standard deviation over them under spread (else None). gains holds, for each of the rules uniform (at the
+        same K) and all that is among the rules compared, the difference of each metric as {value, low, high}.
+
+    Raises:
+        UsageError: no or unknown selectors, a K below 1, no seed or no resample.
+        ValueError: arrays that do not fit each other.
+    """
+    n, t, c = frame_logits.shape
+    if targets.shape != (n, c) or inputs.saliency_visual.shape != (n, t):
+        raise ValueError(f"frame_logits [{n}, {t}, {c}] do not fit {targets.shape} or {inputs.saliency_visual.shape}")
+    check_plan(selectors, ks, seeds, resamples)
+    counts = sorted({min(k, t) for k in ks})
+    bootstrap = Bootstrap(targets, resamples=resamples)
+    scored: dict[tuple[Selector, int], _Scored] = {}
+    for selector in dict.fromkeys(selectors):
+        for k in [t] if selector == "all" else counts:
+            tries = [
+                _score(
+                    video_scores(frame_logits, select(selector, inputs, k, seed), multi_label=multi_label),
+                    targets,
+                    bootstrap,
+                )
+                for seed in (seeds if selector == "random" else seeds[:1])
+            ]
+            scored[selector, k] = _mean(tries)
+    return {
+        "num_videos": n,
+        "num_classes": c,
+        "num_candidates": t,
+        "multi_label": multi_label,
+        "ks": counts,
+        "seeds": list(seeds),
+        "resamples": resamples,
+        "metrics": METRICS,
+        "interval": INTERVAL,
+        "rows": [
+            {"selector": selector, "k": k, "giga_macs": None if cost is None else cost(selector, k)}
+            | row.described()
+            | {"gains": _gains(selector, k, scored)}
+            for (selector, k), row in scored.items()
+        ],
+    }
+
+
+def video_scores(frame_logits: FloatArray, positions: Int64Array, *, multi_label: bool = False) -> Float64Array:
+    """Class scores [N, C] of videos from their chosen frames: softmax of the mean of the frames' logits (ours).
+
+    Args:
+        frame_logits: [N, T, C].
+        positions: [N, K] in [0, T), what tsq_cli.evaluation.selectors.select gives.
+        multi_label: sigmoid instead of softmax.
+    """
+    chosen = np.take_along_axis(frame_logits, positions[:, :, None], axis=1)  # [N, K, C]
+    return class_probabilities(chosen.mean(axis=1, dtype=np.float64), multi_label=multi_label)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Each metric's value and its resamples [R]; for several seeds their mean, and its spread over them."""
+
+    values: Mapping[str, float]
+    replicates: Mapping[str, Float64Array]
+    spread: Mapping[str, float] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """The metrics with their intervals, and their spread over seeds."""
+        return {
+            **{metric: described(self.values[metric], self.replicates[metric]) for metric in METRICS},
+            "spread": self.spread,
+        }
+
+    def gains(self, rival: _Scored) -> dict[str, Mapping[str, float]]:
+        """What each metric gains over a rival's."""
+        return {
+            metric: described(
+                value - rival.values[metric], self.replicates[metric] - rival.replicates[metric], least=-1
+            )
+            for metric, value in self.values.items()
+        }
+
+
+def _gains(selector: Selector, k: int, scored: Mapping[tuple[Selector, int], _Scored]) -> dict[str, Any]:
+    """What a row gains over uniform at the same K and over all frames, where these were measured."""
+    rivals = {name: rival for (name, of_k), rival in scored.items() if name == "all" or (name, of_k) == ("uniform", k)}
+    return {name: scored[selector, k].gains(rival) for name, rival in rivals.items() if selector not in (name, "all")}
+
+
+def _score(scores: Float64Array, targets: BoolArray, bootstrap: Bootstrap) -> _Scored:
+    hits = {k: _hits(scores, targets, k) for k in (1, 5)}
+    return _Scored(
+        values={
+            "map": mean_average_precision(scores, targets),
+            **{f"top{k}": float(hit.mean()) for k, hit in hits.items()},
+        },
+        replicates={
+            "map": bootstrap.mean_average_precision(scores),
+            **{f"top{k}": bootstrap.mean(hit) for k, hit in hits.items()},
+        },
+    )
+
+
+def _hits(scores: Float64Array, targets: BoolArray, k: int) -> BoolArray:
+    """Whether each video has a true class among its k highest-scoring ones, [N]: top_k_accuracy before its mean."""
+    highest = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    hits: BoolArray = np.logical_or.reduce(np.take_along_axis(targets, highest, axis=1), axis=1)
+    return hits
+
+
+def _mean(tries: Sequence[_Scored]) -> _Scored:
+    """One try as it is; several as their mean, with the standard deviation over them."""
+    return _Scored(
+        values={metric: float(np.mean([one.values[metric] for one in tries])) for metric in METRICS},
+        replicates={metric: np.mean([one.replicates[metric] for one in tries], axis=0) for metric in METRICS},
+        spread={metric: float(np.std([one.values[metric] for one in tries], ddof=1)) for metric in METRICS}
+        if len(tries) > 1
+        else None,
+    )
+
+
+def check_plan(selectors: Sequence[str], ks: Sequence[int], seeds: Sequence[int], resamples: int) -> None:
+    """Refuse what score_selectors could not do, before anything is decoded.
+
+    Raises:
+        UsageError: no or unknown selectors, a K below 1, no seed or no resample.
+    """
+    unknown = [name for name in selectors if name not in SELECTORS]
+    if unknown or not selectors:
+        raise UsageError(
+            f"the selectors are {', '.join(unknown)}" if unknown else "no selector was asked for",
+            wanted=f"some of {', '.join(SELECTORS)}",
+            fix="correct the names",
+        )
+    if not ks or min(ks) < 1:
+        raise UsageError(f"the numbers of frames are {list(ks)}", wanted="1 or more each", fix="try -k 1,2,3,5,8,16")
+    if not seeds or resamples < 1:
+        raise UsageError(
+            f"{len(seeds)} seeds and {resamples} resamples were asked for",
+            wanted="at least 1 of each",
+            fix="leave them at their defaults",
+        )

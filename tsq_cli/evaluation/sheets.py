@@ -1,0 +1,128 @@
+"""Room 4: frames side by side as in the paper's figures (S): uniform against selected, of some videos."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from tsq_cli.clip import load_clip
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.evaluate import Evaluation
+from tsq_cli.files import atomic_path
+from tsq_cli.packs import Pack
+from tsq_cli.pipeline import Selector
+from tsq_cli.report.sheet import save_sheet
+from tsq_cli.types import Float64Array, Progress, silent
+
+NUM_EXTREMES = 6
+INDEX = "sheets.md"
+
+
+def choose_videos(evaluation: Evaluation, ids: Sequence[str] = (), *, count: int = NUM_EXTREMES) -> dict[str, int]:
+    """Which videos to draw: those asked for, or those that selection helps and harms most.
+
+    What a video gains is how much likelier the recogniser finds a true class from the selected frames than from as many
+    uniform ones.
+
+    Args:
+        evaluation: of the videos.
+        ids: as in their list; none for the extremes.
+        count: of the best and of the worst, at most; no video is both.
+
+    Returns:
+        Numbers of videos by the name of their sheet, without its ending: in the order asked for, or "best-01-..." from
+        the greatest gain down, then "worst-01-..." from the greatest loss up.
+
+    Raises:
+        UsageError: an id that is not among the videos evaluated.
+    """
+    number_of = {video.id: number for number, video in enumerate(evaluation.videos)}
+    check_ids(ids, list(number_of))
+    if ids:
+        return {f"{place:02d}-{_plain(name)}": number_of[name] for place, name in enumerate(dict.fromkeys(ids), 1)}
+    falling = np.argsort(-gains(evaluation), kind="stable").tolist()
+    num_best, num_worst = min(count, (len(falling) + 1) // 2), min(count, len(falling) // 2)
+    extremes = {"best": falling[:num_best], "worst": falling[::-1][:num_worst]}
+    return {
+        f"{side}-{place:02d}-{_plain(evaluation.videos[number].id)}": number
+        for side, numbers in extremes.items()
+        for place, number in enumerate(numbers, 1)
+    }
+
+
+def check_ids(ids: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse ids that name no video.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    if unknown := [video_id for video_id in ids if video_id not in known]:
+        raise UsageError(
+            f"there is no video {unknown[0]} to draw",
+            wanted="ids as the list has them, of videos that can be decoded",
+            fix=f"the first is {known[0]}",
+        )
+
+
+def gains(evaluation: Evaluation) -> Float64Array:
+    """How much likelier a true class is from the selected frames than from uniform ones, float64 [N], -1 to 1."""
+    return evaluation.true_probability["tsq"] - evaluation.true_probability["uniform"]
+
+
+def write_sheets(
+    folder: Path, evaluation: Evaluation, pack: Pack, chosen: dict[str, int], *, progress: Progress = silent
+) -> list[Path]:
+    """Decode the chosen videos again and draw their sheets, and an index of them in Markdown.
+
+    Args:
+        folder: is made where missing; sheets of these names in it are replaced.
+        evaluation: of the videos, with this pack.
+        pack: chooses the frames.
+        chosen: as choose_videos gives it.
+        progress: told after each sheet.
+
+    Returns:
+        The files written, the index first.
+
+    Raises:
+        VideoError: a video cannot be decoded any more.
+        OutputError: a file cannot be written.
+    """
+    selector = Selector(pack)
+    settings = SelectSettings(num_frames=evaluation.num_frames, num_candidates=pack.config.settings.num_candidates)
+    sheets = []
+    for done, (name, number) in enumerate(chosen.items(), 1):
+        with closing(load_clip(evaluation.videos[number].path, settings)) as clip:
+            record = selector.process_clips([clip], settings)[0]
+            sheets.append(Path(save_sheet(record, clip.batch.pixels, folder / f"{name}.png")))
+        progress("drawing sheets", done, len(chosen))
+    index = folder / INDEX
+    with atomic_path(index) as temporary:
+        temporary.write_text(_index(evaluation, pack, chosen, sheets), encoding="utf-8")
+    return [index, *sheets]
+
+
+def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: Sequence[Path]) -> str:
+    lines = [f"# {evaluation.num_frames} frames: uniform, and selected with {pack.config.name}", ""]
+    for sheet, number in zip(sheets, chosen.values(), strict=True):
+        video = evaluation.videos[number]
+        uniform, selected = (evaluation.true_probability[name][number] for name in ("uniform", "tsq"))
+        classes = ", ".join(pack.class_names[label] for label in video.labels)
+        lines += [
+            f"**{video.id}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
+            f"{selected:.2f} from the selected ones",
+            "",
+            f"![{sheet.stem}]({sheet.name})",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _plain(video_id: str) -> str:
+    """An id as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", video_id).strip("-.")[:80] or "video"

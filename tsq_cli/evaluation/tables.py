@@ -1,0 +1,122 @@
+"""Room 4: an evaluation as tables, for a terminal and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from tsq_cli.evaluation.selectors import SELECTOR_TITLES
+
+METRIC_TITLES = {"map": "mAP", "top1": "top-1", "top5": "top-5"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of words: the first column is text, the others are numbers."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """As Markdown, the title above it."""
+        lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *self.rows]
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return f"{self.title}\n\n{table}\n"
+
+    def rich(self) -> Table:
+        """For rich's console."""
+        table = Table(title=escape(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, heading in enumerate(self.headings):
+            table.add_column(escape(heading), justify="left" if number == 0 else "right", no_wrap=number == 0)
+        for row in self.rows:
+            table.add_row(*(escape(cell) for cell in row))
+        return table
+
+
+def evaluation_markdown(report: Mapping[str, Any]) -> str:
+    """An evaluation as a page of Markdown: what was measured, the tables, how the numbers are defined.
+
+    Args:
+        report: of tsq_cli.evaluation.evaluate.evaluate.
+    """
+    failed = report["list"]["failed"]
+    lines = [
+        f"# Frames chosen by {report['pack']['name']}, recognised by {report['recognizer']['name']}",
+        "",
+        f"tsq {report['tsq_version']}; {report['list']['found']}; {len(failed)} could not be decoded"
+        + "".join(f"; {video['reason']}" for video in failed[:5])
+        + ("; ..." if len(failed) > 5 else "."),
+        "",
+        *(grid.markdown() for grid in evaluation_grids(report)),
+        *(f"- {METRIC_TITLES[metric]}: {definition}." for metric, definition in report["metrics"].items()),
+        f"- Intervals: {report['interval']}. ±: standard deviation over {len(report['seeds'])} seeds.",
+        "- GMACs: multiply-adds in 10^9, of the networks that a rule needs and of the recogniser on its frames.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def evaluation_grids(report: Mapping[str, Any]) -> list[Grid]:
+    """Everything about the pack's number of frames (or the nearest measured), and mAP and top-1 for every number.
+
+    Args:
+        report: of tsq_cli.evaluation.evaluate.evaluate.
+    """
+    nearest = min(report["ks"], key=lambda k: (abs(k - report["num_frames"]), k))
+    return [_details(report, nearest), *(_by_k(report, metric) for metric in ("map", "top1"))]
+
+
+def _details(report: Mapping[str, Any], k: int) -> Grid:
+    metrics = [name for name in METRIC_TITLES if name != "top5" or report["num_classes"] > 5]
+    rows = [row for row in report["rows"] if row["k"] == k or row["selector"] == "all"]
+    rivals = [rival for rival in ("uniform", "all") if any(rival in row["gains"] for row in rows)]
+    return Grid(
+        title=f"{k} of {report['num_candidates']} frames, {report['num_videos']} videos of {report['num_classes']} "
+        "classes; in percent, with 95 % intervals",
+        headings=[
+            "frames chosen by",
+            "GMACs",
+            *(METRIC_TITLES[metric] for metric in metrics),
+            *(f"mAP over {'all frames' if rival == 'all' else rival}" for rival in rivals),
+        ],
+        rows=[
+            [
+                SELECTOR_TITLES[row["selector"]],
+                "-" if row["giga_macs"] is None else f"{row['giga_macs']:.2f}",
+                *(_percent(row[metric]) + _spread(row, metric) for metric in metrics),
+                *(_percent(row["gains"][rival]["map"], "+") if rival in row["gains"] else "" for rival in rivals),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _by_k(report: Mapping[str, Any], metric: str) -> Grid:
+    values = {(row["selector"], row["k"]): row[metric]["value"] for row in report["rows"]}
+    selectors = dict.fromkeys(row["selector"] for row in report["rows"])
+    counts = sorted({k for _, k in values})
+    return Grid(
+        title=f"{METRIC_TITLES[metric]} by number of frames, in percent",
+        headings=["frames chosen by", *map(str, counts)],
+        rows=[
+            [
+                SELECTOR_TITLES[name],
+                *(f"{100 * values[name, k]:.1f}" if (name, k) in values else "" for k in counts),
+            ]
+            for name in selectors
+        ],
+    )
+
+
+def _percent(measured: Mapping[str, float], sign: str = "") -> str:
+    value, low, high = (f"{100 * measured[part]:{sign}.1f}" for part in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _spread(row: Mapping[str, Any], metric: str) -> str:
+    return "" if row["spread"] is None else f" ± {100 * row['spread'][metric]:.1f}"

@@ -1,0 +1,51 @@
+"""Room 3: how a training went, as curves, drawn by matplotlib, which comes with the extra tsq-cli[train]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tsq_cli.files import atomic_path
+
+_PANELS = (("train.", "loss, training"), ("val.", "measured, validation"))
+
+
+def plot_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
+    """Draw losses and, beside them, what was measured on validation videos, over the epochs.
+
+    Args:
+        rows: one an epoch, at least one: "epoch", "train.<part>", "val.<measure>" (see tsq_cli.training.fit.History).
+        path: of the PNG.
+        title: of the picture.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in rows]
+    panels = [(prefix, label) for prefix, label in _PANELS if any(name.startswith(prefix) for name in rows[0])]
+    figure = Figure(figsize=(4.5 * len(panels), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    drawn: Any = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (prefix, label) in zip(drawn, panels, strict=True):
+        for name in rows[0]:
+            if name.startswith(prefix):
+                axes.plot(
+                    epochs,
+                    [row[name] for row in rows],
+                    label=name.removeprefix(prefix).replace("_", " "),
+                    linewidth=2.0 if name == "train.loss" else 1.2,
+                    marker="o" if len(rows) == 1 else None,
+                )
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.set_ylabel(label, fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=7, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

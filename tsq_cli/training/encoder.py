@@ -1,0 +1,235 @@
+"""Room 4: fine-tuning image networks on frames that carry their video's label, stage (a) (S: ten epochs)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import group_modules
+from torch import Tensor, nn
+
+from tsq_cli.errors import UsageError
+from tsq_cli.losses import classification_loss
+from tsq_cli.metrics import mean_average_precision, top_k_accuracy
+from tsq_cli.models import FrameEncoder
+from tsq_cli.models.device import chunks
+from tsq_cli.preprocess import Preprocessor
+from tsq_cli.training import processes
+from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalised
+from tsq_cli.training.settings import EncoderSettings, RecognizerSettings
+from tsq_cli.types import Progress, silent
+
+
+def fine_tune_encoder(
+    encoder: FrameEncoder,
+    frames: FrameSource,
+    targets: Tensor,
+    settings: EncoderSettings,
+    *,
+    preprocessor: Preprocessor,
+    multi_label: bool = False,
+    validation: tuple[FrameSource, Tensor] | None = None,
+    folder: Path | None = None,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: Progress = silent,
+) -> FrameEncoder:
+    """Fine-tune a network on single frames: each is to name the classes of its video.
+
+    Args:
+        encoder: with the weights to start from, as load_encoder gives it (not folded); it is left as it is.
+        frames: T of each of N videos.
+        targets: bool or float [N, C], 1 for each of a video's classes.
+        settings: how.
+        preprocessor: how the network is fed.
+        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
+        validation: frames and targets to measure on after each epoch, the same classes; None measures nothing.
+        folder: for checkpoint and logs; None writes and resumes nothing.
+        device: to train on.
+        workers: processes that prepare images.
+        progress: told the epoch and the loss at every step.
+
+    Returns:
+        A network of C classes in evaluation mode, on `device`.
+
+    Raises:
+        TsqError: a loss that is not finite.
+        UsageError: the folder holds a run of other settings, or more frozen stages than the network has.
+        ValueError: targets that do not fit the frames.
+    """
+    network = with_classifier(encoder, targets.shape[1], seed=settings.fit.seed).to(device)
+    task = FrameTask(
+        network,
+        training_images(frames, targets, settings, preprocessor, settings.frames_per_video),
+        settings,
+        preprocessor=preprocessor,
+        consensus=False,
+        multi_label=multi_label,
+        validation=validation_images(validation, preprocessor, settings.frames_per_video),
+        workers=workers,
+    )
+    identity = {"encoder": asdict(settings), "num_classes": targets.shape[1], "multi_label": multi_label}
+    fit(task, settings.fit, folder, identity=identity, what="encoder", progress=progress)
+    return network
+
+
+def with_classifier(encoder: FrameEncoder, num_classes: int, *, seed: int) -> FrameEncoder:
+    """A copy of a network with a new classifier of C classes, whose numbers are drawn from the seed."""
+    model: Any = copy.deepcopy(encoder.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model.reset_classifier(num_classes)
+    return FrameEncoder(model, pretrained_cfg=encoder.pretrained_cfg).eval()
+
+
+def training_images(
+    frames: FrameSource,
+    targets: Tensor,
+    settings: EncoderSettings | RecognizerSettings,
+    preprocessor: Preprocessor,
+    frames_per_video: int,
+) -> FrameImages:
+    """Frames drawn and augmented as the settings say."""
+    return FrameImages(
+        frames,
+        targets.float(),
+        frames_per_video=frames_per_video,
+        preprocessor=preprocessor,
+        augmentation=settings.augmentation,
+        seed=settings.fit.seed,
+    )
+
+
+def validation_images(
+    validation: tuple[FrameSource, Tensor] | None, preprocessor: Preprocessor, frames_per_video: int
+) -> FrameImages | None:
+    """Frames as they are, one out of the middle of each stretch of a video."""
+    if validation is None:
+        return None
+    frames, targets = validation
+    return FrameImages(
+        frames,
+        targets.float(),
+        frames_per_video=frames_per_video,
+        preprocessor=preprocessor,
+        augmentation=None,
+    )
+
+
+def freeze(network: FrameEncoder, num_stages: int) -> list[nn.Module]:
+    """Keep the first stages of a network, as timm groups them, from learning.
+
+    Returns:
+        Their layers, which are to stay in evaluation mode.
+
+    Raises:
+        UsageError: as many stages as there are, or more.
+    """
+    stages = group_modules(network.model, network.model.group_matcher(coarse=True))
+    last = max(stages)  # the classifier
+    if num_stages > last - 1:
+        raise UsageError(
+            f"frozen_stages is {num_stages}",
+            wanted=f"0 to {last - 1}: {type(network.model).__name__} has {last} stages before its classifier",
+            fix="fit a linear layer on its features where nothing else is to learn",
+        )
+    frozen = [network.model.get_submodule(name) for number in range(num_stages) for name in stages.get(number, [])]
+    for module in frozen:
+        module.requires_grad_(requires_grad=False)
+    return frozen
+
+
+class FrameTask(Task):
+    """An image network on frames of videos.
+
+    Args:
+        network: of C classes, on its device.
+        images: to learn from.
+        settings: rates, label smoothing, batch size and seed.
+        preprocessor: how the network is fed.
+        consensus: whether a video's k frames are judged by the mean of their logits (as in TSN), or each by itself.
+        multi_label: see fine_tune_encoder.
+        validation: to measure on; by the mean of a video's logits, consensus or not.
+        workers: processes that prepare images.
+    """
+
+    def __init__(
+        self,
+        network: FrameEncoder,
+        images: FrameImages,
+        settings: EncoderSettings | RecognizerSettings,
+        *,
+        preprocessor: Preprocessor,
+        consensus: bool,
+        multi_label: bool,
+        validation: FrameImages | None,
+        workers: int,
+    ) -> None:
+        # Convolutions like channels last, on a GPU and on a CPU; what is saved is brought back in order.
+        self.model = self.network = network.to(memory_format=torch.channels_last)
+        self._frozen = freeze(network, settings.frozen_stages)
+        self._images, self._settings, self._preprocessor = images, settings, preprocessor
+        self._consensus, self._multi_label = consensus, multi_label
+        self._validation, self._workers = validation, workers
+        self._device = network.classifier_weight.device
+        new = {id(parameter) for parameter in network.model.get_classifier().parameters()}
+        self._new = {name for name, parameter in network.named_parameters() if id(parameter) in new}
+        self.batches_per_epoch = processes.batches_per_epoch(len(images), settings.fit.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images uint8 [B, k, 3, S, S] and targets [B, C]."""
+        fitting = self._settings.fit
+        videos = processes.shuffled_batches(len(self._images), fitting.batch_size, seed=fitting.seed, epoch=epoch)
+        return image_batches(self._images, videos, epoch=epoch, workers=self._workers)
+
+    def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Classification with smoothed targets."""
+        images, targets = batch
+        for module in self._frozen:
+            module.eval()  # the loop puts the whole network into training mode, where batch norms would go on learning
+        logits = self.frame_logits(images)
+        wanted = smoothed(targets.to(self._device), self._settings.label_smoothing)
+        if self._consensus:
+            logits = logits.mean(dim=1)
+        else:
+            logits, wanted = logits.flatten(end_dim=1), wanted.repeat_interleave(logits.shape[1], dim=0)
+        return {"loss": classification_loss(logits, wanted, multi_label=self._multi_label)}
+
+    def frame_logits(self, images: Tensor) -> Tensor:
+        """Logits [B, k, C] of images uint8 [B, k, 3, S, S], in float32."""
+        inputs = normalised(images, self._preprocessor, self._device).to(memory_format=torch.channels_last)
+        parts = (inputs,) if self.network.training else chunks(inputs)
+        logits = torch.cat([self.network(part).logits for part in parts])
+        return logits.float().reshape(*images.shape[:2], -1)
+
+    def validate(self) -> dict[str, float]:
+        """mAP and top-1 accuracy, 0 to 1, of the mean of a video's logits, where there are videos to measure on."""
+        if self._validation is None:
+            return {}
+        videos = iter(torch.split(torch.arange(len(self._validation)), self._settings.fit.batch_size))
+        batches = image_batches(self._validation, videos, workers=self._workers)
+        logits, targets = zip(
+            *((self.frame_logits(images).mean(dim=1), truth) for images, truth in batches), strict=True
+        )
+        return measures(torch.cat(logits), torch.cat(targets), multi_label=self._multi_label)
+
+    def rate(self, name: str) -> float:
+        """The new classifier learns at the full rate."""
+        return 1.0 if name in self._new else self._settings.backbone_rate
+
+
+def measures(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:
+    """mAP and top-1 accuracy, 0 to 1, of videos' logits [N, C] against targets [N, C]."""
+    scores = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).double().cpu().numpy()
+    truth = targets.bool().cpu().numpy()
+    return {"map": mean_average_precision(scores, truth), "top1": top_k_accuracy(scores, truth, 1)}
+
+
+def smoothed(targets: Tensor, share: float) -> Tensor:
+    """Targets [B, C] of which a share is spread evenly over all classes."""
+    return targets * (1.0 - share) + share / targets.shape[1]

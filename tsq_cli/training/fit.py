@@ -1,0 +1,290 @@
+"""Room 4: the one training loop. What is trained is a Task; how, FitSettings; what came of it, a History and files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import pickle
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsq_cli.errors import TsqError, UsageError, WeightsError
+from tsq_cli.files import atomic_path
+from tsq_cli.training import processes
+from tsq_cli.training.settings import FitSettings
+from tsq_cli.types import Progress, silent
+
+CHECKPOINT, LOG_CSV, LOG_JSON = "checkpoint.pt", "log.csv", "log.json"
+
+
+class Task(ABC):
+    """A network, the batches it learns from, and the loss it learns by.
+
+    Attributes:
+        model: on its device; parameters that need no gradient stay as they are.
+        batches_per_epoch: how many batches `batches` gives in this process, the same in every epoch and process.
+    """
+
+    model: nn.Module
+    batches_per_epoch: int
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """This process' batches of an epoch (from 0), the same whenever asked (see processes.shuffled_batches)."""
+
+    @abstractmethod
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """Scalars by name; "loss" is the total, which is brought down, the others are its parts, for the log.
+
+        What is drawn from torch's global generator here is drawn anew in each epoch, and the same after a resume.
+        """
+
+    def validate(self) -> dict[str, float]:
+        """Measures after an epoch; called in the first process, in evaluation mode, without gradients."""
+        return {}
+
+    def rate(self, _name: str) -> float:
+        """Learning rate of a named parameter, as a share of the run's."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened: one row an epoch.
+
+    Attributes:
+        rows: epoch (from 1), learning_rate (of its last step), seconds, train.<part> (means over its steps in this
+            process) and val.<measure>.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Write log.csv and log.json."""
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with atomic_path(folder / LOG_CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        with atomic_path(folder / LOG_JSON) as temporary:
+            temporary.write_text(json.dumps(self.rows, indent=1) + "\n", encoding="utf-8")
+
+
+def fit(
+    task: Task,
+    settings: FitSettings,
+    folder: Path | None,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    what: str = "training",
+    progress: Progress = silent,
+) -> History:
+    """Train a task's model in place, and leave it in evaluation mode.
+
+    After every epoch a checkpoint and the logs are written. A run that finds its own checkpoint goes on from there, and
+    ends where the uninterrupted run would have (on a CPU bit for bit); one that was finished returns at once.
+
+    Args:
+        task: what is trained.
+        settings: how.
+        folder: for checkpoint and logs; None writes and resumes nothing.
+        identity: JSON-ready, whatever else decides the outcome: a checkpoint of another identity is refused.
+        what: names the run in progress and errors.
+        progress: told the epoch and the loss at every step.
+
+    Raises:
+        TsqError: a loss or a gradient that is not finite.
+        UsageError: the folder holds a checkpoint of other settings.
+        WeightsError: the checkpoint is damaged.
+        OutputError: a file cannot be written.
+    """
+    run = _Run(task, settings, what)
+    key = json.dumps({"fit": asdict(settings), **(identity or {})}, sort_keys=True)
+    if folder is not None and (folder / CHECKPOINT).exists():
+        run.resume(folder / CHECKPOINT, key)
+    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+        for epoch in range(len(run.history.rows), settings.epochs):
+            torch.manual_seed(processes.epoch_seed(settings.seed, epoch) + processes.rank())
+            run.history.rows.append(run.epoch(epoch, progress))
+            if folder is not None and processes.is_first():
+                run.save(folder / CHECKPOINT, key)
+                run.history.write(folder)
+            processes.wait_for_all()
+    task.model.eval()
+    return run.history
+
+
+class _Run:
+    """A task with its optimizer, and its history so far."""
+
+    def __init__(self, task: Task, settings: FitSettings, what: str) -> None:
+        self.task, self.settings, self.what = task, settings, what
+        self.history = History()
+        self.device = next(task.model.parameters()).device
+        self.dtype = _precision(settings.precision, self.device)
+        self.network: nn.Module = _Losses(task)
+        if processes.num_processes() > 1:
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.network = nn.parallel.DistributedDataParallel(self.network, device_ids=devices)
+        self.parameters = [p for p in task.model.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(task, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    def epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
+        """Train for one epoch, then validate; the epoch's row of the history."""
+        begin = time.perf_counter()
+        sums: dict[str, float] = {}
+        per_epoch = self.task.batches_per_epoch
+        self.network.train()
+        for step, batch in enumerate(self.task.batches(epoch)):
+            rate = self._set_rate(epoch * per_epoch + step)
+            parts = self._step(batch, f"epoch {epoch + 1}, step {step + 1}")
+            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
+            progress(
+                f"{self.what}: epoch {epoch + 1} of {self.settings.epochs}, loss {sums['loss'] / (step + 1):.4f}",
+                epoch * per_epoch + step + 1,
+                self.settings.epochs * per_epoch,
+            )
+        row = {"epoch": float(epoch + 1), "learning_rate": rate}
+        row |= {f"train.{name}": value / per_epoch for name, value in sums.items()}
+        self.network.eval()
+        if processes.is_first():
+            with torch.no_grad():
+                row |= {f"val.{name}": value for name, value in self.task.validate().items()}
+        return row | {"seconds": time.perf_counter() - begin}
+
+    def _step(self, batch: Any, where: str) -> dict[str, float]:
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            losses: dict[str, Tensor] = self.network(batch)
+        names = list(losses)
+        values = torch.stack([losses[name].detach().float() for name in names]).tolist()  # the one wait for the device
+        parts = dict(zip(names, values, strict=True))
+        if not all(map(math.isfinite, values)):
+            raise self._diverged(where, ", ".join(f"{name} {value:.4g}" for name, value in parts.items()))
+        torch.autograd.backward(self.scaler.scale(losses["loss"]))
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm or math.inf)
+        if not self.scaler.is_enabled() and not norm.isfinite():  # a scaler skips such a step, and scales less
+            raise self._diverged(where, f"a gradient of length {norm.item()}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return parts
+
+    def _set_rate(self, step: int) -> float:
+        per_epoch = self.task.batches_per_epoch
+        share = learning_rate_share(
+            step, self.settings.epochs * per_epoch, round(self.settings.warmup_epochs * per_epoch)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * share * group["rate"]
+        return self.settings.learning_rate * share
+
+    def _diverged(self, where: str, what: str) -> TsqError:
+        return TsqError(
+            f"{self.what} left the finite numbers in {where}: {what}",
+            wanted="finite losses and gradients",
+            fix="lower the learning rate, or train in float32, into another folder",
+        )
+
+    def save(self, path: Path, key: str) -> None:
+        """Write the checkpoint."""
+        with atomic_path(path) as temporary:
+            torch.save(
+                {
+                    "key": key,
+                    "model": self.task.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": self.scaler.state_dict(),
+                    "rows": self.history.rows,
+                },
+                temporary,
+            )
+
+    def resume(self, path: Path, key: str) -> None:
+        """Go on from a checkpoint."""
+        try:
+            saved = torch.load(path, weights_only=True, map_location=self.device)
+            other = saved["key"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise WeightsError(
+                f"{path} is no checkpoint: {str(error)[:200]}", wanted="one that tsq wrote", fix="remove it"
+            ) from error
+        if other != key:
+            raise UsageError(
+                f"{path} is of other settings: {_difference(json.loads(other), json.loads(key))}",
+                wanted="the settings it was begun with",
+                fix="set them back, or train into another folder",
+            )
+        self.task.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.history.rows.extend(saved["rows"])
+
+
+class _Losses(nn.Module):
+    """A task's losses as a network's forward pass, which is what DistributedDataParallel can wrap."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.model = task.model
+        self._task = task
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self._task.losses(batch)
+
+
+def learning_rate_share(step: int, num_steps: int, num_warmup: int) -> float:
+    """Share of the learning rate at a step: up in a line over the warm-up, then down as half a cosine, never 0.
+
+    Args:
+        step: counted from 0, below num_steps.
+        num_steps: of the run.
+        num_warmup: of the warm-up; the share is 1 at its last step.
+    """
+    if step < num_warmup:
+        return (step + 1) / num_warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
+
+
+def _optimizer(task: Task, settings: FitSettings) -> torch.optim.Optimizer:
+    """One group for each rate, with and without decay: biases and factors of norms, vectors all, have none."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in task.model.named_parameters():
+        if parameter.requires_grad:
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((task.rate(name), decay), []).append(parameter)
+    options = [
+        {"params": parameters, "rate": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(options, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(options, lr=settings.learning_rate)
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+    """The values that differ, by dotted name."""
+    found = []
+    for name in sorted({*old, *new}):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found.append(_difference(before, now, f"{prefix}{name}."))
+        elif before != now:
+            found.append(f"{prefix}{name} was {before}, now {now}")
+    return "; ".join(part for part in found if part)

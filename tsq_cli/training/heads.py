@@ -1,0 +1,222 @@
+"""Room 4: training the two TSQ layers on features, stage (c) (METHOD section 4; "S": the paper's supplementary)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tsq_cli.files import atomic_path
+from tsq_cli.losses import classification_loss, interaction_loss
+from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet
+from tsq_cli.training import processes
+from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.settings import HeadSettings
+from tsq_cli.types import Progress, silent
+
+INITIAL = "initial.safetensors"
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """B clips of T frames.
+
+    Attributes:
+        visual: X^v [B, T, Dv], of the visual encoder.
+        textual: X^t [B, T, Dt], see tsq_cli.models.object_text_features.
+        targets: float [B, C], 1 for each of a clip's classes, else 0.
+    """
+
+    visual: Tensor
+    textual: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device | str) -> ClipBatch:
+        """The same on a device, in float32."""
+        return ClipBatch(*(part.to(device, torch.float32) for part in (self.visual, self.textual, self.targets)))
+
+
+class ClipSource(Protocol):
+    """Where clips come from: a cache, or clips composed anew in each epoch.
+
+    Attributes:
+        num_classes: C.
+        batches_per_epoch: how many batches `epoch` gives, the same in every epoch and process.
+    """
+
+    @property
+    def num_classes(self) -> int: ...  # noqa: D102
+
+    @property
+    def batches_per_epoch(self) -> int: ...  # noqa: D102
+
+    def epoch(self, number: int) -> Iterator[ClipBatch]:
+        """This process' batches of an epoch (from 0), the same whenever asked."""
+        ...
+
+
+class CachedClips:
+    """Clips whose features are all in memory, shuffled in each epoch.
+
+    Args:
+        visual: [N, T, Dv], of any floating point type.
+        textual: [N, T, Dt].
+        targets: bool or float [N, C].
+        batch_size: clips of a step, over all processes together, at least 1.
+        seed: of the order.
+    """
+
+    def __init__(self, visual: Tensor, textual: Tensor, targets: Tensor, *, batch_size: int, seed: int = 0) -> None:
+        self._clips = ClipBatch(visual, textual, targets)
+        self._batch_size, self._seed = batch_size, seed
+        self.num_classes = targets.shape[1]
+        self.batches_per_epoch = processes.batches_per_epoch(len(visual), batch_size)
+
+    def epoch(self, number: int) -> Iterator[ClipBatch]:
+        """This process' batches of an epoch, in an order drawn from (seed, number)."""
+        clips = self._clips
+        for chosen in processes.shuffled_batches(len(clips.visual), self._batch_size, seed=self._seed, epoch=number):
+            yield ClipBatch(clips.visual[chosen], clips.textual[chosen], clips.targets[chosen])
+
+
+def train_heads(
+    source: ClipSource,
+    settings: HeadSettings,
+    *,
+    queries_visual: Tensor,
+    queries_textual: Tensor,
+    num_classes: int,
+    num_frames: int = 16,
+    multi_label: bool = False,
+    folder: Path | None = None,
+    validate: Callable[[TSQNet], dict[str, float]] | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> TSQNet:
+    """Train both modules together:
+
+    L = L_cls(z^v) + L_cls(z^t) + alpha L(text teaches visual) + beta L(visual teaches text).
+
+    Args:
+        source: of clips.
+        settings: weights of the losses, initialisation, shape of the layers, and how to fit.
+        queries_visual: [C, Dv] visual prototypes; at random initialisation only their width counts.
+        queries_textual: [C, Dt] embeddings of the class names; likewise.
+        num_classes: C.
+        num_frames: T, length of the positional embedding.
+        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
+        folder: for checkpoint, logs and initial.safetensors (`visual` and `textual`, the queries before training); None
+            writes and resumes nothing.
+        validate: measures after each epoch, of the network in evaluation mode.
+        device: to train on.
+        progress: told the epoch and the loss at every step.
+
+    Returns:
+        The network in evaluation mode, on `device`.
+
+    Raises:
+        UsageError: settings that do not fit each other, or a folder that holds a run with others.
+        TsqError: a loss that is not finite.
+        ValueError: the source has other classes.
+    """
+    if source.num_classes != num_classes:
+        raise ValueError(f"the source has {source.num_classes} classes, num_classes is {num_classes}")
+    tsqnet = initial_tsqnet(
+        settings, queries_visual=queries_visual, queries_textual=queries_textual, num_frames=num_frames
+    ).to(device)
+    if folder is not None and processes.is_first():
+        with atomic_path(folder / INITIAL) as temporary:
+            queries = {"visual": tsqnet.vqm.queries, "textual": tsqnet.tqm.queries}
+            save_file({name: values.detach().cpu().contiguous() for name, values in queries.items()}, temporary)
+    task = HeadTask(tsqnet, source, settings, multi_label=multi_label, validate=validate)
+    identity = {"heads": asdict(settings), "num_classes": num_classes, "multi_label": multi_label}
+    fit(task, settings.fit, folder, identity=identity, what="heads", progress=progress)
+    return tsqnet
+
+
+def initial_tsqnet(
+    settings: HeadSettings, *, queries_visual: Tensor, queries_textual: Tensor, num_frames: int = 16
+) -> TSQNet:
+    """Both modules before training; what is random comes from the seed of settings.fit, whatever the rest.
+
+    Args:
+        settings: initialisation and shape of the layers.
+        queries_visual, queries_textual, num_frames: as for train_heads.
+
+    Raises:
+        UsageError: a variant that the layer refuses.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.fit.seed)
+        return TSQNet(
+            _layer(settings, queries_visual, num_frames, textual=False),
+            _layer(settings, queries_textual, num_frames, textual=True),
+        )
+
+
+def _layer(settings: HeadSettings, queries: Tensor, num_frames: int, *, textual: bool) -> TSQLayer:
+    shape = settings.textual_layer if textual and settings.textual_layer is not None else settings.layer
+    config = TSQLayerConfig(
+        dim=queries.shape[1],
+        num_classes=len(queries),
+        num_frames=num_frames,
+        scale=settings.textual_scale if textual else settings.visual_scale,
+        **asdict(shape),
+    )
+    random = (settings.textual_init if textual else settings.visual_init) == "random"
+    return TSQLayer(config, queries=None if random else queries.float())
+
+
+class HeadTask(Task):
+    """Both modules on clips. Named parts of the loss: who is taught (METHOD section 4).
+
+    Args:
+        tsqnet: on its device.
+        source, settings, multi_label, validate: as for train_heads.
+    """
+
+    def __init__(
+        self,
+        tsqnet: TSQNet,
+        source: ClipSource,
+        settings: HeadSettings,
+        *,
+        multi_label: bool = False,
+        validate: Callable[[TSQNet], dict[str, float]] | None = None,
+    ) -> None:
+        self.model = self._tsqnet = tsqnet
+        self._source, self._settings, self._multi_label, self._validate = source, settings, multi_label, validate
+        self._device = tsqnet.vqm.queries.device
+        self.batches_per_epoch = source.batches_per_epoch
+
+    def batches(self, epoch: int) -> Iterator[ClipBatch]:
+        """The source's clips on the network's device."""
+        return (batch.to(self._device) for batch in self._source.epoch(epoch))
+
+    def losses(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Total and parts, unweighted."""
+        output = self._tsqnet(batch.visual, batch.textual)
+        visual, textual, targets = output.visual, output.textual, batch.targets
+        kind = self._settings.interaction
+        parts = {
+            "visual": classification_loss(visual.logits, targets, multi_label=self._multi_label),
+            "textual": classification_loss(textual.logits, targets, multi_label=self._multi_label),
+            "text_teaches_visual": interaction_loss(visual.attention, textual.attention, targets, kind=kind),
+            "visual_teaches_text": interaction_loss(textual.attention, visual.attention, targets, kind=kind),
+        }
+        total = (
+            parts["visual"]
+            + parts["textual"]
+            + self._settings.alpha * parts["text_teaches_visual"]
+            + self._settings.beta * parts["visual_teaches_text"]
+        )
+        return {"loss": total, **parts}
+
+    def validate(self) -> dict[str, float]:
+        """What the caller measures."""
+        return {} if self._validate is None else self._validate(self._tsqnet)

@@ -1,0 +1,226 @@
+"""Room 4: the network that names a video's classes from a few frames, stage (d): a linear probe, or all of it fitted.
+
+Either way a video is judged by the mean of its frames' logits, as it will be when it is recognised (TSN's consensus).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tsq_cli.losses import classification_loss
+from tsq_cli.models import FrameEncoder, create_encoder
+from tsq_cli.packs import PackConfig
+from tsq_cli.packs.load import load_encoder
+from tsq_cli.packs.schema import Preprocessing
+from tsq_cli.packs.sources import check_in_reach
+from tsq_cli.preprocess import Preprocessor
+from tsq_cli.training import processes
+from tsq_cli.training.encoder import (
+    FrameTask,
+    measures,
+    smoothed,
+    training_images,
+    validation_images,
+    with_classifier,
+)
+from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.images import FrameSource, stretches
+from tsq_cli.training.pack import TrainedNetwork
+from tsq_cli.training.settings import RecognizerSettings
+from tsq_cli.types import Progress, silent
+
+_LEAST_SPREAD = 0.1  # of a feature, as a share of the mean spread: a feature that hardly moves is not blown up
+
+
+def starting_network(base: PackConfig, model: str) -> TrainedNetwork:
+    """The network that a recogniser is made from, with published weights, on the CPU.
+
+    Args:
+        base: the pack that the training begins from.
+        model: "visual_encoder" or the name of the pack's recogniser, both as the pack says; or any timm name, with the
+            weights and the preprocessing that timm publishes.
+
+    Raises:
+        UsageError: timm has no such network.
+        WeightsError: weights out of reach or damaged.
+    """
+    roles = base.roles
+    for role, names in ((roles.visual_encoder, ("visual_encoder",)), (roles.recognizer, (roles.recognizer.model,))):
+        if model in names:
+            return TrainedNetwork(encoder=load_encoder(role, base.folder), model=role.model, preprocess=role.preprocess)
+    check_in_reach(model)
+    encoder = create_encoder(model, pretrained=True)
+    fed = Preprocessor.from_dict(encoder.pretrained_cfg)
+    preprocess = Preprocessing(
+        input_size=fed.input_size,
+        mean=fed.mean,
+        std=fed.std,
+        interpolation=fed.interpolation,
+        crop_pct=fed.crop_pct,
+    )
+    # A pack builds the network from its name alone, so not from a place that may be out of reach by then.
+    name = encoder.model.pretrained_cfg["architecture"] if ":" in model else model
+    return TrainedNetwork(encoder=encoder, model=name, preprocess=preprocess)
+
+
+def fit_probe(
+    features: Tensor,
+    targets: Tensor,
+    settings: RecognizerSettings,
+    *,
+    multi_label: bool = False,
+    validation: tuple[Tensor, Tensor] | None = None,
+    folder: Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> nn.Linear:
+    """Fit a linear classifier on frozen features, by the mean of the logits of k frames drawn anew in each epoch.
+
+    Features are brought to mean 0 and spread 1 first, which the result has undone (ours): it takes them as they are.
+
+    Args:
+        features: [N, T, D] of N videos, before the network's own classifier; of any floating point type.
+        targets: bool or float [N, C].
+        settings: k = num_frames, label smoothing, and how to fit.
+        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
+        validation: features [M, T', D] and targets [M, C] to measure on after each epoch, by all T' frames.
+        folder: for checkpoint and logs; None writes and resumes nothing.
+        device: to train on.
+        progress: told the epoch and the loss at every step.
+
+    Returns:
+        From D to C, float32, on the CPU.
+
+    Raises:
+        TsqError: a loss that is not finite.
+        UsageError: the folder holds a run of other settings.
+        ValueError: features of another shape, or other videos than targets.
+    """
+    if features.ndim != 3 or len(features) != len(targets):
+        raise ValueError(f"features {list(features.shape)} must be [N, T, D] with targets {list(targets.shape)} [N, C]")
+    mean, spread = _moments(features)
+    task = ProbeTask(features, targets.float(), settings, multi_label, validation, mean, spread, device)
+    identity = {"probe": asdict(settings), "shape": [*features.shape, targets.shape[1]], "multi_label": multi_label}
+    fit(task, settings.fit, folder, identity=identity, what="recogniser", progress=progress)
+    probe = nn.Linear(features.shape[2], targets.shape[1])
+    with torch.no_grad():
+        weight = task.model.weight.cpu() / spread
+        probe.weight.copy_(weight)
+        probe.bias.copy_(task.model.bias.cpu() - weight @ mean)
+    return probe
+
+
+def probed(encoder: FrameEncoder, probe: nn.Linear) -> FrameEncoder:
+    """A copy of a network with a probe in the place of its classifier, in evaluation mode, on the CPU."""
+    network = with_classifier(encoder, probe.out_features, seed=0).cpu()
+    network.model.get_classifier().load_state_dict(probe.state_dict())
+    return network
+
+
+def fine_tune_recognizer(
+    encoder: FrameEncoder,
+    frames: FrameSource,
+    targets: Tensor,
+    settings: RecognizerSettings,
+    *,
+    preprocessor: Preprocessor,
+    multi_label: bool = False,
+    validation: tuple[FrameSource, Tensor] | None = None,
+    folder: Path | None = None,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: Progress = silent,
+) -> FrameEncoder:
+    """Fine-tune a whole network on videos: the mean of the logits of k frames is to name the video's classes.
+
+    Arguments, result and errors are those of fine_tune_encoder, k is settings.num_frames.
+    """
+    network = with_classifier(encoder, targets.shape[1], seed=settings.fit.seed).to(device)
+    task = FrameTask(
+        network,
+        training_images(frames, targets, settings, preprocessor, settings.num_frames),
+        settings,
+        preprocessor=preprocessor,
+        consensus=True,
+        multi_label=multi_label,
+        validation=validation_images(validation, preprocessor, settings.num_frames),
+        workers=workers,
+    )
+    identity = {"recognizer": asdict(settings), "num_classes": targets.shape[1], "multi_label": multi_label}
+    fit(task, settings.fit, folder, identity=identity, what="recogniser", progress=progress)
+    return network
+
+
+class ProbeTask(Task):
+    """A linear layer on features of mean 0 and spread 1; it starts at zero, as the problem has one lowest place.
+
+    Args:
+        features, targets, settings, multi_label, validation, device: as for fit_probe.
+        mean, spread: [D] of the features.
+    """
+
+    model: nn.Linear
+
+    def __init__(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        settings: RecognizerSettings,
+        multi_label: bool,
+        validation: tuple[Tensor, Tensor] | None,
+        mean: Tensor,
+        spread: Tensor,
+        device: torch.device | str,
+    ) -> None:
+        self.model = nn.Linear(features.shape[2], targets.shape[1]).to(device)
+        nn.init.zeros_(self.model.weight)
+        nn.init.zeros_(self.model.bias)
+        self._features, self._targets, self._settings = features, targets, settings
+        self._multi_label, self._validation, self._device = multi_label, validation, device
+        self._mean, self._spread = mean.to(device), spread.to(device)
+        self.batches_per_epoch = processes.batches_per_epoch(len(features), settings.fit.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features [B, k, D] of drawn frames and targets [B, C]."""
+        fitting = self._settings.fit
+        generator = torch.Generator().manual_seed(processes.epoch_seed(fitting.seed, epoch) + processes.rank())
+        for videos in processes.shuffled_batches(
+            len(self._features), fitting.batch_size, seed=fitting.seed, epoch=epoch
+        ):
+            begin, length = stretches(self._features.shape[1], self._settings.num_frames)
+            share = torch.rand(len(videos), len(begin), generator=generator)
+            positions = begin + (share * length).long()  # [B, k]
+            yield self._features[videos[:, None], positions], self._targets[videos]
+
+    def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Classification of the mean of the frames' logits, which is the logits of their mean."""
+        features, targets = batch
+        wanted = smoothed(targets.to(self._device), self._settings.label_smoothing)
+        return {"loss": classification_loss(self._logits(features), wanted, multi_label=self._multi_label)}
+
+    def validate(self) -> dict[str, float]:
+        """mAP and top-1 accuracy, 0 to 1, where there are videos to measure on."""
+        if self._validation is None:
+            return {}
+        features, targets = self._validation
+        return measures(self._logits(features), targets, multi_label=self._multi_label)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        video = features.to(self._device, torch.float32).mean(dim=1)
+        logits: Tensor = self.model((video - self._mean) / self._spread)
+        return logits
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread [D] of features [N, T, D], video by video: they may be many, and in half precision."""
+    count = features.shape[0] * features.shape[1]
+    total = torch.stack([video.double().sum(dim=0) for video in features]).sum(dim=0)
+    mean = total / count
+    square = torch.stack([(video.double() - mean).square().sum(dim=0) for video in features]).sum(dim=0)
+    spread = (square / count).sqrt()
+    return mean.float(), spread.clamp(min=(_LEAST_SPREAD * float(spread.mean())) or 1.0).float()

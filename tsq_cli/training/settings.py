@@ -1,0 +1,367 @@
+"""Room 4: every value of a training run, checked where it is built, to and from one TOML file. Free of torch.
+
+Values marked (S) are the paper's, from its supplementary; the others are ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tsq_cli.config import DEFAULT_PACK
+from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.files import atomic_path
+from tsq_cli.losses import InteractionKind
+from tsq_cli.packs.reading import Misfit, build
+from tsq_cli.packs.schema import Layer
+
+Optimizer = Literal["adamw", "sgd"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+STAGES = ("encoder", "heads", "recognizer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How a network is fitted, whichever it is (tsq_cli.training.fit).
+
+    Attributes:
+        epochs: passes over the data, at least 1.
+        batch_size: videos or images of one step, over all processes together, at least 1.
+        optimizer: AdamW, or SGD with Nesterov's momentum of 0.9.
+        learning_rate: after the warm-up, above 0; falls to 0 as half a cosine.
+        weight_decay: of everything but biases and the factors of norms, 0 or more.
+        warmup_epochs: over which the rate rises in a line, 0 or more, may be a fraction.
+        clip_norm: longest gradient over all parameters; 0 leaves gradients as they are.
+        precision: of activations; "auto" is bfloat16 on a GPU that has it, float16 on one that has not, else float32.
+        seed: of all that is drawn.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_epochs: float = 1.0
+    clip_norm: float = 1.0
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "epochs", "batch_size")
+        _at_least(self, 0, "weight_decay", "warmup_epochs", "clip_norm", "seed")
+        _above_zero(self, "learning_rate")
+        _one_of(self, optimizer=Optimizer, precision=Precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """The TSQ layers and their training, stages (b) and (c).
+
+    Attributes:
+        alpha: weight of the loss by which text teaches visual, 0 or more (S: 0.6).
+        beta: weight of the loss by which visual teaches text, 0 or more (S: 0.6).
+        interaction: the distance of the two modules' saliencies that both losses measure.
+        visual_init: VQM's queries start as visual prototypes (S) or at random.
+        textual_init: TQM's queries start as embeddings of the class names (S) or at random.
+        keep: m, share of a video's rightly classified frames that make its prototype, above 0, at most 1 (S: 0.3).
+        visual_scale, textual_scale: s of the softmax over frames; left out, 1 / sqrt(width).
+        top_n: categories behind each saliency curve, at least 1.
+        lambda_v: share of the visual module in the chosen frames, 0 to 1 (S: 0.6).
+        layer: shape and variant of VQM's layer, and of TQM's where textual_layer is left out.
+        textual_layer: shape and variant of TQM's layer, where it is another.
+        fit: how they are fitted.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    alpha: float = 0.6
+    beta: float = 0.6
+    interaction: InteractionKind = "kl"
+    visual_init: Literal["prototypes", "random"] = "prototypes"
+    textual_init: Literal["text", "random"] = "text"
+    keep: float = 0.3
+    visual_scale: float | None = None
+    textual_scale: float | None = None
+    top_n: int = 3
+    lambda_v: float = 0.6
+    layer: Layer = field(default_factory=Layer)
+    textual_layer: Layer | None = None
+    fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30))
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, "alpha", "beta", "lambda_v")
+        _at_least(self, 1, "top_n")
+        _above_zero(self, "keep", "visual_scale", "textual_scale")
+        _at_most(self, 1, "keep", "lambda_v")
+        _one_of(
+            self,
+            interaction=InteractionKind,
+            visual_init=Literal["prototypes", "random"],
+            textual_init=Literal["text", "random"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to a training picture before the network sees it.
+
+    Attributes:
+        min_area: least share of the picture that a random crop keeps, above 0, at most 1.
+        flip: whether half of the pictures are mirrored.
+        color_jitter: how far brightness, contrast and saturation move, 0 or more.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    min_area: float = 0.35
+    flip: bool = True
+    color_jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "min_area")
+        _at_most(self, 1, "min_area")
+        _at_least(self, 0, "color_jitter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """Fine-tuning the visual encoder on frames that carry their video's label, stage (a); S: 10 epochs.
+
+    Attributes:
+        frames_per_video: frames of each video that an epoch sees, drawn anew each time, at least 1.
+        frozen_stages: how many stages of the network, counted from the pixels, stay as they are, 0 or more: cheaper,
+            and what few pictures cannot teach is kept (ours). The stem is one of tf_efficientnet_lite0's 8.
+        backbone_rate: learning rate of the trained layers as a share of the new classifier's, 0 to 1.
+        label_smoothing: share of the target spread over all classes, 0 or more, below 1.
+        augmentation: of the frames.
+        fit: how it is fitted.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    frames_per_video: int = 4
+    frozen_stages: int = 0
+    backbone_rate: float = 0.1
+    label_smoothing: float = 0.1
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=10, batch_size=16))
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "frames_per_video")
+        _at_least(self, 0, "frozen_stages", "backbone_rate", "label_smoothing")
+        _at_most(self, 1, "backbone_rate", "label_smoothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerSettings:
+    """The network that names the class from the chosen frames, stage (d).
+
+    Attributes:
+        model: a timm network whose published weights it starts from, or "visual_encoder", the pack's own.
+        method: a linear layer on its frozen features, or the whole network.
+        num_frames: frames of a video whose logits are averaged before the loss, at least 1.
+        frozen_stages, backbone_rate, label_smoothing: as for the encoder.
+        augmentation: of the frames; only where the whole network is fitted.
+        fit: how it is fitted.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    model: str = "visual_encoder"
+    method: Literal["probe", "finetune"] = "probe"
+    num_frames: int = 5
+    frozen_stages: int = 0
+    backbone_rate: float = 0.1
+    label_smoothing: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30, batch_size=16))
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "num_frames")
+        _at_least(self, 0, "frozen_stages", "backbone_rate", "label_smoothing")
+        _at_most(self, 1, "backbone_rate", "label_smoothing")
+        _one_of(self, method=Literal["probe", "finetune"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """A whole run of `tsq train`.
+
+    Attributes:
+        train_list: labelled videos to train on (see tsq_cli.data).
+        val_list: labelled videos to measure on; left out, nothing is measured.
+        root: folder that the lists' paths start from; left out, the folder of the list.
+        delimiter: between path and labels; left out, found out.
+        classes: list of class names, for lists that name classes by number.
+        subset, val_subset: part of the training and of the validation list to use, for lists of several.
+        pack: name or folder of the pack to start from.
+        stages: what to do, any of encoder, heads and recognizer, between commas.
+        num_candidates: T, frames of each video that are looked at, at least 1 (S: 16).
+        num_frames: K, frames that the finished pack chooses, at least 1 (S: 5).
+        encoder, heads, recognizer: of the stages.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    train_list: str
+    val_list: str | None = None
+    root: str | None = None
+    delimiter: str | None = None
+    classes: str | None = None
+    subset: str | None = None
+    val_subset: str | None = None
+    pack: str = DEFAULT_PACK
+    stages: str = "heads,recognizer"
+    num_candidates: int = 16
+    num_frames: int = 5
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    heads: HeadSettings = field(default_factory=HeadSettings)
+    recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "num_candidates", "num_frames")
+        if set(self.stages.split(",")) - set(STAGES):
+            raise _bad("stages", repr(self.stages), "some of " + ",".join(STAGES), self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values by name, without those left out: TOML has no null."""
+        values: dict[str, Any] = asdict(self)
+        return _without_none(values)
+
+    def write(self, path: Path) -> None:
+        """Write every value as TOML.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        import tomli_w
+
+        with atomic_path(path) as temporary:
+            temporary.write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+
+
+def require_extra() -> None:
+    """Refuse to begin what will end where a library is missing: training writes TOML and draws curves.
+
+    Raises:
+        UsageError: the extra is not installed.
+    """
+    if missing := [name for name in ("tomli_w", "matplotlib") if importlib.util.find_spec(name) is None]:
+        raise UsageError(
+            f"{' and '.join(missing)} not installed",
+            wanted="the libraries that training needs",
+            fix="pip install 'tsq-cli[train]'",
+        )
+
+
+def read_settings(path: Path, overrides: Mapping[str, Any]) -> TrainSettings:
+    """Read a run's TOML file; what it leaves out keeps its default.
+
+    Args:
+        path: of the file.
+        overrides: values that come before the file's, by dotted name ("heads.fit.epochs"); None is passed over.
+
+    Raises:
+        InputNotFoundError: no such file.
+        UsageError: not TOML, an unknown name, or a value of the wrong type or out of range.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputNotFoundError(
+            f"{path} cannot be read ({error.strerror})", wanted="a TOML file of settings", fix="check --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is no TOML file: {error}", wanted="a file as train.toml of a finished run", fix="correct it"
+        ) from error
+    return settings_from(values, overrides, origin=str(path))
+
+
+def settings_from(values: Mapping[str, Any], overrides: Mapping[str, Any], *, origin: str) -> TrainSettings:
+    """Build settings from nested values, as read_settings.
+
+    Args:
+        values: as `TrainSettings.to_dict` gives them.
+        overrides: by dotted name; None is passed over.
+        origin: where the values come from, for the message.
+
+    Raises:
+        UsageError: an unknown name, or a value of the wrong type or out of range.
+    """
+    merged = _nested_copy(values)
+    for name, value in overrides.items():
+        *parents, last = name.split(".")
+        place = merged
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is not None:
+            place[last] = value
+    try:
+        return build(TrainSettings, merged)
+    except Misfit as error:
+        raise UsageError(
+            f"{origin}: {error.where or 'the file'} is {error.got}",
+            wanted=error.wanted,
+            fix="see docs/training.md, or train.toml of a finished run, for all names and values",
+        ) from error
+
+
+def _nested_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _nested_copy(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_none(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _at_least(settings: Any, least: float, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= least):
+            raise _bad(name, value, f"{least} or more", settings)
+
+
+def _above_zero(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise _bad(name, value, "a number above 0", settings)
+
+
+def _at_most(settings: Any, most: float, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) > most:
+            raise _bad(name, getattr(settings, name), f"{most} or less", settings)
+
+
+def _one_of(settings: Any, **choices: Any) -> None:
+    for name, choice in choices.items():
+        if getattr(settings, name) not in get_args(choice):
+            raise _bad(name, repr(getattr(settings, name)), "one of " + ", ".join(get_args(choice)), settings)
+
+
+def _bad(name: str, value: object, wanted: str, settings: Any = None) -> UsageError:
+    defaults = {item.name: item.default for item in dataclasses.fields(settings)} if settings is not None else {}
+    default = defaults.get(name)
+    fix = "correct it" if default in (None, dataclasses.MISSING) else f"the default is {default}"
+    return UsageError(f"{name} is {value}", wanted=wanted, fix=fix)

@@ -1,0 +1,288 @@
+"""Room 4: the stages of `tsq train`, each with a folder of its own: (a) encoder, (b, c) heads, (d) recognizer."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsq_cli.data import VideoList
+from tsq_cli.errors import UsageError
+from tsq_cli.files import atomic_path
+from tsq_cli.models import FrameEncoder, TSQNet, TSQNetOutput
+from tsq_cli.packs import Pack, load_encoder
+from tsq_cli.packs.load import ready_to_run
+from tsq_cli.preprocess import Preprocessor
+from tsq_cli.report.curves import plot_curves
+from tsq_cli.training import processes
+from tsq_cli.training.cache import (
+    SAMPLER_SHORT_SIDE,
+    Extracted,
+    FeatureCache,
+    FrameNetwork,
+    FrameStore,
+    network_identity,
+    pack_networks,
+)
+from tsq_cli.training.encoder import fine_tune_encoder, measures
+from tsq_cli.training.fit import CHECKPOINT, LOG_JSON
+from tsq_cli.training.heads import CachedClips, train_heads
+from tsq_cli.training.material import Clips, prototype_queries
+from tsq_cli.training.pack import TrainedNetwork
+from tsq_cli.training.recognizer import fine_tune_recognizer, fit_probe, probed, starting_network
+from tsq_cli.training.settings import TrainSettings
+from tsq_cli.types import Progress
+
+CURVES, INPUTS = "curves.png", "inputs.json"
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What all stages share.
+
+    Attributes:
+        settings, cache, workers, progress: as for tsq_cli.training.train.train.
+        out: folder of the run.
+        device: of this process.
+        train, val: the lists, of the same classes; without `val` nothing is measured.
+        base: the pack to start from, on the device.
+        report: what the run has to say so far.
+    """
+
+    settings: TrainSettings
+    out: Path
+    cache: FeatureCache
+    device: str
+    workers: int
+    progress: Progress
+    train: VideoList
+    val: VideoList | None
+    base: Pack
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lists(self) -> list[VideoList]:
+        """The list to train on, and the one to measure on if there is one."""
+        return [self.train] if self.val is None else [self.train, self.val]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether some video of either list has several classes."""
+        return any(videos.multi_label for videos in self.lists)
+
+    def does(self, stage: str) -> bool:
+        """Whether a stage is asked for, or was begun by an earlier run into the same folder."""
+        return stage in self.settings.stages.split(",") or (self.out / stage / CHECKPOINT).exists()
+
+    @contextmanager
+    def stage(self, name: str, inputs: dict[str, Any]) -> Iterator[Path]:
+        """The folder of a stage, which belongs to its inputs; curves are drawn and seconds taken at the end."""
+        folder, begin = self.out / name, time.perf_counter()
+        known = {"videos": _digest([[str(v.path), v.labels] for v in self.train.videos]), **inputs}
+        if processes.is_first():
+            _claim(folder, known)
+        yield folder
+        if processes.is_first():
+            rows = json.loads((folder / LOG_JSON).read_text(encoding="utf-8"))
+            plot_curves(rows, folder / CURVES, title=name)
+            self.report["stages"][name] = {"seconds": time.perf_counter() - begin, "last_epoch": rows[-1]}
+
+
+def encoder_stage(run: Run) -> FrameEncoder:
+    """Stage (a): the base's visual encoder, fine-tuned on frames as VQM sees them."""
+    settings, role, feeding = run.settings, run.base.config.roles.visual_encoder, run.base.visual_preprocessor
+    with run.stage("encoder", {"pack": run.base.config.sha256, "num_candidates": settings.num_candidates}) as folder:
+        (frames, targets), *validation = [_frames(run, videos) for videos in run.lists]
+        return fine_tune_encoder(
+            load_encoder(role, run.base.config.folder),
+            frames,
+            targets,
+            settings.encoder,
+            preprocessor=feeding,
+            multi_label=run.multi_label,
+            validation=validation[0] if validation else None,
+            folder=folder,
+            device=run.device,
+            workers=run.workers - 1,
+            progress=run.progress,
+        )
+
+
+def recognizer_start(run: Run, tuned: FrameEncoder | None) -> TrainedNetwork:
+    """The network that stage (d) begins with."""
+    if tuned is None or run.settings.recognizer.model != "visual_encoder":
+        return starting_network(run.base.config, run.settings.recognizer.model)
+    role = run.base.config.roles.visual_encoder
+    return TrainedNetwork(encoder=tuned, model=role.model, preprocess=role.preprocess)
+
+
+def frame_networks(run: Run, tuned: FrameEncoder | None, start: TrainedNetwork | None) -> list[FrameNetwork]:
+    """What is cached of each video: "visual", "objects" if that is another network, "recognizer" if it is probed."""
+    networks = pack_networks(run.base)
+    if tuned is not None:
+        role, feeding = run.base.config.roles.visual_encoder, run.base.visual_preprocessor
+        objects = replace(networks[-1], name="objects")
+        networks = [_frame_network(run, "visual", tuned, role.model, feeding), objects]
+    if start is not None and run.settings.recognizer.method == "probe":
+        feeding = _feeding(start)
+        networks.append(_frame_network(run, "recognizer", start.encoder, start.model, feeding))
+    return networks
+
+
+def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feeding: Preprocessor) -> FrameNetwork:
+    return FrameNetwork(
+        name=name,
+        encoder=ready_to_run(copy.deepcopy(encoder), run.device, run.base.dtype),
+        preprocessor=feeding,
+        identity=network_identity(model, _weights_digest(encoder), feeding),
+        short_side=max(SAMPLER_SHORT_SIDE, feeding.resize_side) if name == "recognizer" else SAMPLER_SHORT_SIDE,
+    )
+
+
+def heads_stage(
+    run: Run, clips: list[Clips], texts: Tensor, frame_logits: Tensor | None, networks: list[FrameNetwork]
+) -> TSQNet:
+    """Stages (b) and (c): queries start at prototypes, which `frame_logits` of stage (a) help find, and at `texts`."""
+    settings, training = run.settings.heads, clips[0]
+    inputs = {"networks": [n.identity for n in networks if n.name != "recognizer"], "pack": run.base.config.sha256}
+    with run.stage("heads", inputs) as folder:
+        prototypes = prototype_queries(training, keep=settings.keep, frame_logits=frame_logits)
+        run.report["prototypes"] = {k: v for k, v in vars(prototypes).items() if k != "vectors"}
+
+        def validate(tsqnet: TSQNet) -> dict[str, float]:
+            output = judged(tsqnet, clips[1])
+            found = {"visual": output.visual.logits, "textual": output.textual.logits}
+            return {
+                f"{module}_{measure}": value
+                for module, logits in found.items()
+                for measure, value in measures(logits, clips[1].targets, multi_label=run.multi_label).items()
+            }
+
+        fitting = settings.fit
+        return train_heads(
+            CachedClips(
+                training.visual, training.textual, training.targets, batch_size=fitting.batch_size, seed=fitting.seed
+            ),
+            settings,
+            queries_visual=prototypes.vectors,
+            queries_textual=texts,
+            num_classes=len(run.train.class_names),
+            num_frames=run.settings.num_candidates,
+            multi_label=run.multi_label,
+            folder=folder,
+            validate=validate if run.val is not None else None,
+            device=run.device,
+            progress=run.progress,
+        ).cpu()
+
+
+def recognizer_stage(
+    run: Run, start: TrainedNetwork, clips: list[Clips], features: list[Extracted]
+) -> tuple[TrainedNetwork, Tensor | None]:
+    """Stage (d), and what its network says of every frame to measure on: float [N, T, C]."""
+    settings = run.settings.recognizer
+    options: dict[str, Any] = {"multi_label": run.multi_label, "device": run.device, "progress": run.progress}
+    with run.stage("recognizer", {"network": [start.model, _weights_digest(start.encoder)]}) as folder:
+        if settings.method == "probe":
+            seen = [extracted.features["recognizer"] for extracted in features]
+            pairs = [(x, of.targets) for x, of in zip(seen, clips, strict=True)]
+            probe = fit_probe(*pairs[0], settings, validation=pairs[1] if run.val else None, folder=folder, **options)
+            with torch.no_grad():
+                val_logits = probe(seen[1].float()) if run.val else None
+            return replace(start, encoder=probed(start.encoder, probe)), val_logits
+        (frames, targets), *validation = [_frames(run, videos) for videos in run.lists]
+        network = fine_tune_recognizer(
+            start.encoder,
+            frames,
+            targets,
+            settings,
+            preprocessor=_feeding(start),
+            validation=validation[0] if validation else None,
+            folder=folder,
+            workers=run.workers - 1,
+            **options,
+        )
+    if run.val is None:
+        return replace(start, encoder=network.cpu()), None
+    judge = _frame_network(run, "recognizer", network, start.model, _feeding(start))
+    seen_again = extract(run, replace(run.val, videos=clips[1].videos), [judge])
+    return replace(start, encoder=network.cpu()), seen_again.logits["recognizer"].float()
+
+
+@torch.no_grad()
+def judged(tsqnet: TSQNet, clips: Clips) -> TSQNetOutput:
+    """What both modules say of all clips, on the network's device."""
+    device = tsqnet.vqm.queries.device
+    output: TSQNetOutput = tsqnet(clips.visual.to(device), clips.textual.to(device))
+    return output
+
+
+def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
+    """Features of a list's videos; the first process fills the cache, the others read it."""
+    for _ in processes.in_turn():
+        extracted = run.cache.extract(
+            videos.videos,
+            networks,
+            num_frames=run.settings.num_candidates,
+            workers=run.workers,
+            progress=run.progress,
+        )
+    return extracted
+
+
+def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
+    """The frames of a list's videos and their targets."""
+    for _ in processes.in_turn():
+        store = run.cache.frames(
+            videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
+        )
+    return store, torch.from_numpy(videos.targets())[list(store.kept)]
+
+
+def _feeding(network: TrainedNetwork) -> Preprocessor:
+    return Preprocessor(**asdict(network.preprocess))
+
+
+def _weights_digest(encoder: FrameEncoder) -> str:
+    digest = hashlib.sha256()
+    for name, value in encoder.model.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, inputs: dict[str, Any]) -> None:
+    """Refuse a stage's folder that was filled from other inputs."""
+    path = folder / INPUTS
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]:
+            raise UsageError(
+                f"{folder} was trained from other {' and '.join(changed)}",
+                wanted="the same lists, pack and networks for a run that goes on",
+                fix="train into another folder",
+            )
+    else:
+        write_json(path, inputs)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
