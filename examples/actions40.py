@@ -1,12 +1,15 @@
-"""The pack `weights/actions40`: compose labelled videos of 40 human actions, train on them, show what each step is worth.
+"""The pack `weights/actions40`: compose labelled videos of 40 human actions, train on them, show what each step gives.
 
-    python examples/actions40.py compose --photos DIR --videos /tmp/actions40      480 held-out videos and their list
-    python examples/actions40.py train --photos DIR --work /tmp/actions40-run --out weights/actions40
+    python examples/actions40.py compose --photos DIR --videos /tmp/actions40
+    python examples/actions40.py train --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\
+                                       --out weights/actions40
     tsq evaluate /tmp/actions40/validation.csv --pack weights/actions40
+    python examples/actions40.py steps --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\
+                                       --json docs/actions40-steps.json
 
 DIR holds a folder of photographs for each action (Stanford 40 Actions). Photographs are split before anything is
-composed. Held-out videos are real mp4 files. For training, clips are composed afresh in every batch out of frames of the
-training photographs, each drawn through several windows as a shot would show it and encoded once.
+composed. Held-out videos are real mp4 files. For training, clips are composed afresh in every batch out of frames of
+the training photographs, each drawn through several windows as a shot would show it and encoded once.
 """
 
 from __future__ import annotations
@@ -15,20 +18,17 @@ import argparse
 import csv
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from actions40_frames import ComposedClips, Composer, Frames, open_photo, see_photos
-from actions40_videos import SHOTS, class_names, find_photos, plan_video
-from needle_videos import Photo, describe, write_video
+from actions40_frames import open_photo
+from actions40_steps import steps
+from actions40_train import build
+from actions40_videos import class_names, find_photos, plan_video
+from needle_videos import describe, write_video
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from tsq_cli.errors import TsqError
 from tsq_cli.files import atomic_path
@@ -59,19 +59,40 @@ def main() -> int:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    composing = commands.add_parser("compose", help="write the held-out videos")
-    composing.add_argument("--videos", type=Path, required=True)
-    composing.add_argument("--count", type=int, default=480)
-    for command in (composing,):
+    parsers = {
+        "compose": commands.add_parser("compose", help="write the held-out videos and their list"),
+        "train": commands.add_parser("train", help="train, and write the pack"),
+        "steps": commands.add_parser("steps", help="measure what each step of the training gives"),
+    }
+    for command in parsers.values():
         command.add_argument("--photos", type=Path, required=True)
-        command.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+        command.add_argument("--videos", type=Path, required=True, help="folder of the held-out videos")
+    for name in ("train", "steps"):
+        parsers[name].add_argument(
+            "--work", type=Path, required=True, help="features and checkpoints; runs resume here"
+        )
+    parsers["compose"].add_argument("--count", type=int, default=480)
+    parsers["compose"].add_argument("--seed", type=int, default=0)
+    parsers["train"].add_argument("--out", type=Path, required=True)
+    parsers["steps"].add_argument("--json", type=Path, required=True)
+    given = parser.parse_args()
     try:
-        compose(arguments.photos, arguments.videos, arguments.count, arguments.seed)
+        if given.command == "compose":
+            compose(given.photos, given.videos, given.count, given.seed)
+        elif given.command == "train":
+            build(given.photos, given.work, given.out, given.videos / VALIDATION_LIST, commit=_commit())
+        else:
+            steps(given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
     except TsqError as error:
         print(f"actions40: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _commit() -> str | None:
+    """The commit of this working tree; None outside of one."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return found.stdout.strip() or None
 
 
 if __name__ == "__main__":

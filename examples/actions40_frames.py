@@ -50,6 +50,13 @@ class Frames:
         with atomic_path(path) as temporary:
             save_file({"classes": self.classes, "photos": self.photos, **self.outputs}, temporary)
 
+    def joined(self, other: Frames) -> Frames:
+        """These frames and others, of other photographs."""
+        shift = int(self.photos.max()) + 1
+        photos = torch.where(other.photos >= 0, other.photos + shift, other.photos)
+        outputs = {name: torch.cat([mine, other.outputs[name]]) for name, mine in self.outputs.items()}
+        return Frames(torch.cat([self.classes, other.classes]), torch.cat([self.photos, photos]), outputs)
+
     @classmethod
     def load(cls, path: Path) -> Frames:
         """Read what save wrote."""

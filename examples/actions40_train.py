@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from actions40_frames import ComposedClips, Composer, Frames, open_photo, see_photos
-from actions40_videos import class_names, find_photos
+from actions40_videos import Part, class_names, find_photos
 from needle_videos import Photo
 from torch import Tensor
 
+from tsq_cli.cli.output import progress_bar
+from tsq_cli.data import read_video_list
+from tsq_cli.evaluation.evaluate import evaluate
 from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
-from tsq_cli.packs import Pack, load_encoder, load_pack
+from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, load_pack, load_recognizer
 from tsq_cli.packs.load import ready_to_run
-from tsq_cli.packs.schema import Layer
+from tsq_cli.packs.schema import Layer, Provenance
+from tsq_cli.training.cache import FeatureCache
 from tsq_cli.training.encoder import fine_tune_encoder, with_classifier
-from tsq_cli.training.heads import ClipBatch, train_heads
+from tsq_cli.training.heads import train_heads
 from tsq_cli.training.images import MemoryFrames
 from tsq_cli.training.material import name_queries
+from tsq_cli.training.pack import TrainedNetwork, write_pack
 from tsq_cli.training.prototypes import Prototypes, visual_prototypes
-from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings
+from tsq_cli.training.recognizer import fit_probe
+from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings, RecognizerSettings
 from tsq_cli.types import Progress, silent
 
 BASE = "imagenet-lite"
+DATA = "photographs of Stanford 40 Actions (7,625 of 40 classes): half for the encoder, a fifth besides for the heads"
+COMMAND = "python examples/actions40.py train --photos DIR --videos DIR --work DIR --out weights/actions40"
+HEAD_PHOTOS = "all"  # which photographs the heads learn from
 VIEWS = 4  # windows of each training photograph
 PROTOTYPE_CLIPS = 1000
 BATCHES = 60  # of composed clips, an epoch of the heads
@@ -37,6 +44,7 @@ ENCODER = EncoderSettings(
     backbone_rate=0.1,
     fit=FitSettings(epochs=10, batch_size=32, learning_rate=5e-3, weight_decay=0.02),
 )
+PROBE = RecognizerSettings(num_frames=1, fit=FitSettings(epochs=10, batch_size=256, learning_rate=1e-3))
 HEADS = HeadSettings(
     layer=Layer(rival_floor=0.0, rival_share=0.9),
     fit=FitSettings(epochs=10, batch_size=64, learning_rate=1e-3),
@@ -68,6 +76,14 @@ class Sight:
         return features.float() @ self.class_weight.T + self.class_bias
 
 
+def sights(base: Pack, tuned: FrameEncoder, frames: Frames) -> dict[str, Sight]:
+    """What the untuned network and the tuned one make of their features; the untuned one knows no actions."""
+    own, embeddings = base.visual_encoder, base.textual_embeddings
+    actions = (tuned.classifier_weight.float(), tuned.classifier_bias.float())
+    frozen = Sight(own.classifier_weight.float(), own.classifier_bias.float(), embeddings, *probe(frames, "frozen"))
+    return {"frozen": frozen, "tuned": Sight(*refit_objects(frames, base), embeddings, *actions)}
+
+
 def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder:
     """The base's network, its upper stages fine-tuned to name the action of a training photograph."""
     base = load_pack(BASE)
@@ -91,14 +107,22 @@ def _pictures(photos: list[list[Photo]]) -> tuple[MemoryFrames, Tensor]:
     return MemoryFrames(pictures), torch.nn.functional.one_hot(classes, len(photos))
 
 
-def seen_frames(photos: Path, base: Pack, tuned: FrameEncoder, path: Path, *parts: Any) -> Frames:
-    """Frames of the training photographs of some parts, as the base's network and the tuned one see them; kept."""
+def seen_frames(photos: Path, part: Part, base: Pack, tuned: FrameEncoder, path: Path) -> Frames:
+    """Frames of a part's photographs as the base's network ("frozen") and the tuned one see them; kept in a file."""
     if not path.exists():
         runnable = ready_to_run(copy.deepcopy(tuned), "cpu", torch.float32)
         feeding = base.visual_preprocessor
         networks = {"frozen": (base.visual_encoder, feeding), "tuned": (runnable, feeding)}
-        see_photos(find_photos(photos, *parts), networks, views=VIEWS).save(path)
+        see_photos(find_photos(photos, part), networks, views=VIEWS).save(path)
     return Frames.load(path)
+
+
+def probe(frames: Frames, network: str) -> tuple[Tensor, Tensor]:
+    """A linear classifier of the actions on a network's features: weight [C, D] and bias [C]."""
+    shows = frames.classes >= 0
+    targets = torch.nn.functional.one_hot(frames.classes[shows])
+    fitted = fit_probe(frames.outputs[network][shows][:, None], targets, PROBE)
+    return fitted.weight.detach(), fitted.bias.detach()
 
 
 def refit_objects(frames: Frames, base: Pack, *, ridge: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -167,4 +191,68 @@ def fit_heads(
         num_classes=composer.num_classes,
         folder=folder,
         progress=progress,
+    )
+
+
+def trained(photos: Path, work: Path, base: Pack, progress: Progress) -> tuple[FrameEncoder, dict[str, Frames]]:
+    """The tuned encoder, and frames of photographs that it has seen, has not seen, and all; kept in the work folder."""
+    tuned = tune_encoder(photos, work / "encoder", progress)
+    seen, unseen = (
+        seen_frames(photos, part, base, tuned, work / f"frames-{part}.safetensors") for part in ("encoder", "heads")
+    )
+    return tuned, {"unseen": unseen, "all": seen.joined(unseen)}
+
+
+def build(photos: Path, work: Path, out: Path, validation: Path, *, commit: str | None) -> None:
+    """Train everything, measure it on the held-out videos, and write the pack with what was measured."""
+    names, base = class_names(photos), load_pack(BASE)
+    with progress_bar("training") as progress:
+        tuned, frames = trained(photos, work, base, progress)
+        sight = sights(base, tuned, frames["all"])["tuned"]
+        queries = name_queries(base, names)
+        composer = Composer(frames[HEAD_PHOTOS], len(names))
+        tsqnet = fit_heads(composer, sight, "tuned", queries, HEADS, folder=work / "heads", progress=progress)
+        provenance = Provenance(data=DATA, command=COMMAND, commit=commit, metrics={})
+        pack = _write(work / "pack", base, names, tuned, sight, tsqnet, provenance)
+        videos = read_video_list(validation).aligned(names)
+        loaded = load_pack(pack)
+        recogniser = load_recognizer(pack, choose_recognizer(pack), device="cpu", dtype=torch.float32, pack=loaded)
+        measured = evaluate(videos, loaded, recogniser, FeatureCache(work / "cache"), ks=(5,), progress=progress)
+    metrics: dict[str, str | float] = {"videos": float(len(measured.videos)), "frames": 5.0}
+    for row in measured.report["rows"]:
+        metrics[f"map_{row['selector']}"] = round(row["map"]["value"], 4)
+    written = _write(out, base, names, tuned, sight, tsqnet, replace(provenance, metrics=metrics))
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{out}: {len(names)} classes, {size / 1e6:.1f} MB, sha256 {written.sha256}")
+    print(", ".join(f"{name} {value}" for name, value in metrics.items()))
+
+
+def _write(
+    folder: Path,
+    base: Pack,
+    names: list[str],
+    tuned: FrameEncoder,
+    sight: Sight,
+    tsqnet: TSQNet,
+    provenance: Provenance,
+) -> PackConfig:
+    """The pack: the tuned network twice, with a head for objects (both modules look through it) and with its own."""
+    role = base.config.roles.visual_encoder
+    looking = with_classifier(tuned, len(sight.object_bias), seed=0)
+    with torch.no_grad():
+        looking.classifier_weight.copy_(sight.object_weight)
+        looking.classifier_bias.copy_(sight.object_bias)
+    network = TrainedNetwork(encoder=looking, model=role.model, preprocess=role.preprocess, scores_objects=True)
+    return write_pack(
+        folder,
+        base=base.config,
+        description="40 human actions (Stanford 40 Actions); EfficientNet-Lite0, fine-tuned, is encoder and recogniser",
+        class_names=names,
+        tsqnet=tsqnet,
+        visual_encoder=network,
+        recognizer=TrainedNetwork(encoder=tuned, model=role.model, preprocess=role.preprocess, precision="int8"),
+        settings=replace(
+            base.config.settings, lambda_v=HEADS.lambda_v, top_n=HEADS.top_n, flat_visual=1.05, flat_textual=1.05
+        ),
+        provenance=provenance,
     )

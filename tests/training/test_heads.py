@@ -42,8 +42,9 @@ def _train(settings: HeadSettings = SETTINGS, **options: Any) -> TSQNet:
 
 def test_trained_modules_find_the_frames_and_the_class_of_new_clips() -> None:
     visual, textual, targets, event, _, _ = _clips(seed=1)
+    net = _train()
     with torch.no_grad():
-        output = _train()(visual, textual)
+        output = net(visual, textual)
     for module in (output.visual, output.textual):
         assert (module.logits.argmax(dim=1) == targets.argmax(dim=1)).float().mean() > 0.95
         attention = module.attention[torch.arange(N), targets.argmax(dim=1)]  # [N, T]

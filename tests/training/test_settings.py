@@ -50,13 +50,21 @@ def test_a_file_need_hold_only_what_differs(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('train_list = "a.txt"\n[heads]\nalpha = 1\n[heads.fit]\nepochs = 7\n')
     settings = read_settings(tmp_path / "run.toml", {"heads.fit.epochs": None, "heads.fit.seed": 4, "pack": "imagenet"})
     assert settings == TrainSettings(
-        train_list="a.txt", pack="imagenet", heads=HeadSettings(alpha=1.0, fit=FitSettings(epochs=7, seed=4))
+        train_list="a.txt",
+        pack="imagenet",
+        heads=HeadSettings(alpha=1.0, fit=dataclasses.replace(HeadSettings().fit, epochs=7, seed=4)),
     )
 
 
-def test_a_table_named_only_by_overrides_keeps_its_other_defaults() -> None:
-    settings = settings_from({"train_list": "a.txt"}, {"heads.fit.epochs": 2}, origin="options")
-    assert settings.heads == HeadSettings(fit=dataclasses.replace(HeadSettings().fit, epochs=2))
+def test_a_table_that_is_not_whole_keeps_the_defaults_of_its_own_place() -> None:
+    values = {"train_list": "a.txt", "recognizer": {"fit": {"learning_rate": 0.5}}}
+    overrides = {"heads.fit.seed": 2, "encoder.fit.epochs": None, "recognizer.fit.epochs": 4}
+    settings = settings_from(values, overrides, origin="options")
+    assert settings.heads == HeadSettings(fit=dataclasses.replace(HeadSettings().fit, seed=2))
+    assert settings.encoder == EncoderSettings()
+    fitting = dataclasses.replace(RecognizerSettings().fit, learning_rate=0.5, epochs=4)
+    assert settings.recognizer == RecognizerSettings(fit=fitting)
+    assert values == {"train_list": "a.txt", "recognizer": {"fit": {"learning_rate": 0.5}}}, "left as it was"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class HeadSettings:
     lambda_v: float = 0.6
     layer: Layer = field(default_factory=Layer)
     textual_layer: Layer | None = None
-    fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30))
+    fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30, batch_size=16))
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "alpha", "beta", "lambda_v")
@@ -304,12 +304,15 @@ def settings_from(values: Mapping[str, Any], overrides: Mapping[str, Any], *, or
     Raises:
         UsageError: an unknown name, or a value of the wrong type or out of range.
     """
-    merged = _nested_copy(values)
+    # A table that names some values leaves the others to their own place: heads.fit has more epochs than encoder.fit.
+    defaults = TrainSettings(train_list="").to_dict()
+    del defaults["train_list"]
+    merged = _merged(defaults, values)
     for name, value in overrides.items():
         *parents, last = name.split(".")
         place = merged
         for parent in parents:
-            place = place.setdefault(parent, {})
+            place = place[parent]
         if value is not None:
             place[last] = value
     try:
@@ -322,8 +325,15 @@ def settings_from(values: Mapping[str, Any], overrides: Mapping[str, Any], *, or
         ) from error
 
 
-def _nested_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _nested_copy(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables of both; where both have a value, the second's."""
+    both = {
+        name: _merged(defaults[name], value)
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)
+        else value
+        for name, value in values.items()
+    }
+    return {**defaults, **both}
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
