@@ -20,7 +20,7 @@ from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import SelectorInput, class_probabilities
 from tsq_cli.models import FrameEncoder, TSQNet, frame_saliency
 from tsq_cli.packs import Pack, load_pack
-from tsq_cli.packs.load import preprocessor, ready_to_run
+from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer
 from tsq_cli.training.cache import FeatureCache, FrameNetwork, network_identity, weights_digest
 from tsq_cli.training.material import name_queries
@@ -47,13 +47,13 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
     with progress_bar("training") as progress:
         tuned, frames = trained(photos, work, base, progress)
         extracted = FeatureCache(work / "cache").extract(videos.videos, networks(base, tuned), progress=progress)
-        seen = sights(base, tuned, frames["all"])
+        seen = sights(base, frames["all"])
         queries = name_queries(base, names)
         composers = {photographs: Composer(some, len(names)) for photographs, some in frames.items()}
         targets = videos.targets()[list(extracted.kept)]
         logits = {
-            "frozen": seen["frozen"].actions(extracted.features["frozen-224"]).numpy(),
-            "tuned": extracted.logits["tuned-224"].float().numpy(),
+            "untuned": seen["frozen"].actions(extracted.features["frozen"]).numpy(),
+            "tuned": seen["tuned"].actions(extracted.features["tuned"]).numpy(),
         }
         rows = []
         for title, network, photographs, settings in STEPS:
@@ -88,23 +88,18 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
 
 
 def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:
-    """The untuned and the tuned network, as the modules see frames and as the recogniser does."""
-    role = base.config.roles.visual_encoder
-    found = []
-    for name, encoder in (
-        ("frozen", base.visual_encoder),
-        ("tuned", ready_to_run(copy.deepcopy(tuned), "cpu", torch.float32)),
-    ):
-        for suffix, feeding in (("", base.visual_preprocessor), ("-224", preprocessor(role))):
-            found.append(
-                FrameNetwork(
-                    name=name + suffix,
-                    encoder=encoder,
-                    preprocessor=feeding,
-                    identity=network_identity(role.model, weights_digest(encoder), feeding),
-                )
-            )
-    return found
+    """The untuned and the tuned network."""
+    runnable = {"frozen": base.visual_encoder, "tuned": ready_to_run(copy.deepcopy(tuned), "cpu", torch.float32)}
+    model, feeding = base.config.roles.visual_encoder.model, base.visual_preprocessor
+    return [
+        FrameNetwork(
+            name=name,
+            encoder=encoder,
+            preprocessor=feeding,
+            identity=network_identity(model, weights_digest(encoder), feeding),
+        )
+        for name, encoder in runnable.items()
+    ]
 
 
 @torch.no_grad()

@@ -32,7 +32,10 @@ from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings
 from tsq_cli.types import Progress, silent
 
 BASE = "imagenet-lite"
-DATA = "photographs of Stanford 40 Actions (7,625 of 40 classes): half for the encoder, a fifth besides for the heads"
+DATA = (
+    "7,625 photographs of Stanford 40 Actions: half for the encoder, a fifth besides for heads and recogniser, the rest "
+    "held out; ImageNet-1k through the weights of EfficientNet-Lite0"
+)
 COMMAND = "python examples/actions40.py train --photos DIR --videos DIR --work DIR --out weights/actions40"
 HEAD_PHOTOS = "all"  # which photographs the heads learn from
 VIEWS = 4  # windows of each training photograph
@@ -51,7 +54,7 @@ HEADS = HeadSettings(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sight:
     """What an encoder makes of frames: X^v and X^t from its features.
 
@@ -67,21 +70,27 @@ class Sight:
     class_weight: Tensor
     class_bias: Tensor
 
+    @torch.no_grad()
     def textual(self, features: Tensor) -> Tensor:
         """X^t [..., Dt] of features [..., D]."""
         return object_text_features(features.float() @ self.object_weight.T + self.object_bias, self.embeddings)
 
+    @torch.no_grad()
     def actions(self, features: Tensor) -> Tensor:
         """Logits [..., C] of the actions."""
         return features.float() @ self.class_weight.T + self.class_bias
 
 
-def sights(base: Pack, tuned: FrameEncoder, frames: Frames) -> dict[str, Sight]:
-    """What the untuned network and the tuned one make of their features; the untuned one knows no actions."""
+def sights(base: Pack, frames: Frames) -> dict[str, Sight]:
+    """What the untuned network and the tuned one make of their features.
+
+    The actions are named by a linear layer on the features of all training frames: the tuned network's own saw fewer
+    photographs, and names the held-out ones worse.
+    """
     own, embeddings = base.visual_encoder, base.textual_embeddings
-    actions = (tuned.classifier_weight.float(), tuned.classifier_bias.float())
-    frozen = Sight(own.classifier_weight.float(), own.classifier_bias.float(), embeddings, *probe(frames, "frozen"))
-    return {"frozen": frozen, "tuned": Sight(*refit_objects(frames, base), embeddings, *actions)}
+    objects = {"frozen": (own.classifier_weight.float(), own.classifier_bias.float())}
+    objects["tuned"] = refit_objects(frames, base)
+    return {name: Sight(*of, embeddings, *probe(frames, name)) for name, of in objects.items()}
 
 
 def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder:
@@ -136,7 +145,8 @@ def refit_objects(frames: Frames, base: Pack, *, ridge: float = 1.0) -> tuple[Te
     """
     x = frames.outputs["tuned"].double()
     own = base.visual_encoder
-    y = (frames.outputs["frozen"].float() @ own.classifier_weight.float().T + own.classifier_bias.float()).double()
+    weight, bias = own.classifier_weight.detach().float(), own.classifier_bias.detach().float()
+    y = (frames.outputs["frozen"].float() @ weight.T + bias).double()
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     gram = (x - mean_x).T @ (x - mean_x) / len(x)
     gram.diagonal().add_(ridge * 1e-2 * gram.diagonal().mean())
@@ -208,7 +218,7 @@ def build(photos: Path, work: Path, out: Path, validation: Path, *, commit: str 
     names, base = class_names(photos), load_pack(BASE)
     with progress_bar("training") as progress:
         tuned, frames = trained(photos, work, base, progress)
-        sight = sights(base, tuned, frames["all"])["tuned"]
+        sight = sights(base, frames["all"])["tuned"]
         queries = name_queries(base, names)
         composer = Composer(frames[HEAD_PHOTOS], len(names))
         tsqnet = fit_heads(composer, sight, "tuned", queries, HEADS, folder=work / "heads", progress=progress)
@@ -236,23 +246,30 @@ def _write(
     tsqnet: TSQNet,
     provenance: Provenance,
 ) -> PackConfig:
-    """The pack: the tuned network twice, with a head for objects (both modules look through it) and with its own."""
+    """The pack: the tuned network twice, with a head for objects (both modules look through it) and one for actions."""
     role = base.config.roles.visual_encoder
-    looking = with_classifier(tuned, len(sight.object_bias), seed=0)
-    with torch.no_grad():
-        looking.classifier_weight.copy_(sight.object_weight)
-        looking.classifier_bias.copy_(sight.object_bias)
-    network = TrainedNetwork(encoder=looking, model=role.model, preprocess=role.preprocess, scores_objects=True)
+    heads = ((sight.object_weight, sight.object_bias), (sight.class_weight, sight.class_bias))
+    looking, naming = (_with_head(tuned, *head) for head in heads)
+    feeding = replace(role.preprocess, input_size=base.visual_preprocessor.input_size)
     return write_pack(
         folder,
         base=base.config,
         description="40 human actions (Stanford 40 Actions); EfficientNet-Lite0, fine-tuned, is encoder and recogniser",
         class_names=names,
         tsqnet=tsqnet,
-        visual_encoder=network,
-        recognizer=TrainedNetwork(encoder=tuned, model=role.model, preprocess=role.preprocess, precision="int8"),
+        visual_encoder=TrainedNetwork(encoder=looking, model=role.model, preprocess=feeding, scores_objects=True),
+        recognizer=TrainedNetwork(encoder=naming, model=role.model, preprocess=feeding, precision="int8"),
         settings=replace(
             base.config.settings, lambda_v=HEADS.lambda_v, top_n=HEADS.top_n, flat_visual=1.05, flat_textual=1.05
         ),
         provenance=provenance,
     )
+
+
+def _with_head(encoder: FrameEncoder, weight: Tensor, bias: Tensor) -> FrameEncoder:
+    """A copy of a network with another classifier: weight [O, D] and bias [O]."""
+    network = with_classifier(encoder, len(bias), seed=0)
+    with torch.no_grad():
+        network.classifier_weight.copy_(weight)
+        network.classifier_bias.copy_(bias)
+    return network

@@ -214,12 +214,12 @@ def _measured(
     import torch
 
     from tsq_cli.evaluation.ablate import check_plan, run_study
-    from tsq_cli.evaluation.study_data import gather, read_lists
+    from tsq_cli.evaluation.study_data import both_lists, gather
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
     check_plan(seeds, settings.num_frames, settings.num_candidates)
-    lists = read_lists(settings)
+    lists = both_lists(settings)
     for videos in lists:
         talk(videos.found)
     place = resolve_device(device)

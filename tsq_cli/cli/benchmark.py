@@ -15,7 +15,6 @@ from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import progress_bar, talk
 from tsq_cli.config import DEFAULT_PACK, SelectSettings
-from tsq_cli.errors import UsageError
 
 _DEFAULT = SelectSettings()
 
@@ -90,7 +89,9 @@ def benchmark(
         paths = [*(decode or []), *(files or [])]
         check_files(paths)
         if plot is not None:
-            _check_plot(plot)
+            from tsq_cli.report.plots import check_plot_path
+
+            check_plot_path(plot)
         place = resolve_device(device)
         setting = Setting(
             pack=pack,
@@ -122,14 +123,6 @@ def benchmark(
         print(json_module.dumps(report, indent=1))
     else:
         _print(report, batch_size)
-
-
-def _check_plot(path: Path) -> None:
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"the plot's name is {path.name}", wanted="a name ending in .png", fix="try --plot speed.png")
-    from tsq_cli.report.plots import require_matplotlib
-
-    require_matplotlib()
 
 
 def _print(report: dict[str, Any], batch_size: int) -> None:

@@ -117,10 +117,11 @@ def _trained(
     progress: Progress,
 ) -> tuple[Scatter, dict[str, Any]]:
     """The paper's four figures for each module."""
-    from tsq_cli.evaluation.study_data import gather_training, read_list
+    from tsq_cli.evaluation.study_data import gather_training
     from tsq_cli.evaluation.tsne import check_tsne, train_queries, tsne_figure
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import load_pack
+    from tsq_cli.training.material import read_list
 
     videos = read_list(settings, settings.train_list, settings.subset)
     talk(videos.found)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tsq_cli.data import VideoList, read_video_list
+from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.ablate import StudyData, TrainingData
 from tsq_cli.evaluation.studies import RANDOM_TEXT
@@ -21,7 +20,7 @@ from tsq_cli.packs.load import load_text_encoder
 from tsq_cli.packs.schema import TextRole, TransformersWeights
 from tsq_cli.training.cache import Extracted, FeatureCache, pack_networks, recognizer_network
 from tsq_cli.training.heads import CachedClips, ClipBatch
-from tsq_cli.training.material import clips_of, name_queries, prototype_queries
+from tsq_cli.training.material import clips_of, name_queries, prototype_queries, read_lists
 from tsq_cli.training.prototypes import Prototypes
 from tsq_cli.training.recognizer import fit_probe
 from tsq_cli.training.settings import TrainSettings
@@ -126,36 +125,16 @@ def _training_data(
     )
 
 
-def read_lists(settings: TrainSettings) -> Lists:
+def both_lists(settings: TrainSettings) -> Lists:
     """The list to train on and the list to measure on, with the classes of the first.
 
     Raises:
-        InputNotFoundError: a list, its root or all of its videos are not there.
-        UsageError: no list to measure on, a file that is no list, a class that the first does not know, or videos that
-            are in both.
+        InputNotFoundError, UsageError: as read_lists; also where there is no list to measure on.
     """
-    if settings.val_list is None:
+    train, validation = read_lists(settings)
+    if validation is None:
         raise UsageError("no list to measure on was given", wanted="labelled videos", fix="add --val LIST")
-    train = read_list(settings, settings.train_list, settings.subset)
-    validation = read_list(settings, settings.val_list, settings.val_subset)
-    trained = {video.path.resolve() for video in train.videos}
-    if shared := [video.id for video in validation.videos if video.path.resolve() in trained]:
-        raise UsageError(
-            f"{len(shared)} videos of {validation.origin} are in {train.origin} too ({', '.join(shared[:3])})",
-            wanted="other videos to measure on than to train on",
-            fix="take them out of one of the lists",
-        )
-    return train, validation.aligned(train.class_names)
-
-
-def read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoList:
-    """One list, as the settings say.
-
-    Raises:
-        InputNotFoundError, UsageError: as read_lists.
-    """
-    root, classes = (None if text is None else Path(text) for text in (settings.root, settings.classes))
-    return read_video_list(Path(name), root=root, delimiter=settings.delimiter, classes=classes, subset=subset)
+    return train, validation
 
 
 def gather(
@@ -176,7 +155,7 @@ def gather(
 
     Args:
         settings: T, m and batch size of the heads, and how a probe is fitted.
-        lists: as read_lists gives them.
+        lists: as both_lists gives them.
         pack: of the networks of both modules.
         recognizer: of this pack.
         cache: videos that it holds are not decoded again.

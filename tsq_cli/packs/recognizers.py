@@ -147,7 +147,7 @@ def load_recognizer(
 def _loaded_already(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
     """The network of a role where the pack has it in memory for another, however differently it is fed there."""
     roles = pack.config.roles
-    for other, encoder in ((roles.visual_encoder, pack.visual_encoder), (roles.objects, pack.object_recognizer)):
+    for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
         if replace(other, preprocess=role.preprocess) == role:
             return encoder
     return None

@@ -29,10 +29,10 @@ def read_lists(settings: TrainSettings) -> tuple[VideoList, VideoList | None]:
         InputNotFoundError: a list, its root or all of its videos are not there.
         UsageError: a file that is no list, a class that the first list does not know, or videos that are in both.
     """
-    train = _read_list(settings, settings.train_list, settings.subset)
+    train = read_list(settings, settings.train_list, settings.subset)
     if settings.val_list is None:
         return train, None
-    val = _read_list(settings, settings.val_list, settings.val_subset).aligned(train.class_names)
+    val = read_list(settings, settings.val_list, settings.val_subset).aligned(train.class_names)
     trained = {video.path.resolve() for video in train.videos}
     if shared := [video.id for video in val.videos if video.path.resolve() in trained]:
         raise UsageError(
@@ -43,7 +43,12 @@ def read_lists(settings: TrainSettings) -> tuple[VideoList, VideoList | None]:
     return train, val
 
 
-def _read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoList:
+def read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoList:
+    """One list, as the settings say.
+
+    Raises:
+        InputNotFoundError, UsageError: as read_lists.
+    """
     root, classes = (None if text is None else Path(text) for text in (settings.root, settings.classes))
     return read_video_list(Path(name), root=root, delimiter=settings.delimiter, classes=classes, subset=subset)
 

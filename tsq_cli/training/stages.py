@@ -32,6 +32,7 @@ from tsq_cli.training.cache import (
     FrameStore,
     network_identity,
     pack_networks,
+    weights_digest,
 )
 from tsq_cli.training.encoder import fine_tune_encoder, measures
 from tsq_cli.training.fit import CHECKPOINT, LOG_JSON
@@ -143,7 +144,7 @@ def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feedi
         name=name,
         encoder=ready_to_run(copy.deepcopy(encoder), run.device, run.base.dtype),
         preprocessor=feeding,
-        identity=network_identity(model, _weights_digest(encoder), feeding),
+        identity=network_identity(model, weights_digest(encoder), feeding),
         short_side=max(SAMPLER_SHORT_SIDE, feeding.resize_side) if name == "recognizer" else SAMPLER_SHORT_SIDE,
     )
 
@@ -191,7 +192,7 @@ def recognizer_stage(
     """Stage (d), and what its network says of every frame to measure on: float [N, T, C]."""
     settings = run.settings.recognizer
     options: dict[str, Any] = {"multi_label": run.multi_label, "device": run.device, "progress": run.progress}
-    with run.stage("recognizer", {"network": [start.model, _weights_digest(start.encoder)]}) as folder:
+    with run.stage("recognizer", {"network": [start.model, weights_digest(start.encoder)]}) as folder:
         if settings.method == "probe":
             seen = [extracted.features["recognizer"] for extracted in features]
             pairs = [(x, of.targets) for x, of in zip(seen, clips, strict=True)]
@@ -250,13 +251,6 @@ def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
 
 def _feeding(network: TrainedNetwork) -> Preprocessor:
     return Preprocessor(**asdict(network.preprocess))
-
-
-def _weights_digest(encoder: FrameEncoder) -> str:
-    digest = hashlib.sha256()
-    for name, value in encoder.model.state_dict().items():
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _claim(folder: Path, inputs: dict[str, Any]) -> None:
