@@ -33,8 +33,8 @@ from tsq_cli.types import Progress, silent
 
 BASE = "imagenet-lite"
 DATA = (
-    "7,625 photographs of Stanford 40 Actions: half for the encoder, a fifth besides for heads and recogniser, the rest "
-    "held out; ImageNet-1k through the weights of EfficientNet-Lite0"
+    "7,625 photographs of Stanford 40 Actions: half for the encoder, a fifth besides for heads and recogniser, the "
+    "rest held out; ImageNet-1k through the weights of EfficientNet-Lite0"
 )
 COMMAND = "python examples/actions40.py train --photos DIR --videos DIR --work DIR --out weights/actions40"
 HEAD_PHOTOS = "all"  # which photographs the heads learn from
@@ -257,7 +257,9 @@ def _write(
         description="40 human actions (Stanford 40 Actions); EfficientNet-Lite0, fine-tuned, is encoder and recogniser",
         class_names=names,
         tsqnet=tsqnet,
-        visual_encoder=TrainedNetwork(encoder=looking, model=role.model, preprocess=feeding, scores_objects=True),
+        visual_encoder=TrainedNetwork(
+            encoder=looking, model=role.model, preprocess=feeding, precision="int8", scores_objects=True
+        ),
         recognizer=TrainedNetwork(encoder=naming, model=role.model, preprocess=feeding, precision="int8"),
         settings=replace(
             base.config.settings, lambda_v=HEADS.lambda_v, top_n=HEADS.top_n, flat_visual=1.05, flat_textual=1.05
