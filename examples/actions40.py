@@ -5,7 +5,7 @@
                                        --out weights/actions40
     tsq evaluate /tmp/actions40/validation.csv --pack weights/actions40
     python examples/actions40.py steps --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\
-                                       --json docs/actions40-steps.json
+                                       --json docs/training/steps.json
 
 DIR holds a folder of photographs for each action (Stanford 40 Actions). Photographs are split before anything is
 composed. Held-out videos are real mp4 files. For training, clips are composed afresh in every batch out of frames of
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from actions40_frames import open_photo
-from actions40_steps import steps
+from actions40_steps import steps, studies
 from actions40_train import build
 from actions40_videos import class_names, find_photos, plan_video
 from needle_videos import describe, write_video
@@ -63,26 +63,31 @@ def main() -> int:
         "compose": commands.add_parser("compose", help="write the held-out videos and their list"),
         "train": commands.add_parser("train", help="train, and write the pack"),
         "steps": commands.add_parser("steps", help="measure what each step of the training gives"),
+        "studies": commands.add_parser("studies", help="run ablation studies, see tsq ablate --list"),
     }
     for command in parsers.values():
         command.add_argument("--photos", type=Path, required=True)
         command.add_argument("--videos", type=Path, required=True, help="folder of the held-out videos")
-    for name in ("train", "steps"):
+    for name in ("train", "steps", "studies"):
         parsers[name].add_argument(
             "--work", type=Path, required=True, help="features and checkpoints; runs resume here"
         )
     parsers["compose"].add_argument("--count", type=int, default=480)
     parsers["compose"].add_argument("--seed", type=int, default=0)
     parsers["train"].add_argument("--out", type=Path, required=True)
-    parsers["steps"].add_argument("--json", type=Path, required=True)
+    for name in ("steps", "studies"):
+        parsers[name].add_argument("--json", type=Path, required=True)
+    parsers["studies"].add_argument("study", nargs="+")
     given = parser.parse_args()
     try:
         if given.command == "compose":
             compose(given.photos, given.videos, given.count, given.seed)
         elif given.command == "train":
             build(given.photos, given.work, given.out, given.videos / VALIDATION_LIST, commit=_commit())
-        else:
+        elif given.command == "steps":
             steps(given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
+        else:
+            studies(given.study, given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
     except TsqError as error:
         print(f"actions40: {error}", file=sys.stderr)
         return error.exit_code

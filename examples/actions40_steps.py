@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from actions40_frames import Composer
-from actions40_train import BASE, HEADS, PROBE, Sight, fit_heads, sights, trained
+from actions40_train import BASE, HEADS, PROBE, Sight, clip_source, fit_heads, prototypes, sights, trained
 from actions40_videos import class_names
+from torch import Tensor
 
 from tsq_cli.benchmark.measure import machine_facts, save_report
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
+from tsq_cli.evaluation.ablate import StudyData, run_study
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import SelectorInput, class_probabilities
+from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities
+from tsq_cli.evaluation.studies import find_studies
+from tsq_cli.evaluation.study_tables import study_grid, study_notes
 from tsq_cli.models import FrameEncoder, TSQNet, frame_saliency
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer
-from tsq_cli.training.cache import FeatureCache, FrameNetwork, network_identity, weights_digest
+from tsq_cli.training.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
+from tsq_cli.training.heads import ClipBatch
 from tsq_cli.training.material import name_queries
 from tsq_cli.training.settings import HeadSettings
+from tsq_cli.types import Float32Array, Progress
 
 K = 5
+STUDY_EPOCHS = 3
 PLAIN = replace(HEADS, alpha=0.0, beta=0.0, layer=Layer())
 # what it is called, which encoder's features, which photographs, which settings
 STEPS: tuple[tuple[str, str, str, HeadSettings], ...] = (
@@ -40,40 +47,64 @@ STEPS: tuple[tuple[str, str, str, HeadSettings], ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What steps and studies train and measure on.
+
+    Attributes:
+        composers: of training clips, by which photographs.
+        seen: what each network makes of its features.
+        extracted: features of the held-out videos, by network.
+        targets: bool [N, C] of the held-out videos.
+        names: embeddings of the class names [C, Dt].
+    """
+
+    composers: dict[str, Composer]
+    seen: dict[str, Sight]
+    extracted: Extracted
+    targets: BoolArray
+    names: Tensor
+
+    def logits(self, network: str) -> Float32Array:
+        """What a network with its linear layer says of every held-out frame, [N, T, C]."""
+        return self.seen[network].actions(self.extracted.features[network]).numpy()
+
+
+def gather(photos: Path, work: Path, validation: Path, progress: Progress) -> Gathered:
+    """Encoder, frames and features, from the work folder where they are there."""
+    classes, base = class_names(photos), load_pack(BASE)
+    videos = read_video_list(validation).aligned(classes)
+    tuned, frames = trained(photos, work, base, progress)
+    extracted = FeatureCache(work / "cache").extract(videos.videos, networks(base, tuned), progress=progress)
+    return Gathered(
+        composers={photographs: Composer(some, len(classes)) for photographs, some in frames.items()},
+        seen=sights(base, frames["all"]),
+        extracted=extracted,
+        targets=videos.targets()[list(extracted.kept)],
+        names=name_queries(base, classes),
+    )
+
+
 def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
     """Train the heads of every step, and score all of them with the same recogniser."""
-    names, base = class_names(photos), load_pack(BASE)
-    videos = read_video_list(validation).aligned(names)
     with progress_bar("training") as progress:
-        tuned, frames = trained(photos, work, base, progress)
-        extracted = FeatureCache(work / "cache").extract(videos.videos, networks(base, tuned), progress=progress)
-        seen = sights(base, frames["all"])
-        queries = name_queries(base, names)
-        composers = {photographs: Composer(some, len(names)) for photographs, some in frames.items()}
-        targets = videos.targets()[list(extracted.kept)]
-        logits = {
-            "untuned": seen["frozen"].actions(extracted.features["frozen"]).numpy(),
-            "tuned": seen["tuned"].actions(extracted.features["tuned"]).numpy(),
-        }
+        on = gather(photos, work, validation, progress)
+        logits, targets = on.logits("tuned"), on.targets
         rows = []
         for title, network, photographs, settings in STEPS:
-            folder = work / f"step-{len(rows)}"
-            fitted = (composers[photographs], seen[network], network, queries, settings)
-            net = fit_heads(*fitted, folder=folder, progress=progress)
-            inputs = looked_at(net, seen[network], extracted.features[network], logits["tuned"], targets, settings)
-            scored = score_selectors(inputs, logits["tuned"], targets, selectors=("tsq", "vqm", "tqm"), ks=(K,))
+            fitted = (on.composers[photographs], on.seen[network], network, on.names, settings)
+            net = fit_heads(*fitted, folder=work / f"step-{len(rows)}", progress=progress)
+            inputs = looked_at(net, on.seen[network], on.extracted.features[network], logits, targets, settings)
+            scored = score_selectors(inputs, logits, targets, selectors=("tsq", "vqm", "tqm"), ks=(K,))
             about = {"step": title, "encoder": network, "photographs": photographs, "settings": asdict(settings)}
             rows.append({**about, "rows": scored["rows"]})
             _say(title, scored)
         references = {}
-        for name, of_frames in logits.items():
-            scored = score_selectors(
-                replace(inputs, frame_probabilities=class_probabilities(of_frames)),
-                of_frames,
-                targets,
-                selectors=("uniform", "random", "confident", "all", "oracle"),
-                ks=(K,),
-            )
+        for name in on.seen:
+            of_frames = on.logits(name)
+            plain = replace(inputs, frame_probabilities=class_probabilities(of_frames))
+            rules: tuple[Selector, ...] = ("uniform", "random", "confident", "all", "oracle")
+            scored = score_selectors(plain, of_frames, targets, selectors=rules, ks=(K,))
             references[name] = scored["rows"]
             _say(f"recogniser {name}", scored)
     report = {
@@ -85,6 +116,29 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
         "references": references,
     }
     save_report(report, json)
+
+
+def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, json: Path) -> None:
+    """Ablation studies, as `tsq ablate` runs them, on composed clips and the held-out videos."""
+    reports = []
+    with progress_bar("training") as progress:
+        on = gather(photos, work, validation, progress)
+        sight, features = on.seen["tuned"], on.extracted.features["tuned"]
+        composer = on.composers["all"]
+        validated = ClipBatch(features.float(), sight.textual(features), torch.from_numpy(on.targets).float())
+        data = StudyData(
+            source=lambda seed: clip_source(composer, sight, "tuned", HEADS.fit.batch_size, seed),
+            queries_visual=prototypes(composer, sight, "tuned", keep=HEADS.keep, seed=0).vectors,
+            queries_textual=on.names,
+            validation=validated,
+            frame_logits=torch.from_numpy(on.logits("tuned")),
+        )
+        settings = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=STUDY_EPOCHS))
+        for study in find_studies(names):
+            reports.append(run_study(study, data, settings, progress=progress))
+    for report in reports:
+        print(study_grid(report).markdown(), *study_notes(report), f"{report['seconds']:.0f} s", sep="\n", flush=True)
+    save_report({"machine": machine_facts(("torch", "timm", "tsq-cli")), "studies": reports}, json)
 
 
 def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:

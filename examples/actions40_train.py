@@ -162,6 +162,19 @@ def prototypes(composer: Composer, sight: Sight, network: str, *, keep: float, s
     return visual_prototypes(features, sight.actions(features), targets, keep=keep)
 
 
+def clip_source(composer: Composer, sight: Sight, network: str, batch_size: int, seed: int) -> ComposedClips:
+    """Clips of what a network sees, composed afresh in every batch."""
+    features = composer.frames.outputs[network]
+    textual = torch.cat([sight.textual(part) for part in torch.split(features, 4096)]).half()
+    return ComposedClips(
+        composer,
+        lambda chosen: (features[chosen], textual[chosen]),
+        batch_size=batch_size,
+        batches=BATCHES,
+        seed=seed,
+    )
+
+
 def fit_heads(
     composer: Composer,
     sight: Sight,
@@ -183,15 +196,7 @@ def fit_heads(
         folder: for checkpoint and logs.
         progress: told every step.
     """
-    features = composer.frames.outputs[network]
-    textual = torch.cat([sight.textual(part) for part in torch.split(features, 4096)]).half()
-    source = ComposedClips(
-        composer,
-        lambda chosen: (features[chosen], textual[chosen]),
-        batch_size=settings.fit.batch_size,
-        batches=BATCHES,
-        seed=settings.fit.seed,
-    )
+    source = clip_source(composer, sight, network, settings.fit.batch_size, settings.fit.seed)
     queries = prototypes(composer, sight, network, keep=settings.keep, seed=settings.fit.seed)
     return train_heads(
         source,

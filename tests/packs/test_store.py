@@ -19,7 +19,7 @@ from tsq_cli.packs.schema import Layer, Preprocessing, TimmWeights
 
 
 def test_the_shipped_packs_are_listed_and_found_by_name() -> None:
-    assert [pack.name for pack in list_packs()] == ["imagenet", "imagenet-lite"]
+    assert [pack.name for pack in list_packs()] == ["actions40", "imagenet", "imagenet-lite"]
     pack = find_pack("imagenet-lite")
     assert pack.folder == REPOSITORY / "weights" / "imagenet-lite"
     assert pack.roles.objects is pack.roles.visual_encoder
@@ -47,7 +47,7 @@ def test_finding_and_listing_load_no_torch() -> None:
 def test_a_pack_says_how_its_networks_are_fed_as_timm_does() -> None:
     from timm.models import get_pretrained_cfg
 
-    for pack in list_packs():
+    for pack in (find_pack("imagenet"), find_pack("imagenet-lite")):  # trained ones may be fed otherwise
         for role in (pack.roles.visual_encoder, pack.roles.objects, pack.roles.recognizer):
             theirs = get_pretrained_cfg(role.model)
             ours = role.preprocess
@@ -84,7 +84,7 @@ def test_packs_of_the_search_variable_are_listed(
 ) -> None:
     make_pack(tmp_path / "second" / "imagenet-lite")
     monkeypatch.setenv("TSQ_PACKS", os.pathsep.join([str(tmp_path), str(tmp_path / "second")]))
-    assert [pack.name for pack in list_packs()] == ["imagenet", "imagenet-lite", "small", "imagenet-lite"]
+    assert [pack.name for pack in list_packs()] == ["actions40", "imagenet", "imagenet-lite", "small", "imagenet-lite"]
     assert find_pack("small").folder == folder
     with pytest.raises(UsageError, match="2 packs called imagenet-lite"):
         find_pack("imagenet-lite")
@@ -95,7 +95,7 @@ def test_packs_of_the_search_variable_are_listed(
 
 def test_an_unknown_name_is_a_usage_error_that_says_which_packs_exist(tmp_path: Path) -> None:
     for name in ("imagenet-light", str(tmp_path / "nowhere"), "./imagenet-lite"):
-        with pytest.raises(UsageError, match="wanted one of imagenet, imagenet-lite, or a folder"):
+        with pytest.raises(UsageError, match="wanted one of actions40, imagenet, imagenet-lite, or a folder"):
             find_pack(name)
 
 
