@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
     num_rows, num_columns = len(scatter.rows), len(scatter.rows[0])
     figure = Figure(figsize=(4.2 * num_columns, 0.7 + 4.2 * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{scatter.title}\n{scatter.note}", fontsize=10, x=0.01, ha="left")
+    note = textwrap.fill(scatter.note, 50 * num_columns)
+    figure.suptitle(f"{scatter.title}\n{note}", fontsize=10, x=0.01, ha="left")
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     colours = scatter.colours
     for axes, panel in zip(grid.flat, (panel for row in scatter.rows for panel in row), strict=True):
