@@ -14,15 +14,17 @@ from actions40_train import BASE, HEADS, PROBE, Sight, clip_source, fit_heads, p
 from actions40_videos import class_names
 from torch import Tensor
 
-from tsq_cli.benchmark.measure import machine_facts, save_report
+from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.ablate import StudyData, run_study
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities
+from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities, selector_input
 from tsq_cli.evaluation.studies import find_studies
+from tsq_cli.evaluation.study_data import with_texts
 from tsq_cli.evaluation.study_tables import study_grid, study_notes
-from tsq_cli.models import FrameEncoder, TSQNet, frame_saliency
+from tsq_cli.files import write_json
+from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer
@@ -67,7 +69,7 @@ class Gathered:
 
     def logits(self, network: str) -> Float32Array:
         """What a network with its linear layer says of every held-out frame, [N, T, C]."""
-        return self.seen[network].actions(self.extracted.features[network]).numpy()
+        return self.seen[network].named(self.extracted.features[network]).numpy()
 
 
 def gather(photos: Path, work: Path, validation: Path, progress: Progress) -> Gathered:
@@ -115,7 +117,7 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
         "steps": rows,
         "references": references,
     }
-    save_report(report, json)
+    write_json(json, report)
 
 
 def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, json: Path) -> None:
@@ -123,22 +125,33 @@ def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, js
     reports = []
     with progress_bar("training") as progress:
         on = gather(photos, work, validation, progress)
-        sight, features = on.seen["tuned"], on.extracted.features["tuned"]
-        composer = on.composers["all"]
-        validated = ClipBatch(features.float(), sight.textual(features), torch.from_numpy(on.targets).float())
-        data = StudyData(
-            source=lambda seed: clip_source(composer, sight, "tuned", HEADS.fit.batch_size, seed),
-            queries_visual=prototypes(composer, sight, "tuned", keep=HEADS.keep, seed=0).vectors,
-            queries_textual=on.names,
-            validation=validated,
-            frame_logits=torch.from_numpy(on.logits("tuned")),
-        )
+        features, composer = on.extracted.features["tuned"], on.composers["all"]
+        targets, logits = torch.from_numpy(on.targets).float(), torch.from_numpy(on.logits("tuned"))
+        queries = prototypes(composer, on.seen["tuned"], "tuned", keep=HEADS.keep, seed=0).vectors
+
+        def seen_with(pack: Pack) -> StudyData:
+            """The same clips, with the texts of a pack."""
+            sight = replace(on.seen["tuned"], embeddings=pack.textual_embeddings)
+            return StudyData(
+                source=lambda seed: clip_source(composer, sight, "tuned", HEADS.fit.batch_size, seed),
+                queries_visual=queries,
+                queries_textual=name_queries(pack, class_names(photos)),
+                validation=ClipBatch(features.float(), sight.textual(features), targets),
+                frame_logits=logits,
+            )
+
+        def others(text_encoder: str) -> StudyData:
+            return seen_with(with_texts(load_pack(BASE), text_encoder))
+
+        data = seen_with(load_pack(BASE))
         settings = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=STUDY_EPOCHS))
         for study in find_studies(names):
-            reports.append(run_study(study, data, settings, progress=progress))
-    for report in reports:
-        print(study_grid(report).markdown(), *study_notes(report), f"{report['seconds']:.0f} s", sep="\n", flush=True)
-    save_report({"machine": machine_facts(("torch", "timm", "tsq-cli")), "studies": reports}, json)
+            report = run_study(study, data, settings, text_data=others, progress=progress)
+            reports.append(report)
+            print(
+                study_grid(report).markdown(), *study_notes(report), f"{report['seconds']:.0f} s", sep="\n", flush=True
+            )
+            write_json(json, {"machine": machine_facts(("torch", "timm", "tsq-cli")), "studies": reports})
 
 
 def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:
@@ -162,16 +175,7 @@ def looked_at(
 ) -> SelectorInput:
     """Both modules' saliency of features [N, T, D]."""
     output = net(features.float(), sight.textual(features))
-    visual, textual = (
-        frame_saliency(module, top_n=settings.top_n).scores for module in (output.visual, output.textual)
-    )
-    return SelectorInput(
-        saliency_visual=visual.double().numpy(),
-        saliency_textual=textual.double().numpy(),
-        frame_probabilities=class_probabilities(logits),
-        targets=targets,
-        lambda_v=settings.lambda_v,
-    )
+    return selector_input(output, logits, targets, top_n=settings.top_n, lambda_v=settings.lambda_v)
 
 
 def _say(title: str, scored: Mapping[str, Any]) -> None:

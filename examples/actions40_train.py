@@ -11,7 +11,7 @@ import torch
 from actions40_frames import ComposedClips, Composer, Frames, open_photo, see_photos
 from actions40_videos import Part, class_names, find_photos
 from needle_videos import Photo
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
@@ -21,13 +21,13 @@ from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, loa
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer, Provenance
 from tsq_cli.training.cache import FeatureCache
-from tsq_cli.training.encoder import fine_tune_encoder, with_classifier
+from tsq_cli.training.encoder import fine_tune
 from tsq_cli.training.heads import train_heads
 from tsq_cli.training.images import MemoryFrames
 from tsq_cli.training.material import name_queries
 from tsq_cli.training.pack import TrainedNetwork, write_pack
 from tsq_cli.training.prototypes import Prototypes, visual_prototypes
-from tsq_cli.training.recognizer import fit_probe
+from tsq_cli.training.recognizer import fit_probe, probed
 from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings, RecognizerSettings
 from tsq_cli.types import Progress, silent
 
@@ -59,26 +59,24 @@ class Sight:
     """What an encoder makes of frames: X^v and X^t from its features.
 
     Attributes:
-        object_weight, object_bias: from features to object logits, [O, D] and [O].
+        objects: from features to object logits, D to O.
         embeddings: of the objects, [O, Dt].
-        class_weight, class_bias: from features to the actions, [C, D] and [C].
+        actions: from features to the logits of the actions, D to C.
     """
 
-    object_weight: Tensor
-    object_bias: Tensor
+    objects: nn.Linear
     embeddings: Tensor
-    class_weight: Tensor
-    class_bias: Tensor
+    actions: nn.Linear
 
     @torch.no_grad()
     def textual(self, features: Tensor) -> Tensor:
         """X^t [..., Dt] of features [..., D]."""
-        return object_text_features(features.float() @ self.object_weight.T + self.object_bias, self.embeddings)
+        return object_text_features(self.objects(features.float()), self.embeddings)
 
     @torch.no_grad()
-    def actions(self, features: Tensor) -> Tensor:
+    def named(self, features: Tensor) -> Tensor:
         """Logits [..., C] of the actions."""
-        return features.float() @ self.class_weight.T + self.class_bias
+        return self.actions(features.float())
 
 
 def sights(base: Pack, frames: Frames) -> dict[str, Sight]:
@@ -87,10 +85,8 @@ def sights(base: Pack, frames: Frames) -> dict[str, Sight]:
     The actions are named by a linear layer on the features of all training frames: the tuned network's own saw fewer
     photographs, and names the held-out ones worse.
     """
-    own, embeddings = base.visual_encoder, base.textual_embeddings
-    objects = {"frozen": (own.classifier_weight.float(), own.classifier_bias.float())}
-    objects["tuned"] = refit_objects(frames, base)
-    return {name: Sight(*of, embeddings, *probe(frames, name)) for name, of in objects.items()}
+    objects = {"frozen": base.visual_encoder.model.get_classifier(), "tuned": refit_objects(frames, base)}
+    return {name: Sight(layer, base.textual_embeddings, probe(frames, name)) for name, layer in objects.items()}
 
 
 def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder:
@@ -98,7 +94,7 @@ def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder
     base = load_pack(BASE)
     role = base.config.roles.visual_encoder
     training, validation = (_pictures(find_photos(photos, part)) for part in ("encoder", "validation"))
-    return fine_tune_encoder(
+    return fine_tune(
         load_encoder(role, base.config.folder),
         *training,
         ENCODER,
@@ -126,32 +122,36 @@ def seen_frames(photos: Path, part: Part, base: Pack, tuned: FrameEncoder, path:
     return Frames.load(path)
 
 
-def probe(frames: Frames, network: str) -> tuple[Tensor, Tensor]:
-    """A linear classifier of the actions on a network's features: weight [C, D] and bias [C]."""
+def probe(frames: Frames, network: str) -> nn.Linear:
+    """A linear classifier of the actions on a network's features."""
     shows = frames.classes >= 0
     targets = torch.nn.functional.one_hot(frames.classes[shows])
-    fitted = fit_probe(frames.outputs[network][shows][:, None], targets, PROBE)
-    return fitted.weight.detach(), fitted.bias.detach()
+    return fit_probe(frames.outputs[network][shows][:, None], targets, PROBE)
 
 
-def refit_objects(frames: Frames, base: Pack, *, ridge: float = 1.0) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def refit_objects(frames: Frames, base: Pack, *, ridge: float = 0.01) -> nn.Linear:
     """From the tuned network's features to the object logits of the untuned one, by ridge regression (ours).
 
     Fine-tuning moves the features away from the classifier of the 1000 objects; this brings one back, so that one
     network and one pass serve both modules.
 
-    Returns:
-        Weight [O, D] and bias [O].
+    Args:
+        frames: as both networks see them.
+        base: of the untuned network.
+        ridge: strength of the regularisation, as a multiple of the mean variance of a feature.
     """
     x = frames.outputs["tuned"].double()
-    own = base.visual_encoder
-    weight, bias = own.classifier_weight.detach().float(), own.classifier_bias.detach().float()
-    y = (frames.outputs["frozen"].float() @ weight.T + bias).double()
+    objects = base.visual_encoder.model.get_classifier()
+    y = objects(frames.outputs["frozen"].float()).double()
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     gram = (x - mean_x).T @ (x - mean_x) / len(x)
-    gram.diagonal().add_(ridge * 1e-2 * gram.diagonal().mean())
+    gram.diagonal().add_(ridge * gram.diagonal().mean())
     weight = torch.linalg.solve(gram, (x - mean_x).T @ (y - mean_y) / len(x)).T
-    return weight.float(), (mean_y - weight @ mean_x).float()
+    layer = nn.Linear(objects.in_features, objects.out_features)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(mean_y - weight @ mean_x)
+    return layer
 
 
 def prototypes(composer: Composer, sight: Sight, network: str, *, keep: float, seed: int) -> Prototypes:
@@ -159,7 +159,7 @@ def prototypes(composer: Composer, sight: Sight, network: str, *, keep: float, s
     chosen, events = composer.draw(PROTOTYPE_CLIPS, np.random.default_rng([seed, 2]))
     features = composer.frames.outputs[network][torch.from_numpy(chosen)]
     targets = torch.nn.functional.one_hot(torch.from_numpy(events), composer.num_classes)
-    return visual_prototypes(features, sight.actions(features), targets, keep=keep)
+    return visual_prototypes(features, sight.named(features), targets, keep=keep)
 
 
 def clip_source(composer: Composer, sight: Sight, network: str, batch_size: int, seed: int) -> ComposedClips:
@@ -253,8 +253,7 @@ def _write(
 ) -> PackConfig:
     """The pack: the tuned network twice, with a head for objects (both modules look through it) and one for actions."""
     role = base.config.roles.visual_encoder
-    heads = ((sight.object_weight, sight.object_bias), (sight.class_weight, sight.class_bias))
-    looking, naming = (_with_head(tuned, *head) for head in heads)
+    looking, naming = (probed(tuned, layer) for layer in (sight.objects, sight.actions))
     feeding = replace(role.preprocess, input_size=base.visual_preprocessor.input_size)
     return write_pack(
         folder,
@@ -271,12 +270,3 @@ def _write(
         ),
         provenance=provenance,
     )
-
-
-def _with_head(encoder: FrameEncoder, weight: Tensor, bias: Tensor) -> FrameEncoder:
-    """A copy of a network with another classifier: weight [O, D] and bias [O]."""
-    network = with_classifier(encoder, len(bias), seed=0)
-    with torch.no_grad():
-        network.classifier_weight.copy_(weight)
-        network.classifier_bias.copy_(bias)
-    return network

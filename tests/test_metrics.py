@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from tsq_cli.metrics import average_precision, bootstrap_interval, mean_average_precision, top_k_accuracy
+from tsq_cli.metrics import average_precision, mean_average_precision, top_k_accuracy
 
 
 @pytest.mark.parametrize(
@@ -57,32 +57,6 @@ def test_top_k_of_unsigned_scores() -> None:
     assert top_k_accuracy(np.array([[0, 200]], dtype=np.uint8), np.array([[False, True]]), 1) == 1.0
 
 
-def test_bootstrap_interval_of_a_mean_is_the_normal_one() -> None:
-    values = np.random.default_rng(7).normal(10.0, 2.0, size=400)
-    low, high = bootstrap_interval(lambda chosen: float(values[chosen].mean()), 400, resamples=2000)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.02)
-    assert high == pytest.approx(values.mean() + half, abs=0.02)
-    narrow = bootstrap_interval(lambda chosen: float(values[chosen].mean()), 400, level=0.5)
-    assert low < narrow[0] < narrow[1] < high
-
-
-def test_bootstrap_repeats_by_seed_and_draws_with_replacement() -> None:
-    drawn: list[np.ndarray] = []
-
-    def statistic(chosen: np.ndarray) -> float:
-        drawn.append(chosen)
-        return float(len(set(chosen.tolist())))
-
-    assert bootstrap_interval(statistic, 50, resamples=20) == bootstrap_interval(statistic, 50, resamples=20)
-    assert all(np.array_equal(*pair) for pair in zip(drawn[:20], drawn[20:], strict=True))
-    assert not np.array_equal(drawn[0], drawn[1])
-    share = np.mean([len(set(chosen.tolist())) / 50 for chosen in drawn])
-    assert share == pytest.approx(1 - np.exp(-1), abs=0.03)  # of all items, those drawn at least once
-    bootstrap_interval(statistic, 50, resamples=1, seed=1)
-    assert not np.array_equal(drawn[0], drawn[-1])
-
-
 def test_what_cannot_be_measured_is_refused() -> None:
     one = np.array([[True, False]])
     with pytest.raises(ValueError, match="needs a positive"):
@@ -97,6 +71,3 @@ def test_what_cannot_be_measured_is_refused() -> None:
         average_precision([[0.1, 0.2]], one)
     with pytest.raises(ValueError, match="k must be"):
         top_k_accuracy([[0.1, 0.2]], one, 0)
-    for arguments in ({"num_items": 0}, {"num_items": 5, "resamples": 0}, {"num_items": 5, "level": 1.0}):
-        with pytest.raises(ValueError, match="at least 1"):
-            bootstrap_interval(lambda chosen: 0.0, **arguments)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tsq_cli.errors import OutputError
 
@@ -34,6 +36,25 @@ def atomic_path(final: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(final: Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all; what is no text (bytes in a file's name) is written as escapes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_path(final) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(final: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_text(final, json.dumps(value, indent=1) + "\n")
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

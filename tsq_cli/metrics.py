@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli.types import Float64Array, Int64Array
+from tsq_cli.types import Float64Array
 
 
 def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
@@ -80,42 +78,6 @@ def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> flo
         raise ValueError(f"k must be at least 1, got {k}")
     highest = np.argsort(-values, axis=1, kind="stable")[:, :k]
     return float(np.take_along_axis(truth, highest, axis=1).any(axis=1).mean())
-
-
-def bootstrap_interval(
-    statistic: Callable[[Int64Array], float],
-    num_items: int,
-    *,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic over items, the same for the same seed.
-
-    Two statistics called with one seed see the same resamples, so a difference of two is paired: give the difference
-    as the statistic.
-
-    Args:
-        statistic: called with int64 [num_items], indices drawn with replacement.
-        num_items: at least 1.
-        resamples: at least 1.
-        level: share of the resamples inside the interval, in (0, 1).
-        seed: of the drawing.
-
-    Returns:
-        (low, high).
-
-    Raises:
-        ValueError: an argument out of its range.
-    """
-    if num_items < 1 or resamples < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"num_items {num_items} and resamples {resamples} must be at least 1, and level {level} inside (0, 1)"
-        )
-    generator = np.random.default_rng(seed)
-    values = [statistic(generator.integers(num_items, size=num_items)) for _ in range(resamples)]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Float64Array, npt.NDArray[np.bool_]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +18,7 @@ SETTINGS = HeadSettings(fit=FitSettings(epochs=1, learning_rate=1e-2))
 NAMES = tuple(f"class {number}" for number in range(C))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other over tensors this small only cost time, on a busy machine a lot of it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_who_is_near_stays_near() -> None:

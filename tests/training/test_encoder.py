@@ -16,7 +16,7 @@ from tests.packs.making import NETWORK, network_weights
 from tsq_cli.errors import UsageError
 from tsq_cli.models import FrameEncoder, create_encoder
 from tsq_cli.preprocess import Preprocessor
-from tsq_cli.training.encoder import FrameTask, fine_tune_encoder, training_images, with_classifier
+from tsq_cli.training.encoder import FrameTask, fine_tune, training_images, with_classifier
 from tsq_cli.training.images import FrameImages, MemoryFrames
 from tsq_cli.training.settings import Augmentation, EncoderSettings, FitSettings
 
@@ -52,7 +52,7 @@ def coloured(num_videos: int, *, seed: int) -> tuple[MemoryFrames, Tensor]:
 
 def tuned(start: FrameEncoder, settings: EncoderSettings = SETTINGS, **options: Any) -> FrameEncoder:
     frames, targets = coloured(16, seed=1)
-    return fine_tune_encoder(start, frames, targets, settings, preprocessor=PREPARE, **options)
+    return fine_tune(start, frames, targets, settings, preprocessor=PREPARE, **options)
 
 
 def entries(network: FrameEncoder) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ from tsq_cli.errors import UsageError
 from tsq_cli.models import create_encoder
 from tsq_cli.packs import PackConfig, find_pack
 from tsq_cli.packs.load import load_encoder
-from tsq_cli.training import recognizer
-from tsq_cli.training.encoder import FrameTask
-from tsq_cli.training.recognizer import ProbeTask, fine_tune_recognizer, fit_probe, probed, starting_network
+from tsq_cli.training import encoder as encoder_module
+from tsq_cli.training.encoder import FrameTask, fine_tune
+from tsq_cli.training.recognizer import ProbeTask, fit_probe, probed, starting_network
 from tsq_cli.training.settings import Augmentation, FitSettings, RecognizerSettings
 
 SETTINGS = RecognizerSettings(num_frames=2, fit=FitSettings(epochs=20, batch_size=16, learning_rate=0.02))
@@ -109,7 +109,7 @@ def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.Monke
         judged.append(options["consensus"])
         return FrameTask(*arguments, **options)
 
-    monkeypatch.setattr(recognizer, "FrameTask", watched)
+    monkeypatch.setattr(encoder_module, "FrameTask", watched)
     settings = RecognizerSettings(
         method="finetune",
         num_frames=2,
@@ -119,11 +119,11 @@ def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.Monke
     encoder = untrained()
     frames, targets = coloured(16, seed=1)
     options: dict[str, Any] = {"preprocessor": PREPARE, "validation": coloured(12, seed=2), "folder": tmp_path}
-    network = fine_tune_recognizer(encoder, frames, targets, settings, **options)
+    network = fine_tune(encoder, frames, targets, settings, **options)
     assert (network.num_classes, network.training, judged) == (2, False, [True])  # by their frames' mean
     assert json.loads((tmp_path / "log.json").read_text())[-1]["val.top1"] == 1.0
     with pytest.raises(UsageError, match=r"recognizer\.num_frames was 2, now 1"):
-        fine_tune_recognizer(encoder, frames, targets, replace(settings, num_frames=1), **options)
+        fine_tune(encoder, frames, targets, replace(settings, num_frames=1), **options)
 
 
 def test_a_recogniser_starts_from_the_packs_networks_or_timms(base: PackConfig, tmp_path: Path) -> None:

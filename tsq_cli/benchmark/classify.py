@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.benchmark.end_to_end import random_recognizer
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, save_report
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
 from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.files import write_json
 from tsq_cli.pipeline import Classifier, Selector
 
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             table.add_row(name, *medians, f"{result['overhead']:.1%}")
         Console().print(table)
         if options.json:
-            save_report(report, options.json)
+            write_json(options.json, report)
     except TsqError as error:
         Console(stderr=True).print(str(error), markup=False)
         return error.exit_code

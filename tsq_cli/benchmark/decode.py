@@ -22,8 +22,9 @@ from rich.table import Table
 
 from tsq_cli.benchmark.decode_clips import make_clips
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, save_report, timed_run
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, timed_run
 from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.files import write_json
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import open_video
 
@@ -245,7 +246,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     for path in clips:
         report["clips"].append(measure_clip(path, repeats=options.repeats, console=console, quick=options.quick))
         if options.json:  # after each clip: a long run that is stopped keeps what it has
-            save_report(report, options.json)
+            write_json(options.json, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

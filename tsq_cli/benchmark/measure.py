@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-
-from tsq_cli.files import atomic_path
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -98,16 +95,6 @@ def machine_facts(packages: Sequence[str]) -> dict[str, Any]:
         "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "versions": versions,
     }
-
-
-def save_report(report: dict[str, Any], path: Path) -> None:
-    """Write all that was measured as JSON.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def cpu_model() -> str:

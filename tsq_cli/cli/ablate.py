@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,9 +14,9 @@ from rich.console import Console
 from tsq_cli import __version__
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import progress_bar, put_json, talk
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
-from tsq_cli.files import atomic_path
+from tsq_cli.files import write_text
 
 if TYPE_CHECKING:
     from tsq_cli.evaluation.studies import Study
@@ -123,6 +122,7 @@ def ablate(
     Example: tsq ablate alpha beta --train train.txt --val val.txt --root videos/ --cache features/
     """
     from tsq_cli.evaluation.studies import find_studies
+    from tsq_cli.evaluation.study_tables import studies_markdown
 
     if list_:
         _print_list()
@@ -144,14 +144,15 @@ def ablate(
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("loading"))
         folder = stack.enter_context(cache_folder(cache, config))
-        document = _measured(chosen, settings, recognizer, folder, range(seeds), device, workers, progress)
-    write_json(document, json)
-    if markdown is not None:
-        from tsq_cli.evaluation.study_tables import studies_markdown
-
-        _write_text(markdown, studies_markdown(document))
-    if json != "-":
-        _print(document["studies"])
+        # Written and printed after each study: what is done outlives what is not.
+        for document in _measured(chosen, settings, recognizer, folder, range(seeds), device, workers, progress):
+            if markdown is not None:
+                write_text(markdown, studies_markdown(document))
+            if json != "-":
+                put_json(document, json)
+                _print(document["studies"][-1])
+    if json == "-":
+        put_json(document, json)
     if any(listed["failed"] for listed in document["lists"]):
         raise typer.Exit(EXIT_INPUT_FAILED)
 
@@ -191,15 +192,6 @@ def cache_folder(cache: Path | None, config: Path | None) -> Iterator[FeatureCac
         yield FeatureCache(Path(folder))
 
 
-def write_json(document: dict[str, Any], where: str | None) -> None:
-    """Print a document, or write it to a file, or do neither."""
-    text = json_module.dumps(document, indent=1)
-    if where == "-":
-        print(text)
-    elif where is not None:
-        _write_text(Path(where), text + "\n")
-
-
 def _measured(
     studies: list[Study],
     settings: TrainSettings,
@@ -209,8 +201,8 @@ def _measured(
     device: str,
     workers: int,
     progress: Progress,
-) -> dict[str, Any]:
-    """All numbers of the studies, JSON-ready; says which recogniser was taken, and which videos were left out."""
+) -> Iterator[dict[str, Any]]:
+    """All numbers so far, JSON-ready, after each study; says which recogniser was taken, and what was left out."""
     import torch
 
     from tsq_cli.evaluation.ablate import check_plan, run_study
@@ -233,8 +225,10 @@ def _measured(
         for failed in listed["failed"]:
             talk(f"left out: {failed['reason']}")
     data = material.data()
-    reports = [
-        run_study(
+    epochs = settings.heads.fit.epochs
+    document = {"tsq_version": __version__, **material.about, "epochs": epochs, "studies": []}
+    for study in studies:
+        report = run_study(
             study,
             data,
             settings.heads,
@@ -244,26 +238,19 @@ def _measured(
             device=place,
             progress=progress,
         )
-        for study in studies
-    ]
-    return {"tsq_version": __version__, **material.about, "epochs": settings.heads.fit.epochs, "studies": reports}
+        document["studies"].append(report)
+        yield document
 
 
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _print(reports: list[dict[str, Any]]) -> None:
+def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.study_tables import study_grid, study_notes
 
     out = Console(highlight=False)
     out.width = max(out.width, 110)
-    for report in reports:
-        out.print(study_grid(report).rich())
-        for note in study_notes(report):
-            out.print(note, markup=False, soft_wrap=True)
-        out.print()
+    out.print(study_grid(report).rich())
+    for note in study_notes(report):
+        out.print(note, markup=False, soft_wrap=True)
+    out.print()
 
 
 def _print_list() -> None:

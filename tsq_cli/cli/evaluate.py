@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +12,10 @@ from rich.console import Console
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import progress_bar, put_json, talk
 from tsq_cli.config import DEFAULT_PACK, Dtype
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
-from tsq_cli.files import atomic_path
+from tsq_cli.files import write_text
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
@@ -181,25 +180,16 @@ def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str]) ->
 
 def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot: Path | None) -> None:
     """The files asked for, and the document on stdout."""
-    document = json_module.dumps(result.report, indent=1)
-    if json == "-":
-        print(document)
-    elif json is not None:
-        _write_text(Path(json), document + "\n")
+    put_json(result.report, json)
     if markdown is not None:
         from tsq_cli.evaluation.tables import evaluation_markdown
 
-        _write_text(markdown, evaluation_markdown(result.report))
+        write_text(markdown, evaluation_markdown(result.report))
     if plot is not None:
         from tsq_cli.report.plots import plot_accuracy
 
         plot_accuracy(result.report, plot)
         talk(f"plot: {plot}")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tsq_cli import types
 from tsq_cli.errors import UsageError
-from tsq_cli.files import atomic_path
+from tsq_cli.files import write_json, write_text
 from tsq_cli.inputs import Inputs
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.text import clock, sparkline
@@ -33,6 +33,14 @@ _CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
 def talk(message: str) -> None:
     """Say something to the person at the terminal, on stderr."""
     print(f"tsq: {message}", file=sys.stderr)
+
+
+def put_json(document: dict[str, Any], where: str | None) -> None:
+    """Print a document ("-"), or write it to a file, or do neither."""
+    if where == "-":
+        print(json.dumps(document, indent=1))
+    elif where is not None:
+        write_json(Path(where), document)
 
 
 @contextmanager
@@ -241,8 +249,7 @@ def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
         shared |= _first("label", record["predictions"])
         for frame in record["frames"]:
             writer.writerow({**frame, **shared, **_first("frame_label", frame["predictions"]), "file": frame["path"]})
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())
 
 
 def _first(column: str, predictions: Sequence[dict[str, Any]] | None) -> dict[str, Any]:

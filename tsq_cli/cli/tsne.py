@@ -23,10 +23,9 @@ from tsq_cli.cli.ablate import (
     TrainList,
     cache_folder,
     run_settings,
-    write_json,
 )
 from tsq_cli.cli.options import OUTPUT, RUN
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import progress_bar, put_json, talk
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 
@@ -165,4 +164,4 @@ def _write(figure: Scatter, about: dict[str, Any], *, plot: Path | None, html: P
         write_scatter_page(figure, html)
         talk(f"page: {html}")
     panels = [{"title": panel.title, "points": panel.points.tolist()} for row in figure.rows for panel in row]
-    write_json({"tsq_version": __version__, **about, "classes": list(figure.names), "panels": panels}, json)
+    put_json({"tsq_version": __version__, **about, "classes": list(figure.names), "panels": panels}, json)

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.evaluation.evaluate import video_scores
-from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities, select
+from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities, select, selector_input
 from tsq_cli.evaluation.studies import PAPER_DATA, Row, Study, changed
 from tsq_cli.metrics import mean_average_precision
-from tsq_cli.models import TSQNet, TSQNetOutput, TSQOutput, frame_saliency
-from tsq_cli.training.heads import ClipBatch, ClipSource, train_heads
+from tsq_cli.models import TSQNet, TSQNetOutput
+from tsq_cli.training.heads import ClipBatch, ClipSource, judged, train_heads
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, silent
 
@@ -27,7 +27,6 @@ COLUMNS: Mapping[str, Selector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
 """The paper's three columns, in its order, and the rule that chooses the frames of each."""
 REFERENCES: tuple[Selector, ...] = ("uniform", "all", "oracle")
 METRIC = "mAP of recognition from the chosen frames, 0 to 1; sd is the standard deviation over the seeds"
-_VALIDATION_BATCH = 256  # clips in one forward pass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +59,7 @@ class StudyData(TrainingData):
 
     Attributes:
         validation: the N clips to measure on, in one batch; targets [N, C] of 0 and 1.
-        frame_logits: what the recogniser says of each of their frames, [N, T, C].
+        frame_logits: what the recogniser says of each of their frames, float32 [N, T, C].
 
     Raises:
         ValueError: shapes that do not fit each other.
@@ -199,7 +198,7 @@ def _scores(
 
         data = data_of[group[1]]
         tsqnet = train_network(data, group[0], seed=seed, device=device, progress=tell)
-        output = _judged(tsqnet, data.validation, device)
+        output = judged(tsqnet, data.validation.visual, data.validation.textual)
         for number in groups[group]:
             scores[number].append(_maps(output, data, settings_of[number], num_frames))
     return scores
@@ -239,56 +238,34 @@ def train_network(
     )
 
 
-@torch.inference_mode()
-def _judged(tsqnet: TSQNet, clips: ClipBatch, device: torch.device | str) -> TSQNetOutput:
-    """What a network says of clips, on the CPU."""
-    features = (torch.split(of, _VALIDATION_BATCH) for of in (clips.visual, clips.textual))
-    outputs = [
-        tsqnet(visual.to(device, torch.float32), textual.to(device, torch.float32))
-        for visual, textual in zip(*features, strict=True)
-    ]
-    return TSQNetOutput(
-        visual=_joined([output.visual for output in outputs]), textual=_joined([output.textual for output in outputs])
-    )
-
-
-def _joined(outputs: Sequence[TSQOutput]) -> TSQOutput:
-    return TSQOutput(
-        logits=torch.cat([output.logits for output in outputs]).cpu(),
-        attention=torch.cat([output.attention for output in outputs]).cpu(),
-    )
-
-
 def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_frames: int) -> dict[str, float]:
     """mAP of recognition from the K frames of each column's rule."""
-    curves = (
-        frame_saliency(module, top_n=settings.top_n, multi_label=data.multi_label).scores.double().numpy()
-        for module in (output.visual, output.textual)
+    inputs = selector_input(
+        output,
+        data.frame_logits.numpy(),
+        data.validation.targets.bool().numpy(),
+        top_n=settings.top_n,
+        lambda_v=settings.lambda_v,
+        multi_label=data.multi_label,
     )
-    inputs = _selector_input(data, *curves, lambda_v=settings.lambda_v)
     return {column: _map(data, inputs, rule, num_frames) for column, rule in COLUMNS.items()}
 
 
 def _references(data: StudyData, num_frames: int) -> dict[str, float]:
     """mAP of rules that look at no saliency."""
     flat = np.zeros((len(data.frame_logits), data.num_candidates))
-    inputs = _selector_input(data, flat, flat, lambda_v=0.0)
-    return {rule: _map(data, inputs, rule, num_frames) for rule in REFERENCES}
-
-
-def _selector_input(data: StudyData, visual: Any, textual: Any, *, lambda_v: float) -> SelectorInput:
-    return SelectorInput(
-        saliency_visual=visual,
-        saliency_textual=textual,
-        frame_probabilities=class_probabilities(data.frame_logits.float().numpy(), multi_label=data.multi_label),
+    inputs = SelectorInput(
+        saliency_visual=flat,
+        saliency_textual=flat,
+        frame_probabilities=class_probabilities(data.frame_logits.numpy(), multi_label=data.multi_label),
         targets=data.validation.targets.bool().numpy(),
-        lambda_v=lambda_v,
     )
+    return {rule: _map(data, inputs, rule, num_frames) for rule in REFERENCES}
 
 
 def _map(data: StudyData, inputs: SelectorInput, rule: Selector, num_frames: int) -> float:
     positions = select(rule, inputs, num_frames)
-    scores = video_scores(data.frame_logits.float().numpy(), positions, multi_label=data.multi_label)
+    scores = video_scores(data.frame_logits.numpy(), positions, multi_label=data.multi_label)
     return mean_average_precision(scores, inputs.targets)
 
 

@@ -1,7 +1,7 @@
 """Room 4: the bootstrap for many rankings of the same videos, resampled once for all, so that they compare in pairs.
 
-The resamples are those of tsq_cli.metrics.bootstrap_interval; each is kept as how often it holds each video, so that
-the average precision of all resamples is two matrix products for each class.
+Each resample is kept as how often it holds each video, so that the average precision of all resamples is two matrix
+products for each class.
 """
 
 from __future__ import annotations

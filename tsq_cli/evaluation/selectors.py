@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tsq_cli import selection
 from tsq_cli.errors import UsageError
+from tsq_cli.models import TSQNetOutput, frame_saliency
 from tsq_cli.types import Float64Array, Int64Array
 
 BoolArray = npt.NDArray[np.bool_]
@@ -64,6 +65,41 @@ class SelectorInput:
         for name in ("saliency_visual", "saliency_textual", "frame_probabilities"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite")
+
+
+def selector_input(
+    output: TSQNetOutput,
+    frame_logits: FloatArray,
+    targets: BoolArray,
+    *,
+    top_n: int,
+    lambda_v: float,
+    multi_label: bool = False,
+) -> SelectorInput:
+    """What the rules may look at, from what both modules say of N videos.
+
+    Args:
+        output: of both modules, on the CPU.
+        frame_logits: of the recogniser, [N, T, C].
+        targets: bool [N, C], the true classes.
+        top_n: categories behind each saliency curve, at least 1.
+        lambda_v: share of the visual module in the fusion, 0 to 1.
+        multi_label: sigmoid in the place of softmax.
+
+    Raises:
+        ValueError: as SelectorInput.
+    """
+    visual, textual = (
+        frame_saliency(module, top_n=top_n, multi_label=multi_label).scores.double().numpy()
+        for module in (output.visual, output.textual)
+    )
+    return SelectorInput(
+        saliency_visual=visual,
+        saliency_textual=textual,
+        frame_probabilities=class_probabilities(frame_logits, multi_label=multi_label),
+        targets=targets,
+        lambda_v=lambda_v,
+    )
 
 
 def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Float64Array:

@@ -13,7 +13,7 @@ from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.evaluate import Evaluation
-from tsq_cli.files import atomic_path
+from tsq_cli.files import write_text
 from tsq_cli.packs import Pack
 from tsq_cli.pipeline import Selector
 from tsq_cli.report.sheet import save_sheet
@@ -102,8 +102,7 @@ def write_sheets(
             sheets.append(Path(save_sheet(record, clip.batch.pixels, folder / f"{name}.png")))
         progress("drawing sheets", done, len(chosen))
     index = folder / INDEX
-    with atomic_path(index) as temporary:
-        temporary.write_text(_index(evaluation, pack, chosen, sheets), encoding="utf-8")
+    write_text(index, _index(evaluation, pack, chosen, sheets))
     return [index, *sheets]
 
 

@@ -20,7 +20,7 @@ from tsq_cli.packs.load import load_text_encoder
 from tsq_cli.packs.schema import TextRole, TransformersWeights
 from tsq_cli.training.cache import Extracted, FeatureCache, pack_networks, recognizer_network
 from tsq_cli.training.heads import CachedClips, ClipBatch
-from tsq_cli.training.material import clips_of, name_queries, prototype_queries, read_lists
+from tsq_cli.training.material import Clips, clips_of, name_queries, prototype_queries, read_lists
 from tsq_cli.training.prototypes import Prototypes
 from tsq_cli.training.recognizer import fit_probe
 from tsq_cli.training.settings import TrainSettings
@@ -61,12 +61,12 @@ class Material:
         Raises:
             WeightsError: the encoder is out of reach or damaged.
         """
-        pack = self.pack if text_encoder is None else _with_texts(self.pack, text_encoder)
-        training, validation = zip(self.lists, self.extracted, strict=True)
-        clips = clips_of(pack, *validation)
+        pack = self.pack if text_encoder is None else with_texts(self.pack, text_encoder)
+        training, clips = (clips_of(pack, *pair) for pair in zip(self.lists, self.extracted, strict=True))
+        names = self.lists[0].class_names
         multi_label = any(videos.multi_label for videos in self.lists)
         return StudyData(
-            **vars(_training_data(pack, *training, self.prototypes, self.batch_size, multi_label=multi_label)),
+            **vars(_training_data(pack, names, training, self.prototypes, self.batch_size, multi_label=multi_label)),
             validation=ClipBatch(clips.visual, clips.textual, clips.targets.float()),
             frame_logits=self.frame_logits,
         )
@@ -96,30 +96,29 @@ def gather_training(
     extracted = cache.extract(
         videos.videos, pack_networks(pack), num_frames=settings.num_candidates, workers=workers, progress=progress
     )
-    prototypes = prototype_queries(clips_of(pack, videos, extracted), keep=settings.heads.keep)
-    fitting = settings.heads.fit
-    data = _training_data(pack, videos, extracted, prototypes, fitting.batch_size, multi_label=videos.multi_label)
+    clips = clips_of(pack, videos, extracted)
+    prototypes = prototype_queries(clips, keep=settings.heads.keep)
+    batch_size = settings.heads.fit.batch_size
+    data = _training_data(pack, videos.class_names, clips, prototypes, batch_size, multi_label=videos.multi_label)
     return data, extracted
 
 
 def _training_data(
     pack: Pack,
-    videos: VideoList,
-    extracted: Extracted,
+    class_names: Sequence[str],
+    clips: Clips,
     prototypes: Prototypes,
     batch_size: int,
     *,
     multi_label: bool,
 ) -> TrainingData:
-    clips = clips_of(pack, videos, extracted)
-
     def source(seed: int) -> CachedClips:
         return CachedClips(clips.visual, clips.textual, clips.targets, batch_size=batch_size, seed=seed)
 
     return TrainingData(
         source=source,
         queries_visual=prototypes.vectors,
-        queries_textual=name_queries(pack, videos.class_names),
+        queries_textual=name_queries(pack, class_names),
         num_candidates=clips.visual.shape[1],
         multi_label=multi_label,
     )
@@ -209,8 +208,16 @@ def gather(
     )
 
 
-def _with_texts(pack: Pack, encoder: str) -> Pack:
-    """The same pack with another text encoder, and with what that one says of the objects' names."""
+def with_texts(pack: Pack, encoder: str) -> Pack:
+    """The same pack with another text encoder, and with what that one says of the objects' names.
+
+    Args:
+        pack: on the CPU or elsewhere; it is left as it is.
+        encoder: a model of the hub, or RANDOM_TEXT, a random direction for each name (ours).
+
+    Raises:
+        WeightsError: the encoder is out of reach or damaged.
+    """
     if encoder == RANDOM_TEXT:
         texts: Any = _RandomTexts(pack.object_embeddings.shape[1])
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tsq_cli import __version__
-from tsq_cli.files import atomic_path
+from tsq_cli.files import atomic_path, write_text
 from tsq_cli.types import Float64Array
 
 _MARGIN = 8.0  # of a panel's side of 100, so that points and most names stay inside
@@ -134,8 +134,7 @@ def write_scatter_page(scatter: Scatter, path: Path) -> None:
         colours=scatter.colours,
         version=__version__,
     )
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(path, page)
 
 
 def _in_a_square(points: Float64Array) -> Float64Array:

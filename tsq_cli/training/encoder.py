@@ -1,4 +1,4 @@
-"""Room 4: fine-tuning image networks on frames that carry their video's label, stage (a) (S: ten epochs)."""
+"""Room 4: fine-tuning image networks on frames that carry their video's label: stage (a) (S: ten epochs), and (d)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tsq_cli.preprocess import Preprocessor
 from tsq_cli.training import processes
 from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalised
-from tsq_cli.training.settings import EncoderSettings, RecognizerSettings
+from tsq_cli.training.settings import EncoderSettings, FineTuneSettings, RecognizerSettings
 from tsq_cli.types import Progress, silent
 
 
-def fine_tune_encoder(
+def fine_tune(
     encoder: FrameEncoder,
     frames: FrameSource,
     targets: Tensor,
-    settings: EncoderSettings,
+    settings: EncoderSettings | RecognizerSettings,
     *,
     preprocessor: Preprocessor,
     multi_label: bool = False,
@@ -39,13 +39,16 @@ def fine_tune_encoder(
     workers: int = 0,
     progress: Progress = silent,
 ) -> FrameEncoder:
-    """Fine-tune a network on single frames: each is to name the classes of its video.
+    """Fine-tune a whole network on frames of videos.
+
+    As an encoder, each of `frames_per_video` frames is to name the classes of its video; as a recogniser, the mean of
+    the logits of `num_frames` frames is.
 
     Args:
         encoder: with the weights to start from, as load_encoder gives it (not folded); it is left as it is.
         frames: T of each of N videos.
         targets: bool or float [N, C], 1 for each of a video's classes.
-        settings: how.
+        settings: how, and as which of the two.
         preprocessor: how the network is fed.
         multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
         validation: frames and targets to measure on after each epoch, the same classes; None measures nothing.
@@ -62,19 +65,22 @@ def fine_tune_encoder(
         UsageError: the folder holds a run of other settings, or more frozen stages than the network has.
         ValueError: targets that do not fit the frames.
     """
+    recognizes = isinstance(settings, RecognizerSettings)
+    num_frames = settings.num_frames if isinstance(settings, RecognizerSettings) else settings.frames_per_video
     network = with_classifier(encoder, targets.shape[1], seed=settings.fit.seed).to(device)
     task = FrameTask(
         network,
-        training_images(frames, targets, settings, preprocessor, settings.frames_per_video),
+        training_images(frames, targets, settings, preprocessor, num_frames),
         settings,
         preprocessor=preprocessor,
-        consensus=False,
+        consensus=recognizes,
         multi_label=multi_label,
-        validation=validation_images(validation, preprocessor, settings.frames_per_video),
+        validation=validation_images(validation, preprocessor, num_frames),
         workers=workers,
     )
-    identity = {"encoder": asdict(settings), "num_classes": targets.shape[1], "multi_label": multi_label}
-    fit(task, settings.fit, folder, identity=identity, what="encoder", progress=progress)
+    key, what = ("recognizer", "recogniser") if recognizes else ("encoder", "encoder")
+    identity = {key: asdict(settings), "num_classes": targets.shape[1], "multi_label": multi_label}
+    fit(task, settings.fit, folder, identity=identity, what=what, progress=progress)
     return network
 
 
@@ -130,6 +136,8 @@ def freeze(network: FrameEncoder, num_stages: int) -> list[nn.Module]:
     Raises:
         UsageError: as many stages as there are, or more.
     """
+    if num_stages == 0:
+        return []
     stages = group_modules(network.model, network.model.group_matcher(coarse=True))
     last = max(stages)  # the classifier
     if num_stages > last - 1:
@@ -153,7 +161,7 @@ class FrameTask(Task):
         settings: rates, label smoothing, batch size and seed.
         preprocessor: how the network is fed.
         consensus: whether a video's k frames are judged by the mean of their logits (as in TSN), or each by itself.
-        multi_label: see fine_tune_encoder.
+        multi_label: see fine_tune.
         validation: to measure on; by the mean of a video's logits, consensus or not.
         workers: processes that prepare images.
     """
@@ -162,7 +170,7 @@ class FrameTask(Task):
         self,
         network: FrameEncoder,
         images: FrameImages,
-        settings: EncoderSettings | RecognizerSettings,
+        settings: FineTuneSettings,
         *,
         preprocessor: Preprocessor,
         consensus: bool,

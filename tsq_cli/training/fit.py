@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tsq_cli.errors import TsqError, UsageError, WeightsError
-from tsq_cli.files import atomic_path
+from tsq_cli.files import atomic_path, write_json
 from tsq_cli.training import processes
 from tsq_cli.training.settings import FitSettings
 from tsq_cli.types import Progress, silent
@@ -74,8 +74,7 @@ class History:
             writer = csv.DictWriter(stream, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        with atomic_path(folder / LOG_JSON) as temporary:
-            temporary.write_text(json.dumps(self.rows, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / LOG_JSON, self.rows)
 
 
 def fit(

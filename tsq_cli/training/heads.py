@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from tsq_cli.files import atomic_path
 from tsq_cli.losses import classification_loss, interaction_loss
-from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet
+from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, TSQNetOutput, TSQOutput
 from tsq_cli.training import processes
 from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, silent
 
 INITIAL = "initial.safetensors"
+_CLIPS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,32 @@ def train_heads(
     identity = {"heads": asdict(settings), "num_classes": num_classes, "multi_label": multi_label}
     fit(task, settings.fit, folder, identity=identity, what="heads", progress=progress)
     return tsqnet
+
+
+@torch.inference_mode()
+def judged(tsqnet: TSQNet, visual: Tensor, textual: Tensor) -> TSQNetOutput:
+    """What both modules say of all clips, on the CPU; the network stays where it is.
+
+    Args:
+        tsqnet: in the mode it is to judge in.
+        visual: X^v [N, T, Dv], of any floating point type.
+        textual: X^t [N, T, Dt], likewise.
+    """
+    device = tsqnet.vqm.queries.device
+    outputs = [
+        tsqnet(x_v.to(device, torch.float32), x_t.to(device, torch.float32))
+        for x_v, x_t in zip(*(torch.split(of, _CLIPS_AT_ONCE) for of in (visual, textual)), strict=True)
+    ]
+    return TSQNetOutput(
+        visual=_joined([output.visual for output in outputs]), textual=_joined([output.textual for output in outputs])
+    )
+
+
+def _joined(outputs: Sequence[TSQOutput]) -> TSQOutput:
+    return TSQOutput(
+        logits=torch.cat([output.logits for output in outputs]).cpu(),
+        attention=torch.cat([output.attention for output in outputs]).cpu(),
+    )
 
 
 def initial_tsqnet(

@@ -1,6 +1,7 @@
-"""Room 4: the network that names a video's classes from a few frames, stage (d): a linear probe, or all of it fitted.
+"""Room 4: the network that names a video's classes from a few frames, stage (d): where it starts, and a linear probe.
 
-Either way a video is judged by the mean of its frames' logits, as it will be when it is recognised (TSN's consensus).
+The whole network is fitted by tsq_cli.training.encoder.fine_tune. Either way a video is judged by the mean of its
+frames' logits, as it will be when it is recognised (TSN's consensus).
 """
 
 from __future__ import annotations
@@ -20,16 +21,9 @@ from tsq_cli.packs.schema import Preprocessing
 from tsq_cli.packs.sources import check_in_reach
 from tsq_cli.preprocess import Preprocessor
 from tsq_cli.training import processes
-from tsq_cli.training.encoder import (
-    FrameTask,
-    measures,
-    smoothed,
-    training_images,
-    validation_images,
-    with_classifier,
-)
+from tsq_cli.training.encoder import measures, smoothed, with_classifier
 from tsq_cli.training.fit import Task, fit
-from tsq_cli.training.images import FrameSource, stretches
+from tsq_cli.training.images import stretches
 from tsq_cli.training.pack import TrainedNetwork
 from tsq_cli.training.settings import RecognizerSettings
 from tsq_cli.types import Progress, silent
@@ -119,40 +113,6 @@ def probed(encoder: FrameEncoder, probe: nn.Linear) -> FrameEncoder:
     """A copy of a network with a probe in the place of its classifier, in evaluation mode, on the CPU."""
     network = with_classifier(encoder, probe.out_features, seed=0).cpu()
     network.model.get_classifier().load_state_dict(probe.state_dict())
-    return network
-
-
-def fine_tune_recognizer(
-    encoder: FrameEncoder,
-    frames: FrameSource,
-    targets: Tensor,
-    settings: RecognizerSettings,
-    *,
-    preprocessor: Preprocessor,
-    multi_label: bool = False,
-    validation: tuple[FrameSource, Tensor] | None = None,
-    folder: Path | None = None,
-    device: torch.device | str = "cpu",
-    workers: int = 0,
-    progress: Progress = silent,
-) -> FrameEncoder:
-    """Fine-tune a whole network on videos: the mean of the logits of k frames is to name the video's classes.
-
-    Arguments, result and errors are those of fine_tune_encoder, k is settings.num_frames.
-    """
-    network = with_classifier(encoder, targets.shape[1], seed=settings.fit.seed).to(device)
-    task = FrameTask(
-        network,
-        training_images(frames, targets, settings, preprocessor, settings.num_frames),
-        settings,
-        preprocessor=preprocessor,
-        consensus=True,
-        multi_label=multi_label,
-        validation=validation_images(validation, preprocessor, settings.num_frames),
-        workers=workers,
-    )
-    identity = {"recognizer": asdict(settings), "num_classes": targets.shape[1], "multi_label": multi_label}
-    fit(task, settings.fit, folder, identity=identity, what="recogniser", progress=progress)
     return network
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import InputNotFoundError, UsageError
-from tsq_cli.files import atomic_path
+from tsq_cli.files import write_text
 from tsq_cli.losses import InteractionKind
 from tsq_cli.packs.reading import Misfit, build
 from tsq_cli.packs.schema import Layer
@@ -136,15 +136,14 @@ class Augmentation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
-    """Fine-tuning the visual encoder on frames that carry their video's label, stage (a); S: 10 epochs.
+class FineTuneSettings:
+    """How an image network learns from frames of labelled videos, whichever it is.
 
     Attributes:
-        frames_per_video: frames of each video that an epoch sees, drawn anew each time, at least 1.
         frozen_stages: how many stages of the network, counted from the pixels, stay as they are, 0 or more: cheaper,
             and what few pictures cannot teach is kept (ours). The stem is one of tf_efficientnet_lite0's 8.
         backbone_rate: learning rate of the trained layers as a share of the new classifier's, 0 to 1.
-        label_smoothing: share of the target spread over all classes, 0 or more, below 1.
+        label_smoothing: share of the target spread over all classes, 0 to 1.
         augmentation: of the frames.
         fit: how it is fitted.
 
@@ -152,30 +151,46 @@ class EncoderSettings:
         UsageError: a value out of range.
     """
 
-    frames_per_video: int = 4
     frozen_stages: int = 0
     backbone_rate: float = 0.1
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=10, batch_size=16))
+    fit: FitSettings = field(default_factory=lambda: FitSettings(batch_size=16))
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "frames_per_video")
         _at_least(self, 0, "frozen_stages", "backbone_rate", "label_smoothing")
         _at_most(self, 1, "backbone_rate", "label_smoothing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecognizerSettings:
+class EncoderSettings(FineTuneSettings):
+    """Fine-tuning the visual encoder on frames that carry their video's label, stage (a); S: 10 epochs.
+
+    Attributes:
+        frames_per_video: frames of each video that an epoch sees, drawn anew each time, at least 1.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    frames_per_video: int = 4
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "frames_per_video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerSettings(FineTuneSettings):
     """The network that names the class from the chosen frames, stage (d).
+
+    A linear layer takes of FineTuneSettings only label_smoothing and fit.
 
     Attributes:
         model: a timm network whose published weights it starts from, or "visual_encoder", the pack's own.
         method: a linear layer on its frozen features, or the whole network.
         num_frames: frames of a video whose logits are averaged before the loss, at least 1.
-        frozen_stages, backbone_rate, label_smoothing: as for the encoder.
-        augmentation: of the frames; only where the whole network is fitted.
-        fit: how it is fitted.
 
     Raises:
         UsageError: a value out of range.
@@ -184,16 +199,11 @@ class RecognizerSettings:
     model: str = "visual_encoder"
     method: Literal["probe", "finetune"] = "probe"
     num_frames: int = 5
-    frozen_stages: int = 0
-    backbone_rate: float = 0.1
-    label_smoothing: float = 0.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30, batch_size=16))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(self, 1, "num_frames")
-        _at_least(self, 0, "frozen_stages", "backbone_rate", "label_smoothing")
-        _at_most(self, 1, "backbone_rate", "label_smoothing")
         _one_of(self, method=Literal["probe", "finetune"])
 
 
@@ -251,8 +261,7 @@ class TrainSettings:
         """
         import tomli_w
 
-        with atomic_path(path) as temporary:
-            temporary.write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+        write_text(path, tomli_w.dumps(self.to_dict()))
 
 
 def require_extra() -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
-from tsq_cli.files import atomic_path
-from tsq_cli.models import FrameEncoder, TSQNet, TSQNetOutput
+from tsq_cli.files import write_json
+from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_encoder
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.preprocess import Preprocessor
@@ -34,12 +34,12 @@ from tsq_cli.training.cache import (
     pack_networks,
     weights_digest,
 )
-from tsq_cli.training.encoder import fine_tune_encoder, measures
+from tsq_cli.training.encoder import fine_tune, measures
 from tsq_cli.training.fit import CHECKPOINT, LOG_JSON
-from tsq_cli.training.heads import CachedClips, train_heads
+from tsq_cli.training.heads import CachedClips, judged, train_heads
 from tsq_cli.training.material import Clips, prototype_queries
 from tsq_cli.training.pack import TrainedNetwork
-from tsq_cli.training.recognizer import fine_tune_recognizer, fit_probe, probed, starting_network
+from tsq_cli.training.recognizer import fit_probe, probed, starting_network
 from tsq_cli.training.settings import TrainSettings
 from tsq_cli.types import Progress
 
@@ -103,7 +103,7 @@ def encoder_stage(run: Run) -> FrameEncoder:
     settings, role, feeding = run.settings, run.base.config.roles.visual_encoder, run.base.visual_preprocessor
     with run.stage("encoder", {"pack": run.base.config.sha256, "num_candidates": settings.num_candidates}) as folder:
         (frames, targets), *validation = [_frames(run, videos) for videos in run.lists]
-        return fine_tune_encoder(
+        return fine_tune(
             load_encoder(role, run.base.config.folder),
             frames,
             targets,
@@ -160,7 +160,7 @@ def heads_stage(
         run.report["prototypes"] = {k: v for k, v in vars(prototypes).items() if k != "vectors"}
 
         def validate(tsqnet: TSQNet) -> dict[str, float]:
-            output = judged(tsqnet, clips[1])
+            output = judged(tsqnet, clips[1].visual, clips[1].textual)
             found = {"visual": output.visual.logits, "textual": output.textual.logits}
             return {
                 f"{module}_{measure}": value
@@ -201,7 +201,7 @@ def recognizer_stage(
                 val_logits = probe(seen[1].float()) if run.val else None
             return replace(start, encoder=probed(start.encoder, probe)), val_logits
         (frames, targets), *validation = [_frames(run, videos) for videos in run.lists]
-        network = fine_tune_recognizer(
+        network = fine_tune(
             start.encoder,
             frames,
             targets,
@@ -217,14 +217,6 @@ def recognizer_stage(
     judge = _frame_network(run, "recognizer", network, start.model, _feeding(start))
     seen_again = extract(run, replace(run.val, videos=clips[1].videos), [judge])
     return replace(start, encoder=network.cpu()), seen_again.logits["recognizer"].float()
-
-
-@torch.no_grad()
-def judged(tsqnet: TSQNet, clips: Clips) -> TSQNetOutput:
-    """What both modules say of all clips, on the network's device."""
-    device = tsqnet.vqm.queries.device
-    output: TSQNetOutput = tsqnet(clips.visual.to(device), clips.textual.to(device))
-    return output
 
 
 def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
@@ -266,16 +258,6 @@ def _claim(folder: Path, inputs: dict[str, Any]) -> None:
             )
     else:
         write_json(path, inputs)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _digest(value: Any) -> str:

@@ -16,13 +16,15 @@ from torch import Tensor
 from tsq_cli import __version__
 from tsq_cli.data import VideoList
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities
-from tsq_cli.models import FrameEncoder, TSQNet, frame_saliency
+from tsq_cli.evaluation.selectors import Selector, selector_input
+from tsq_cli.files import write_json
+from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import find_pack, load_pack
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.training import processes
 from tsq_cli.training.cache import FeatureCache
+from tsq_cli.training.heads import judged
 from tsq_cli.training.material import Clips, clips_of, name_queries
 from tsq_cli.training.pack import TrainedNetwork, check_pack_folder, write_pack
 from tsq_cli.training.prototypes import need_every_class
@@ -33,10 +35,8 @@ from tsq_cli.training.stages import (
     extract,
     frame_networks,
     heads_stage,
-    judged,
     recognizer_stage,
     recognizer_start,
-    write_json,
 )
 from tsq_cli.types import Progress, silent
 
@@ -147,18 +147,14 @@ def _begin(
 def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> None:
     """Recognition of the validation videos from K frames, by every rule of `tsq evaluate`."""
     heads, k = run.settings.heads, run.settings.num_frames
-    output = judged(tsqnet, clips)
-    visual, textual = (
-        frame_saliency(module, top_n=heads.top_n, multi_label=run.multi_label).scores.double().numpy()
-        for module in (output.visual, output.textual)
-    )
     logits, targets = frame_logits.numpy(), clips.targets.numpy()
-    inputs = SelectorInput(
-        saliency_visual=visual,
-        saliency_textual=textual,
-        frame_probabilities=class_probabilities(logits, multi_label=run.multi_label),
-        targets=targets,
+    inputs = selector_input(
+        judged(tsqnet, clips.visual, clips.textual),
+        logits,
+        targets,
+        top_n=heads.top_n,
         lambda_v=heads.lambda_v,
+        multi_label=run.multi_label,
     )
     run.progress("measuring", 0, 1)
     run.report["evaluation"] = score_selectors(
