@@ -92,7 +92,7 @@ def read_videos(
         recognised = _recognised(recognizer, clip.batch.pixels)
         for size, looks in packs.items():
             seen.clear()
-            saliency = score_clips(looks, [clip], SELECT)[0]
+            saliency = score_clips(looks, [torch.from_numpy(clip.batch.pixels)], SELECT).read()[0]
             videos[size].append(
                 Video(
                     truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),

@@ -53,7 +53,7 @@ def test_predictions_are_of_the_mean_logit(packs: dict[bool, Pack], frames: np.n
     choice = choose_recognizer(pack.config, "embedded")
     loaded = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
     settings = ClassifySettings(num_predictions=3, maps=False)
-    (recognition,) = recognise_clips(loaded, [frames], settings)
+    (recognition,) = recognise_clips(loaded, [torch.from_numpy(frames)], settings)
     with torch.inference_mode():
         logits = loaded.recognizer(loaded.preprocessor(torch.from_numpy(frames))).logits
     for said, z in [
@@ -73,6 +73,8 @@ def test_classes_all_but_certain_keep_their_order(packs: dict[bool, Pack], frame
     bias = loaded.recognizer.encoder.classifier_bias
     with torch.no_grad():
         bias += torch.tensor([20.0, -20.0, 30.0])
-    (recognition,) = recognise_clips(loaded, [frames], ClassifySettings(num_predictions=3, maps=False))
+    (recognition,) = recognise_clips(
+        loaded, [torch.from_numpy(frames)], ClassifySettings(num_predictions=3, maps=False)
+    )
     assert [category.index for category in recognition.predictions] == [2, 0, 1]
     assert recognition.predictions[1].score == pytest.approx(1.0)

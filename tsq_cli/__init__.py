@@ -9,8 +9,9 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsq_cli.classifier import Classifier
     from tsq_cli.config import ClassifySettings, SelectSettings
-    from tsq_cli.pipeline import Classifier, Selector
+    from tsq_cli.pipeline import Selector
     from tsq_cli.record import Record
 
 __version__ = "0.1.0"
@@ -19,7 +20,7 @@ __all__ = ["Classifier", "ClassifySettings", "Record", "SelectSettings", "Select
 _HOMES = {
     "ClassifySettings": "tsq_cli.config",
     "SelectSettings": "tsq_cli.config",
-    "Classifier": "tsq_cli.pipeline",
+    "Classifier": "tsq_cli.classifier",
     "Selector": "tsq_cli.pipeline",
     "Record": "tsq_cli.record",
 }

@@ -62,7 +62,7 @@ class Outputs:
 
 
 class Worker(Protocol):
-    """Turns decoded clips into records: tsq_cli.pipeline.Selector and Classifier."""
+    """Turns decoded clips into records: tsq_cli.pipeline.Selector and tsq_cli.classifier.Classifier."""
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None

@@ -9,25 +9,44 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tsq_cli import config, selection
-from tsq_cli.clip import Clip, load_clip
-from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
-from tsq_cli.recognition import Recognition, recognise_clips
-from tsq_cli.record import Candidate, RecognizerInfo, Record, SelectedFrame
-from tsq_cli.scoring import score_clips
+from tsq_cli.clip import Clip, load_clip, timed
+from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.record import Candidate, Record, SelectedFrame
+from tsq_cli.scoring import ScoredClips, score_clips
 from tsq_cli.selection import Choice
-from tsq_cli.types import FrameBatch, Saliency, UInt8Array
-from tsq_cli.video import decode_frames
+from tsq_cli.types import FrameBatch, Saliency
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tsq_cli.packs import Pack
-    from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice
+    from tsq_cli.packs.recognizers import LoadedRecognizer
+
+
+@dataclass(kw_only=True)
+class Look:
+    """What the networks make of several clips, as long as the host has read nothing of it.
+
+    Attributes:
+        clips: decoded.
+        pixels: their candidates on the device, uint8 [T, H, W, 3] each; empty where no network looks.
+        scored: what both modules say; None where no network looks.
+        timings: seconds of each stage so far, of all clips together.
+        started: time.perf_counter() at the beginning.
+    """
+
+    clips: Sequence[Clip]
+    pixels: list[Tensor] = field(default_factory=list)
+    scored: ScoredClips | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
 
 
 class Selector:
@@ -59,7 +78,7 @@ class Selector:
 
         place = resolve_device(device)
         loaded = load_pack(pack, device=place, dtype=resolve_dtype(dtype, place))
-        _graph_networks(loaded)
+        graph_networks(loaded)
         return cls(loaded)
 
     @classmethod
@@ -73,7 +92,7 @@ class Selector:
         Raises:
             InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
         """
-        return _process_file(path, settings or SelectSettings(), self.process_clips)
+        return process_file(path, settings or SelectSettings(), self.process_clips)
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
@@ -85,18 +104,39 @@ class Selector:
             settings: the same for all.
             settings_hash: identity of the run, where its caller knows more of it (the files it writes).
         """
-        started = time.perf_counter()
-        timings: dict[str, float] = {}
-        saliencies: Sequence[Saliency | None] = [None] * len(clips)
+        return self.records(self.look(clips, settings), settings, settings_hash=settings_hash)
+
+    def look(self, clips: Sequence[Clip], settings: SelectSettings) -> Look:
+        """Have the networks look at the candidates of all clips; on a GPU nothing is waited for."""
+        look = Look(clips=clips)
         if settings.needs_model:
-            saliencies = score_clips(self.loaded_pack(), clips, settings, timings=timings)
+            pack = self.loaded_pack()
+            with timed(look.timings, "preprocess"):
+                look.pixels = _on_device(clips, pack.device)
+            look.scored = score_clips(pack, look.pixels, settings, timings=look.timings)
+        return look
+
+    def records(self, look: Look, settings: SelectSettings, *, settings_hash: str | None = None) -> list[Record]:
+        """Read what was seen of each clip, choose frames by it, and say so."""
+        saliencies: Sequence[Saliency | None] = [None] * len(look.clips)
+        if look.scored is not None:
+            with timed(look.timings, "tsq"):
+                saliencies = look.scored.read()
         if settings_hash is None:
             settings_hash = config.settings_hash(settings, pack_sha256=self.pack_sha256(settings), outputs={})
         records = []
-        for clip, saliency in zip(clips, saliencies, strict=True):
+        for clip, saliency in zip(look.clips, saliencies, strict=True):
             choices = self.choose(len(clip.batch), saliency, settings)
             records.append(self._record(clip, saliency, choices, settings, settings_hash))
-        return [_with_timings(record, timings, started, len(clips)) for record in records]
+        return [with_timings(record, look.timings, look.started, len(look.clips)) for record in records]
+
+    def lambda_v(self, settings: SelectSettings) -> float:
+        """The share of the visual module in the selected frames: all or nothing where one module is asked alone."""
+        if settings.query is not None or settings.selector == "tqm":
+            return 0.0
+        if settings.selector == "vqm":
+            return 1.0
+        return settings.lambda_v if settings.lambda_v is not None else self.loaded_pack().config.settings.lambda_v
 
     def choose(self, num_candidates: int, saliency: Saliency | None, settings: SelectSettings) -> list[Choice]:
         """Turn saliency into min(K, T) choices, most important first, with the selector of the settings."""
@@ -111,8 +151,7 @@ class Selector:
             return selection.top_k(saliency.visual, k, chosen_by="visual")
         if settings.selector == "tqm":
             return selection.top_k(saliency.textual, k, chosen_by="textual")
-        lambda_v = settings.lambda_v if settings.lambda_v is not None else self.loaded_pack().config.settings.lambda_v
-        return selection.fuse(saliency.visual, saliency.textual, k, lambda_v=lambda_v)
+        return selection.fuse(saliency.visual, saliency.textual, k, lambda_v=self.lambda_v(settings))
 
     def _flatness(self, saliency: Saliency | None) -> Iterator[str]:
         """Say so where no candidate stands out in either curve, as on a static clip."""
@@ -172,114 +211,15 @@ class Selector:
         )
 
 
-class Classifier:
-    """Selects frames and says what they show: a selector with a recogniser behind it.
+def _on_device(clips: Sequence[Clip], device: str) -> list[Tensor]:
+    import torch
 
-    Example:
-        >>> record = Classifier.load("imagenet-lite").classify("examples/demo.mp4")  # doctest: +SKIP
-        >>> record.predictions[0].label, record.maps.values.shape  # doctest: +SKIP
-    """
+    from tsq_cli.models.device import to_device
 
-    def __init__(self, selector: Selector, recognizer: LoadedRecognizer, settings: ClassifySettings) -> None:
-        self.selector = selector
-        self.recognizer = recognizer
-        self.settings = settings
-
-    @classmethod
-    def load(
-        cls,
-        pack: str = DEFAULT_PACK,
-        *,
-        recognizer: str | RecognizerChoice = "auto",
-        settings: ClassifySettings | None = None,
-        selects: bool = True,
-        device: str = "auto",
-        dtype: str = "auto",
-    ) -> Classifier:
-        """Load a pack and the recogniser that looks at the selected frames.
-
-        Args:
-            pack, device, dtype: as for Selector.load.
-            recognizer: "auto" (the pack's, where its weights are at hand or the hub answers, else what the pack
-                carries), "embedded" (what needs no hub), a timm model, or the outcome of packs.choose_recognizer.
-            settings: what to say of the frames.
-            selects: False where only baselines will choose the frames: the pack's own networks are then left out.
-
-        Raises:
-            UsageError: unknown pack, recogniser, device or dtype, a recogniser of other classes than the pack's, or one
-                that has no saliency maps to give.
-            WeightsError: weights that are missing, damaged or out of reach.
-        """
-        from tsq_cli.models.device import resolve_device, resolve_dtype
-        from tsq_cli.packs import find_pack, load_pack
-        from tsq_cli.packs.recognizers import choose_recognizer, load_recognizer
-
-        config = find_pack(pack)
-        choice = choose_recognizer(config, recognizer) if isinstance(recognizer, str) else recognizer
-        place = resolve_device(device)
-        kind = resolve_dtype(dtype, place)
-        loaded = load_pack(config, device=place, dtype=kind) if selects else None
-        network = load_recognizer(config, choice, device=place, dtype=kind, pack=loaded)
-        _graph_networks(loaded, network)
-        settings = settings or ClassifySettings()
-        if settings.maps and not network.recognizer.is_pooled_linear:
-            side = network.preprocessor.resize_side  # better refused now than at every video
-            recognise_clips(network, [np.zeros((1, side, side, 3), np.uint8)], settings)
-        return cls(Selector(loaded), network, settings)
-
-    def classify(self, path: str | PathLike[str], settings: SelectSettings | None = None) -> Record:
-        """Select frames of one video and recognise them; see Record for what comes back.
-
-        Raises:
-            InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
-        """
-        return _process_file(path, settings or SelectSettings(), self.process_clips)
-
-    def process_clips(
-        self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
-    ) -> list[Record]:
-        """Select frames of several decoded videos and recognise them; arguments as Selector.process_clips."""
-        if settings_hash is None:
-            settings_hash = config.settings_hash(
-                settings,
-                pack_sha256=self.selector.pack_sha256(settings),
-                outputs={},
-                recognition=recognition_identity(self.recognizer.choice, self.settings),
-            )
-        records = self.selector.process_clips(clips, settings, settings_hash=settings_hash)
-        started = time.perf_counter()
-        timings: dict[str, float] = {}
-        frames = [self._frames(clip, record) for clip, record in zip(clips, records, strict=True)]
-        recognitions = recognise_clips(self.recognizer, frames, self.settings, timings=timings)
-        described = [self._described(*pair) for pair in zip(records, recognitions, strict=True)]
-        return [_with_timings(record, timings, started, len(clips)) for record in described]
-
-    def _frames(self, clip: Clip, record: Record) -> UInt8Array:
-        """The selected frames as decoded for scoring, or larger where the recogniser wants larger ones."""
-        positions = [frame.candidate.position for frame in record.frames]
-        wanted = self.recognizer.preprocessor.resize_side
-        own = min(clip.source.info.width, clip.source.info.height)
-        if min(clip.batch.pixels.shape[1:3]) >= min(wanted, own):
-            return clip.batch.pixels[positions]
-        by_time = sorted(positions)
-        larger = decode_frames(clip.source, clip.batch.frame_indices[by_time], short_side=wanted).pixels
-        return larger[[by_time.index(position) for position in positions]]
-
-    def _described(self, record: Record, recognition: Recognition) -> Record:
-        choice = self.recognizer.choice
-        each = zip(record.frames, recognition.frame_predictions, strict=True)
-        return replace(
-            record,
-            recognizer=RecognizerInfo(
-                name=choice.name, requested=choice.requested, source=choice.source, reason=choice.reason
-            ),
-            predictions=recognition.predictions,
-            frames=tuple(replace(frame, predictions=predictions) for frame, predictions in each),
-            maps=recognition.maps,
-        )
+    return [to_device(torch.from_numpy(clip.batch.pixels), device) for clip in clips]
 
 
-def _graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
+def graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
     """Let the networks run as CUDA graphs, one for each batch shape, where they lie on a GPU."""
     from tsq_cli.models.graphs import graph_calls
 
@@ -288,21 +228,17 @@ def _graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = Non
         graph_calls(network)
 
 
-def _process_file(
+def process_file(
     path: str | PathLike[str],
     settings: SelectSettings,
     process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
 ) -> Record:
+    """Decode one file and process it alone, as Selector.select and Classifier.classify do."""
     with closing(load_clip(path, settings)) as clip:
         return process_clips([clip], settings)[0]
 
 
-def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings) -> dict[str, Any]:
-    """What takes part in the settings hash of a classification."""
-    return {"recognizer": choice.identity(), **asdict(settings)}
-
-
-def _with_timings(record: Record, timings: Mapping[str, float], started: float, num_clips: int) -> Record:
+def with_timings(record: Record, timings: Mapping[str, float], started: float, num_clips: int) -> Record:
     """Add a clip's share of stages that `num_clips` went through together, and of the time since `started`."""
     elapsed = time.perf_counter() - started
     spent = dict(record.timings_seconds)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tsq_cli.clip import timed
 from tsq_cli.config import ClassifySettings
 from tsq_cli.scoring import categories
-from tsq_cli.types import Category, SaliencyMaps, UInt8Array
+from tsq_cli.types import Category, SaliencyMaps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ class Recognition:
 
 def recognise_clips(
     loaded: LoadedRecognizer,
-    clips: Sequence[UInt8Array],
+    clips: Sequence[Tensor],
     settings: ClassifySettings,
     *,
     timings: dict[str, float] | None = None,
@@ -52,34 +52,64 @@ def recognise_clips(
     Raises:
         UsageError: maps were asked for and the network has none to give (see tsq_cli.explain).
     """
+    timings = {} if timings is None else timings
+    outputs = see_clips(loaded, clips, timings)
+    return [read_clip(loaded, *of, settings, timings) for of in zip(outputs, clips, strict=True)]
+
+
+def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]) -> list[RecognizerOutput]:
+    """What the recogniser says of the frames of each clip, on its device, where nothing has been waited for.
+
+    Args:
+        loaded, clips: as for recognise_clips.
+        timings: seconds of each stage are added here; on a GPU those that the host took to ask for it.
+    """
     import torch
 
     from tsq_cli.models.device import chunks
     from tsq_cli.models.recognizer import RecognizerOutput
 
-    timings = {} if timings is None else timings
     place = next(loaded.recognizer.parameters())
     with torch.inference_mode():
         with timed(timings, "preprocess"):
-            pixels = [torch.from_numpy(frames) for frames in clips]
-            images = torch.cat([loaded.preprocessor(some, place.device, place.dtype) for some in pixels])
+            images = torch.cat([loaded.preprocessor(some, place.device, place.dtype) for some in clips])
         with timed(timings, "recognize"):
             outputs = [loaded.recognizer(some) for some in chunks(images, share=2)]
-        logits = torch.cat([output.logits for output in outputs]).float()
-        activations = torch.cat([output.activations for output in outputs])
-        lengths = [len(frames) for frames in clips]
-        results = []
-        parts = zip(clips, torch.split(logits, lengths), torch.split(activations, lengths), strict=True)
-        for frames, of_clip, seen in parts:
-            predictions = _likeliest(of_clip.mean(dim=0), loaded, settings.num_predictions)
-            maps = None
-            if settings.maps:
-                with timed(timings, "maps"):
-                    output = RecognizerOutput(logits=of_clip, activations=seen)
-                    maps = _maps(loaded, output, predictions[0], frames, settings)
-            each = tuple(_likeliest(row, loaded, settings.num_predictions) for row in of_clip)
-            results.append(Recognition(predictions=predictions, frame_predictions=each, maps=maps))
-    return results
+            parts = [
+                torch.split(torch.cat(of), [len(frames) for frames in clips])
+                for of in zip(*((output.logits, output.activations) for output in outputs), strict=True)
+            ]
+    return [RecognizerOutput(logits=logits.float(), activations=seen) for logits, seen in zip(*parts, strict=True)]
+
+
+def read_clip(
+    loaded: LoadedRecognizer,
+    output: RecognizerOutput,
+    frames: Tensor,
+    settings: ClassifySettings,
+    timings: dict[str, float],
+) -> Recognition:
+    """Bring to the host what was seen in one clip's frames, waiting for it, and make the maps.
+
+    Args:
+        loaded, settings: as for recognise_clips.
+        output: of see_clips, for the K frames in the order that the result is to have.
+        frames: uint8 [K, H, W, 3], of which the shape counts.
+        timings: seconds of each stage are added here.
+
+    Raises:
+        UsageError: as recognise_clips.
+    """
+    import torch
+
+    with torch.inference_mode():
+        predictions = _likeliest(output.logits.mean(dim=0), loaded, settings.num_predictions)
+        maps = None
+        if settings.maps:
+            with timed(timings, "maps"):
+                maps = _maps(loaded, output, predictions[0], frames, settings)
+        each = tuple(_likeliest(row, loaded, settings.num_predictions) for row in output.logits)
+    return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
 
 
 def _likeliest(logits: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
@@ -93,7 +123,7 @@ def _maps(
     loaded: LoadedRecognizer,
     output: RecognizerOutput,
     category: Category,
-    frames: UInt8Array,
+    frames: Tensor,
     settings: ClassifySettings,
 ) -> SaliencyMaps:
     from tsq_cli.explain import saliency_maps, scale_maps, seen_box

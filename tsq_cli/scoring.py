@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tsq_cli.clip import Clip, timed
+from tsq_cli.clip import timed
 from tsq_cli.config import SelectSettings
 from tsq_cli.types import Category, Float64Array, Saliency
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tsq_cli.models import FrameEncoder, FrameSaliency
     from tsq_cli.packs import Pack
+    from tsq_cli.preprocess import Preprocessor
 
 
 @dataclass(frozen=True)
@@ -29,43 +30,77 @@ class ClipScores:
     textual: FrameSaliency
 
 
+@dataclass(frozen=True)
+class ScoredClips:
+    """What both modules say of several clips, on the device, where nothing has been waited for.
+
+    Attributes:
+        groups: for the clips of each length, which went through the layers together: their numbers, the saliency of
+            both modules, and the names of the categories behind either.
+    """
+
+    groups: tuple[tuple[list[int], ClipScores, tuple[Sequence[str], Sequence[str]]], ...]
+
+    def positions(self, k: int, *, lambda_v: float) -> list[Tensor]:
+        """What tsq_cli.selection.fuse will choose of each clip: int64 [min(K, T)] on the device, in order of time."""
+        from tsq_cli.models import fuse_on_device
+
+        chosen: dict[int, Tensor] = {}
+        for numbers, scores, _ in self.groups:
+            visual, textual = scores.visual.scores, scores.textual.scores
+            positions = fuse_on_device(visual, textual, min(k, visual.shape[1]), lambda_v=lambda_v)
+            chosen.update(zip(numbers, positions, strict=True))
+        return [chosen[number] for number in range(len(chosen))]
+
+    def read(self) -> list[Saliency]:
+        """Bring the curves and their categories to the host, waiting for them; one for each clip.
+
+        Raises:
+            WeightsError: saliency that is not finite.
+        """
+        results: dict[int, Saliency] = {}
+        for numbers, scores, names in self.groups:
+            curves = (_named(*of) for of in zip((scores.visual, scores.textual), names, strict=True))
+            for number, (s_v, categories_v), (s_t, categories_t) in zip(numbers, *curves, strict=True):
+                results[number] = Saliency(
+                    visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t
+                )
+        return [results[number] for number in range(len(results))]
+
+
 def score_clips(
-    pack: Pack, clips: Sequence[Clip], settings: SelectSettings, *, timings: dict[str, float] | None = None
-) -> list[Saliency]:
+    pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, *, timings: dict[str, float] | None = None
+) -> ScoredClips:
     """Saliency of every candidate of every clip; the candidates of all clips are encoded as one batch.
 
     Args:
         pack: the networks.
-        clips: at least one; they may differ in size and number of candidates.
+        clips: at least one, uint8 [T, H, W, 3] each; T, H and W may differ.
         settings: `query` replaces the textual curve by how well each frame's objects match a free text; `top_n`
             overrides the pack's.
-        timings: seconds of each stage are added here.
+        timings: seconds of each stage are added here; on a GPU those that the host took to ask for it.
 
     Raises:
-        WeightsError: a query where the pack's text encoder is out of reach, or features that are not finite.
+        WeightsError: a query where the pack's text encoder is out of reach, or on a CPU features that are not finite.
     """
     import torch
 
     timings = {} if timings is None else timings
     top_n = settings.top_n or pack.config.settings.top_n
-    results: dict[int, Saliency] = {}
+    groups = []
     with torch.inference_mode():
-        pixels = [torch.from_numpy(clip.batch.pixels) for clip in clips]  # uint8 [T, H, W, 3], sizes differ by clip
-        features, objects = encode(pack, pixels, timings)
+        features, objects = encode(pack, clips, timings)
         with timed(timings, "tsq"):
-            for length in {len(clip.batch) for clip in clips}:  # clips of one length go through the layers together
-                alike = [number for number, clip in enumerate(clips) if len(clip.batch) == length]
+            for length in {len(clip) for clip in clips}:  # clips of one length go through the layers together
+                alike = [number for number, clip in enumerate(clips) if len(clip) == length]
                 x_v, logits = (torch.stack([of[number] for number in alike]) for of in (features, objects))
                 scores = tsq_scores(pack, x_v, logits, top_n=top_n)
-                textual, names = scores.textual, pack.class_names
+                names = pack.class_names
                 if settings.query is not None:
-                    textual, names = _query_saliency(pack, logits, settings.query, top_n), pack.object_names
-                curves = zip(_named(scores.visual, pack.class_names), _named(textual, names), strict=True)
-                for number, ((s_v, categories_v), (s_t, categories_t)) in zip(alike, curves, strict=True):
-                    results[number] = Saliency(
-                        visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t
-                    )
-    return [results[number] for number in range(len(clips))]
+                    scores = replace(scores, textual=_query_saliency(pack, logits, settings.query, top_n))
+                    names = pack.object_names
+                groups.append((alike, scores, (pack.class_names, names)))
+    return ScoredClips(tuple(groups))
 
 
 def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: int) -> ClipScores:
@@ -136,20 +171,27 @@ def encode(
     timings = {} if timings is None else timings
     lengths = [len(pixels) for pixels in clips]
     with timed(timings, "preprocess"):
-        visual_input = torch.cat([pack.visual_preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
+        visual_input = prepared(pack, pack.visual_preprocessor, clips)
     with timed(timings, "encode"):
-        visual_features, visual_logits = _encoded(pack.visual_encoder, visual_input)
+        visual_features, visual_logits = encoded(pack.visual_encoder, visual_input)
     if pack.object_recognizer is pack.visual_encoder:
         object_logits = visual_logits
     else:
         with timed(timings, "preprocess"):
-            object_input = torch.cat([pack.object_preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
+            object_input = prepared(pack, pack.object_preprocessor, clips)
         with timed(timings, "encode"):
-            object_logits = _encoded(pack.object_recognizer, object_input)[1]
+            object_logits = encoded(pack.object_recognizer, object_input)[1]
     return list(torch.split(visual_features, lengths)), list(torch.split(object_logits, lengths))
 
 
-def _encoded(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
+def prepared(pack: Pack, preprocessor: Preprocessor, clips: Sequence[Tensor]) -> Tensor:
+    """All frames [N, 3, S, S] of clips uint8 [T, H, W, 3] as a network of the pack takes them."""
+    import torch
+
+    return torch.cat([preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
+
+
+def encoded(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features [N, D] and logits [N, O] of images [N, 3, S, S]."""
     import torch
 

@@ -44,6 +44,8 @@ def test_one_pass_feeds_both_modules_and_the_recogniser_knows_the_classes() -> N
     with torch.inference_mode():
         features, objects = encode(pack, [torch.from_numpy(pixels)])
     assert (features[0].shape, objects[0].shape) == ((3, 1280), (3, 1000))
-    predicted = recognise_clips(loaded, [pixels], ClassifySettings(num_predictions=40, maps=False))[0].predictions
+    predicted = recognise_clips(loaded, [torch.from_numpy(pixels)], ClassifySettings(num_predictions=40, maps=False))[
+        0
+    ].predictions
     assert {category.label for category in predicted} == set(config.class_names)
     assert sum(category.score for category in predicted) == pytest.approx(1, abs=1e-4)

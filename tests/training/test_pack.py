@@ -170,7 +170,7 @@ def test_a_probe_over_the_unchanged_encoder_leaves_one_pass_for_both_modules(bas
     torch.testing.assert_close(
         said(loaded.recognizer.encoder, images)[1], logits, rtol=0, atol=5e-3 * float(logits.abs().max())
     )
-    recognition = recognise_clips(loaded, [frames().numpy()], ClassifySettings(num_predictions=1))[0]
+    recognition = recognise_clips(loaded, [frames()], ClassifySettings(num_predictions=1))[0]
     assert recognition.predictions[0].label == CLASSES[int(logits.mean(dim=0).argmax())]
 
 

@@ -19,11 +19,12 @@ from rich.table import Table
 
 from tsq_cli.benchmark.end_to_end import random_recognizer
 from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
+from tsq_cli.classifier import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
 from tsq_cli.errors import TsqError, UsageError
 from tsq_cli.files import write_json
-from tsq_cli.pipeline import Classifier, Selector
+from tsq_cli.pipeline import Selector
 
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
 

@@ -26,7 +26,7 @@ from tsq_cli.models.graphs import Graphed
 from tsq_cli.packs import Pack, find_pack, load_pack
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.preprocess import Preprocessor
-from tsq_cli.scoring import encode, tsq_scores
+from tsq_cli.scoring import encoded, prepared, tsq_scores
 
 RIVAL_BACKBONE = "resnet50"  # of FrameExit, and what AdaFocus looks closely with
 
@@ -127,6 +127,11 @@ class TSQNetRunner(Runner):
         return count(self._recognizer, held["images"])
 
     @property
+    def _shared(self) -> bool:
+        """Whether one pass of one network serves both modules."""
+        return self._pack.object_recognizer is self._pack.visual_encoder
+
+    @property
     def input_size(self) -> int:
         """Of the sampler, in pixels."""
         return self._pack.visual_preprocessor.input_size
@@ -154,20 +159,32 @@ class TSQNetRunner(Runner):
     def stages(self) -> dict[str, Callable[[dict[str, Tensor]], None]]:
         """What happens on the device, in order; each stage adds to what is held."""
         return {
-            "preprocess and encode candidates": self._encode,
+            "preprocess candidates": self._prepare,
+            "visual encoder": self._see,
+            "object recogniser": self._see_objects,
             "TSQ layers and fusion": self._choose,
             "gather and preprocess K frames": self._gather,
             "recogniser": self._recognise,
         }
 
-    def _encode(self, held: dict[str, Tensor]) -> None:
-        pixels = held["pixels"]
-        features, logits = encode(self._pack, [pixels.flatten(0, 1)])  # [B, T, ...] -> [B * T, ...]
-        held["features"], held["logits"] = (part[0].reshape(*pixels.shape[:2], -1) for part in (features, logits))
+    def _prepare(self, held: dict[str, Tensor]) -> None:
+        frames = [held["pixels"].flatten(0, 1)]  # [B, T, ...] -> [B * T, ...]
+        held["seen"] = prepared(self._pack, self._pack.visual_preprocessor, frames)
+        if not self._shared:
+            held["objects seen"] = prepared(self._pack, self._pack.object_preprocessor, frames)
+
+    def _see(self, held: dict[str, Tensor]) -> None:
+        held["features"], held["objects"] = encoded(self._pack.visual_encoder, held["seen"])
+
+    def _see_objects(self, held: dict[str, Tensor]) -> None:
+        if not self._shared:
+            held["objects"] = encoded(self._pack.object_recognizer, held["objects seen"])[1]
 
     def _choose(self, held: dict[str, Tensor]) -> None:
         settings = self._pack.config.settings
-        scores = tsq_scores(self._pack, held["features"], held["logits"], top_n=settings.top_n)
+        clips = held["pixels"].shape[:2]
+        features, objects = (held[name].reshape(*clips, -1) for name in ("features", "objects"))
+        scores = tsq_scores(self._pack, features, objects, top_n=settings.top_n)
         held["positions"] = fuse_on_device(
             scores.visual.scores, scores.textual.scores, self._setting.num_frames, lambda_v=settings.lambda_v
         )

@@ -37,8 +37,8 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
     verb = "selected" if recognition is None else "classified"
     with Output(inputs, verb=verb, as_json=shared.json, jsonl=shared.jsonl, csv=shared.csv) as out:
         from tsq_cli.batch import RunPlan, run
+        from tsq_cli.classifier import recognition_identity
         from tsq_cli.packs import find_pack
-        from tsq_cli.pipeline import recognition_identity
 
         outputs = _outputs(shared, inputs, recognition)
         chosen = None
@@ -71,7 +71,8 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
 
 
 def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None) -> Worker:
-    from tsq_cli.pipeline import Classifier, Selector
+    from tsq_cli.classifier import Classifier
+    from tsq_cli.pipeline import Selector
 
     if chosen is not None:
         recognizer, classify_settings = chosen
