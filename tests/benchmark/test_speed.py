@@ -16,7 +16,7 @@ from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tsq_cli import selection
 from tsq_cli.benchmark import runners
 from tsq_cli.benchmark.counting import count
-from tsq_cli.benchmark.end_to_end import time_files
+from tsq_cli.benchmark.end_to_end import time_files, with_decoding
 from tsq_cli.benchmark.runners import AdaFocusRunner, FrameExitRunner, FramesRunner, Setting, TSQNetRunner
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
@@ -104,7 +104,20 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     assert all(len(row["single"]["seconds"]) == 1 for row in rows)
     assert report["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert list(report["stages"]) == ["1", "2"]
-    assert next(iter(report["stages"]["1"])) == "copy to the device"
+    stages = report["stages"]["2"]
+    assert list(stages) == [
+        "copy to the device",
+        "preprocess candidates",
+        "visual encoder",
+        "object recogniser, the same pass",
+        "TSQ layers and fusion",
+        "gather and preprocess K frames",
+        "recogniser",
+        "maps",
+    ]
+    assert stages["object recogniser, the same pass"] < 0.1 * stages["visual encoder"]
+    decoded = with_decoding(report["stages"], {"workers": [{"stages": {"probe": 0.25, "decode": 0.5, "tsq": 9.0}}]})
+    assert decoded["2"] == {"probe and decode": 1.5, **stages}
     share = report["recogniser_share_of_peak"]["1"]
     assert share == pytest.approx(
         2 * macs["uniform"] / report["stages"]["1"]["recogniser"] / report["matrix_peak_gflops"], rel=1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,18 @@ def time_files(
         for number, timing in timings.items()
     ]
     return {"videos": len(paths), "failed": failed, "rounds": rounds, "batch_size": batch_size, "workers": rows}
+
+
+def with_decoding(stages: Mapping[str, Mapping[str, float]], files: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Put the decoding of files in front of a profile's stages.
+
+    Args:
+        stages: seconds by number of videos and stage, as speed_table gives them.
+        files: as time_files gives them; what one decoder takes for a video of theirs counts.
+    """
+    alone = files["workers"][0]["stages"]
+    decoding = sum(alone.get(name, 0.0) for name in ("probe", "decode"))
+    return {videos: {"probe and decode": int(videos) * decoding, **of} for videos, of in stages.items()}
 
 
 def _plan(paths: Sequence[Path], setting: Setting, *, workers: int, batch_size: int) -> RunPlan:

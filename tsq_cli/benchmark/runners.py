@@ -9,7 +9,7 @@ the host. On a CPU networks see a few frames at a time in both forms, but for Ad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,8 @@ from tsq_cli import selection
 from tsq_cli.baselines import AdaFocus, FrameExit
 from tsq_cli.baselines.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.counting import Cost, count
-from tsq_cli.models import Recognizer, create_encoder, fuse_on_device
+from tsq_cli.explain import saliency_maps, scale_maps
+from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device
 from tsq_cli.models.device import chunks, to_device
 from tsq_cli.models.graphs import Graphed
 from tsq_cli.packs import Pack, find_pack, load_pack
@@ -150,37 +151,38 @@ class TSQNetRunner(Runner):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
-        held: dict[str, Tensor] = {"pixels": pixels}
+        held: dict[str, Any] = {"pixels": pixels}
         for stage in self.stages.values():
             stage(held)
-        return held["classes"]
+        classes: Tensor = held["classes"]
+        return classes
 
     @property
-    def stages(self) -> dict[str, Callable[[dict[str, Tensor]], None]]:
+    def stages(self) -> dict[str, Callable[[dict[str, Any]], None]]:
         """What happens on the device, in order; each stage adds to what is held."""
         return {
             "preprocess candidates": self._prepare,
             "visual encoder": self._see,
-            "object recogniser": self._see_objects,
+            "object recogniser" + ", the same pass" * self._shared: self._see_objects,
             "TSQ layers and fusion": self._choose,
             "gather and preprocess K frames": self._gather,
             "recogniser": self._recognise,
         }
 
-    def _prepare(self, held: dict[str, Tensor]) -> None:
+    def _prepare(self, held: dict[str, Any]) -> None:
         frames = [held["pixels"].flatten(0, 1)]  # [B, T, ...] -> [B * T, ...]
         held["seen"] = prepared(self._pack, self._pack.visual_preprocessor, frames)
         if not self._shared:
             held["objects seen"] = prepared(self._pack, self._pack.object_preprocessor, frames)
 
-    def _see(self, held: dict[str, Tensor]) -> None:
+    def _see(self, held: dict[str, Any]) -> None:
         held["features"], held["objects"] = encoded(self._pack.visual_encoder, held["seen"])
 
-    def _see_objects(self, held: dict[str, Tensor]) -> None:
+    def _see_objects(self, held: dict[str, Any]) -> None:
         if not self._shared:
             held["objects"] = encoded(self._pack.object_recognizer, held["objects seen"])[1]
 
-    def _choose(self, held: dict[str, Tensor]) -> None:
+    def _choose(self, held: dict[str, Any]) -> None:
         settings = self._pack.config.settings
         clips = held["pixels"].shape[:2]
         features, objects = (held[name].reshape(*clips, -1) for name in ("features", "objects"))
@@ -189,14 +191,23 @@ class TSQNetRunner(Runner):
             scores.visual.scores, scores.textual.scores, self._setting.num_frames, lambda_v=settings.lambda_v
         )
 
-    def _gather(self, held: dict[str, Tensor]) -> None:
+    def _gather(self, held: dict[str, Any]) -> None:
         pixels = held["pixels"]
         clips = torch.arange(len(pixels), device=pixels.device)[:, None]
         chosen = pixels[clips, held["positions"]].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
         held["images"] = _prepared(self._preprocessor, chosen, self._recognizer)
 
-    def _recognise(self, held: dict[str, Tensor]) -> None:
-        held["classes"] = _mean_class(self._recognizer, held["images"], len(held["pixels"]))
+    def _recognise(self, held: dict[str, Any]) -> None:
+        held["outputs"] = _seen(self._recognizer, held["images"])
+        held["classes"] = _mean_class(held["outputs"], len(held["pixels"]))
+
+    def explain(self, held: dict[str, Any]) -> None:
+        """Maps of each video's class, which `tsq classify` makes once the host knows the class; after all stages."""
+        activations = torch.cat([output.activations for output in held["outputs"]])
+        videos = torch.tensor_split(activations, len(held["pixels"]))
+        for seen, class_index in zip(videos, held["classes"].tolist(), strict=True):
+            output = RecognizerOutput(logits=seen.new_empty(0), activations=seen)
+            scale_maps(saliency_maps(self._recognizer, output, class_index), "clip")
 
     def _load(self) -> Pack:
         config = find_pack(self._setting.pack)
@@ -233,7 +244,7 @@ class FramesRunner(Runner):
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner; frames uint8 [B, K, H, W, 3]."""
         images = _prepared(self._preprocessor, pixels.flatten(0, 1), self._recognizer)
-        return _mean_class(self._recognizer, images, len(pixels))
+        return _mean_class(_seen(self._recognizer, images), len(pixels))
 
 
 class FrameExitRunner(Runner):
@@ -336,7 +347,12 @@ def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer
     return preprocessor(pixels, weight.device, weight.dtype)
 
 
-def _mean_class(recognizer: Recognizer, images: Tensor, num_videos: int) -> Tensor:
-    """Class indices [B] from the mean of the logits of each video's frames, images [B * K, 3, S, S]."""
-    logits = torch.cat([recognizer(some).logits for some in chunks(images, share=2)])
+def _seen(recognizer: Recognizer, images: Tensor) -> list[RecognizerOutput]:
+    """What a recogniser says of images [N, 3, S, S], as many at a time as are good for the device."""
+    return [recognizer(some) for some in chunks(images, share=2)]
+
+
+def _mean_class(outputs: Sequence[RecognizerOutput], num_videos: int) -> Tensor:
+    """Class indices [B] from the mean of the logits of each video's frames."""
+    logits = torch.cat([output.logits for output in outputs])
     return logits.float().reshape(num_videos, -1, logits.shape[1]).mean(dim=1).argmax(dim=1)

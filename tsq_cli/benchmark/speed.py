@@ -239,9 +239,9 @@ def _stages(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, flo
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
         started = _finished(runner.device)
-        held = {"pixels": to_device(frames, runner.device)}
+        held: dict[str, Any] = {"pixels": to_device(frames, runner.device)}
         seconds.setdefault("copy to the device", []).append(_finished(runner.device) - started)
-        for name, stage in runner.stages.items():
+        for name, stage in {**runner.stages, "maps": runner.explain}.items():
             started = _finished(runner.device)
             stage(held)
             seconds.setdefault(name, []).append(_finished(runner.device) - started)

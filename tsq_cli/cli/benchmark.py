@@ -17,6 +17,7 @@ from tsq_cli.cli.output import progress_bar, talk
 from tsq_cli.config import DEFAULT_PACK, SelectSettings
 
 _DEFAULT = SelectSettings()
+_DECODING = "; add --decode FILES for decoding"
 
 
 def benchmark(
@@ -81,7 +82,7 @@ def benchmark(
     Example: tsq benchmark --recognizer resnet50 --batch-size 1
     """
     with progress_bar("loading") as progress:
-        from tsq_cli.benchmark.end_to_end import check_files, time_files
+        from tsq_cli.benchmark.end_to_end import check_files, time_files, with_decoding
         from tsq_cli.benchmark.runners import Setting
         from tsq_cli.benchmark.speed import TREATMENTS, speed_table
         from tsq_cli.models.device import resolve_device, resolve_dtype
@@ -114,6 +115,7 @@ def benchmark(
         if paths:
             tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
             report["files"] = time_files(paths, setting, workers=tried, progress=progress)
+            report["stages"] = with_decoding(report.get("stages", {}), report["files"])
     if plot is not None:
         from tsq_cli.report.plots import plot_speed
 
@@ -139,6 +141,9 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     out.print()
     for videos, stages in report.get("stages", {}).items():
         out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
+    if "stages" in report:
+        out.print("maps come after the class and are in no videos/s above" + _DECODING * (not report.get("files")))
+        out.print()
     if "recogniser_share_of_peak" in report:
         out.print(
             f"matrix products reach {report['matrix_peak_gflops']:.0f} GFLOPs/s here; the recogniser reaches "
