@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 from actions40_frames import open_photo
-from actions40_steps import steps, studies
+from actions40_steps import steps
+from actions40_studies import studies, tsne
 from actions40_train import build
 from actions40_videos import class_names, find_photos, plan_video
 from needle_videos import describe, write_video
@@ -64,11 +65,12 @@ def main() -> int:
         "train": commands.add_parser("train", help="train, and write the pack"),
         "steps": commands.add_parser("steps", help="measure what each step of the training gives"),
         "studies": commands.add_parser("studies", help="run ablation studies, see tsq ablate --list"),
+        "tsne": commands.add_parser("tsne", help="draw the class queries before and after training"),
     }
     for command in parsers.values():
         command.add_argument("--photos", type=Path, required=True)
         command.add_argument("--videos", type=Path, required=True, help="folder of the held-out videos")
-    for name in ("train", "steps", "studies"):
+    for name in ("train", "steps", "studies", "tsne"):
         parsers[name].add_argument(
             "--work", type=Path, required=True, help="features and checkpoints; runs resume here"
         )
@@ -78,6 +80,8 @@ def main() -> int:
     for name in ("steps", "studies"):
         parsers[name].add_argument("--json", type=Path, required=True)
     parsers["studies"].add_argument("study", nargs="+")
+    parsers["tsne"].add_argument("--plot", type=Path, required=True)
+    parsers["tsne"].add_argument("--html", type=Path)
     given = parser.parse_args()
     try:
         if given.command == "compose":
@@ -86,6 +90,8 @@ def main() -> int:
             build(given.photos, given.work, given.out, given.videos / VALIDATION_LIST, commit=_commit())
         elif given.command == "steps":
             steps(given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
+        elif given.command == "tsne":
+            tsne(given.photos, given.work, given.videos / VALIDATION_LIST, given.plot, given.html)
         else:
             studies(given.study, given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
     except TsqError as error:

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from actions40_frames import Composer
-from actions40_train import BASE, HEADS, PROBE, Sight, clip_source, fit_heads, prototypes, sights, trained
+from actions40_train import BASE, HEADS, PROBE, Sight, fit_heads, sights, trained
 from actions40_videos import class_names
 from torch import Tensor
 
 from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
-from tsq_cli.evaluation.ablate import StudyData, run_study
 from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities, selector_input
-from tsq_cli.evaluation.studies import find_studies
-from tsq_cli.evaluation.study_data import with_texts
-from tsq_cli.evaluation.study_tables import study_grid, study_notes
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer
 from tsq_cli.training.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
-from tsq_cli.training.heads import ClipBatch
 from tsq_cli.training.material import name_queries
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Float32Array, Progress
 
 K = 5
-STUDY_EPOCHS = 3
 PLAIN = replace(HEADS, alpha=0.0, beta=0.0, layer=Layer())
 # what it is called, which encoder's features, which photographs, which settings
 STEPS: tuple[tuple[str, str, str, HeadSettings], ...] = (
@@ -118,40 +112,6 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
         "references": references,
     }
     write_json(json, report)
-
-
-def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, json: Path) -> None:
-    """Ablation studies, as `tsq ablate` runs them, on composed clips and the held-out videos."""
-    reports = []
-    with progress_bar("training") as progress:
-        on = gather(photos, work, validation, progress)
-        features, composer = on.extracted.features["tuned"], on.composers["all"]
-        targets, logits = torch.from_numpy(on.targets).float(), torch.from_numpy(on.logits("tuned"))
-        queries = prototypes(composer, on.seen["tuned"], "tuned", keep=HEADS.keep, seed=0).vectors
-
-        def seen_with(pack: Pack) -> StudyData:
-            """The same clips, with the texts of a pack."""
-            sight = replace(on.seen["tuned"], embeddings=pack.textual_embeddings)
-            return StudyData(
-                source=lambda seed: clip_source(composer, sight, "tuned", HEADS.fit.batch_size, seed),
-                queries_visual=queries,
-                queries_textual=name_queries(pack, class_names(photos)),
-                validation=ClipBatch(features.float(), sight.textual(features), targets),
-                frame_logits=logits,
-            )
-
-        def others(text_encoder: str) -> StudyData:
-            return seen_with(with_texts(load_pack(BASE), text_encoder))
-
-        data = seen_with(load_pack(BASE))
-        settings = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=STUDY_EPOCHS))
-        for study in find_studies(names):
-            report = run_study(study, data, settings, text_data=others, progress=progress)
-            reports.append(report)
-            print(
-                study_grid(report).markdown(), *study_notes(report), f"{report['seconds']:.0f} s", sep="\n", flush=True
-            )
-            write_json(json, {"machine": machine_facts(("torch", "timm", "tsq-cli")), "studies": reports})
 
 
 def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:

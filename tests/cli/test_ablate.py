@@ -100,10 +100,20 @@ def test_a_runs_own_settings_and_features_are_used(tsq: Tsq, given: Path, tmp_pa
     config = ("--config", tmp_path / "train.toml", "--recognizer", "embedded", "--epochs", "1", "--seeds", "1")
     result = tsq("ablate", "lambda-v", *config, "--json", "-")
     assert result.code == 0, result.err
-    study = json.loads(result.out)["studies"][0]
+    document = json.loads(result.out)
+    study = document["studies"][0]
     assert study["num_frames"] == 2
     assert [row["name"] for row in study["rows"] if row["is_default"]] == ["lambda_v 0.2"]
     assert study["settings"]["fit"]["epochs"] == 1
+
+    (tmp_path / "encoder").mkdir()  # as a run leaves it that tuned the encoder
+    shutil.copytree(given / "small", tmp_path / "pack")
+    text = (tmp_path / "train.toml").read_text().replace(str(given / "small"), "no such pack")
+    (tmp_path / "train.toml").write_text(text)
+    result = tsq("ablate", "lambda-v", *config, "--json", "-")
+    assert result.code == 0, result.err
+    assert f"networks: those of {tmp_path / 'pack'}" in result.err
+    assert json.loads(result.out)["pack"]["sha256"] == document["pack"]["sha256"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,6 +161,8 @@ def ablate(
 def run_settings(config: Path | None, *, epochs: int | None, **values: Any) -> TrainSettings:
     """The settings of a run: those of a file, if any, with what was typed before it.
 
+    Where the file is of a run that tuned the encoder, the pack is the one which that run wrote, if none was typed.
+
     Raises:
         InputNotFoundError: no such file.
         UsageError: no list to train on, or a value that is refused.
@@ -169,7 +172,12 @@ def run_settings(config: Path | None, *, epochs: int | None, **values: Any) -> T
     overrides = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     overrides["heads.fit.epochs"] = epochs
     if config is not None:
-        return read_settings(config, overrides)
+        settings = read_settings(config, overrides)
+        tuned = config.parent / "pack"
+        if values["pack"] is None and tuned.is_dir() and (config.parent / "encoder").is_dir():
+            talk(f"networks: those of {tuned}, whose encoder that run tuned")
+            settings = replace(settings, pack=str(tuned))
+        return settings
     if values["train_list"] is None:
         raise UsageError(
             "no list to train on was given", wanted="labelled videos", fix="add --train LIST, or --config train.toml"

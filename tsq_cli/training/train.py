@@ -15,12 +15,13 @@ from torch import Tensor
 
 from tsq_cli import __version__
 from tsq_cli.data import VideoList
+from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import Selector, selector_input
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
-from tsq_cli.packs import find_pack, load_pack
+from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.training import processes
 from tsq_cli.training.cache import FeatureCache
@@ -97,6 +98,7 @@ def train(
                 _measure(run, tsqnet, clips[1], val_logits)
             if tsqnet is not None:
                 _write_pack(run, tsqnet, tuned, recognizer, command)
+                _add_costs(run)
             write_json(out / REPORT, run.report)
         processes.wait_for_all()
     return run.report
@@ -162,6 +164,17 @@ def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> No
     )
     share = targets.mean(axis=0)
     run.report["chance"] = {"map": float(share[share > 0].mean()), "top1": float(share.max())}
+
+
+def _add_costs(run: Run) -> None:
+    """GMACs of what was measured, counted on the pack as it was written."""
+    if run.report["evaluation"] is None:
+        return
+    pack = load_pack(find_pack(str(run.out / PACK)))
+    choice = choose_recognizer(pack.config)
+    costs = count_costs(pack, load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack))
+    for row in run.report["evaluation"]["rows"]:
+        row["giga_macs"] = costs.of(row["selector"], row["k"])
 
 
 def _write_pack(

@@ -1,0 +1,77 @@
+"""The ablation studies and the t-SNE figures of `tsq ablate` and `tsq tsne`, on clips composed of 40 actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from actions40_steps import Gathered, gather
+from actions40_train import BASE, HEADS, clip_source, prototypes
+from actions40_videos import class_names
+
+from tsq_cli.benchmark.measure import machine_facts
+from tsq_cli.cli.output import progress_bar
+from tsq_cli.evaluation.ablate import StudyData, run_study
+from tsq_cli.evaluation.studies import find_studies
+from tsq_cli.evaluation.study_data import with_texts
+from tsq_cli.evaluation.study_tables import study_grid, study_notes
+from tsq_cli.evaluation.tsne import train_queries, tsne_figure
+from tsq_cli.files import write_json
+from tsq_cli.packs import Pack, load_pack
+from tsq_cli.packs.schema import Layer
+from tsq_cli.report.scatter import plot_scatter, write_scatter_page
+from tsq_cli.training.heads import ClipBatch
+from tsq_cli.training.material import name_queries
+
+EPOCHS = 3
+SETTINGS = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=EPOCHS))
+
+
+def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, json: Path) -> None:
+    """Ablation studies, written and printed one by one."""
+    reports = []
+    with progress_bar("training") as progress:
+        seen_with = study_data(gather(photos, work, validation, progress), photos)
+        own = load_pack(BASE)
+        data = seen_with(own)
+        for study in find_studies(names):
+            report = run_study(
+                study, data, SETTINGS, text_data=lambda name: seen_with(with_texts(own, name)), progress=progress
+            )
+            reports.append(report)
+            print(
+                study_grid(report).markdown(), *study_notes(report), f"{report['seconds']:.0f} s", sep="\n", flush=True
+            )
+            write_json(json, {"machine": machine_facts(("torch", "timm", "tsq-cli")), "studies": reports})
+
+
+def tsne(photos: Path, work: Path, validation: Path, plot: Path, html: Path | None) -> None:
+    """The queries of both modules before and after training, from a random and from the proposed start."""
+    with progress_bar("training") as progress:
+        data = study_data(gather(photos, work, validation, progress), photos)(load_pack(BASE))
+        queries = train_queries(data, SETTINGS, progress=progress)
+        figure = tsne_figure(queries, class_names(photos), meanings=data.queries_textual)
+        plot_scatter(figure, plot)
+        if html is not None:
+            write_scatter_page(figure, html)
+
+
+def study_data(on: Gathered, photos: Path) -> Callable[[Pack], StudyData]:
+    """What a study trains and measures on, by the pack that gives the texts: clips are the same for all."""
+    features, composer = on.extracted.features["tuned"], on.composers["all"]
+    targets, logits = torch.from_numpy(on.targets).float(), torch.from_numpy(on.logits("tuned"))
+    queries = prototypes(composer, on.seen["tuned"], "tuned", keep=HEADS.keep, seed=0).vectors
+
+    def seen_with(pack: Pack) -> StudyData:
+        sight = replace(on.seen["tuned"], embeddings=pack.textual_embeddings)
+        return StudyData(
+            source=lambda seed: clip_source(composer, sight, "tuned", HEADS.fit.batch_size, seed),
+            queries_visual=queries,
+            queries_textual=name_queries(pack, class_names(photos)),
+            validation=ClipBatch(features.float(), sight.textual(features), targets),
+            frame_logits=logits,
+        )
+
+    return seen_with
