@@ -51,6 +51,7 @@ def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) ->
     assert rows == [(rule, k) for rule in ("tsq", "uniform", "random") for k in (1, 2)]
     assert report["seeds"] == [0, 1, 2, 3, 4]
     assert "| TSQNet (both modules) |" in (tmp_path / "tables.md").read_text()
+    assert "both modules see 64 pixels" in (tmp_path / "tables.md").read_text()
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.size == (1200, 750)
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["01-2.mkv.png", "02-5.mkv.png", "sheets.md"]
@@ -83,3 +84,15 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_decoded(
     assert result.code == 2
     assert message in result.err
     assert not (given / "new").exists()
+
+
+def test_smaller_pictures_cost_less_and_say_so(tsq: Tsq, given: Path) -> None:
+    reports = [
+        json.loads(tsq(*options(given), "--json", "-", "--selectors", "tsq,uniform", *more).out)
+        for more in ([], ["--input-size", "48"])
+    ]
+    assert reports[0]["pack"]["input_size"] > reports[1]["pack"]["input_size"] == 48
+    sampler = [report["rows"][0]["giga_macs"] - report["rows"][2]["giga_macs"] for report in reports]
+    assert 0 < sampler[1] < sampler[0]
+    result = tsq(*options(given), "--input-size", "8")
+    assert (result.code, "--input-size is 8" in result.err) == (2, True)

@@ -22,7 +22,7 @@ def row(selector: str, k: int, value: float, **more: Any) -> dict[str, Any]:
 REPORT: dict[str, Any] = {
     "tsq_version": "9.9",
     "list": {"found": "found 7 of 8 videos of list.txt", "missing": ["x"], "failed": [{"id": "a", "reason": "a: no"}]},
-    "pack": {"name": "mine"},
+    "pack": {"name": "mine", "input_size": 160},
     "recognizer": {"name": "resnet101"},
     "num_frames": 5,
     "num_videos": 6,

@@ -210,9 +210,7 @@ class TSQNetRunner(Runner):
             scale_maps(saliency_maps(self._recognizer, output, class_index), "clip")
 
     def _load(self) -> Pack:
-        config = find_pack(self._setting.pack)
-        if self._setting.input_size is not None:
-            config = replace(config, settings=replace(config.settings, sampler_input_size=self._setting.input_size))
+        config = find_pack(self._setting.pack).at_input_size(self._setting.input_size)
         return load_pack(config, device=self._setting.device, random_weights=True, tuned=False)
 
 

@@ -276,7 +276,6 @@ def _check(methods: Sequence[str], *, batch_size: int, repeats: int, setting: Se
         "--repeats": (repeats, 1, None),
         "-k": (setting.num_frames, 1, setting.num_candidates),
         "--exit-after": (setting.exit_after, 1, len(FRAME_ORDER)),
-        "--input-size": (32 if setting.input_size is None else setting.input_size, 32, None),
     }
     for name, (value, least, most) in ranges.items():
         if value < least or (most is not None and value > most):

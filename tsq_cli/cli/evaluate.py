@@ -67,6 +67,15 @@ def evaluate(
         str,
         typer.Option("--recognizer", metavar="auto|NAME|embedded", help="As for tsq classify.", rich_help_panel=MODEL),
     ] = "auto",
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            "--input-size",
+            metavar="PX",
+            help="What the networks of both modules see; the pack's by default.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     json: Annotated[
@@ -129,7 +138,7 @@ def evaluate(
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar(f"loading {pack}"))
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tsq-features-")))
-        loaded, network = _load(listed, pack, recognizer, device, dtype)
+        loaded, network = _load(listed, pack, input_size, recognizer, device, dtype)
         result = measure(
             listed,
             loaded,
@@ -154,12 +163,14 @@ def evaluate(
         raise typer.Exit(EXIT_INPUT_FAILED)
 
 
-def _load(listed: VideoList, name: str, requested: str, device: str, dtype: Dtype) -> tuple[Pack, LoadedRecognizer]:
+def _load(
+    listed: VideoList, name: str, input_size: int | None, requested: str, device: str, dtype: Dtype
+) -> tuple[Pack, LoadedRecognizer]:
     """The pack and the recogniser, once it is known that they know the list's classes; says which recogniser."""
     from tsq_cli.models.device import resolve_device, resolve_dtype
     from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
-    config = find_pack(name)
+    config = find_pack(name).at_input_size(input_size)
     listed.aligned(config.class_names)
     choice = choose_recognizer(config, requested)
     talk(f"recogniser: {choice.reason}")

@@ -141,7 +141,11 @@ def _described(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: 
             "missing": list(videos.missing),
             "failed": [{"id": video.id, "reason": reason} for video, reason in extracted.failed],
         },
-        "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
+        "pack": {
+            "name": pack.config.name,
+            "sha256": pack.config.sha256,
+            "input_size": pack.visual_preprocessor.input_size,
+        },
         "recognizer": {"name": recognizer.choice.name, "reason": recognizer.choice.reason},
         "num_frames": pack.config.settings.num_frames,
     }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from tsq_cli.errors import UsageError
+
 SCHEMA_VERSION = 1
 
+SMALLEST_INPUT = 32
+"""Pixels: five halvings, as the networks of packs make them, leave one place."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -315,6 +319,20 @@ class PackConfig(PackFile):
     sha256: str
     class_names: tuple[str, ...]
     object_names: tuple[str, ...]
+
+    def at_input_size(self, pixels: int | None) -> PackConfig:
+        """The same pack with pictures of `pixels` by `pixels` for the networks of both modules; None changes nothing.
+
+        Raises:
+            UsageError: fewer than SMALLEST_INPUT pixels.
+        """
+        if pixels is None:
+            return self
+        if pixels < SMALLEST_INPUT:
+            raise UsageError(
+                f"--input-size is {pixels}", wanted=f"{SMALLEST_INPUT} or more", fix="leave it at the default"
+            )
+        return replace(self, settings=replace(self.settings, sampler_input_size=pixels))
 
 
 def _check_member(name: str) -> None:
