@@ -207,7 +207,7 @@ def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.tables import evaluation_grids
 
     out = Console(highlight=False)
-    out.width = max(out.width, 130)
+    out.width = max(out.width, 136)
     for grid in evaluation_grids(report):
         out.print(grid.rich())
 

@@ -202,7 +202,7 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
         from tsq_cli.evaluation.tables import evaluation_grids
 
         console = Console(highlight=False)
-        console.width = max(console.width, 130)
+        console.width = max(console.width, 136)
         shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
         console.print(evaluation_grids(shown)[0].rich())
         chance = report["chance"]
