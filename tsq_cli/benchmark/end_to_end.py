@@ -13,7 +13,7 @@ from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import Setting
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import ClassifySettings, SelectSettings
-from tsq_cli.errors import InputNotFoundError
+from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.models import Recognizer, create_encoder
 from tsq_cli.packs import RecognizerChoice, load_pack
 from tsq_cli.packs.load import Pack, ready_to_run
@@ -73,6 +73,7 @@ def time_files(
 
     Raises:
         InputNotFoundError: a path that is not there.
+        UsageError: no file could be classified.
     """
     check_files(paths)
     pack = load_pack(setting.pack, device=setting.device, dtype=setting.dtype, random_weights=True)
@@ -93,6 +94,10 @@ def time_files(
         return failed
 
     failed = once(workers[0])
+    if failed == len(paths):
+        raise UsageError(
+            f"none of the {failed} files could be classified", wanted="videos", fix="see why with tsq classify FILE"
+        )
     stages[workers[0]].clear()
     timings = in_turns({number: partial(once, number) for number in workers}, rounds)
     rows = [
@@ -102,7 +107,9 @@ def time_files(
             "videos_per_second": len(paths) / timing.median,
             "memory_mib": held[number],
             "stages": {
-                name: total / (rounds * len(paths)) for name, total in stages[number].items() if name != "total"
+                name: total / (rounds * (len(paths) - failed))
+                for name, total in stages[number].items()
+                if name != "total"
             },
         }
         for number, timing in timings.items()

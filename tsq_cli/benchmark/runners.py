@@ -206,8 +206,8 @@ class TSQNetRunner(Runner):
         activations = torch.cat([output.activations for output in held["outputs"]])
         videos = torch.tensor_split(activations, len(held["pixels"]))
         for seen, class_index in zip(videos, held["classes"].tolist(), strict=True):
-            output = RecognizerOutput(logits=seen.new_empty(0), activations=seen)
-            scale_maps(saliency_maps(self._recognizer, output, class_index), "clip")
+            output = RecognizerOutput(logits=seen.new_empty(0), activations=seen)  # logits take no part in maps
+            held.setdefault("maps", []).append(scale_maps(saliency_maps(self._recognizer, output, class_index), "clip"))
 
     def _load(self) -> Pack:
         config = find_pack(self._setting.pack).at_input_size(self._setting.input_size)

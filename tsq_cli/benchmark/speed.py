@@ -32,6 +32,7 @@ from tsq_cli.benchmark.runners import (
 )
 from tsq_cli.errors import UsageError
 from tsq_cli.models.device import to_device
+from tsq_cli.packs import find_pack
 from tsq_cli.types import Progress, silent
 
 Treatment = Literal["published", "tuned"]
@@ -127,7 +128,7 @@ def speed_table(
     frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     runners: dict[tuple[str, Treatment], Runner] = {}
     costs: dict[str, Cost] = {}
-    with torch.inference_mode():
+    with torch.no_grad():  # not in inference mode: Grad-CAM, where maps need it, differentiates by what is built here
         for i, method in enumerate(methods):
             for treatment in treatments:
                 progress(f"building {method}, {treatment}", i, len(methods))
@@ -138,6 +139,7 @@ def speed_table(
                 if treatment == "tuned":
                     runner.tune()
                 runners[method, treatment] = runner
+    with torch.inference_mode():
         rows = list(_rows(runners, costs, frames, repeats=repeats, batch_size=batch_size, progress=progress))
         progress("stages", 0, 1)
         tsqnet = runners.get(("tsqnet", "tuned"))
@@ -218,30 +220,38 @@ def _rows(
 
 
 def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, Any]:
-    """Where the tuned TSQNet's time goes, for one video and for the batch."""
+    """Where the tuned TSQNet's time goes, for one video and for the batch; maps only of networks that have them."""
+    stages = {**runner.stages, "maps": runner.explain}
+    try:
+        _stages(runner, stages, frames[:1], 1)
+    except UsageError:
+        del stages["maps"]
     peak = matrix_peak_gflops(runner.device, runner.dtype)
     sizes = sorted({1, len(frames)})
-    stages = {
-        str(size): _stages(runner, frames[:size], repeats if size == 1 else max(2, repeats // 3)) for size in sizes
+    seconds = {
+        str(size): _stages(runner, stages, frames[:size], repeats if size == 1 else max(2, repeats // 3))
+        for size in sizes
     }
     gflops = runner.recogniser_cost(frames[:1]).giga_flops
     return {
-        "stages": stages,
+        "stages": seconds,
         "matrix_peak_gflops": peak,
         "recogniser_share_of_peak": {
-            size: int(size) * gflops / seconds["recogniser"] / peak for size, seconds in stages.items()
+            size: int(size) * gflops / of_size["recogniser"] / peak for size, of_size in seconds.items()
         },
     }
 
 
-def _stages(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, float]:
+def _stages(
+    runner: TSQNetRunner, stages: Mapping[str, Callable[[dict[str, Any]], None]], frames: Tensor, repeats: int
+) -> dict[str, float]:
     """Median seconds of each stage, each waited for."""
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
         started = _finished(runner.device)
         held: dict[str, Any] = {"pixels": to_device(frames, runner.device)}
         seconds.setdefault("copy to the device", []).append(_finished(runner.device) - started)
-        for name, stage in {**runner.stages, "maps": runner.explain}.items():
+        for name, stage in stages.items():
             started = _finished(runner.device)
             stage(held)
             seconds.setdefault(name, []).append(_finished(runner.device) - started)
@@ -271,6 +281,7 @@ def _check(methods: Sequence[str], *, batch_size: int, repeats: int, setting: Se
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"the method is {method!r}", wanted="some of " + ", ".join(METHODS), fix="see --methods")
+    find_pack(setting.pack).at_input_size(setting.input_size)
     ranges = {
         "--batch-size": (batch_size, 1, None),
         "--repeats": (repeats, 1, None),

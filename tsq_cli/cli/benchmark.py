@@ -115,7 +115,8 @@ def benchmark(
         if paths:
             tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
             report["files"] = time_files(paths, setting, workers=tried, progress=progress)
-            report["stages"] = with_decoding(report.get("stages", {}), report["files"])
+            if "stages" in report:
+                report["stages"] = with_decoding(report["stages"], report["files"])
     if plot is not None:
         from tsq_cli.report.plots import plot_speed
 
@@ -141,8 +142,8 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     out.print()
     for videos, stages in report.get("stages", {}).items():
         out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
-    if "stages" in report:
-        out.print("maps come after the class and are in no videos/s above" + _DECODING * (not report.get("files")))
+    if any("maps" in stages for stages in report.get("stages", {}).values()):
+        out.print("maps come after the class and are in no videos/s above" + _DECODING * ("files" not in report))
         out.print()
     if "recogniser_share_of_peak" in report:
         out.print(
