@@ -110,7 +110,7 @@ class Classifier:
             outputs = see_clips(self.recognizer, frames, timings)
         described = [
             self._described(
-                record, read_clip(self.recognizer, _as_listed(output, record), seen, self.settings, timings)
+                record, read_clip(self.recognizer, _as_listed(output, record), seen.shape[1:3], self.settings, timings)
             )
             for record, output, seen in zip(records, outputs, frames, strict=True)
         ]

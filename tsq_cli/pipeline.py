@@ -120,7 +120,7 @@ class Selector:
         """Read what was seen of each clip, choose frames by it, and say so."""
         saliencies: Sequence[Saliency | None] = [None] * len(look.clips)
         if look.scored is not None:
-            with timed(look.timings, "tsq"):
+            with timed(look.timings, "read"):
                 saliencies = look.scored.read()
         if settings_hash is None:
             settings_hash = config.settings_hash(settings, pack_sha256=self.pack_sha256(settings), outputs={})

@@ -54,7 +54,10 @@ def recognise_clips(
     """
     timings = {} if timings is None else timings
     outputs = see_clips(loaded, clips, timings)
-    return [read_clip(loaded, *of, settings, timings) for of in zip(outputs, clips, strict=True)]
+    return [
+        read_clip(loaded, output, frames.shape[1:3], settings, timings)
+        for output, frames in zip(outputs, clips, strict=True)
+    ]
 
 
 def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]) -> list[RecognizerOutput]:
@@ -85,7 +88,7 @@ def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[s
 def read_clip(
     loaded: LoadedRecognizer,
     output: RecognizerOutput,
-    frames: Tensor,
+    size: Sequence[int],
     settings: ClassifySettings,
     timings: dict[str, float],
 ) -> Recognition:
@@ -94,7 +97,7 @@ def read_clip(
     Args:
         loaded, settings: as for recognise_clips.
         output: of see_clips, for the K frames in the order that the result is to have.
-        frames: uint8 [K, H, W, 3], of which the shape counts.
+        size: height and width of the frames, in pixels.
         timings: seconds of each stage are added here.
 
     Raises:
@@ -107,7 +110,7 @@ def read_clip(
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
-                maps = _maps(loaded, output, predictions[0], frames, settings)
+                maps = _maps(loaded, output, predictions[0], size, settings)
         each = tuple(_likeliest(row, loaded, settings.num_predictions) for row in output.logits)
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
 
@@ -123,12 +126,12 @@ def _maps(
     loaded: LoadedRecognizer,
     output: RecognizerOutput,
     category: Category,
-    frames: Tensor,
+    size: Sequence[int],
     settings: ClassifySettings,
 ) -> SaliencyMaps:
     from tsq_cli.explain import saliency_maps, scale_maps, seen_box
 
-    height, width = frames.shape[1:3]
+    height, width = size
     return SaliencyMaps(
         values=scale_maps(saliency_maps(loaded.recognizer, output, category.index), settings.map_scale),
         category=category,

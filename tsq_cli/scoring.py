@@ -31,25 +31,36 @@ class ClipScores:
 
 
 @dataclass(frozen=True)
-class ScoredClips:
-    """What both modules say of several clips, on the device, where nothing has been waited for.
+class Group:
+    """Clips of one length, which went through the layers together.
 
     Attributes:
-        groups: for the clips of each length, which went through the layers together: their numbers, the saliency of
-            both modules, and the names of the categories behind either.
+        numbers: which clips they are, from 0.
+        scores: of both modules.
+        names_visual, names_textual: of the categories behind either.
     """
 
-    groups: tuple[tuple[list[int], ClipScores, tuple[Sequence[str], Sequence[str]]], ...]
+    numbers: list[int]
+    scores: ClipScores
+    names_visual: Sequence[str]
+    names_textual: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ScoredClips:
+    """What both modules say of several clips, on the device, where nothing has been waited for."""
+
+    groups: tuple[Group, ...]
 
     def positions(self, k: int, *, lambda_v: float) -> list[Tensor]:
         """What tsq_cli.selection.fuse will choose of each clip: int64 [min(K, T)] on the device, in order of time."""
         from tsq_cli.models import fuse_on_device
 
         chosen: dict[int, Tensor] = {}
-        for numbers, scores, _ in self.groups:
-            visual, textual = scores.visual.scores, scores.textual.scores
+        for group in self.groups:
+            visual, textual = group.scores.visual.scores, group.scores.textual.scores
             positions = fuse_on_device(visual, textual, min(k, visual.shape[1]), lambda_v=lambda_v)
-            chosen.update(zip(numbers, positions, strict=True))
+            chosen.update(zip(group.numbers, positions, strict=True))
         return [chosen[number] for number in range(len(chosen))]
 
     def read(self) -> list[Saliency]:
@@ -59,9 +70,10 @@ class ScoredClips:
             WeightsError: saliency that is not finite.
         """
         results: dict[int, Saliency] = {}
-        for numbers, scores, names in self.groups:
-            curves = (_named(*of) for of in zip((scores.visual, scores.textual), names, strict=True))
-            for number, (s_v, categories_v), (s_t, categories_t) in zip(numbers, *curves, strict=True):
+        for group in self.groups:
+            visual = _named(group.scores.visual, group.names_visual)
+            textual = _named(group.scores.textual, group.names_textual)
+            for number, (s_v, categories_v), (s_t, categories_t) in zip(group.numbers, visual, textual, strict=True):
                 results[number] = Saliency(
                     visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t
                 )
@@ -99,7 +111,7 @@ def score_clips(
                 if settings.query is not None:
                     scores = replace(scores, textual=_query_saliency(pack, logits, settings.query, top_n))
                     names = pack.object_names
-                groups.append((alike, scores, (pack.class_names, names)))
+                groups.append(Group(alike, scores, pack.class_names, names))
     return ScoredClips(tuple(groups))
 
 
@@ -171,27 +183,27 @@ def encode(
     timings = {} if timings is None else timings
     lengths = [len(pixels) for pixels in clips]
     with timed(timings, "preprocess"):
-        visual_input = prepared(pack, pack.visual_preprocessor, clips)
+        visual_input = prepare_clips(pack, pack.visual_preprocessor, clips)
     with timed(timings, "encode"):
-        visual_features, visual_logits = encoded(pack.visual_encoder, visual_input)
+        visual_features, visual_logits = encode_images(pack.visual_encoder, visual_input)
     if pack.object_recognizer is pack.visual_encoder:
         object_logits = visual_logits
     else:
         with timed(timings, "preprocess"):
-            object_input = prepared(pack, pack.object_preprocessor, clips)
+            object_input = prepare_clips(pack, pack.object_preprocessor, clips)
         with timed(timings, "encode"):
-            object_logits = encoded(pack.object_recognizer, object_input)[1]
+            object_logits = encode_images(pack.object_recognizer, object_input)[1]
     return list(torch.split(visual_features, lengths)), list(torch.split(object_logits, lengths))
 
 
-def prepared(pack: Pack, preprocessor: Preprocessor, clips: Sequence[Tensor]) -> Tensor:
+def prepare_clips(pack: Pack, preprocessor: Preprocessor, clips: Sequence[Tensor]) -> Tensor:
     """All frames [N, 3, S, S] of clips uint8 [T, H, W, 3] as a network of the pack takes them."""
     import torch
 
     return torch.cat([preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
 
 
-def encoded(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
+def encode_images(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features [N, D] and logits [N, O] of images [N, 3, S, S]."""
     import torch
 

@@ -107,6 +107,7 @@ def test_a_runs_own_settings_and_features_are_used(tsq: Tsq, given: Path, tmp_pa
     assert study["settings"]["fit"]["epochs"] == 1
 
     (tmp_path / "encoder").mkdir()  # as a run leaves it that tuned the encoder
+    (tmp_path / "encoder" / "checkpoint.pt").touch()
     shutil.copytree(given / "small", tmp_path / "pack")
     text = (tmp_path / "train.toml").read_text().replace(str(given / "small"), "no such pack")
     (tmp_path / "train.toml").write_text(text)

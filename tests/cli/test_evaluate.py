@@ -51,7 +51,7 @@ def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) ->
     assert rows == [(rule, k) for rule in ("tsq", "uniform", "random") for k in (1, 2)]
     assert report["seeds"] == [0, 1, 2, 3, 4]
     assert "| TSQNet (both modules) |" in (tmp_path / "tables.md").read_text()
-    assert "both modules see 64 pixels" in (tmp_path / "tables.md").read_text()
+    assert "the visual module sees 64 pixels" in (tmp_path / "tables.md").read_text()
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.size == (1200, 750)
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["01-2.mkv.png", "02-5.mkv.png", "sheets.md"]

@@ -243,7 +243,7 @@ def test_the_report_says_of_what_it_is(measured: Measured) -> None:
     assert report["num_videos"] == 6
     assert [video["id"] for video in report["videos"]] == [f"{number}.mkv" for number in range(6)]
     assert report["videos"][1]["classes"] == ["dog"]
-    assert report["pack"] == {"name": "small", "sha256": measured.pack.config.sha256}
+    assert report["pack"] == {"name": "small", "sha256": measured.pack.config.sha256, "input_size": 64}
     assert report["recognizer"]["name"] == "test_efficientnet"
     assert {row["k"] for row in report["rows"]} == {1, 2, 4}
 

@@ -27,7 +27,7 @@ from tsq_cli.models.graphs import Graphed
 from tsq_cli.packs import Pack, find_pack, load_pack
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.preprocess import Preprocessor
-from tsq_cli.scoring import encoded, prepared, tsq_scores
+from tsq_cli.scoring import encode_images, prepare_clips, tsq_scores
 
 RIVAL_BACKBONE = "resnet50"  # of FrameExit, and what AdaFocus looks closely with
 
@@ -171,16 +171,16 @@ class TSQNetRunner(Runner):
 
     def _prepare(self, held: dict[str, Any]) -> None:
         frames = [held["pixels"].flatten(0, 1)]  # [B, T, ...] -> [B * T, ...]
-        held["seen"] = prepared(self._pack, self._pack.visual_preprocessor, frames)
+        held["seen"] = prepare_clips(self._pack, self._pack.visual_preprocessor, frames)
         if not self._shared:
-            held["objects seen"] = prepared(self._pack, self._pack.object_preprocessor, frames)
+            held["objects seen"] = prepare_clips(self._pack, self._pack.object_preprocessor, frames)
 
     def _see(self, held: dict[str, Any]) -> None:
-        held["features"], held["objects"] = encoded(self._pack.visual_encoder, held["seen"])
+        held["features"], held["objects"] = encode_images(self._pack.visual_encoder, held["seen"])
 
     def _see_objects(self, held: dict[str, Any]) -> None:
         if not self._shared:
-            held["objects"] = encoded(self._pack.object_recognizer, held["objects seen"])[1]
+            held["objects"] = encode_images(self._pack.object_recognizer, held["objects seen"])[1]
 
     def _choose(self, held: dict[str, Any]) -> None:
         settings = self._pack.config.settings

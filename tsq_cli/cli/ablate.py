@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from tsq_cli import __version__
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import progress_bar, put_json, talk
+from tsq_cli.cli.output import aside, progress_bar, put_json, talk, wide_console
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import write_text
 
@@ -45,7 +44,8 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="TOML",
-        help="All settings of a run, such as its train.toml: lists, pack and what the rows start from.",
+        help="All settings of a run, such as its train.toml: lists, pack (of a run that tuned the encoder, the one "
+        "it wrote) and what the rows start from.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -123,7 +123,6 @@ def ablate(
     Example: tsq ablate alpha beta --train train.txt --val val.txt --root videos/ --cache features/
     """
     from tsq_cli.evaluation.studies import find_studies
-    from tsq_cli.evaluation.study_tables import studies_markdown
 
     if list_:
         _print_list()
@@ -145,6 +144,8 @@ def ablate(
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("loading"))
         folder = stack.enter_context(cache_folder(cache, config))
+        from tsq_cli.evaluation.study_tables import studies_markdown
+
         # Written and printed after each study: what is done outlives what is not.
         for document in _measured(chosen, settings, recognizer, folder, range(seeds), device, workers, progress):
             if markdown is not None:
@@ -173,8 +174,10 @@ def run_settings(config: Path | None, *, epochs: int | None, **values: Any) -> T
     overrides["heads.fit.epochs"] = epochs
     if config is not None:
         settings = read_settings(config, overrides)
-        tuned = config.parent / "pack"
-        if values["pack"] is None and tuned.is_dir() and (config.parent / "encoder").is_dir():
+        from tsq_cli.training.train import tuned_pack
+
+        tuned = tuned_pack(config.parent)
+        if values["pack"] is None and tuned is not None:
             talk(f"networks: those of {tuned}, whose encoder that run tuned")
             settings = replace(settings, pack=str(tuned))
         return settings
@@ -253,17 +256,15 @@ def _measured(
 def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.study_tables import study_grid, study_notes
 
-    out = Console(highlight=False)
-    out.width = max(out.width, 110)
-    out.print(study_grid(report).rich())
-    for note in study_notes(report):
-        out.print(note, markup=False, soft_wrap=True)
-    out.print()
+    out = wide_console(110)
+    with aside():
+        out.print(study_grid(report).rich())
+        for note in study_notes(report):
+            out.print(note, markup=False, soft_wrap=True)
+        out.print()
 
 
 def _print_list() -> None:
     from tsq_cli.evaluation.study_tables import list_grid
 
-    out = Console(highlight=False)
-    out.width = max(out.width, 110)
-    out.print(list_grid().rich())
+    wide_console(110).print(list_grid().rich())

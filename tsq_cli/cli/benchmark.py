@@ -13,7 +13,7 @@ from rich.table import Table
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import progress_bar, talk, wide_console
 from tsq_cli.config import DEFAULT_PACK, SelectSettings
 
 _DEFAULT = SelectSettings()
@@ -129,8 +129,7 @@ def benchmark(
 
 
 def _print(report: dict[str, Any], batch_size: int) -> None:
-    out = Console(highlight=False)
-    out.width = max(out.width, 110)
+    out = wide_console(110)
     machine, settings = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     where = machine["device"] if machine["device"] != "CPU" else f"{machine['cpu']}, {machine['cores']} cores"

@@ -9,12 +9,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from tsq_cli import types
@@ -35,18 +43,63 @@ def talk(message: str) -> None:
     print(f"tsq: {message}", file=sys.stderr)
 
 
+def wide_console(least: int) -> Console:
+    """For tables on stdout that are `least` characters wide: better wrapped by the terminal than cut by us."""
+    console = Console(highlight=False)
+    console.width = max(console.width, least)
+    return console
+
+
+class Bar(Progress):
+    """A bar on stderr, where that is a terminal; what is printed on stdout meanwhile is printed in `aside`."""
+
+    shown: ClassVar[Bar | None] = None
+
+    def __init__(self, *columns: ProgressColumn) -> None:
+        console = Console(stderr=True, highlight=False)
+        # Rich would bring to stderr what is meant for stdout, into the terminal instead of the user's file.
+        super().__init__(
+            *columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
+        )
+
+    def start(self) -> None:
+        """Show it."""
+        super().start()
+        Bar.shown = self
+
+    def stop(self) -> None:
+        """Take it away."""
+        Bar.shown = None
+        super().stop()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """The bar, if one is shown, gives way to what is printed on stdout, which may be the same terminal."""
+    bar = Bar.shown
+    if bar is None:
+        yield
+        return
+    bar.stop()
+    try:
+        yield
+    finally:
+        bar.start()
+
+
 def put_json(document: dict[str, Any], where: str | None) -> None:
     """Print a document ("-"), or write it to a file, or do neither."""
     if where == "-":
-        print(json.dumps(document, indent=1))
+        with aside():
+            print(json.dumps(document, indent=1))
     elif where is not None:
         write_json(Path(where), document)
 
 
 @contextmanager
 def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
-    """A bar on stderr, where that is a terminal, for work that tells how far it is; it goes when the work is done."""
-    with _bar(Console(stderr=True, highlight=False)) as bar:
+    """A bar for work that tells how far it is; it goes when the work is done."""
+    with _bar() as bar:
         task = bar.add_task(escape(waiting_for), total=None)
         shown = waiting_for
 
@@ -60,16 +113,9 @@ def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
         yield tell
 
 
-def _bar(console: Console) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
+def _bar() -> Bar:
+    return Bar(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )
 
 
@@ -93,8 +139,7 @@ class Output:
         self._records: list[dict[str, Any]] = []
         self._num_resumed = 0
         self._stdout = Console(highlight=False)
-        self._stderr = Console(stderr=True, highlight=False)
-        self._progress = _bar(self._stderr)
+        self._progress = _bar()
         self._task = self._progress.add_task("videos", total=len(inputs.paths))
 
     def __enter__(self) -> Self:
@@ -146,10 +191,11 @@ class Output:
         if record["status"] == "error":
             self.num_failed += 1
             talk(record["error"]["message"])
-        if self._lines_to_stdout:
-            print(json.dumps(record), flush=True)
-        elif not self._as_json and record["status"] == "ok":
-            self._print_table(record)
+        with aside():
+            if self._lines_to_stdout:
+                print(json.dumps(record), flush=True)
+            elif not self._as_json and record["status"] == "ok":
+                self._print_table(record)
         self._progress.advance(self._task)
 
     def _print_table(self, record: dict[str, Any]) -> None:

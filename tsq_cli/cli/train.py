@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from tsq_cli import types
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import talk
+from tsq_cli.cli.output import Bar, talk, wide_console
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.training.settings import STAGES, TrainSettings, read_settings, require_extra, settings_from
 
@@ -174,17 +173,15 @@ def train(
 @contextmanager
 def _live_line() -> Iterator[types.Progress]:
     """A bar with the loss on stderr, where that is a terminal; elsewhere a line now and then, and one a stage."""
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     said = time.monotonic()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("loading", total=None)
 
         def tell(what: str, done: int, total: int) -> None:
             nonlocal said
             bar.update(task, description=escape(what), completed=done, total=total)
             now = time.monotonic()
-            if not console.is_terminal and (done == total or now - said > _SECONDS_BETWEEN_LINES):
+            if bar.disable and (done == total or now - said > _SECONDS_BETWEEN_LINES):
                 said = now
                 talk(f"{what} ({done} of {total})")
 
@@ -201,9 +198,8 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     elif report["evaluation"] is not None:
         from tsq_cli.evaluation.tables import evaluation_grids
 
-        console = Console(highlight=False)
-        console.width = max(console.width, 136)
         shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
+        console = wide_console(136)
         console.print(evaluation_grids(shown)[0].rich())
         chance = report["chance"]
         console.print(f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}")

@@ -49,7 +49,7 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"# Frames chosen by {report['pack']['name']}, recognised by {report['recognizer']['name']}",
         "",
-        f"tsq {report['tsq_version']}; both modules see {report['pack']['input_size']} pixels; "
+        f"tsq {report['tsq_version']}; the visual module sees {report['pack']['input_size']} pixels; "
         f"{report['list']['found']}; {len(failed)} could not be decoded"
         + "".join(f"; {video['reason']}" for video in failed[:5])
         + ("; ..." if len(failed) > 5 else "."),

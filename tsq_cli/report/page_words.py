@@ -17,6 +17,7 @@ _STAGES = {
     "preprocess": "resize and normalise",
     "encode": "encoders",
     "tsq": "TSQ layers",
+    "read": "read the scores",
     "recognize": "recogniser",
     "maps": "saliency maps",
 }

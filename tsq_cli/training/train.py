@@ -23,8 +23,10 @@ from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 from tsq_cli.packs.schema import Provenance
+from tsq_cli.packs.store import PACK_JSON
 from tsq_cli.training import processes
 from tsq_cli.training.cache import FeatureCache
+from tsq_cli.training.fit import CHECKPOINT
 from tsq_cli.training.heads import judged
 from tsq_cli.training.material import Clips, clips_of, name_queries
 from tsq_cli.training.pack import TrainedNetwork, check_pack_folder, write_pack
@@ -71,8 +73,9 @@ def train(
 
     Returns:
         JSON-ready, what report.json holds: settings, lists (found, missing, failed), classes, multi_label, prototypes,
-        stages (seconds and the last epoch of each), evaluation (as score_selectors, at K frames), chance and pack (its
-        folder); the last three are None where nothing was measured, or no heads were trained.
+        stages (seconds and the last epoch of each), evaluation (as score_selectors, at K frames, with GMACs once the
+        pack is there to count them on), chance and pack (its folder); the last three are None where nothing was
+        measured, or no heads were trained.
 
     Raises:
         UsageError: a class without a video, or a folder that holds another run.
@@ -98,10 +101,16 @@ def train(
                 _measure(run, tsqnet, clips[1], val_logits)
             if tsqnet is not None:
                 _write_pack(run, tsqnet, tuned, recognizer, command)
-                _add_costs(run)
             write_json(out / REPORT, run.report)
+            _add_costs(run)
         processes.wait_for_all()
     return run.report
+
+
+def tuned_pack(run: Path) -> Path | None:
+    """The pack in the folder of a run that tuned the visual encoder, once it is written."""
+    pack = run.absolute() / PACK
+    return pack if (pack / PACK_JSON).is_file() and (run / "encoder" / CHECKPOINT).is_file() else None
 
 
 def _begin(
@@ -168,13 +177,14 @@ def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> No
 
 def _add_costs(run: Run) -> None:
     """GMACs of what was measured, counted on the pack as it was written."""
-    if run.report["evaluation"] is None:
+    if run.report["evaluation"] is None or run.report["pack"] is None:
         return
-    pack = load_pack(find_pack(str(run.out / PACK)))
+    pack = load_pack(find_pack(run.out / PACK))
     choice = choose_recognizer(pack.config)
     costs = count_costs(pack, load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack))
     for row in run.report["evaluation"]["rows"]:
         row["giga_macs"] = costs.of(row["selector"], row["k"])
+    write_json(run.out / REPORT, run.report)
 
 
 def _write_pack(
