@@ -14,7 +14,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from tests.cli.conftest import DEMO
-from tsq_cli import Classifier, SelectSettings
+from tsq_cli import Classifier, Selector, SelectSettings
+from tsq_cli import classifier as classifier_module
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.models import tsq_layer
 from tsq_cli.record import Record
@@ -22,9 +23,12 @@ from tsq_cli.record import Record
 SETTINGS = SelectSettings(num_frames=4, num_candidates=10)
 
 
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    return Classifier.load("imagenet-lite", recognizer="embedded", device="cpu", dtype="float32")
+ON_A_GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="module", params=["cpu", ON_A_GPU])
+def classifier(request: pytest.FixtureRequest) -> Classifier:
+    return Classifier.load("imagenet-lite", recognizer="embedded", device=request.param, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +82,12 @@ def test_the_device_recognises_the_frames_that_the_host_lists(
     read_first = classifier.process_clips(clips, settings)
     assert [facts(record) for record in unread] == [facts(record) for record in read_first]
     prepare, network = classifier.recognizer.preprocessor, classifier.recognizer.recognizer
+    place = next(network.parameters()).device
     for clip, record in zip(clips, unread, strict=True):
         for frame in record.frames:
             with torch.inference_mode():
-                logits = network(prepare(torch.from_numpy(clip.batch.pixels[frame.candidate.position][None]))).logits
+                pixels = torch.from_numpy(clip.batch.pixels[frame.candidate.position][None])
+                logits = network(prepare(pixels, place, torch.float32)).logits
             assert frame.predictions is not None
             assert frame.predictions[0].index == int(logits.argmax())
 
@@ -98,6 +104,28 @@ def test_nothing_is_read_before_all_has_been_asked_for(
     assert [len(some) for some in frames] == [4, 4]
     assert first == 0, reads.seen
     assert len(reads.seen) > 0  # the record is made of what is read
+
+
+def test_classify_asks_for_all_before_it_makes_records(
+    classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tsq_layer, "refuse_not_finite", lambda *_: None)  # as above
+    before: list[int] = []
+    make_records, see_clips = Selector.records, classifier_module.see_clips
+
+    def records(*args: Any, **options: Any) -> list[Record]:
+        before.append(len(reads.seen))
+        return make_records(*args, **options)
+
+    def see(*args: Any) -> Any:
+        before.append(-1)
+        return see_clips(*args)
+
+    monkeypatch.setattr(Selector, "records", records)
+    monkeypatch.setattr(classifier_module, "see_clips", see)
+    with Reads() as reads:
+        classifier.process_clips(clips, SETTINGS)
+    assert before == [-1, 0], reads.seen  # the recogniser was asked, then the first score was read
 
 
 def test_maps_go_with_their_frames_in_either_order(classifier: Classifier, clips: list[Clip]) -> None:

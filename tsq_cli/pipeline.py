@@ -1,7 +1,8 @@
-"""Room 4: the stages in order. Every command, the Python API and the measurements go through here.
+"""Room 4: the stages of selection in order, for every command, the Python API and the measurements.
 
-open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> saliency -> fuse top K
-     -> recognise -> explain (maps) -> record
+open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> saliency -> fuse top K -> record
+
+tsq_cli.classifier puts the recogniser and its maps behind the fusion.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from tsq_cli.benchmark.end_to_end import time_files, with_decoding
 from tsq_cli.benchmark.runners import AdaFocusRunner, FrameExitRunner, FramesRunner, Setting, TSQNetRunner
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.explain import scale_maps
 from tsq_cli.models import create_encoder
 from tsq_cli.scoring import encode, tsq_scores
 
@@ -72,7 +73,8 @@ def test_graphs_on_a_gpu_change_no_answer(method: str) -> None:
 def test_what_is_timed_is_the_products_own_chain() -> None:
     runner, frames = TSQNetRunner(SETTING), frames_of(2)
     pack = runner.networks[0], runner._pack
-    held = {"pixels": frames}
+    held: dict[str, Any] = {"pixels": frames}
+    maps_by_hand = []
     with torch.inference_mode():
         for stage in runner.stages.values():
             stage(held)
@@ -84,6 +86,15 @@ def test_what_is_timed_is_the_products_own_chain() -> None:
             pictures = runner._preprocessor(frames[number][held["positions"][number]])
             expected = runner._recognizer.encoder.model(pictures).mean(dim=0).argmax()
             assert int(held["classes"][number]) == int(expected)
+            seen = runner._recognizer.encoder.model.forward_features(pictures)
+            row = runner._recognizer.encoder.classifier_weight[(3, 700)[number]]
+            map_by_hand = torch.einsum("kdhw,d->khw", seen, row)
+            maps_by_hand.append(scale_maps(map_by_hand, "clip"))
+        held["classes"] = torch.tensor([3, 700])  # its own may both be one
+        runner.explain(held)
+    for maps, by_hand in zip(held["maps"], maps_by_hand, strict=True):
+        np.testing.assert_allclose(maps, by_hand, atol=1e-5)
+    assert np.ptp(maps_by_hand[0]) > 0.5
 
 
 def test_costs_are_those_of_the_frames_looked_at() -> None:

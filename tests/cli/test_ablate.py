@@ -6,12 +6,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
 
 from tests.cli.conftest import Result
 from tests.evaluation.study_videos import write_study
+from tsq_cli.errors import OutputError
+from tsq_cli.evaluation import ablate
+from tsq_cli.evaluation.ablate import run_study
+from tsq_cli.evaluation.studies import Study
 
 Tsq = Callable[..., Result]
 
@@ -91,7 +96,27 @@ def test_a_pack_that_knows_the_classes_recognises_by_itself(tsq: Tsq, given: Pat
     assert rows[5]["tsqnet"] == rows[5]["vqm"]
 
 
-def test_a_runs_own_settings_and_features_are_used(tsq: Tsq, given: Path, tmp_path: Path) -> None:
+def test_studies_are_written_as_they_finish(
+    tsq: Tsq, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_at_top_n(study: Study, *args: Any, **options: Any) -> dict[str, Any]:
+        if study.name == "top-n":
+            raise OutputError("the disk is full", wanted="room", fix="make some")
+        return run_study(study, *args, **options)
+
+    monkeypatch.setattr(ablate, "run_study", fails_at_top_n)
+    files = ("--json", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
+    result = tsq("ablate", "lambda-v", "top-n", *options(given), "--seeds", "1", *files)
+    assert result.code == OutputError.exit_code
+    assert "the disk is full" in result.err
+    assert "lambda-v: " in result.out
+    assert [study["study"] for study in json.loads((tmp_path / "all.json").read_text())["studies"]] == ["lambda-v"]
+    assert "lambda_v 0.2" in (tmp_path / "tables.md").read_text()
+
+
+def test_a_runs_own_settings_and_features_are_used(
+    tsq: Tsq, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(given / "cache", tmp_path / "cache")
     (tmp_path / "train.toml").write_text(
         f'train_list = "{given / "train.txt"}"\nval_list = "{given / "val.txt"}"\nroot = "{given / "videos"}"\n'
@@ -111,7 +136,8 @@ def test_a_runs_own_settings_and_features_are_used(tsq: Tsq, given: Path, tmp_pa
     shutil.copytree(given / "small", tmp_path / "pack")
     text = (tmp_path / "train.toml").read_text().replace(str(given / "small"), "no such pack")
     (tmp_path / "train.toml").write_text(text)
-    result = tsq("ablate", "lambda-v", *config, "--json", "-")
+    monkeypatch.chdir(tmp_path)
+    result = tsq("ablate", "lambda-v", "--config", "train.toml", *config[2:], "--json", "-")
     assert result.code == 0, result.err
     assert f"networks: those of {tmp_path / 'pack'}" in result.err
     assert json.loads(result.out)["pack"]["sha256"] == document["pack"]["sha256"]

@@ -56,7 +56,12 @@ def test_one_command_trains_measures_and_leaves_a_pack(tsq: Tsq, given: Path, tm
                 tmp_path / "mine")  # fmt: skip
     assert again.code == 0, again.err
     assert "epoch" not in again.err, "nothing is left to train"
-    assert json.loads(again.out)["settings"] == settings.to_dict()
+    report = json.loads(again.out)
+    assert report["settings"] == settings.to_dict()
+    assert report == json.loads((tmp_path / "mine" / "report.json").read_text())
+    costs = {row["selector"]: row["giga_macs"] for row in report["evaluation"]["rows"]}
+    assert costs["all"] == pytest.approx(8 / 2 * costs["uniform"])  # the recogniser on all frames, and on K
+    assert costs["tsq"] > costs["vqm"] > costs["uniform"] > 0
 
 
 def test_a_video_that_does_not_decode_is_named_and_is_an_input_that_failed(
