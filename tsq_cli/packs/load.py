@@ -166,8 +166,10 @@ def ready_to_run(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> Fram
     """The encoder on its device, in place: batch norms folded away, weights laid out as convolutions like them best."""
     import torch
 
+    from tsq_cli.models.device import keep_freed_memory
     from tsq_cli.models.fold import fold_batch_norm
 
+    keep_freed_memory()
     fold_batch_norm(encoder.model)
     return encoder.to(device, dtype).to(memory_format=torch.channels_last)
 
