@@ -10,9 +10,9 @@ import torch
 
 from tsq_cli.errors import UsageError
 
-# On a CPU a few frames at a time stay in the cache, and their buffers are reused rather than mapped anew: 16 frames of
-# 224 x 224 through EfficientNet-Lite0 took 0.19 s in fours and 0.2 to 0.9 s at once, most in a fresh process. Of
-# smaller frames more fit; a deep network such as ResNet-101, whose weights outweigh its activations, likes twice that.
+# On a CPU a few frames at a time stay in the cache: 16 frames of 160 x 160 through EfficientNet-Lite0 take 1.15 times as
+# long all at once as in eights, and 1.2 times as long in fours. Of larger frames fewer fit; a deep network such as
+# ResNet-101, whose weights outweigh its activations, likes twice as many.
 CPU_PIXELS_AT_ONCE = 8 * 162 * 162  # four frames of 224 x 224, eight of 160 x 160
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
