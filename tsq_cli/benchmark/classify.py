@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.benchmark.end_to_end import random_recognizer
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
+from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts
 from tsq_cli.classifier import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.pipeline import Selector
 
@@ -99,23 +99,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=9, help="timed rounds (9)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
     options = parser.parse_args(arguments)
-    try:
-        if options.repeats < 1:
-            raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
-        table = Table("recogniser", "select ms", "forward ms", "classify ms", "overhead")
-        report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "video": options.video.name, "results": []}
-        for name in options.recognizer:
-            result = measure(options.video, name, repeats=options.repeats)
-            report["results"].append(result)
-            medians = [f"{result['timings'][key]['median'] * 1000:.0f}" for key in ("select", "forward", "classify")]
-            table.add_row(name, *medians, f"{result['overhead']:.1%}")
-        Console().print(table)
-        if options.json:
-            write_json(options.json, report)
-    except TsqError as error:
-        Console(stderr=True).print(str(error), markup=False)
-        return error.exit_code
-    return 0
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure every recogniser, print and write what was measured.
+
+    Raises:
+        UsageError: fewer than one round.
+        TsqError: a video or a recogniser that cannot be used.
+    """
+    if options.repeats < 1:
+        raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
+    table = Table("recogniser", "select ms", "forward ms", "classify ms", "overhead")
+    report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "video": options.video.name, "results": []}
+    for name in options.recognizer:
+        result = measure(options.video, name, repeats=options.repeats)
+        report["results"].append(result)
+        medians = [f"{result['timings'][key]['median'] * 1000:.0f}" for key in ("select", "forward", "classify")]
+        table.add_row(name, *medians, f"{result['overhead']:.1%}")
+    Console().print(table)
+    if options.json:
+        write_json(options.json, report)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from rich.table import Table
 
 from tsq_cli.benchmark.decode_clips import make_clips
 from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, timed_run
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
+from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import open_video
@@ -252,15 +252,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit code."""
     options = parse(arguments)
-    try:
-        if options.only:
-            run_only(options.only, Task.from_json(sys.stdin.read()))
-        else:
-            run(options, Console())
-    except TsqError as error:
-        Console(stderr=True).print(str(error), markup=False)
-        return error.exit_code
-    return 0
+    if options.only:
+        return exit_code(lambda: run_only(options.only, Task.from_json(sys.stdin.read())))
+    return exit_code(lambda: run(options, Console()))
 
 
 if __name__ == "__main__":

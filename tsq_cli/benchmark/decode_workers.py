@@ -20,10 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tsq_cli.benchmark.measure import in_turns, machine_facts
+from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.types import UInt8Array
 
@@ -71,26 +71,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
     options = parser.parse_args(arguments)
-    try:
-        if min(options.repeats, *options.workers) < 1:
-            raise UsageError("--repeats or --workers is below 1", wanted="1 or more", fix="leave them out")
-        rows = measure(options.files, options.workers, options.repeats)
-        table = Table("decoded by", "videos/s", "quartiles")
-        for row in rows:
-            low, high = (len(options.files) / row["timing"][f"{end}_quartile"] for end in ("upper", "lower"))
-            table.add_row(
-                f"{row['workers']} {row['kind']}", f"{row['videos_per_second']:.1f}", f"{low:.1f}-{high:.1f}"
-            )
-        Console().print(table)
-        if options.json:
-            write_json(
-                options.json,
-                {"machine": machine_facts(("av", "numpy", "tsq-cli")), "videos": len(options.files), "rows": rows},
-            )
-    except TsqError as error:
-        Console(stderr=True).print(str(error), markup=False)
-        return error.exit_code
-    return 0
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print and write what was measured.
+
+    Raises:
+        UsageError: fewer than one round or worker.
+        InputNotFoundError, VideoError: a file that is missing or cannot be used.
+    """
+    if min(options.repeats, *options.workers) < 1:
+        raise UsageError("--repeats or --workers is below 1", wanted="1 or more", fix="leave them out")
+    rows = measure(options.files, options.workers, options.repeats)
+    table = Table("decoded by", "videos/s", "quartiles")
+    for row in rows:
+        low, high = (len(options.files) / row["timing"][f"{end}_quartile"] for end in ("upper", "lower"))
+        table.add_row(f"{row['workers']} {row['kind']}", f"{row['videos_per_second']:.1f}", f"{low:.1f}-{high:.1f}")
+    Console().print(table)
+    if options.json:
+        facts = machine_facts(("av", "numpy", "tsq-cli"))
+        write_json(options.json, {"machine": facts, "videos": len(options.files), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from rich.console import Console
+
+from tsq_cli.errors import TsqError
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -77,6 +80,16 @@ def in_turns(
             rounds[name].append(timed_run(contenders[name]))
             told(sum(map(len, rounds.values())), repeats * len(names))
     return {name: Timing.of(runs) for name, runs in rounds.items()}
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Run a benchmark of the command line; what a TsqError says goes to stderr, and its exit code comes back."""
+    try:
+        work()
+    except TsqError as error:
+        Console(stderr=True).print(str(error), markup=False)
+        return error.exit_code
+    return 0
 
 
 def machine_facts(packages: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 
 from tsq_cli.errors import UsageError
 
-# On a CPU a few frames at a time stay in the cache: 16 frames of 160 x 160 through EfficientNet-Lite0 take 1.15 times as
-# long all at once as in eights, and 1.2 times as long in fours. Of larger frames fewer fit; a deep network such as
+# On a CPU a few frames at a time stay in the cache: 16 frames of 160 x 160 through EfficientNet-Lite0 take 1.15 times
+# as long all at once as in eights, and 1.2 times as long in fours. Of larger frames fewer fit; a deep network such as
 # ResNet-101, whose weights outweigh its activations, likes twice as many.
 CPU_PIXELS_AT_ONCE = 8 * 162 * 162  # four frames of 224 x 224, eight of 160 x 160
 
