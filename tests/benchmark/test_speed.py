@@ -190,6 +190,10 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     missing = tsq("benchmark", "--decode", DEMO, tmp_path / "none.mp4")
     assert missing.code == 2
     assert "none.mp4 does not exist" in missing.err
+    (tmp_path / "text.mp4").write_text("not a video")
+    refused = tsq("benchmark", "--decode", tmp_path / "text.mp4")  # before its table takes minutes
+    assert refused.code == 1
+    assert "text.mp4 is not a video" in refused.err
 
 
 def test_whole_files_are_timed_stage_by_stage() -> None:

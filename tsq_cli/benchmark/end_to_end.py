@@ -13,7 +13,7 @@ from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import Setting
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import ClassifySettings, SelectSettings
-from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
 from tsq_cli.models import Recognizer, create_encoder
 from tsq_cli.packs import RecognizerChoice, load_pack
 from tsq_cli.packs.load import Pack, ready_to_run
@@ -21,6 +21,7 @@ from tsq_cli.packs.recognizers import LoadedRecognizer
 from tsq_cli.pipeline import Selector
 from tsq_cli.preprocess import Preprocessor
 from tsq_cli.types import Progress, silent
+from tsq_cli.video import open_video
 
 
 def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
@@ -37,14 +38,23 @@ def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
 
 
 def check_files(paths: Sequence[Path]) -> None:
-    """Refuse paths that are not there, before anything is measured.
+    """Refuse paths that are not there, and files of which none is a video, before anything is measured.
 
     Raises:
-        InputNotFoundError: the first of them.
+        InputNotFoundError: the first path that is not there.
+        VideoError: what is wrong with the last file, where none opens.
     """
     for path in paths:
         if not path.exists():
             raise InputNotFoundError(f"{path} does not exist", wanted="a video file", fix="correct the path")
+    for number, path in enumerate(paths, start=1):
+        try:
+            open_video(path).close()
+        except VideoError:
+            if number == len(paths):
+                raise
+        else:
+            return
 
 
 def time_files(
@@ -72,7 +82,7 @@ def time_files(
         where the system does not tell).
 
     Raises:
-        InputNotFoundError: a path that is not there.
+        InputNotFoundError, VideoError: as check_files.
         UsageError: no file could be classified.
     """
     check_files(paths)

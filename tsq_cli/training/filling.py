@@ -105,8 +105,9 @@ def fill(
     failed = tuple((video, reasons[path]) for video, path in zip(videos, paths, strict=True) if path in reasons)
     kept = tuple(number for number, path in enumerate(paths) if path not in reasons)
     if not kept:
+        example = f", for example {failed[0][1].partition('; wanted')[0]}" if failed else ""
         raise TsqError(
-            f"none of {len(videos)} videos could be decoded" + (f", for example {failed[0][1]}" if failed else ""),
+            f"none of {len(videos)} videos could be decoded{example}",
             wanted="at least one",
             fix="check the list, and the folder that its files are looked for in",
         )
