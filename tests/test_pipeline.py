@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -140,6 +143,38 @@ def test_a_batch_keeps_the_order_whatever_works_at_once(copies: list[Path], work
     records = list(run(plan(copies, workers=workers, batch_size=batch_size), Selector.without_model))
     assert [Path(record["video"]["path"]) for record in records] == copies
     assert {record["status"] for record in records} == {"ok"}
+
+
+def test_the_next_candidates_are_on_their_way_while_a_video_is_looked_at(
+    copies: list[Path], selector: Selector
+) -> None:
+    events: list[str] = []
+
+    class Watched(Selector):
+        def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+            events.extend(f"send {Path(clip.path).stem}" for clip in clips)
+            super().send_ahead(clips, settings)
+
+        def process_clips(self, clips: Sequence[Clip], settings: SelectSettings, **options: Any) -> list[Record]:
+            events.extend(f"process {Path(clip.path).stem}" for clip in clips)
+            if events[-1] == "process 0":
+                time.sleep(3)  # so that the next two are decoded
+            return super().process_clips(clips, settings, **options)
+
+    watched = Watched(selector.pack)
+    records = list(run(plan(copies[:3], settings=SelectSettings(), workers=2), lambda: watched))
+    alone = selector.select(copies[2]).to_dict()
+    assert [frame["position"] for frame in records[2]["frames"]] == [frame["position"] for frame in alone["frames"]]
+    assert events.index("send 2") < events.index("process 1")
+    assert not watched._ahead  # nothing is held that has been looked at
+
+
+def test_a_clip_given_twice_is_looked_at_twice(copies: list[Path], selector: Selector) -> None:
+    clip = load_clip(copies[0], SelectSettings())
+    with contextlib.closing(clip):
+        look = selector.look([clip, clip], SelectSettings())
+    assert len(look.pixels) == 2
+    assert not selector._ahead
 
 
 def test_a_video_that_breaks_the_scoring_fails_alone(copies: list[Path]) -> None:

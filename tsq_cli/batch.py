@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +70,10 @@ class Worker(Protocol):
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
     ) -> list[Record]:
         """One record for each clip, in order."""
+        ...
+
+    def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+        """Begin to copy the candidates of clips that come next to where they are looked at."""
         ...
 
 
@@ -140,6 +146,9 @@ def _run(plan: RunPlan, load_worker: Callable[[], Worker], page: Page | None) ->
             if worker is None and any(future is not None for _, future in pending):
                 worker = load_worker()
             group = [pending.popleft() for _ in range(min(plan.batch_size, len(pending)))]
+            if worker is not None:
+                with contextlib.suppress(RuntimeError):  # out of memory, say: the video says so when its turn comes
+                    worker.send_ahead(_decoded([*group, *islice(pending, plan.batch_size)]), plan.settings)
             yield from _finish_group(group, plan, worker, stems, page)
     finally:
         stop.set()
@@ -147,6 +156,12 @@ def _run(plan: RunPlan, load_worker: Callable[[], Worker], page: Page | None) ->
         for _, future in pending:
             if future is not None and future.done() and not future.cancelled() and future.exception() is None:
                 future.result().close()
+
+
+def _decoded(group: Iterable[tuple[str, Future[Clip] | None]]) -> list[Clip]:
+    """Those that are ready."""
+    ready = [future for _, future in group if future is not None and future.done()]
+    return [future.result() for future in ready if future.exception() is None]
 
 
 def _finish_group(

@@ -116,6 +116,10 @@ class Classifier:
         ]
         return [with_timings(record, timings, started, len(clips)) for record in described]
 
+    def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+        """As Selector.send_ahead."""
+        self.selector.send_ahead(clips, settings)
+
     def _chosen_unread(self, look: Look, settings: SelectSettings) -> list[Tensor]:
         """Each clip's selected frames in order of time, gathered on the device before the host has read any score.
 

@@ -60,6 +60,7 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
+        self._ahead: dict[int, tuple[Clip, Callable[[], Tensor]]] = {}  # by id; the clip is held so that it stays one
 
     @classmethod
     def load(cls, pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
@@ -113,9 +114,24 @@ class Selector:
         if settings.needs_model:
             pack = self.loaded_pack()
             with timed(look.timings, "preprocess"):
-                look.pixels = _on_device(clips, pack.device)
+                self.send_ahead(clips, settings)
+                look.pixels = [self._ahead[id(clip)][1]() for clip in clips]
+            for clip in clips:
+                self._ahead.pop(id(clip), None)  # the same clip may have been given twice
             look.scored = score_clips(pack, look.pixels, settings, timings=look.timings)
         return look
+
+    def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+        """Begin to copy candidates to the device, so that they are there when `look` wants them."""
+        if settings.needs_model:
+            import torch
+
+            from tsq_cli.models.device import upload
+
+            device = self.loaded_pack().device
+            for clip in clips:
+                if id(clip) not in self._ahead:
+                    self._ahead[id(clip)] = clip, upload(torch.from_numpy(clip.batch.pixels), device)
 
     def records(self, look: Look, settings: SelectSettings, *, settings_hash: str | None = None) -> list[Record]:
         """Read what was seen of each clip, choose frames by it, and say so."""
@@ -210,14 +226,6 @@ class Selector:
             timings_seconds={**clip.timings_seconds, "total": sum(clip.timings_seconds.values())},
             notes=(*_notes(clip, settings), *self._flatness(saliency)),
         )
-
-
-def _on_device(clips: Sequence[Clip], device: str) -> list[Tensor]:
-    import torch
-
-    from tsq_cli.models.device import to_device
-
-    return [to_device(torch.from_numpy(clip.batch.pixels), device) for clip in clips]
 
 
 def graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A process that runs networks on a CPU keeps its buffers from one video to the next."""
+"""Pixels on their way to a device, and memory that a CPU keeps from one video to the next."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from tsq_cli.models.device import upload
 
 PAGES_A_VIDEO = """
 import resource
@@ -24,6 +27,22 @@ with torch.inference_mode():
         encode_images(encoder, images)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 3)
 """
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+    ],
+)
+def test_pixels_arrive_as_they_were_sent(device: str) -> None:
+    sent = [torch.randint(0, 256, (16, 256, 455, 3), dtype=torch.uint8) for _ in range(4)]
+    on_their_way = [upload(pixels, device) for pixels in sent]
+    for pixels, take in zip(sent, on_their_way, strict=True):
+        arrived = take()
+        assert arrived.device.type == device
+        assert torch.equal((arrived + 1).cpu(), pixels + 1)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc gives freed memory back, others differ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -87,6 +88,32 @@ def chunks(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
         return (images,)
     most = max(1, share * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
     return torch.tensor_split(images, -(-len(images) // most))
+
+
+def upload(pixels: torch.Tensor, device: str | torch.device) -> Callable[[], torch.Tensor]:
+    """Begin to copy pixels to a GPU, on a stream of its own, beside what the GPU computes; on a CPU they stay.
+
+    Returns:
+        What gives the copy, for use on the current stream, which waits for it; the host does not.
+    """
+    if torch.device(device).type != "cuda":
+        return lambda: pixels
+    with torch.cuda.stream(_copy_stream(device)):
+        copy = to_device(pixels, device)
+        copied = torch.cuda.current_stream(copy.device).record_event()
+
+    def take() -> torch.Tensor:
+        current = torch.cuda.current_stream(copy.device)
+        current.wait_event(copied)
+        copy.record_stream(current)  # or its memory could be given to the next copy while it is read
+        return copy
+
+    return take
+
+
+@functools.cache
+def _copy_stream(device: str | torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def to_device(pixels: torch.Tensor, device: str | torch.device) -> torch.Tensor:
