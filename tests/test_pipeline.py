@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from tsq_cli import Selector, SelectSettings
+from tsq_cli import Selector, SelectSettings, batch
 from tsq_cli.batch import Outputs, RunPlan, output_stems, run
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.errors import NotAVideoError, UsageError, WeightsError
@@ -146,9 +146,15 @@ def test_a_batch_keeps_the_order_whatever_works_at_once(copies: list[Path], work
 
 
 def test_the_next_candidates_are_on_their_way_while_a_video_is_looked_at(
-    copies: list[Path], selector: Selector
+    copies: list[Path], selector: Selector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
+    decoded = threading.Semaphore(0)
+
+    def load(*args: Any, **options: Any) -> Clip:
+        clip = load_clip(*args, **options)
+        decoded.release()
+        return clip
 
     class Watched(Selector):
         def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
@@ -158,9 +164,10 @@ def test_the_next_candidates_are_on_their_way_while_a_video_is_looked_at(
         def process_clips(self, clips: Sequence[Clip], settings: SelectSettings, **options: Any) -> list[Record]:
             events.extend(f"process {Path(clip.path).stem}" for clip in clips)
             if events[-1] == "process 0":
-                time.sleep(3)  # so that the next two are decoded
+                assert all(decoded.acquire(timeout=60) for _ in range(3))
             return super().process_clips(clips, settings, **options)
 
+    monkeypatch.setattr(batch, "load_clip", load)
     watched = Watched(selector.pack)
     records = list(run(plan(copies[:3], settings=SelectSettings(), workers=2), lambda: watched))
     alone = selector.select(copies[2]).to_dict()
@@ -174,6 +181,15 @@ def test_a_clip_given_twice_is_looked_at_twice(copies: list[Path], selector: Sel
     with contextlib.closing(clip):
         look = selector.look([clip, clip], SelectSettings())
     assert len(look.pixels) == 2
+    assert not selector._ahead
+
+
+def test_a_clip_sent_ahead_and_never_looked_at_is_not_held(copies: list[Path], selector: Selector) -> None:
+    with contextlib.closing(load_clip(copies[0], SelectSettings())) as clip:
+        selector.send_ahead([clip], SelectSettings())
+        assert len(selector._ahead) == 1
+    del clip
+    gc.collect()
     assert not selector._ahead
 
 

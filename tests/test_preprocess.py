@@ -10,6 +10,7 @@ from PIL import Image
 from skimage import data as pictures
 from timm.data import create_transform
 
+from tests.marks import needs_cuda
 from tsq_cli.errors import WeightsError
 from tsq_cli.preprocess import Preprocessor
 
@@ -80,7 +81,7 @@ def test_half_precision_is_rounded_once_at_the_end(dtype: torch.dtype, tolerance
     torch.testing.assert_close(half.float(), preprocess(pixels), rtol=0, atol=tolerance)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 def test_the_device_gives_what_the_processor_gives() -> None:
     pixels = torch.from_numpy(_picture(300, 451))[None]
     preprocess = Preprocessor.from_dict({**SETTINGS, "mean": [0.0] * 3, "std": [1.0] * 3})

@@ -14,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from tests.cli.conftest import DEMO
+from tests.marks import ON_CUDA
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli import classifier as classifier_module
 from tsq_cli.clip import Clip, load_clip
@@ -23,10 +24,7 @@ from tsq_cli.record import Record
 SETTINGS = SelectSettings(num_frames=4, num_candidates=10)
 
 
-ON_A_GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
-
-
-@pytest.fixture(scope="module", params=["cpu", ON_A_GPU])
+@pytest.fixture(scope="module", params=["cpu", ON_CUDA])
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     return Classifier.load("imagenet-lite", recognizer="embedded", device=request.param, dtype="float32")
 

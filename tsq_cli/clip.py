@@ -13,7 +13,7 @@ from tsq_cli.types import FrameBatch, SamplePlan
 from tsq_cli.video import VideoSource, decode_frames, open_video, sample_frames
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
     """One video with its T candidates decoded: source (packets kept for a second pass), plan and frames."""
 

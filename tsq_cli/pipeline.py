@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
-        self._ahead: dict[int, tuple[Clip, Callable[[], Tensor]]] = {}  # by id; the clip is held so that it stays one
+        self._ahead: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
     @classmethod
     def load(cls, pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
@@ -115,9 +116,8 @@ class Selector:
             pack = self.loaded_pack()
             with timed(look.timings, "preprocess"):
                 self.send_ahead(clips, settings)
-                look.pixels = [self._ahead[id(clip)][1]() for clip in clips]
-            for clip in clips:
-                self._ahead.pop(id(clip), None)  # the same clip may have been given twice
+                arrived = {clip: self._ahead.pop(clip)() for clip in dict.fromkeys(clips)}
+                look.pixels = [arrived[clip] for clip in clips]
             look.scored = score_clips(pack, look.pixels, settings, timings=look.timings)
         return look
 
@@ -130,8 +130,8 @@ class Selector:
 
             device = self.loaded_pack().device
             for clip in clips:
-                if id(clip) not in self._ahead:
-                    self._ahead[id(clip)] = clip, upload(torch.from_numpy(clip.batch.pixels), device)
+                if clip not in self._ahead:
+                    self._ahead[clip] = upload(torch.from_numpy(clip.batch.pixels), device)
 
     def records(self, look: Look, settings: SelectSettings, *, settings_hash: str | None = None) -> list[Record]:
         """Read what was seen of each clip, choose frames by it, and say so."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.marks import needs_cuda
 from tsq_cli.baselines import AdaFocus, FrameExit
 from tsq_cli.benchmark.counting import Cost, count
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, create_encoder, frame_saliency, object_text_features
@@ -167,7 +168,7 @@ def test_recurrent_layers_are_counted_step_by_step(kind: type[nn.RNNBase], gates
     assert cost.parameters == gates * 16 * (24 + 16 + 2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 @pytest.mark.parametrize("layers", [1, 2])
 def test_recurrent_layers_on_a_gpu_are_counted_too(layers: int) -> None:
     layer = nn.GRU(24, 16, num_layers=layers, batch_first=True).cuda()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
+from tests.marks import needs_cuda
 from tsq_cli import selection
 from tsq_cli.benchmark import runners
 from tsq_cli.benchmark.counting import count
@@ -58,7 +59,7 @@ def test_tuning_changes_no_answer(method: str) -> None:
     assert not norms
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 @pytest.mark.parametrize("method", METHODS)
 def test_graphs_on_a_gpu_change_no_answer(method: str) -> None:
     runner = METHODS[method](replace(SETTING, device="cuda"))

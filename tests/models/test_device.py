@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from tests.marks import ON_CUDA
 from tsq_cli.models.device import upload
 
 PAGES_A_VIDEO = """
@@ -29,13 +30,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 3)
 """
 
 
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-    ],
-)
+@pytest.mark.parametrize("device", ["cpu", ON_CUDA])
 def test_pixels_arrive_as_they_were_sent(device: str) -> None:
     sent = [torch.randint(0, 256, (16, 256, 455, 3), dtype=torch.uint8) for _ in range(4)]
     on_their_way = [upload(pixels, device) for pixels in sent]

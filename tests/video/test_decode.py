@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.marks import needs_cuda
 from tests.video import mp4_boxes, pictures
 from tests.video.clips import clip
 from tests.video.encoding import FRAME, Recipe, encode
@@ -89,7 +90,7 @@ def test_without_a_gpu_nvdec_is_refused_and_decoding_goes_on_without_it() -> Non
     assert decode_frames(source, [1, 14]).frame_indices.tolist() == [1, 14]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 @pytest.mark.parametrize("cache", [2**26, 0], ids=["cached", "seeking"])
 @pytest.mark.parametrize("name", ["h264_no_b_frames", "h264_all_keyframes"])
 def test_nvdec_gives_the_same_frames(name: str, cache: int) -> None:
