@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -104,6 +105,33 @@ class SelectSettings:
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, JSON-ready."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one video may cost before it is given up. None of it changes a result, so none of it is hashed (ours).
+
+    Attributes:
+        timeout_seconds: for reading and decoding one video, above 0; each decoding pass has as much.
+        max_pixels: width times height of a frame, at least 1; the default is one frame of 16,384 x 16,384.
+        max_candidate_bytes: memory that all T candidates of a video may take, decoded and as network input.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    timeout_seconds: float = 600.0
+    max_pixels: int = 16384 * 16384
+    max_candidate_bytes: int = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):
+            raise UsageError(
+                f"the timeout is {self.timeout_seconds:g} s", wanted="seconds above 0", fix="the default is 600"
+            )
+        for name in ("max_pixels", "max_candidate_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", wanted="1 or more", fix="leave it at the default")
 
 
 @dataclass(frozen=True, kw_only=True)
