@@ -98,7 +98,7 @@ def test_files_and_functions_stay_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import tsq_cli", "import sys; sys.argv = ['tsq', '--help']; import tsq_cli.__main__"]
+    "code", ["import tsq_cli", "import sys; sys.argv = ['tsq', '--help']; from tsq_cli.__main__ import main; main()"]
 )
 def test_a_look_loads_no_torch(code: str) -> None:
     probe = (

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from tsq_cli import __version__
 from tsq_cli.errors import UsageError
 
 SCHEMA_VERSION = 1
@@ -168,14 +169,24 @@ def settings_hash(
     pack_sha256: str | None,
     outputs: Mapping[str, Any],
     recognition: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
 ) -> str:
-    """Identity of a result: 16 hex digits over settings, pack, recogniser and the files it was asked to write.
+    """Identity of a result: 16 hex digits over all that decides it, and over the files it was asked to write.
 
-    Two runs with the same hash on the same video give the same record and files, so the second can be skipped.
-    Device, precision, batch size and number of workers are left out: they move results by rounding only.
+    Two runs with the same hash on the same video give the same record and files, so the second can be skipped. Device,
+    batch size, number of workers and limits are left out: they decide whether there is a result, not which.
+
+    Args:
+        settings: what was selected, and how.
+        pack_sha256: of the networks; None where none looked.
+        outputs: files to write, JSON-ready.
+        recognition: the recognizer and what it was asked, JSON-ready; None where nothing was recognized.
+        dtype: precision of the networks ("float32"); None where none looked.
     """
     identity = {
         "schema_version": SCHEMA_VERSION,
+        "tsq_version": __version__,
+        "dtype": dtype,
         "settings": settings.to_dict(),
         "pack_sha256": pack_sha256,
         "outputs": dict(outputs),

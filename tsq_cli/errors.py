@@ -70,6 +70,10 @@ class NvdecError(VideoError):
     """A video that no GPU of this machine decodes."""
 
 
+class DecoderCrashError(VideoError):
+    """A video that killed the process which read it, as the next run found out."""
+
+
 class TimeRangeError(VideoError):
     """A --start/--end range that holds no frame of this video."""
 

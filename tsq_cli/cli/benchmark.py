@@ -15,6 +15,7 @@ from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import progress_bar, talk, wide_console
 from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.files import STDOUT, check_outputs
 
 _DEFAULT = SelectSettings()
 _DECODING = "; add --decode FILES for decoding"
@@ -81,13 +82,14 @@ def benchmark(
 
     Example: tsq benchmark --recognizer resnet50 --batch-size 1
     """
+    paths = [*(decode or []), *(files or [])]
+    check_outputs({"--json": Path(STDOUT) if json else None, "--plot": plot}, inputs=paths)
     with progress_bar("loading") as progress:
         from tsq_cli.benchmark.end_to_end import check_files, time_files, with_decoding
         from tsq_cli.benchmark.runners import Setting
         from tsq_cli.benchmark.speed import TREATMENTS, speed_table
         from tsq_cli.models.device import resolve_device, resolve_dtype
 
-        paths = [*(decode or []), *(files or [])]
         check_files(paths)
         if plot is not None:
             from tsq_cli.report.plots import check_plot_path

@@ -14,7 +14,7 @@ from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
 from tsq_cli.cli.output import progress_bar, put_json, talk, wide_console
 from tsq_cli.config import DEFAULT_PACK, Dtype
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
-from tsq_cli.files import write_text
+from tsq_cli.files import check_outputs, write_text
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
@@ -132,6 +132,11 @@ def evaluate(
     drawn = _words(sheet_ids or "")
     _check_pictures(plot, sheets, drawn)
     listed = read_video_list(videos, root=root, delimiter=delimiter, classes=classes, subset=subset)
+    check_outputs(
+        {"--json": None if json is None else Path(json), "--markdown": markdown, "--plot": plot},
+        folders={"--sheets": sheets, "--cache": cache},
+        inputs=[videos, *([] if classes is None else [classes]), *(video.path for video in listed.videos)],
+    )
     talk(listed.found)
     check_ids(drawn, [video.id for video in listed.videos])
     with ExitStack() as stack:

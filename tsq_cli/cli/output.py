@@ -6,8 +6,8 @@ import csv as csv_module
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -26,9 +26,9 @@ from rich.progress import (
 from rich.table import Table
 
 from tsq_cli import types
-from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json, write_text
+from tsq_cli.files import is_stdout, write_json, write_text
 from tsq_cli.inputs import Inputs
+from tsq_cli.journal import Journal
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.text import clock, sparkline
 
@@ -126,16 +126,17 @@ class Output:
     Lines of a `--jsonl` file are written as videos finish; the CSV is written at the end, also of an interrupted run.
     """
 
-    def __init__(self, inputs: Inputs, *, verb: str, as_json: bool, jsonl: str | None, csv: Path | None) -> None:
-        if as_json and jsonl == "-":
-            raise UsageError("--json and --jsonl - were given", wanted="one of them on stdout", fix="drop one")
+    def __init__(
+        self, inputs: Inputs, *, verb: str, as_json: bool, jsonl: Path | None, csv: Path | None, html: Path | None
+    ) -> None:
         self.num_failed = 0
         self._inputs = inputs
         self._verb = verb
         self._as_json = as_json
-        self._lines_to_stdout = jsonl == "-"
-        self._jsonl = RecordFile(Path(jsonl)) if jsonl not in (None, "-") else None
+        self._lines_to_stdout = jsonl is not None and is_stdout(jsonl)
+        self._jsonl = None if jsonl is None or self._lines_to_stdout else RecordFile(jsonl)
         self._csv = csv
+        self._prints_tables = not (as_json or any(path is not None and is_stdout(path) for path in (jsonl, csv, html)))
         self._records: list[dict[str, Any]] = []
         self._num_resumed = 0
         self._stdout = Console(highlight=False)
@@ -143,6 +144,8 @@ class Output:
         self._task = self._progress.add_task("videos", total=len(inputs.paths))
 
     def __enter__(self) -> Self:
+        if self._jsonl is not None:
+            self._jsonl.__enter__()
         if self._inputs.skipped:
             talk(f"{self._inputs.skipped} files in folders passed over, not videos by their ending")
         self._progress.start()
@@ -150,10 +153,13 @@ class Output:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._progress.stop()
-        if self._jsonl is not None:
-            self._jsonl.__exit__()
-        if self._csv is not None and (kind is None or self._records):
-            _write_csv(self._csv, self._records)
+        with ExitStack() as stack:
+            if self._jsonl is not None:
+                stack.callback(self._jsonl.__exit__)
+                if kind is None:
+                    stack.callback(self._jsonl.finish)
+            if self._csv is not None and (kind is None or self._records):
+                _write_csv(self._csv, self._records)
         if kind is not None:
             if self._records:
                 talk(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
@@ -165,13 +171,19 @@ class Output:
             done = len(self._records) - self._num_resumed - self.num_failed
             talk(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
 
+    @property
+    def journal(self) -> Journal | None:
+        """Where the run is to say which videos it is reading; None without a `--jsonl` file."""
+        return None if self._jsonl is None else self._jsonl.journal
+
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Records of the `--jsonl` file that need not be redone, by path. Opens the file for appending."""
-        if self._jsonl is None:
-            return {}
-        done = self._jsonl.finished(settings_hash)
-        self._jsonl.__enter__()
-        return done
+        """Records of the `--jsonl` file that need not be redone, by path."""
+        return {} if self._jsonl is None else self._jsonl.finished(settings_hash)
+
+    def keep(self, record: Mapping[str, Any]) -> None:
+        """Write a record to the `--jsonl` file before its video's turn has come."""
+        if self._jsonl is not None:
+            self._jsonl.append(record)
 
     @contextmanager
     def waiting(self, description: str) -> Iterator[None]:
@@ -184,7 +196,7 @@ class Output:
 
     def add(self, record: dict[str, Any], *, resumed: bool = False) -> None:
         """Take the next video's record (docs/schema.json); `resumed` where it came from the `--jsonl` file."""
-        self._num_resumed += resumed
+        self._num_resumed += resumed and record["status"] == "ok"
         if self._jsonl is not None and not resumed:
             self._jsonl.append(record)
         self._records.append(record)
@@ -194,7 +206,7 @@ class Output:
         with aside():
             if self._lines_to_stdout:
                 print(json.dumps(record), flush=True)
-            elif not self._as_json and record["status"] == "ok":
+            elif self._prints_tables and record["status"] == "ok":
                 self._print_table(record)
         self._progress.advance(self._task)
 

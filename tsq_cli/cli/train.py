@@ -21,6 +21,7 @@ from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
 from tsq_cli.cli.output import Bar, talk, wide_console
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
+from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.training.settings import STAGES, TrainSettings, read_settings, require_extra, settings_from
 
 TRAINING = "Training"
@@ -145,9 +146,12 @@ def train(
     settings = read_settings(config, overrides) if config else settings_from({}, overrides, origin="the options")
 
     from tsq_cli.training.material import read_lists
+    from tsq_cli.training.train import check_run_folder
     from tsq_cli.training.train import train as run
 
     lists = read_lists(settings)
+    check_outputs({"--json": Path(STDOUT) if json else None}, folders={"--out": out, "--cache": cache})
+    check_run_folder(out)
     first = os.environ.get("RANK", "0") == "0"  # as torchrun sets it: the others work in silence
     if first:
         for videos in lists:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -13,11 +13,13 @@ from tsq_cli.cli.options import Shared
 from tsq_cli.cli.output import Output, talk
 from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.errors import EXIT_INPUT_FAILED
+from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
 
 if TYPE_CHECKING:
-    from tsq_cli.batch import Outputs, Worker
+    from tsq_cli.batch import RunPlan, Worker
     from tsq_cli.packs.recognizers import RecognizerChoice
+    from tsq_cli.pictures import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +36,14 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
     """Select frames of the videos, and recognise them where that is asked for; exit 1 where a video failed."""
     settings = _select_settings(shared)
     inputs = collect_inputs(shared.paths or [], recursive=shared.recursive, files_from=shared.files_from)
+    outputs = _checked_outputs(shared, inputs, recognition)
     verb = "selected" if recognition is None else "classified"
-    with Output(inputs, verb=verb, as_json=shared.json, jsonl=shared.jsonl, csv=shared.csv) as out:
+    jsonl = None if shared.jsonl is None else Path(shared.jsonl)
+    with Output(inputs, verb=verb, as_json=shared.json, jsonl=jsonl, csv=shared.csv, html=shared.html) as out:
         from tsq_cli.batch import RunPlan, run
         from tsq_cli.classifier import recognition_identity
         from tsq_cli.packs import find_pack
 
-        outputs = _outputs(shared, inputs, recognition)
         chosen = None
         if recognition is not None:
             with out.waiting("choosing a recogniser"):
@@ -51,11 +54,12 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
             outputs=outputs,
             pack_sha256=find_pack(shared.pack).sha256 if settings.needs_model else None,
             recognition=None if chosen is None else recognition_identity(*chosen),
+            dtype=_precision(shared) if settings.needs_model or chosen is not None else None,
             batch_size=shared.batch_size,
             workers=shared.workers,
+            journal=out.journal,
         )
-        finished = out.finished(plan.settings_hash)
-        plan = plan if shared.overwrite else replace(plan, done=finished)
+        plan = replace(plan, done=_done_before(plan, out, overwrite=shared.overwrite))
 
         def load() -> Worker:
             with out.waiting(f"loading {shared.pack}"):
@@ -68,6 +72,55 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
             talk(f"page: {shared.html}")
     if out.num_failed:
         raise typer.Exit(EXIT_INPUT_FAILED)
+
+
+def _checked_outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
+    """What to write, once it is known that nothing is lost by it and that all of it can be written."""
+    from tsq_cli.pictures import check_sheet
+
+    outputs = _outputs(shared, inputs, recognition)
+    one_sheet, sheets = (outputs.sheet, None) if inputs.single else (None, outputs.sheet)
+    check_outputs(
+        {
+            "--json": Path(STDOUT) if shared.json else None,
+            "--jsonl": None if shared.jsonl is None else Path(shared.jsonl),
+            "--csv": shared.csv,
+            "--html": shared.html,
+            "--sheet": one_sheet,
+        },
+        folders={
+            "-o": outputs.frames_dir,
+            "--maps": outputs.maps_dir,
+            "--sheet": None if sheets is None else sheets.parent,
+        },
+        inputs=[*inputs.paths, *([] if shared.files_from in (None, STDOUT) else [shared.files_from])],
+    )
+    if one_sheet is not None:
+        check_sheet(outputs, inputs.paths)
+    return outputs
+
+
+def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, dict[str, Any]]:
+    """Records that are not made again, by path; those of videos that killed the run before are made here."""
+    done = {} if overwrite else out.finished(plan.settings_hash)
+    journal = out.journal
+    if journal is not None and journal.death is not None:
+        from tsq_cli.batch import failed
+        from tsq_cli.loading import killers
+
+        with out.waiting("finding out which video killed the last run"):
+            for path, error in killers(journal.death, plan.limits).items():
+                done[path] = failed(path, error, plan).to_dict()
+                out.keep(done[path])
+        journal.clear()
+    return done
+
+
+def _precision(shared: Shared) -> str:
+    """Name of the precision that the networks will run in."""
+    from tsq_cli.models.device import resolve_device, resolve_dtype
+
+    return str(resolve_dtype(shared.dtype, resolve_device(shared.device))).removeprefix("torch.")
 
 
 def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None) -> Worker:
@@ -100,13 +153,14 @@ def _choose(shared: Shared, recognition: Recognition) -> RecognizerChoice:
 
 
 def _outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
-    from tsq_cli.batch import Outputs
+    from tsq_cli.pictures import Outputs
 
     return Outputs(
         frames_dir=shared.output,
         image_format=shared.image_format,
         sheet=_sheet_template(shared.sheet, inputs),
         html=shared.html,
+        overwrite=shared.overwrite,
         maps_dir=recognition.maps_dir if recognition else None,
         map_format=recognition.map_format if recognition else "overlay",
     )

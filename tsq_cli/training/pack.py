@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
@@ -270,6 +271,7 @@ def _replaced(folder: Path) -> Iterator[Path]:
     A folder cannot be put over another in one step: an old pack is moved aside, and back if the new one cannot follow.
     """
     folder = folder.resolve()
+    _clear_up(folder)
     mark = uuid4().hex[:8]
     new, old = (folder.with_name(f".{folder.name}-{mark}-{what}") for what in ("new", "old"))
     try:
@@ -284,6 +286,16 @@ def _replaced(folder: Path) -> Iterator[Path]:
         if old.exists() and not folder.exists():
             old.rename(folder)
         for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _clear_up(folder: Path) -> None:
+    """Put back a pack that a killed run had moved aside, and remove what it left half written."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}-*-old"):
+        if not folder.exists():
+            old.rename(folder)
+    for what in ("old", "new"):
+        for leftover in folder.parent.glob(f".{glob.escape(folder.name)}-*-{what}"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
