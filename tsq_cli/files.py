@@ -158,7 +158,8 @@ def remove_leftovers(folder: Path) -> None:
                 handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by its writer, as long as that lives
-                    path.unlink()
+                    if stat.S_ISREG(os.fstat(handle).st_mode):
+                        path.unlink()
                 finally:
                     os.close(handle)
 

@@ -187,10 +187,13 @@ def _parsed(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _is_done(record: Mapping[str, Any], settings_hash: str) -> bool:
-    """Whether a video need not be done again."""
-    if record["status"] == "error":
-        return record["error"]["type"] == CRASHED and _is_unchanged(record["video"])
-    return record["settings_hash"] == settings_hash and _is_unchanged(record["video"]) and _has_pictures(record)
+    """Whether a video need not be done again; one whose record lacks what would tell is done again."""
+    try:
+        if record["status"] == "error":
+            return record["error"]["type"] == CRASHED and _is_unchanged(record["video"])
+        return record["settings_hash"] == settings_hash and _is_unchanged(record["video"]) and _has_pictures(record)
+    except (KeyError, TypeError):
+        return False
 
 
 def _is_unchanged(video: Mapping[str, Any]) -> bool:

@@ -48,6 +48,7 @@ class VideoInfo:
 
     path: str
     size_bytes: int
+    modified_ns: int
     codec: str
     width: int
     height: int
