@@ -1,6 +1,7 @@
 """`tsq select` from the outside: streams, exit codes, files, batches, resume."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -153,7 +154,11 @@ def test_a_jsonl_is_resumed_and_overwritten(tsq: Tsq, demo: Path, tmp_path: Path
     assert [Path(record["video"]["path"]).name for record in records] == ["demo.mp4", "second.mp4"]
     assert "2 selected, 0 done before" in tsq("select", demo, second, *common, "--overwrite").err
     assert "2 selected, 0 done before" in tsq("select", demo, second, *common, "-k", "3").err
-    assert len(lines.read_text().splitlines()) == 6
+    records = [valid(json.loads(line)) for line in lines.read_text().splitlines()]
+    assert sorted((Path(record["video"]["path"]).name, len(record["frames"])) for record in records) == [
+        ("demo.mp4", 3),
+        ("second.mp4", 3),
+    ]
 
 
 def test_resuming_still_prints_everything(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
@@ -210,7 +215,7 @@ def test_more_frames_than_candidates_says_so(tsq: Tsq, demo: Path) -> None:
         (["{demo}", "--query", "a cat", "--selector", "vqm"], 2, "--selector vqm"),
         (["{demo}", "-b", "0"], 2, "batch_size is 0"),
         (["{demo}", "-j", "0"], 2, "workers is 0"),
-        (["{demo}", "--json", "--jsonl", "-"], 2, "drop one"),
+        (["{demo}", "--json", "--jsonl", "-"], 2, "--json and --jsonl both write to -"),
         (["{demo}", "--sheet", "sheet.xyz"], 2, "sheet.xyz"),
         (["{folder}/text.mp4"], 1, "text.mp4"),
         (["{folder}/empty.mp4"], 1, "empty.mp4"),
@@ -230,13 +235,26 @@ def test_a_careless_user_gets_one_clear_line(
     assert len(result.err.splitlines()) == 1, result.err
 
 
-def test_output_that_cannot_be_written_fails_that_video_only(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    result = tsq("select", demo, "-o", tmp_path / "file" / "frames", "--selector", "uniform", "--json")
+def test_a_disk_that_fills_up_fails_the_videos_that_come_then(
+    tsq: Tsq, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(DEMO, tmp_path / "second.mp4")
+    saved = []
+
+    def save(self: Image.Image, *arguments: object, **options: object) -> None:
+        saved.append(self)
+        if len(saved) > 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_save(self, *arguments, **options)
+
+    real_save = Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", save)
+    result = tsq("select", tmp_path, "-o", tmp_path / "frames", "--selector", "uniform", "--json")
     assert result.code == 1
-    record = valid(json.loads(result.out))
-    assert record["error"]["type"] == "OutputError"
-    assert "cannot write" in result.err
+    first, second = (valid(record) for record in json.loads(result.out))
+    assert (first["status"], second["error"]["type"]) == ("ok", "OutputError")
+    assert "No space left" in result.err
+    assert len(os.listdir(tmp_path / "frames")) == 7
 
 
 def test_a_query_ranks_by_text(tsq: Tsq, demo: Path) -> None:

@@ -13,6 +13,8 @@ from tsq_cli.report.frames import frame_name
 from tsq_cli.report.sheet import CAPTION, COLOURS, HEADING, MARGIN, TILE_HEIGHT, draw_sheet, save_sheet
 from tsq_cli.report.text import clock, sparkline
 
+ID = "0123abcd"
+
 
 def record(num_candidates: int, selected: list[int]) -> Record:
     candidates = tuple(
@@ -81,12 +83,12 @@ def test_odd_numbers_of_frames_fit(size: tuple[int, int]) -> None:
 
 def test_a_sheet_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sheet.jpg"
-    assert save_sheet(record(4, [1]), solid(4), path) == str(path)
+    assert save_sheet(record(4, [1]), solid(4), path, video_id=ID) == str(path)
     with Image.open(path) as picture:
         assert picture.format == "JPEG"
     (tmp_path / "blocked.png").mkdir()
     with pytest.raises(OutputError):
-        save_sheet(record(4, [1]), solid(4), tmp_path / "blocked.png")
+        save_sheet(record(4, [1]), solid(4), tmp_path / "blocked.png", video_id=ID)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsq_cli.batch import Outputs, RunPlan, run
+from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import Setting
 from tsq_cli.classifier import Classifier
