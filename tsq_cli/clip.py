@@ -34,7 +34,6 @@ def load_clip(
     *,
     threads: int = 2,
     should_stop: Callable[[], bool] | None = None,
-    limits: object = None,
 ) -> Clip:
     """Open a video, sample T times and decode the frames shown then. Safe to call from several threads.
 

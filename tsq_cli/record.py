@@ -150,7 +150,6 @@ class Record:
         return {
             "path": self.path,
             "size_bytes": video.size_bytes,
-            "modified_ns": video.modified_ns,
             "codec": video.codec,
             "width": video.width,
             "height": video.height,

@@ -48,7 +48,6 @@ class VideoInfo:
 
     path: str
     size_bytes: int
-    modified_ns: int
     codec: str
     width: int
     height: int

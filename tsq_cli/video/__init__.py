@@ -1,7 +1,6 @@
 """Room 1: files to frames. The only room that imports PyAV."""
 
 from tsq_cli.video.decode import decode_frames
-from tsq_cli.video.shim import deadline, timed_out
 from tsq_cli.video.probe import VideoSource, open_video
 from tsq_cli.video.sample import parse_timecode, sample_frames
 

@@ -234,7 +234,6 @@ def _build_source(
     info = VideoInfo(
         path=path,
         size_bytes=size_bytes,
-        modified_ns=os.stat(path).st_mtime_ns,
         codec=facts.codec,
         width=width,
         height=height,
