@@ -212,7 +212,7 @@ def video_metadata(video: VideoInfo, frames: Sequence[SelectedFrame]) -> dict[st
 def _clocked(video: VideoInfo, candidates: Sequence[Candidate]) -> tuple[float, int, list[int]]:
     """Ticks per second, ticks in all, and the tick of each candidate, such that tick / rate is its time."""
     rate, count = video.average_fps, video.total_num_frames
-    if rate is not None and count is not None and not video.is_vfr:
+    if rate is not None and count is not None:
         most = min(OWN_RATE_ERROR_SECONDS, 0.5 / rate)
         own = [(candidate.frame_index, candidate.time_seconds) for candidate in candidates]
         indices = [index for index, time in own if index is not None and abs(index / rate - time) <= most]
