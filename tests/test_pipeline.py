@@ -106,6 +106,7 @@ def test_records_are_equal_on_every_run(selector: Selector) -> None:
 def test_bfloat16_agrees_with_float32(selector: Selector) -> None:
     half = Selector.load("imagenet-lite", device="cpu", dtype="bfloat16")
     exact, rough = selector.select(DEMO), half.select(DEMO)
+    assert (exact.dtype, rough.dtype) == ("float32", "bfloat16")
     chosen, roughly = ({frame.candidate.position for frame in record.frames} for record in (exact, rough))
     assert chosen == roughly
     for one, other in zip(exact.candidates, rough.candidates, strict=True):

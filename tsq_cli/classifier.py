@@ -150,9 +150,12 @@ class Classifier:
 
     def _described(self, record: Record, recognition: Recognition) -> Record:
         choice = self.recognizer.choice
+        weights = next(self.recognizer.recognizer.parameters())
         each = zip(record.frames, recognition.frame_predictions, strict=True)
         return replace(
             record,
+            dtype=str(weights.dtype).removeprefix("torch."),
+            device=str(weights.device),
             recognizer=RecognizerInfo(
                 name=choice.name, requested=choice.requested, source=choice.source, reason=choice.reason
             ),

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from tsq_cli import __version__
 from tsq_cli.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]

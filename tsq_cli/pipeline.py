@@ -202,7 +202,7 @@ class Selector:
     ) -> Record:
         candidates = tuple(_candidate(clip.batch, saliency, position) for position in range(len(clip.batch)))
         ordered = sorted(choices, key=lambda choice: choice.position) if settings.order == "time" else choices
-        used = self.pack.config if self.pack is not None and saliency is not None else None
+        used = self.pack if saliency is not None else None
         return Record(
             path=clip.path,
             status="ok",
@@ -210,8 +210,10 @@ class Selector:
             requested_k=settings.num_frames,
             video=clip.source.info,
             decode_errors=clip.batch.decode_errors,
-            pack_name=used.name if used else None,
-            pack_sha256=used.sha256 if used else None,
+            pack_name=used.config.name if used else None,
+            pack_sha256=used.config.sha256 if used else None,
+            dtype=str(used.dtype).removeprefix("torch.") if used else None,
+            device=str(used.textual_embeddings.device) if used else None,
             selector=settings.selector,
             query=settings.query,
             candidates=candidates,
@@ -264,6 +266,7 @@ def _candidate(batch: FrameBatch, saliency: Saliency | None, position: int) -> C
         pts=int(batch.pts[position]),
         time_base=batch.time_base,
         time_seconds=float(batch.pts_seconds[position]),
+        shift_seconds=float(batch.snap_seconds[position]),
         score_visual=float(saliency.visual[position]) if saliency else None,
         score_textual=float(saliency.textual[position]) if saliency else None,
     )

@@ -53,6 +53,7 @@ def test_json_is_one_valid_document_that_agrees_with_itself(tsq: Tsq, demo: Path
     visual = {frame["position"] for frame in record["frames"] if frame["chosen_by"] == "visual"}
     assert visual == {candidate["position"] for candidate in best}
     assert record["video_metadata"]["frames_indices"] == [frame["frame_index"] for frame in record["frames"]]
+    assert record["video_metadata"]["fps"] == record["video"]["average_fps"]  # the demo has a constant rate
     times = [frame["time_seconds"] for frame in record["frames"]]
     assert times == sorted(times)
     peak = max(candidate["score_visual"] for candidate in record["candidates"]) * 16

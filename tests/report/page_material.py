@@ -67,6 +67,7 @@ def record(
         video=VideoInfo(
             path=path,
             size_bytes=1_234_567,
+            modified_ns=1_700_000_000_123_456_789,
             codec="h264",
             width=640,
             height=360,

@@ -139,8 +139,8 @@ class StreamFacts:
         )
 
 
-def check_file(path: str | os.PathLike[str]) -> int:
-    """Size in bytes of a file that can be tried as a video.
+def check_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """What the system says of a file that can be tried as a video (its size, when it was changed).
 
     Raises:
         InputNotFoundError: nothing is there.
@@ -154,12 +154,12 @@ def check_file(path: str | os.PathLike[str]) -> int:
         raise NotAVideoError(f"{file} is a directory", wanted="a video file", fix=fix)
     if not file.is_file():
         raise NotAVideoError(f"{file} is not a regular file", wanted="a video file", fix=fix)
-    size = file.stat().st_size
-    if size == 0:
+    stat = file.stat()
+    if stat.st_size == 0:
         raise NotAVideoError(
             f"{file} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
         )
-    return size
+    return stat
 
 
 def open_stream(path: str | os.PathLike[str], *, nvdec: bool = False) -> Opened:

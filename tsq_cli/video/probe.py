@@ -172,17 +172,17 @@ def open_video(
         NoDecodableFrameError: an unsupported codec, or no frame can be decoded.
         CancelledError: should_stop said so.
     """
-    size_bytes = check_file(path)
+    stat = check_file(path)
     opened = open_stream(path)
     try:
-        return _read_source(os.fspath(path), size_bytes, opened, packet_cache_bytes, should_stop or never)
+        return _read_source(os.fspath(path), stat, opened, packet_cache_bytes, should_stop or never)
     except BaseException:
         opened.container.close()
         raise
 
 
 def _read_source(
-    path: str, size_bytes: int, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
+    path: str, stat: os.stat_result, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
 ) -> VideoSource:
     table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
     if table.is_encrypted:
@@ -195,7 +195,7 @@ def _read_source(
     geometry = _first_geometry(decoder, facts, table, timeline, should_stop)
     if geometry is None:
         raise _no_frame(path, "holds no picture that can be decoded")
-    return _build_source(path, size_bytes, facts, table, timeline, geometry, decoder)
+    return _build_source(path, stat, facts, table, timeline, geometry, decoder)
 
 
 def _no_frame(path: str, what: str) -> NoDecodableFrameError:
@@ -219,7 +219,7 @@ def _first_geometry(
 
 def _build_source(
     path: str,
-    size_bytes: int,
+    stat: os.stat_result,
     facts: StreamFacts,
     table: PacketTable,
     timeline: Timeline,
@@ -233,7 +233,8 @@ def _build_source(
     width, height = geometry.displayed_size
     info = VideoInfo(
         path=path,
-        size_bytes=size_bytes,
+        size_bytes=stat.st_size,
+        modified_ns=stat.st_mtime_ns,
         codec=facts.codec,
         width=width,
         height=height,
