@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import SelectSettings, settings_hash
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import TsqError, UsageError, one_line
 from tsq_cli.record import Record, SelectedFrame
 from tsq_cli.report.frames import ImageFormat, save_frame
 from tsq_cli.report.maps import MapFormat, save_map
@@ -225,7 +225,8 @@ def _process(clips: Mapping[str, Clip], plan: RunPlan, worker: Worker) -> dict[s
 def _failed(path: str, error: Exception, plan: RunPlan) -> Record:
     if os.environ.get("TSQ_DEBUG") == "1" and not isinstance(error, TsqError):
         raise error
-    message = str(error) if path in str(error) else f"{path}: {error}"
+    said = str(error) if isinstance(error, TsqError) else one_line(error)
+    message = said if path in said else f"{path}: {said}"
     if not isinstance(error, TsqError):
         message += " (unexpected; set TSQ_DEBUG=1 for the traceback)"
     return Record(
@@ -234,7 +235,7 @@ def _failed(path: str, error: Exception, plan: RunPlan) -> Record:
         settings_hash=plan.settings_hash,
         requested_k=plan.settings.num_frames,
         error_type=type(error).__name__,
-        error_message=" ".join(message.split()),
+        error_message=message,
         selector=plan.settings.selector,
         query=plan.settings.query,
     )
