@@ -34,6 +34,7 @@ def safe_streams() -> Iterator[None]:
     codecs.register_error(ASCII_FORMS, ascii_forms)
     _keep_numbers_taken()
     before = sys.stdout, sys.stderr
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - it stays open, and is no path
     if sys.stdout is sys.__stdout__:
         sys.stdout = _checked(sys.stdout, 1, _tell_of_stdout)
     if sys.stderr is sys.__stderr__:
@@ -54,9 +55,9 @@ def _tell_of_stdout(error: OSError) -> None:
 
 
 def _keep_numbers_taken() -> None:
-    """Open what is closed of the streams 0, 1 and 2, so that no file of the run gets such a number.
+    """Open what is closed of the streams 0, 1 and 2 for reading nothing, so that no file of the run gets the number.
 
-    Libraries write to 2, whatever it is. Each opens in the direction that nobody wants: using it fails as before.
+    Libraries write to 2, whatever it is. Writing fails as before.
     """
     for number in (0, 1, 2):
         try:
@@ -64,14 +65,16 @@ def _keep_numbers_taken() -> None:
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
 
 
 def _checked(stream: TextIO | None, number: int, fail: Callable[[OSError], None]) -> TextIO:
+    """A stream's stand-in; `stream` is None where the number was closed when Python started."""
     if stream is None:
-        stream = io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "w", closefd=False)), encoding="utf-8")
+        raw: Any = io.FileIO(number, "w", closefd=False)
+        return io.TextIOWrapper(io.BufferedWriter(_Checked(raw, fail)), encoding="utf-8", errors=ASCII_FORMS)
     assert isinstance(stream, io.TextIOWrapper)
-    raw: Any = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer between
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer between
     return io.TextIOWrapper(
         io.BufferedWriter(_Checked(raw, fail)),
         encoding=stream.encoding,

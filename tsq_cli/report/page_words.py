@@ -11,6 +11,7 @@ from tsq_cli.report.text import clock, printable
 
 _NBSP = "\u00a0"
 _TIMES = "\u00d7"
+_MOST_OF_A_NAME = 80  # characters: a sentence names several classes
 _STAGES = {
     "probe": "open, read the index",
     "decode": "decode the candidates",
@@ -69,12 +70,8 @@ def why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 def _shown(record: Mapping[str, Any], module: str) -> str:
     """The categories behind a curve that are at least a third as likely as the first."""
     categories = record["top_categories"][module]
-    likely = [
-        f"“{printable(category['label'], 80)}”"
-        for category in categories
-        if 3 * category["score"] >= categories[0]["score"]
-    ]
-    return " or ".join(likely) or "what the video shows"
+    likely = [category["label"] for category in categories if 3 * category["score"] >= categories[0]["score"]]
+    return " or ".join(f"“{printable(label, _MOST_OF_A_NAME)}”" for label in likely) or "what the video shows"
 
 
 def ordinal(number: int) -> str:
@@ -136,9 +133,7 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _selected_by(record: Mapping[str, Any]) -> str:
     wanted = f"{record['requested_k']} frames asked for"
-    return (
-        f"query “{printable(record['query'], 200)}”, {wanted}" if record["query"] else f"{record['selector']}, {wanted}"
-    )
+    return f"query “{record['query']}”, {wanted}" if record["query"] else f"{record['selector']}, {wanted}"
 
 
 def _written(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
