@@ -16,6 +16,7 @@ from tsq_cli.errors import StdoutClosedError, StdoutError
 from tsq_cli.report.text import ascii_forms
 
 ASCII_FORMS = "tsq-ascii-forms"
+codecs.register_error(ASCII_FORMS, ascii_forms)
 
 
 @contextmanager
@@ -31,7 +32,6 @@ def safe_streams() -> Iterator[None]:
         StdoutClosedError: who reads stdout has gone.
         StdoutError: stdout cannot be written for another reason (full disk, closed).
     """
-    codecs.register_error(ASCII_FORMS, ascii_forms)
     _keep_numbers_taken()
     before = sys.stdout, sys.stderr
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - it stays open, and is no path
