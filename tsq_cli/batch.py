@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tsq_cli.clip import Clip
 from tsq_cli.config import Limits, SelectSettings, settings_hash
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import TsqError, UsageError, one_line
 from tsq_cli.journal import Journal
 from tsq_cli.loading import Loader, Loading
 from tsq_cli.pictures import Outputs, output_stems, write_pictures
@@ -173,7 +173,8 @@ def failed(path: str, error: Exception, plan: RunPlan) -> Record:
     """The record of a video that could not be done."""
     if os.environ.get("TSQ_DEBUG") == "1" and not isinstance(error, TsqError):
         raise error
-    message = str(error) if path in str(error) else f"{path}: {error}"
+    said = str(error) if isinstance(error, TsqError) else one_line(error)
+    message = said if path in said else f"{path}: {said}"
     if not isinstance(error, TsqError):
         message += " (unexpected; set TSQ_DEBUG=1 for the traceback)"
     return Record(
@@ -182,7 +183,7 @@ def failed(path: str, error: Exception, plan: RunPlan) -> Record:
         settings_hash=plan.settings_hash,
         requested_k=plan.settings.num_frames,
         error_type=type(error).__name__,
-        error_message=" ".join(message.split()),
+        error_message=message,
         selector=plan.settings.selector,
         query=plan.settings.query,
     )

@@ -10,13 +10,16 @@ EXIT_INPUT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_WEIGHTS = 3
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""128 + SIGPIPE: what a shell reports of other programs whose reader has gone (`| head -1`)."""
 
 
 class TsqError(Exception):
     """Base of all errors meant for the user.
 
     Args:
-        got: what was found, naming the file or option ("clip.mp4 is empty (0 bytes)").
+        got: what was found, naming the file or option ("clip.mp4 is empty (0 bytes)"). Names stand in it as they are:
+            whoever shows it makes it printable.
         wanted: what would have been right ("a video file"), without a final stop.
         fix: what the user can do next ("check that the download finished"), without a final stop.
     """
@@ -24,10 +27,15 @@ class TsqError(Exception):
     exit_code = EXIT_INPUT_FAILED
 
     def __init__(self, got: str, *, wanted: str, fix: str) -> None:
-        self.got = " ".join(got.split())
+        self.got = got
         self.wanted = wanted
         self.fix = fix
         super().__init__(f"{self.got}; wanted {wanted}; {fix}")
+
+
+def one_line(said: object) -> str:
+    """What a library says, often over several lines, on one."""
+    return " ".join(str(said).split())
 
 
 class UsageError(TsqError):
@@ -80,3 +88,16 @@ class TimeRangeError(VideoError):
 
 class OutputError(TsqError):
     """A result that cannot be written (full disk, no permission, path in the way)."""
+
+
+class StdoutError(OutputError):
+    """Stdout that cannot be written (full disk, closed)."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(got, wanted="a place for what is printed", fix="free some space, or send it elsewhere")
+
+
+class StdoutClosedError(StdoutError):
+    """Stdout whose reader has gone, as `| head -1` does on purpose. Nothing is said of it."""
+
+    exit_code = EXIT_BROKEN_PIPE

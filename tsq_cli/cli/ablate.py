@@ -14,9 +14,10 @@ import typer
 from tsq_cli import __version__
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import aside, progress_bar, put_json, talk, wide_console
+from tsq_cli.cli.output import aside, progress_bar, put_json, talk
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import check_outputs, write_text
+from tsq_cli.report.console import SafeConsole
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
@@ -273,15 +274,15 @@ def _measured(
 def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.study_tables import study_grid, study_notes
 
-    out = wide_console(110)
+    out = SafeConsole(least_width=110)
     with aside():
         out.print(study_grid(report).rich())
         for note in study_notes(report):
-            out.print(note, markup=False, soft_wrap=True)
+            out.print(note, soft_wrap=True)
         out.print()
 
 
 def _print_list() -> None:
     from tsq_cli.evaluation.study_tables import list_grid
 
-    wide_console(110).print(list_grid().rich())
+    SafeConsole(least_width=110).print(list_grid().rich())

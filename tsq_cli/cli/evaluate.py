@@ -11,10 +11,11 @@ import typer
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import progress_bar, put_json, talk, wide_console
+from tsq_cli.cli.output import progress_bar, put_json, talk
 from tsq_cli.config import DEFAULT_PACK, Dtype
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import check_outputs, write_text
+from tsq_cli.report.console import SafeConsole
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
@@ -210,7 +211,7 @@ def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot:
 def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.tables import evaluation_grids
 
-    out = wide_console(136)
+    out = SafeConsole(least_width=136)
     for grid in evaluation_grids(report):
         out.print(grid.rich())
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from tsq_cli.cli.output import progress_bar
 from tsq_cli.errors import EXIT_WEIGHTS
+from tsq_cli.report.console import SafeConsole
 
 app = typer.Typer(help="Look at, fetch and check packs of weights.", no_args_is_help=True)
 
@@ -36,8 +36,8 @@ def list_command(*, json: AsJson = False) -> None:
     for heading in ("pack", "classes", "description"):
         table.add_column(heading, justify="right" if heading == "classes" else "left")
     for pack in packs:
-        table.add_row(escape(pack.name), str(len(pack.class_names)), escape(pack.description))
-    Console(highlight=False).print(table)
+        table.add_row(pack.name, str(len(pack.class_names)), pack.description)
+    SafeConsole().print(table)
 
 
 @app.command("show")
@@ -56,10 +56,10 @@ def pull(name: Name) -> None:
     """Fetch a pack's weights into the local cache, so that it works offline afterwards."""
     from tsq_cli.packs import pull_pack
 
-    with Console(stderr=True).status(f"pulling {escape(name)}"):
+    with progress_bar(f"pulling {name}"):
         fetched = pull_pack(name)
     for item in fetched:
-        print(item)
+        SafeConsole().print(str(item), soft_wrap=True)
 
 
 @app.command("verify")
@@ -67,9 +67,9 @@ def verify(name: Name) -> None:
     """Check a pack: hashes, names and shapes of its tensors, and one forward pass."""
     from tsq_cli.packs import verify_pack
 
-    with Console(stderr=True).status(f"verifying {escape(name)}"):
+    with progress_bar(f"verifying {name}"):
         checks = verify_pack(name)
     for check in checks:
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}  {check.detail}")
+        SafeConsole().print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}  {check.detail}", soft_wrap=True)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WEIGHTS)

@@ -17,6 +17,7 @@ from tsq_cli.files import write_text
 from tsq_cli.packs import Pack
 from tsq_cli.pipeline import Selector
 from tsq_cli.report.sheet import save_sheet
+from tsq_cli.report.text import markdown, safe_stem
 from tsq_cli.types import Float64Array, Progress, silent
 
 NUM_EXTREMES = 6
@@ -107,13 +108,13 @@ def write_sheets(
 
 
 def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: Sequence[Path]) -> str:
-    lines = [f"# {evaluation.num_frames} frames: uniform, and selected with {pack.config.name}", ""]
+    lines = [markdown(f"# {evaluation.num_frames} frames: uniform, and selected with {pack.config.name}"), ""]
     for sheet, number in zip(sheets, chosen.values(), strict=True):
         video = evaluation.videos[number]
         uniform, selected = (evaluation.true_probability[name][number] for name in ("uniform", "tsq"))
-        classes = ", ".join(pack.class_names[label] for label in video.labels)
+        classes = markdown(", ".join(pack.class_names[label] for label in video.labels))
         lines += [
-            f"**{video.id}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
+            f"**{markdown(video.id)}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
             f"{selected:.2f} from the selected ones",
             "",
             f"![{sheet.stem}]({sheet.name})",
@@ -124,4 +125,4 @@ def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: S
 
 def _plain(video_id: str) -> str:
     """An id as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", video_id).strip("-.")[:80] or "video"
+    return safe_stem(re.sub(r"[^\w.-]+", "-", video_id).strip("-."))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import WeightsError
+from tsq_cli.errors import WeightsError, one_line
 from tsq_cli.files import atomic_path
 from tsq_cli.packs.schema import (
     ClassifierWeights,
@@ -311,7 +311,7 @@ def _fill(network: torch.nn.Module, tensors: dict[str, Tensor], *, origin: Path)
         network.load_state_dict(tensors)
     except RuntimeError as error:  # lists every name and shape that differs
         raise WeightsError(
-            f"{origin} does not fit {type(network).__name__}: {str(error)[:400]}",
+            f"{origin} does not fit {type(network).__name__}: {one_line(error)[:400]}",
             wanted="the tensors of the network that pack.json describes",
             fix="make the pack again, or fetch it again",
         ) from error

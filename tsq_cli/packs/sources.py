@@ -13,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.errors import UsageError, WeightsError, one_line
 from tsq_cli.packs.quantized import restore
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
 from tsq_cli.packs.store import checked_file
@@ -67,7 +67,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 metadata = file.metadata()
             return restore(load_file(path), metadata, origin=str(path))
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} cannot be read ({error})", wanted="safetensors", fix=refetch) from error
+            raise WeightsError(
+                f"{path} cannot be read ({one_line(error)})", wanted="safetensors", fix=refetch
+            ) from error
     if path.suffix not in (".pth", ".pt", ".bin"):
         raise WeightsError(f"{path} has the suffix {path.suffix!r}", wanted=".safetensors or .pth", fix="convert it")
     try:
@@ -79,7 +81,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             fix="save them as safetensors",
         ) from error
     except (OSError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be read ({error})", wanted="a file of torch.save", fix=refetch) from error
+        raise WeightsError(
+            f"{path} cannot be read ({one_line(error)})", wanted="a file of torch.save", fix=refetch
+        ) from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise WeightsError(f"{path} holds more than tensors", wanted="a state dict", fix="save model.state_dict()")
     return loaded

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tsq_cli import selection
 from tsq_cli.record import Record
 from tsq_cli.report.frames import description, new_picture
-from tsq_cli.report.text import clock
+from tsq_cli.report.text import clock, printable
 from tsq_cli.types import UInt8Array
 
 TILE_HEIGHT = 126
@@ -18,6 +18,7 @@ MARGIN = 14
 CAPTION = 20
 HEADING = 30
 MAX_COLUMNS = 8
+MOST_CHARACTERS = 300  # of one line, before it is cut to its width
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 BACKGROUND = (250, 250, 248)
 INK = (28, 28, 30)
@@ -126,6 +127,7 @@ def _text(
     fill: tuple[int, int, int] = INK,
 ) -> None:
     font = ImageFont.load_default(size)
+    text = printable(text, MOST_CHARACTERS)
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
     draw.text(corner, text, font=font, fill=fill)

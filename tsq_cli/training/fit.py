@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsq_cli.errors import TsqError, UsageError, WeightsError
+from tsq_cli.errors import TsqError, UsageError, WeightsError, one_line
 from tsq_cli.files import atomic_path, remove_leftovers, write_json
 from tsq_cli.training import processes
 from tsq_cli.training.settings import FitSettings
@@ -217,7 +217,7 @@ class _Run:
             other = saved["key"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
             raise WeightsError(
-                f"{path} is no checkpoint: {str(error)[:200]}", wanted="one that tsq wrote", fix="remove it"
+                f"{path} is no checkpoint: {one_line(error)[:200]}", wanted="one that tsq wrote", fix="remove it"
             ) from error
         if other != key:
             raise UsageError(
