@@ -276,6 +276,11 @@ def _notes(clip: Clip, settings: SelectSettings) -> Iterator[str]:
     yield from clip.plan.notes
     yield from clip.batch.notes
     num_candidates = len(clip.batch)
+    if settings.num_frames == settings.num_candidates > SelectSettings.num_candidates:
+        yield (
+            f"the candidates were raised from {SelectSettings.num_candidates} to {settings.num_candidates}, as many as "
+            "frames were asked for, so all are taken (more --candidates leave a choice)"
+        )
     if settings.num_frames > num_candidates:
         yield (
             f"{settings.num_frames} frames were asked for and there are {num_candidates} candidates: "

@@ -191,10 +191,10 @@ def test_start_and_end_bound_the_candidates(tsq: Tsq, demo: Path) -> None:
     assert max(times) < 9.5
 
 
-def test_more_frames_than_candidates_says_so(tsq: Tsq, demo: Path) -> None:
+def test_more_frames_than_candidates_raises_the_candidates_and_says_so(tsq: Tsq, demo: Path) -> None:
     record = valid(json.loads(tsq("select", demo, "--json", "-k", "20").out))
-    assert len(record["frames"]) == 16
-    assert any("20 frames were asked for" in note for note in record["notes"])
+    assert (len(record["frames"]), len(record["candidates"])) == (20, 20)
+    assert any("raised from 16 to 20" in note for note in record["notes"])
 
 
 @pytest.mark.parametrize(

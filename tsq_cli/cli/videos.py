@@ -11,13 +11,14 @@ import typer
 
 from tsq_cli.cli.options import Shared
 from tsq_cli.cli.output import Output, talk
-from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.config import ClassifySettings, Limits, SelectSettings, check_device
 from tsq_cli.errors import EXIT_INPUT_FAILED
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
 
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
+    from tsq_cli.packs import PackConfig
     from tsq_cli.packs.recognizers import RecognizerChoice
     from tsq_cli.pictures import Outputs
 
@@ -34,15 +35,15 @@ class Recognition:
 
 def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
     """Select frames of the videos, and recognise them where that is asked for; exit 1 where a video failed."""
-    settings = _select_settings(shared)
-    inputs = collect_inputs(shared.paths or [], recursive=shared.recursive, files_from=shared.files_from)
+    settings, limits = _select_settings(shared), _limits(shared)
+    inputs = _collect(shared)
+    pack = _checked_pack(shared, settings)
     outputs = _checked_outputs(shared, inputs, recognition)
     verb = "selected" if recognition is None else "classified"
     jsonl = None if shared.jsonl is None else Path(shared.jsonl)
     with Output(inputs, verb=verb, as_json=shared.json, jsonl=jsonl, csv=shared.csv, html=shared.html) as out:
         from tsq_cli.batch import RunPlan, run
         from tsq_cli.classifier import recognition_identity
-        from tsq_cli.packs import find_pack
 
         chosen = None
         if recognition is not None:
@@ -52,9 +53,10 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
             paths=inputs.paths,
             settings=settings,
             outputs=outputs,
-            pack_sha256=find_pack(shared.pack).sha256 if settings.needs_model else None,
+            pack_sha256=pack.sha256 if settings.needs_model else None,
             recognition=None if chosen is None else recognition_identity(*chosen),
             dtype=_precision(shared) if settings.needs_model or chosen is not None else None,
+            limits=limits,
             batch_size=shared.batch_size,
             workers=shared.workers,
             journal=out.journal,
@@ -127,9 +129,13 @@ def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoi
     from tsq_cli.classifier import Classifier
     from tsq_cli.pipeline import Selector
 
+    if chosen is None and not settings.needs_model:
+        return Selector.without_model()
+    _say_what_float16_costs(shared)
+    worker: Selector | Classifier
     if chosen is not None:
         recognizer, classify_settings = chosen
-        return Classifier.load(
+        worker = Classifier.load(
             shared.pack,
             recognizer=recognizer,
             settings=classify_settings,
@@ -137,9 +143,22 @@ def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoi
             device=shared.device,
             dtype=shared.dtype,
         )
-    if not settings.needs_model:
-        return Selector.without_model()
-    return Selector.load(shared.pack, device=shared.device, dtype=shared.dtype)
+        selector = worker.selector
+    else:
+        worker = selector = Selector.load(shared.pack, device=shared.device, dtype=shared.dtype)
+    if settings.query is not None:  # kept for the videos; what is wrong with it is wrong with the run
+        selector.loaded_pack().query_embedding(settings.query)
+    return worker
+
+
+def _say_what_float16_costs(shared: Shared) -> None:
+    from tsq_cli.models.device import resolve_device
+
+    if shared.dtype == "float16" and resolve_device(shared.device) == "cpu":
+        talk(
+            "float16 is meant for GPUs: on a CPU that does not compute in it, it takes several times as long as "
+            "float32 (--dtype auto chooses what is fast)"
+        )
 
 
 def _choose(shared: Shared, recognition: Recognition) -> RecognizerChoice:
@@ -166,10 +185,49 @@ def _outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) ->
     )
 
 
+def _collect(shared: Shared) -> Inputs:
+    inputs = collect_inputs(
+        shared.paths or [], recursive=shared.recursive, files_from=shared.files_from, null=shared.null
+    )
+    for folder in inputs.unreadable:
+        talk(f"{folder} cannot be looked into and is passed over; check its permissions")
+    return inputs
+
+
+def _checked_pack(shared: Shared, settings: SelectSettings) -> PackConfig:
+    """The pack. What loading it would refuse and can be known without torch is refused here, before any video is read.
+
+    Raises:
+        UsageError: no such pack, or a text that names no device.
+        WeightsError: a damaged pack, or a query whose text encoder is missing or out of reach.
+    """
+    from tsq_cli.packs import find_pack, find_text_encoder
+
+    check_device(shared.device)
+    pack = find_pack(shared.pack)
+    if settings.query is not None:
+        find_text_encoder(pack.roles.text_encoder)
+    return pack
+
+
+def _limits(shared: Shared) -> Limits:
+    return Limits(timeout_seconds=shared.timeout, max_pixels=shared.max_pixels)
+
+
+def _frames_and_candidates(shared: Shared) -> tuple[int, int]:
+    """K and T: what was not given follows what was; SelectSettings refuses two that do not fit."""
+    usual = SelectSettings()
+    k, t = shared.num_frames, shared.num_candidates
+    if k is None:
+        k = usual.num_frames if t is None else max(1, min(usual.num_frames, t))
+    return k, max(usual.num_candidates, k) if t is None else t
+
+
 def _select_settings(shared: Shared) -> SelectSettings:
+    num_frames, num_candidates = _frames_and_candidates(shared)
     return SelectSettings(
-        num_frames=shared.num_frames,
-        num_candidates=shared.num_candidates,
+        num_frames=num_frames,
+        num_candidates=num_candidates,
         selector=shared.selector,
         order=shared.order,
         start_seconds=_seconds(shared.start),

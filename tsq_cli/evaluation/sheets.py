@@ -95,7 +95,8 @@ def write_sheets(
         OutputError: a file cannot be written.
     """
     selector = Selector(pack)
-    settings = SelectSettings(num_frames=evaluation.num_frames, num_candidates=pack.config.settings.num_candidates)
+    num_candidates = pack.config.settings.num_candidates
+    settings = SelectSettings(num_frames=min(evaluation.num_frames, num_candidates), num_candidates=num_candidates)
     sheets = []
     for done, (name, number) in enumerate(chosen.items(), 1):
         with closing(load_clip(evaluation.videos[number].path, settings)) as clip:

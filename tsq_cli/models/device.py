@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from tsq_cli.config import check_device
 from tsq_cli.errors import UsageError
 
 # On a CPU a few frames at a time stay in the cache: 16 frames of 160 x 160 through EfficientNet-Lite0 take 1.15 times
@@ -28,13 +29,12 @@ def resolve_device(device: str) -> str:
     Raises:
         UsageError: an unknown device, or CUDA where torch sees none.
     """
+    check_device(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         return device
-    kind, colon, index = device.partition(":")
-    if kind != "cuda" or (colon and not index.isdigit()):
-        raise UsageError(f"device is {device!r}", wanted="auto, cpu, cuda or cuda:<index>", fix="try --device auto")
+    index = device.partition(":")[2]
     count = torch.cuda.device_count()
     if count <= int(index or 0):
         raise UsageError(

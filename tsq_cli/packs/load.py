@@ -210,19 +210,28 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     return encoder
 
 
-def load_text_encoder(role: TextRole) -> TextEncoder:
-    """The text network of a role.
+def find_text_encoder(role: TextRole) -> str:
+    """Where transformers finds the text network of a role: a folder, or its name on the hub. Nothing is loaded.
 
     Raises:
         WeightsError: its package is not installed, or its weights are damaged or out of reach.
     """
-    from tsq_cli.models import TextEncoder
-
     if isinstance(role.weights, PipWeights):
         # A folder inside the package holds tokenizer and configuration beside the weights.
-        return TextEncoder.from_pretrained(str(weights_path(role.weights, Path()).parent))
+        return str(weights_path(role.weights, Path()).parent)
     check_in_reach(role)
-    return TextEncoder.from_pretrained(role.model)
+    return role.model
+
+
+def load_text_encoder(role: TextRole) -> TextEncoder:
+    """The text network of a role.
+
+    Raises:
+        WeightsError: as find_text_encoder.
+    """
+    from tsq_cli.models import TextEncoder
+
+    return TextEncoder.from_pretrained(find_text_encoder(role))
 
 
 def load_object_embeddings(config: PackConfig) -> Tensor:
