@@ -177,8 +177,14 @@ def failed(path: str, error: Exception, plan: RunPlan) -> Record:
     message = said if path in said else f"{path}: {said}"
     if not isinstance(error, TsqError):
         message += " (unexpected; set TSQ_DEBUG=1 for the traceback)"
+    try:
+        found = os.stat(path)  # noqa: PTH116 - ValueError for a NUL
+    except (OSError, ValueError):
+        found = None
     return Record(
         path=path,
+        size_bytes=None if found is None else found.st_size,
+        modified_ns=None if found is None else found.st_mtime_ns,
         status="error",
         settings_hash=plan.settings_hash,
         requested_k=plan.settings.num_frames,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 
-from tsq_cli.config import SelectSettings
+from tsq_cli.config import Limits, SelectSettings
+from tsq_cli.errors import TooLargeError
 from tsq_cli.types import FrameBatch, SamplePlan
-from tsq_cli.video import VideoSource, decode_frames, open_video, sample_frames
+from tsq_cli.video import VideoSource, deadline, decode_frames, open_video, sample_frames
+
+NETWORK_INPUT_BYTES = 4 * 3 * 224 * 224
+"""Of one candidate as the first network sees it: float32, three channels, 224 x 224."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,16 +37,29 @@ def load_clip(
     settings: SelectSettings,
     *,
     threads: int = 2,
+    limits: Limits | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Clip:
     """Open a video, sample T times and decode the frames shown then. Safe to call from several threads.
 
+    Args:
+        path: a file.
+        settings: which frames, and how large.
+        threads: decoders at work at once.
+        limits: seconds from now until the candidates are decoded, and memory; the defaults of Limits where None.
+        should_stop: polled while reading and decoding.
+
     Raises:
         InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
+        TooLargeError: a frame, or all candidates together, are larger than the limits allow.
+        VideoTimeoutError: it took longer than the limits allow.
+        concurrent.futures.CancelledError: should_stop said so.
     """
+    limits = limits or Limits()
+    should_stop = deadline(path, limits.timeout_seconds, should_stop)
     timings: dict[str, float] = {}
     with timed(timings, "probe"):
-        source = open_video(path, should_stop=should_stop)
+        source = open_video(path, limits=limits, should_stop=should_stop)
     try:
         plan = sample_frames(
             source.pts_seconds,
@@ -51,6 +68,8 @@ def load_clip(
             start_seconds=settings.start_seconds,
             end_seconds=settings.end_seconds,
         )
+        plan = replace(plan, notes=plan.notes + source.notes)
+        _check_memory(source, plan, settings.short_side)
         with timed(timings, "decode"):
             batch = decode_frames(
                 source,
@@ -64,6 +83,18 @@ def load_clip(
         source.close()
         raise
     return Clip(path=str(path), source=source, plan=plan, batch=batch, timings_seconds=timings)
+
+
+def _check_memory(source: VideoSource, plan: SamplePlan, short_side: int) -> None:
+    width, height = source.geometry.scaled(short_side).displayed_size
+    each, most = 3 * width * height + NETWORK_INPUT_BYTES, source.limits.max_candidate_bytes
+    count = len(plan.frame_indices)
+    if count * each > most:
+        raise TooLargeError(
+            f"{count} candidates of {width}x{height} from {source.info.path} need {count * each / 1e9:.1f} GB",
+            wanted=f"at most {most / 1e9:.1f} GB",
+            fix=f"use -n {most // each} or less" if most >= each else "allow more memory",
+        )
 
 
 @contextmanager

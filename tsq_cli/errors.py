@@ -74,6 +74,14 @@ class EncryptedVideoError(VideoError):
     """A video stream whose samples are encrypted."""
 
 
+class TooLargeError(VideoError):
+    """A video whose frames, or whose candidates together, take more memory than one video may take."""
+
+
+class VideoTimeoutError(VideoError):
+    """A video that was not read and decoded within the time allowed for it."""
+
+
 class NvdecError(VideoError):
     """A video that no GPU of this machine decodes."""
 

@@ -23,10 +23,8 @@ from typing import Any
 
 from tsq_cli.errors import OutputError, UsageError
 
-try:
+if sys.platform != "win32":  # there, what killed runs leave stays
     import fcntl
-except ImportError:  # not on Windows; what killed runs leave there stays
-    fcntl = None  # type: ignore[assignment]
 
 STDOUT = "-"
 LEFTOVER_PREFIX = ".tsq-"
@@ -150,7 +148,7 @@ def check_outputs(
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs left half written in a folder; what a living process is writing is left alone."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     with suppress(OSError), os.scandir(folder) as entries:
         for path in [Path(entry.path) for entry in entries if entry.name.startswith(LEFTOVER_PREFIX)]:
@@ -243,7 +241,7 @@ def _temporary_beside(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     while True:
         handle, name = tempfile.mkstemp(dir=final.parent, prefix=LEFTOVER_PREFIX, suffix=_suffix(final))
-        if fcntl is None:
+        if sys.platform == "win32":
             break
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,7 +19,8 @@ from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Limits, SelectSettings
 from tsq_cli.errors import DecoderCrashError
 from tsq_cli.journal import Death, Journal
-from tsq_cli.video import deadline, decode_frames, timed_out
+from tsq_cli.video import decode_frames
+from tsq_cli.video.stop import deadline, timed_out
 
 GRACE_SECONDS = 10.0
 """What a video gets beyond its limit before its thread is left alone: decoding looks at the clock between packets, and

@@ -140,7 +140,9 @@ class Selector:
             with timed(look.timings, "read"):
                 saliencies = look.scored.read()
         if settings_hash is None:
-            settings_hash = config.settings_hash(settings, pack_sha256=self.pack_sha256(settings), outputs={})
+            settings_hash = config.settings_hash(
+                settings, pack_sha256=self.pack_sha256(settings), outputs={}, dtype=self.dtype_name(settings)
+            )
         records = []
         for clip, saliency in zip(look.clips, saliencies, strict=True):
             choices = self.choose(len(clip.batch), saliency, settings)
@@ -186,6 +188,14 @@ class Selector:
         """Identity of the weights behind a selection; None for the baselines, which have none."""
         return self.pack.config.sha256 if self.pack is not None and settings.needs_model else None
 
+    def dtype_name(self, settings: SelectSettings) -> str | None:
+        """Precision of the networks behind a selection; None for the baselines, which have none."""
+        if self.pack is None or not settings.needs_model:
+            return None
+        from tsq_cli.models.device import dtype_name
+
+        return dtype_name(self.pack.dtype)
+
     def loaded_pack(self) -> Pack:
         """The pack; a selector made without a model has none, and refuses to guess."""
         if self.pack is None:
@@ -212,7 +222,7 @@ class Selector:
             decode_errors=clip.batch.decode_errors,
             pack_name=used.config.name if used else None,
             pack_sha256=used.config.sha256 if used else None,
-            dtype=str(used.dtype).removeprefix("torch.") if used else None,
+            dtype=self.dtype_name(settings),
             device=str(used.textual_embeddings.device) if used else None,
             selector=settings.selector,
             query=settings.query,

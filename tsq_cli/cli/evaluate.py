@@ -192,6 +192,10 @@ def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str]) ->
         from tsq_cli.report.plots import check_plot_path
 
         check_plot_path(plot)
+    if sheets is not None:
+        from tsq_cli.evaluation.sheets import check_index
+
+        check_index(sheets)
 
 
 def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot: Path | None) -> None:

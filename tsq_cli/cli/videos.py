@@ -120,9 +120,9 @@ def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, di
 
 def _precision(shared: Shared) -> str:
     """Name of the precision that the networks will run in."""
-    from tsq_cli.models.device import resolve_device, resolve_dtype
+    from tsq_cli.models.device import dtype_name, resolve_device, resolve_dtype
 
-    return str(resolve_dtype(shared.dtype, resolve_device(shared.device))).removeprefix("torch.")
+    return dtype_name(resolve_dtype(shared.dtype, resolve_device(shared.device)))
 
 
 def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None) -> Worker:

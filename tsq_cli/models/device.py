@@ -74,6 +74,11 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
     return names[dtype]
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """A precision as users and records name it: "float32", "bfloat16", "float16"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def chunks(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
     """Split images [N, 3, H, W] into what a network should see at once: all of them on a GPU, few on a CPU.
 

@@ -3,5 +3,6 @@
 from tsq_cli.video.decode import decode_frames
 from tsq_cli.video.probe import VideoSource, open_video
 from tsq_cli.video.sample import parse_timecode, sample_frames
+from tsq_cli.video.stop import deadline
 
-__all__ = ["VideoSource", "decode_frames", "open_video", "parse_timecode", "sample_frames"]
+__all__ = ["VideoSource", "deadline", "decode_frames", "open_video", "parse_timecode", "sample_frames"]

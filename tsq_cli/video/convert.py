@@ -8,10 +8,22 @@ from fractions import Fraction
 from typing import Self, cast
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from tsq_cli.types import UInt8Array
+
+
+def _unnamed(kind: type[Type], value: int) -> Type:
+    member = object.__new__(kind)
+    member.__dict__.update(_name_=f"UNNAMED_{value}", _value_=value)
+    return member
+
+
+# PyAV lists all side data of a frame or none, and gives up on a kind that is newer than its enumeration (the views of
+# stereo video, the EXIF of pictures): the display matrix beside it could not be read.
+Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,11 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Self:
-        """The nearest of the eight orientations to a frame's display matrix (upright where it has none)."""
+        """The nearest of the eight orientations to a frame's display matrix (upright where it has none).
+
+        FFmpeg makes this matrix from what the container says, or the codec (HEVC, H.264), or the EXIF orientation of a
+        JPEG, PNG or WebP picture.
+        """
         side_data = cast("Mapping[str, bytes]", frame.side_data)  # PyAV's own annotation knows a few keys only
         matrix = side_data.get("DISPLAYMATRIX")
         if matrix is None:

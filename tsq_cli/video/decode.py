@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from threading import Event
@@ -17,7 +17,8 @@ from tsq_cli.types import FrameBatch, Int64Array, UInt8Array
 from tsq_cli.video.convert import Converter
 from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.plan import Run, plan_runs, widen
-from tsq_cli.video.probe import VideoSource, never
+from tsq_cli.video.probe import VideoSource
+from tsq_cli.video.stop import ShouldStop, deadline
 
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
 """Codecs whose decoders leave out just the frames that nothing refers to; others lose wanted frames with them."""
@@ -32,7 +33,7 @@ def decode_frames(
     short_side: int | None = 256,
     mode: DecodeMode = "exact",
     threads: int = 2,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> FrameBatch:
     """Decode frames of a video to upright RGB.
 
@@ -56,6 +57,7 @@ def decode_frames(
     Raises:
         NoDecodableFrameError: none of the frames, nor any around them, can be decoded.
         NvdecError: "nvdec" where there is no such GPU, or where it does not know the codec.
+        VideoTimeoutError: it took longer than source.limits allow for one pass.
         CancelledError: should_stop said so.
         ValueError: no index, or one outside [0, N).
     """
@@ -63,7 +65,8 @@ def decode_frames(
     if wanted.ndim != 1 or len(wanted) == 0 or wanted.min() < 0 or wanted.max() >= len(source.pts):
         raise ValueError(f"frame_indices must be [T] with T >= 1, each in [0, {len(source.pts)}), got {wanted}")
     targets = _nearest_keyframes(source, wanted) if mode == "keyframes" else wanted
-    job = _Job(source, np.unique(targets), short_side, should_stop or never, nvdec=mode == "nvdec")
+    should_stop = deadline(source.info.path, source.limits.timeout_seconds, should_stop)
+    job = _Job(source, np.unique(targets), short_side, should_stop, nvdec=mode == "nvdec")
     job.run(threads)
     return _batch(job, wanted, targets, mode)
 
@@ -88,7 +91,7 @@ class _Job:
         source: VideoSource,
         indices: Int64Array,
         short_side: int | None,
-        should_stop: Callable[[], bool],
+        should_stop: ShouldStop,
         *,
         nvdec: bool,
     ) -> None:
@@ -129,7 +132,7 @@ class _Job:
 
     def _work(self, waiting: deque[Run]) -> None:
         try:
-            with self.source.decoder(nvdec=self._nvdec) as decoder:
+            with self.source.decoder(nvdec=self._nvdec, should_stop=self._is_stopping) as decoder:
                 converter = Converter(self.geometry)
                 while waiting:
                     try:

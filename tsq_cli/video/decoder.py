@@ -10,15 +10,8 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from tsq_cli.video.demux import (
-    NO_TIME,
-    Opened,
-    PacketTable,
-    ShouldStop,
-    VideoPacket,
-    check_stop,
-    read_packets,
-)
+from tsq_cli.video.demux import NO_TIME, Opened, PacketTable, VideoPacket, read_packets
+from tsq_cli.video.stop import ShouldStop, check_stop
 
 MAX_BAD_PACKETS = 64
 """Packets in a row that fail to decode after which a range is given up (ours)."""
@@ -34,9 +27,13 @@ class StreamDecoder:
     Args:
         opened: an open container, which the decoder owns from now on.
         table: its packets.
+        should_stop: polled before each packet of a first look at the stream.
+
+    Raises:
+        CancelledError: should_stop said so.
     """
 
-    def __init__(self, opened: Opened, table: PacketTable) -> None:
+    def __init__(self, opened: Opened, table: PacketTable, should_stop: ShouldStop) -> None:
         self._opened = opened
         self._context = opened.stream.codec_context
         self._table = table
@@ -44,7 +41,7 @@ class StreamDecoder:
         if self._context.name == "mpeg4":
             # FFmpeg's decoder measures the time between fields once, at the first B-frame that it meets, and must not
             # meet one that lacks its references: it would then drop interlaced B-frames for good.
-            deque(self.frames(0, min(len(table), PRIMING_PACKETS), should_stop=lambda: False), maxlen=0)
+            deque(self.frames(0, min(len(table), PRIMING_PACKETS), should_stop=should_stop), maxlen=0)
 
     def close(self) -> None:
         """Close the file."""
@@ -74,7 +71,7 @@ class StreamDecoder:
         context = self._context
         bad_in_a_row = 0
         try:
-            for position, packet in self._packets(start, stop):
+            for position, packet in self._packets(start, stop, should_stop):
                 check_stop(should_stop)
                 if whole is not None:
                     context.skip_frame = "DEFAULT" if position in whole else "NONREF"
@@ -99,32 +96,32 @@ class StreamDecoder:
         except av.FFmpegError:
             return []
 
-    def _packets(self, start: int, stop: int) -> Iterator[tuple[int, VideoPacket]]:
+    def _packets(self, start: int, stop: int, should_stop: ShouldStop) -> Iterator[tuple[int, VideoPacket]]:
         if self._table.packets is not None:
             return enumerate(self._table.packets[start:stop], start)
-        return self._read_again(start, stop)
+        return self._read_again(start, stop, should_stop)
 
-    def _read_again(self, start: int, stop: int) -> Iterator[tuple[int, VideoPacket]]:
-        for position, packet in self._read_from_before(start):
+    def _read_again(self, start: int, stop: int, should_stop: ShouldStop) -> Iterator[tuple[int, VideoPacket]]:
+        for position, packet in self._read_from_before(start, should_stop):
             if position >= stop:
                 return
             if position >= start:
                 yield position, packet
 
-    def _read_from_before(self, start: int) -> Iterator[tuple[int, VideoPacket]]:
+    def _read_from_before(self, start: int, should_stop: ShouldStop) -> Iterator[tuple[int, VideoPacket]]:
         """Packets from start or before: a seek can land late, so try earlier keyframes, then the file's beginning."""
         keys = np.flatnonzero(self._table.key[: start + 1])
         for back in (1, 2, 4, 8):
             if back > len(keys):
                 break
-            numbered = self._seek(int(keys[-back]))
+            numbered = self._seek(int(keys[-back]), should_stop)
             first = next(numbered, None)
             if first is not None and first[0] <= start:
                 return chain([first], numbered)
         self._opened = self._opened.again()
-        return enumerate(packet for packet in read_packets(self._opened) if packet is not None)
+        return enumerate(packet for packet in read_packets(self._opened, should_stop) if packet is not None)
 
-    def _seek(self, position: int) -> Iterator[tuple[int, VideoPacket]]:
+    def _seek(self, position: int, should_stop: ShouldStop) -> Iterator[tuple[int, VideoPacket]]:
         """Packets after a seek to the one at this position, each with its true position."""
         time = self._table.dts[position] if self._table.dts[position] != NO_TIME else self._table.pts[position]
         if time == NO_TIME:
@@ -134,7 +131,7 @@ class StreamDecoder:
         except av.FFmpegError:
             return
         unknown = 0
-        for packet in read_packets(self._opened):
+        for packet in read_packets(self._opened, should_stop):
             found = None if packet is None else self._table.find(packet, position)
             if packet is None or found is None:
                 unknown += 1

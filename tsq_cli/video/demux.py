@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from array import array
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -21,16 +21,19 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from tsq_cli.config import Limits
 from tsq_cli.errors import (
-    EncryptedVideoError,
     InputNotFoundError,
     NoDecodableFrameError,
     NotAVideoError,
     NoVideoStreamError,
     NvdecError,
+    TooLargeError,
 )
 from tsq_cli.types import Int64Array
-from tsq_cli.video.encryption import is_encrypted_track
+from tsq_cli.video.formats import OPTIONS, playlist
+from tsq_cli.video.hidden import HIDING_CODECS, shows_nothing
+from tsq_cli.video.stop import ShouldStop, check_stop, timed_out
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a missing pts, dts or position, as AV_NOPTS_VALUE does in FFmpeg."""
@@ -40,11 +43,13 @@ MAX_READ_ERRORS = 16
 
 PACKETS_AT_A_TIME = 32
 
+FFMPEG_MAX_PIXELS = 2**31 - 1
+"""The largest limit that a decoder takes; its own is lower (2^28 less a border)."""
+
 VOP_START = b"\0\0\1\xb6"
 """What each picture of MPEG-4 Part 2 begins with."""
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"  # in quotes: the class is generic to type checkers only
-ShouldStop = Callable[[], bool]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,18 +100,20 @@ class Opened:
     Attributes:
         container, stream: PyAV's.
         path: the file.
+        limits: of the video; a single read may take the time allowed for the whole.
         nvdec: whether its frames are decoded by an NVIDIA GPU.
     """
 
     container: InputContainer
     stream: VideoStream
     path: str
+    limits: Limits
     nvdec: bool = False
 
     def again(self) -> Opened:
         """Close the file and open it in the same way, at its beginning."""
         self.container.close()
-        return open_stream(self.path, nvdec=self.nvdec)
+        return open_stream(self.path, limits=self.limits, nvdec=self.nvdec)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,47 +153,63 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
         InputNotFoundError: nothing is there.
         NotAVideoError: a directory, an empty file, or no regular file at all.
     """
-    file = Path(path)
     fix = "give the path of a video file"
-    if not file.exists():
-        raise InputNotFoundError(f"{file} does not exist", wanted="a video file", fix="check the path")
-    if file.is_dir():
-        raise NotAVideoError(f"{file} is a directory", wanted="a video file", fix=fix)
-    if not file.is_file():
-        raise NotAVideoError(f"{file} is not a regular file", wanted="a video file", fix=fix)
-    stat = file.stat()
-    if stat.st_size == 0:
+    try:
+        status = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputNotFoundError(f"{path} does not exist", wanted="a video file", fix="check the path") from error
+    except OSError as error:
+        raise InputNotFoundError(
+            f"{path} cannot be reached ({error.strerror})", wanted="a video file", fix="check the path"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise NotAVideoError(f"{path} is a directory", wanted="a video file", fix=fix)
+    if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may wait for ever
+        raise NotAVideoError(f"{path} is not a regular file", wanted="a video file", fix=fix)
+    if status.st_size == 0:
         raise NotAVideoError(
-            f"{file} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
+            f"{path} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
         )
-    return stat
+    return status
 
 
-def open_stream(path: str | os.PathLike[str], *, nvdec: bool = False) -> Opened:
+def open_stream(path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = False) -> Opened:
     """Open a file and choose its best video stream (FFmpeg's choice; a cover picture never counts).
 
     Args:
         path: the file.
+        limits: opening, and each read later on, may take the time allowed; larger frames are refused by the decoder.
         nvdec: decode on an NVIDIA GPU; frames come back to the host, with the pixels that a CPU would give.
 
     Raises:
         NvdecError: nvdec where there is no such GPU, or where it does not know the codec; the file is known to open.
-        NotAVideoError: no demuxer reads the file.
+        NotAVideoError: no demuxer reads the file, or one that would go on to read others.
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
-        EncryptedVideoError: the stream says that it is encrypted.
+        TooLargeError: the stream says that its frames have more pixels than are allowed.
+        VideoTimeoutError: opening took too long.
     """
+    seconds = limits.timeout_seconds
+    decoder_options = {"max_pixels": str(min(limits.max_pixels, FFMPEG_MAX_PIXELS))}
     try:
-        # "file:" keeps a colon in a name from being read as a protocol, and a playlist off the network.
+        # "file:" keeps a colon in a name from being read as a protocol.
         container = av.open(
             f"file:{Path(path).absolute()}",
+            options=decoder_options,
+            container_options=OPTIONS,
             metadata_errors="replace",
+            timeout=(seconds, seconds),
             hwaccel=HWAccel("cuda", allow_software_fallback=False) if nvdec else None,
         )
+    except av.error.ExitError as error:
+        raise timed_out(path, seconds) from error
     except (av.FFmpegError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise (_no_nvdec if nvdec else _unreadable)(path, error) from error
+        raise _no_nvdec(path, error) if nvdec else _unreadable(path) from error
     try:
-        return Opened(container, _choose_stream(container, path), os.fspath(path), nvdec)
+        stream = _choose_stream(container, path)
+        check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
+        stream.codec_context.options = decoder_options
+        return Opened(container, stream, os.fspath(path), limits, nvdec)
     except BaseException:
         container.close()
         raise
@@ -200,23 +223,38 @@ def _no_nvdec(path: str | os.PathLike[str], error: Exception) -> NvdecError:
     )
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> NotAVideoError:
-    if isinstance(error, PermissionError):
-        return NotAVideoError(f"{path} may not be read", wanted="a readable file", fix="check its permissions")
-    with Path(path).open("rb") as file:
-        is_mp4 = file.read(8)[4:] == b"ftyp"
+def _unreadable(path: str | os.PathLike[str]) -> NotAVideoError:
+    try:
+        with Path(path).open("rb") as file:
+            is_mp4 = file.read(8)[4:] == b"ftyp"
+    except OSError as error:
+        return NotAVideoError(
+            f"{path} may not be read ({error.strerror})", wanted="a readable file", fix="check its permissions"
+        )
     if is_mp4:
         return NotAVideoError(
             f"{path} is an MP4 file without a usable index (moov box)",
             wanted="a complete video file",
             fix="the recording or download was probably cut off: fetch it again",
         )
-    return NotAVideoError(f"{path} is not a video that FFmpeg can read", wanted="a video file", fix="check the file")
+    return playlist(path) or NotAVideoError(
+        f"{path} is not a video that FFmpeg can read", wanted="a video file", fix="check the file"
+    )
+
+
+def check_pixels(path: str | os.PathLike[str], width: int, height: int, limits: Limits) -> None:
+    """Raise TooLargeError where a frame of this size has more pixels than are allowed."""
+    if width * height > limits.max_pixels:
+        raise TooLargeError(
+            f"{path} has frames of {width}x{height}, {width * height} pixels",
+            wanted=f"at most {limits.max_pixels} pixels",
+            fix="make a smaller copy of it, or give a larger --max-pixels",
+        )
 
 
 def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
     if container.format.name == "tty":  # FFmpeg draws any .txt file as ANSI art
-        raise NotAVideoError(f"{path} is a text file", wanted="a video file", fix="check the file")
+        raise playlist(path) or NotAVideoError(f"{path} is a text file", wanted="a video file", fix="check the file")
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:
         kinds = sorted({"cover picture" if s.type == "video" else s.type for s in container.streams})
@@ -233,21 +271,12 @@ def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> V
             wanted="a codec such as H.264, HEVC, VP9 or AV1",
             fix="convert the file first",
         )
-    if "enc_key_id" in stream.metadata or is_encrypted_track(Path(path), stream.id):  # Matroska's way, MP4's way
-        raise encrypted(path)
     for other in container.streams:
         if other is not stream:
             other.discard = av.stream.Discard.all
     stream.codec_context.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     return stream
-
-
-def encrypted(path: str | os.PathLike[str]) -> EncryptedVideoError:
-    """The error for a file whose pictures are encrypted."""
-    return EncryptedVideoError(
-        f"{path} is encrypted (DRM)", wanted="a video in the clear", fix="use an unprotected copy of it"
-    )
 
 
 def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop) -> PacketTable:
@@ -259,14 +288,14 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
         CancelledError: should_stop said so.
     """
     codec = opened.stream.codec_context.name
+    may_hide = codec in HIDING_CODECS
     columns = {name: array("q") for name in ("pts", "dts", "pos", "duration")}
     key, shown = bytearray(), bytearray()
     packets: list[VideoPacket] | None = []
     size, read_errors = 0, 0
     is_encrypted = is_packed = has_new_headers = False
-    results = read_packets(opened)
+    results = read_packets(opened, should_stop)
     while batch := list(islice(results, PACKETS_AT_A_TIME)):
-        check_stop(should_stop)
         found = [packet for packet in batch if packet is not None]
         read_errors += len(batch) - len(found)
         if not key and found:
@@ -280,7 +309,9 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
         columns["pos"].extend([NO_TIME if (place := packet.pos) is None else place for packet in found])
         columns["duration"].extend([packet.duration or 0 for packet in found])
         key.extend([packet.is_keyframe for packet in found])
-        shown.extend([not (packet.is_discard or (codec == "vp8" and _is_hidden_vp8(packet))) for packet in found])
+        shown.extend(
+            [not (packet.is_discard or (may_hide and shows_nothing(codec, memoryview(packet)))) for packet in found]
+        )
         size += sum([packet.size for packet in found])
         if packets is not None:
             packets.extend(found)
@@ -300,15 +331,23 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
     )
 
 
-def read_packets(opened: Opened) -> Iterator[VideoPacket | None]:
-    """The chosen stream's packets from where the container stands, empty ones left out; None for each read error."""
+def read_packets(opened: Opened, should_stop: ShouldStop) -> Iterator[VideoPacket | None]:
+    """The chosen stream's packets from where the container stands, empty ones left out; None for each read error.
+
+    Raises:
+        CancelledError: should_stop said so; it is asked before each packet.
+        VideoTimeoutError: a single read took longer than is allowed for the whole video.
+    """
     errors_in_a_row = 0
     while errors_in_a_row < MAX_READ_ERRORS:
         try:
             for packet in opened.container.demux(opened.stream):
+                check_stop(should_stop)
                 errors_in_a_row = 0
                 if packet.size > 0:  # an empty one is a repeated frame in AVI, or the end
                     yield packet
+        except av.error.ExitError as error:
+            raise timed_out(opened.path, opened.limits.timeout_seconds) from error
         except av.FFmpegError:
             errors_in_a_row += 1
             yield None
@@ -316,17 +355,6 @@ def read_packets(opened: Opened) -> Iterator[VideoPacket | None]:
             return
         else:
             return
-
-
-def check_stop(should_stop: ShouldStop) -> None:
-    """Raise CancelledError where the caller asked to stop."""
-    if should_stop():
-        raise CancelledError("the decode was stopped")
-
-
-def _is_hidden_vp8(packet: VideoPacket) -> bool:
-    # RFC 6386, section 9.1: bit 4 of the first byte is show_frame. Hidden reference frames have packets of their own.
-    return not memoryview(packet)[0] & 0x10
 
 
 def _number(value: int | None) -> int:

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+
+from av.video.stream import VideoStream
+
+from tsq_cli.errors import EncryptedVideoError
+from tsq_cli.video.stop import ShouldStop, check_stop, never
 
 _BOX_HEADER = 8
 _TO_SAMPLE_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
 
+Boxes = Callable[[int, int, bytes], Iterator[tuple[int, int]]]
+"""Boxes of one kind between two offsets of a file."""
 
-def is_encrypted_track(path: Path, track_id: int) -> bool:
+
+def check_not_encrypted(path: str, stream: VideoStream, should_stop: ShouldStop) -> None:
+    """Raise EncryptedVideoError where a stream is said to be encrypted, in Matroska's way or MP4's."""
+    if "enc_key_id" in stream.metadata or is_encrypted_track(Path(path), stream.id, should_stop):
+        raise encrypted(path)
+
+
+def encrypted(path: str) -> EncryptedVideoError:
+    """The error for a file whose pictures are encrypted."""
+    return EncryptedVideoError(
+        f"{path} is encrypted (DRM)", wanted="a video in the clear", fix="use an unprotected copy of it"
+    )
+
+
+def is_encrypted_track(path: Path, track_id: int, should_stop: ShouldStop = never) -> bool:
     """Whether an MP4 or MOV file keeps this track's pictures as protected samples ("encv", ISO/IEC 14496-12, 8.12).
 
-    Only box headers are read. A file of another kind, or one too damaged to tell, counts as not encrypted.
+    Only box headers are read; should_stop is asked before each. A file of another kind, or one too damaged to tell,
+    counts as not encrypted.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
+        boxes = partial(_boxes, file, should_stop)
         return any(
-            _track_id(file, *track) == track_id and _first_description(file, *track) == b"encv"
-            for movie in _boxes(file, 0, size, b"moov")
-            for track in _boxes(file, *movie, b"trak")
+            _track_id(file, boxes, *track) == track_id and _first_description(file, boxes, *track) == b"encv"
+            for movie in boxes(0, size, b"moov")
+            for track in boxes(*movie, b"trak")
         )
 
 
-def _boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:
+def _boxes(file: BinaryIO, should_stop: ShouldStop, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:
     """Boxes of one kind between two offsets: start and end of what is inside."""
     while start + _BOX_HEADER <= end:
+        check_stop(should_stop)
         file.seek(start)
         header = file.read(16)
         size, header_size = int.from_bytes(header[:4]), _BOX_HEADER
@@ -41,17 +66,17 @@ def _boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[tuple[
         start += size
 
 
-def _track_id(file: BinaryIO, start: int, end: int) -> int | None:
-    for inside, _ in _boxes(file, start, end, b"tkhd"):
+def _track_id(file: BinaryIO, boxes: Boxes, start: int, end: int) -> int | None:
+    for inside, _ in boxes(start, end, b"tkhd"):
         file.seek(inside)
         header = file.read(24)
         return int.from_bytes(header[20:24] if header[:1] == b"\1" else header[12:16])
     return None
 
 
-def _first_description(file: BinaryIO, start: int, end: int) -> bytes | None:
+def _first_description(file: BinaryIO, boxes: Boxes, start: int, end: int) -> bytes | None:
     for kind in _TO_SAMPLE_DESCRIPTIONS:
-        found = next(_boxes(file, start, end, kind), None)
+        found = next(boxes(start, end, kind), None)
         if found is None:
             return None
         start, end = found

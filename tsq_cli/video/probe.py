@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
+from tsq_cli.config import Limits
 from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import Float64Array, Int64Array, VideoInfo
 from tsq_cli.video.convert import Geometry
@@ -21,15 +22,16 @@ from tsq_cli.video.demux import (
     NO_TIME,
     Opened,
     PacketTable,
-    ShouldStop,
     StreamFacts,
     check_file,
-    encrypted,
+    check_pixels,
     open_stream,
     read_table,
 )
+from tsq_cli.video.encryption import check_not_encrypted, encrypted
 from tsq_cli.video.plan import plan_runs
 from tsq_cli.video.sample import displayed_at
+from tsq_cli.video.stop import ShouldStop, deadline, never
 
 DEFAULT_RATE = Fraction(25)
 """Frames per second where a file has no time stamps and no rate (FFmpeg's own default for raw streams)."""
@@ -38,10 +40,10 @@ MAX_FIRST_FRAME_TRIES = 8
 
 COARSE_TICKS = 4
 
-
-def never() -> bool:
-    """The should_stop that never asks to stop."""
-    return False
+LONGEST_GAP_SECONDS = 86400.0
+LONGEST_MEAN_GAP_SECONDS = 3600.0
+HIGHEST_RATE = 1000.0
+"""One frame for a day, fewer than one an hour on average, more than these a second: such times are doubted (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,12 +106,16 @@ class VideoSource:
         pts: int64 [N], times of the frames shown, strictly increasing, in units of info.time_base.
         pts_seconds: float64 [N], the same in seconds from the first frame shown.
         end_seconds: end of the last frame shown, in seconds from the first.
+        limits: what reading and decoding may cost; each pass has the time allowed to itself.
+        notes: plain sentences for the record, where the file says what can hardly be true.
     """
 
     info: VideoInfo
     pts: Int64Array
     pts_seconds: Float64Array
     end_seconds: float
+    limits: Limits
+    notes: tuple[str, ...]
     table: PacketTable = field(repr=False)
     timeline: Timeline = field(repr=False)
     geometry: Geometry = field(repr=False)
@@ -120,17 +126,19 @@ class VideoSource:
         return displayed_at(self.pts_seconds, times_seconds)
 
     @contextmanager
-    def decoder(self, *, nvdec: bool = False) -> Iterator[StreamDecoder]:
+    def decoder(self, *, nvdec: bool = False, should_stop: ShouldStop = never) -> Iterator[StreamDecoder]:
         """Borrow a decoder that no other thread uses, on the GPU or not; it is kept for the next caller.
 
         Raises:
             NvdecError: nvdec where there is no such GPU, or where it does not know the codec.
+            CancelledError: should_stop said so while a new one was made.
         """
         idle = self._idle[nvdec]
         try:
             decoder = idle.pop()
         except IndexError:
-            decoder = StreamDecoder(open_stream(self.info.path, nvdec=nvdec), self.table)
+            opened = open_stream(self.info.path, limits=self.limits, nvdec=nvdec)
+            decoder = StreamDecoder(opened, self.table, should_stop)
         try:
             yield decoder
         finally:
@@ -154,7 +162,8 @@ def open_video(
     path: str | os.PathLike[str],
     *,
     packet_cache_bytes: int = 64 * 2**20,
-    should_stop: Callable[[], bool] | None = None,
+    limits: Limits | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> VideoSource:
     """Read a video's packets once and decode one picture of it.
 
@@ -162,28 +171,36 @@ def open_video(
         path: a file.
         packet_cache_bytes: keep the packets in memory where they are no larger than this in all; else decoding reads
             the file again, and memory stays the same however long the video.
+        limits: seconds that opening may take, as each later decoding pass may, and pixels of a frame; the defaults of
+            tsq_cli.config.Limits where None.
         should_stop: polled while the file is read.
 
     Raises:
         InputNotFoundError: nothing is there.
-        NotAVideoError: a directory, an empty file, or not a video.
+        NotAVideoError: a directory, an empty file, a playlist, or not a video.
         NoVideoStreamError: audio only, or a cover picture only.
         EncryptedVideoError: the pictures are encrypted.
         NoDecodableFrameError: an unsupported codec, or no frame can be decoded.
+        TooLargeError: a frame has more pixels than are allowed.
+        VideoTimeoutError: the file was not read in the time allowed.
         CancelledError: should_stop said so.
     """
-    stat = check_file(path)
-    opened = open_stream(path)
+    limits = limits or Limits()
+    should_stop = deadline(path, limits.timeout_seconds, should_stop)
+    status = check_file(path)
+    opened = open_stream(path, limits=limits)
     try:
-        return _read_source(os.fspath(path), stat, opened, packet_cache_bytes, should_stop or never)
+        check_not_encrypted(opened.path, opened.stream, should_stop)
+        return _read_source(status, opened, packet_cache_bytes, should_stop)
     except BaseException:
         opened.container.close()
         raise
 
 
 def _read_source(
-    path: str, stat: os.stat_result, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
+    status: os.stat_result, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
 ) -> VideoSource:
+    path, limits = opened.path, opened.limits
     table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
     if table.is_encrypted:
         raise encrypted(path)
@@ -191,11 +208,13 @@ def _read_source(
     timeline = Timeline.of(table, facts)
     if len(timeline.pts) == 0:
         raise _no_frame(path, "holds no picture")
-    decoder = StreamDecoder(opened, table)
+    decoder = StreamDecoder(opened, table, should_stop)
     geometry = _first_geometry(decoder, facts, table, timeline, should_stop)
     if geometry is None:
-        raise _no_frame(path, "holds no picture that can be decoded")
-    return _build_source(path, stat, facts, table, timeline, geometry, decoder)
+        within = f" and has at most {limits.max_pixels} pixels" if limits.max_pixels < Limits().max_pixels else ""
+        raise _no_frame(path, f"holds no picture that can be decoded{within}")
+    check_pixels(path, *geometry.displayed_size, limits)  # oblong pixels are stretched to squares
+    return _build_source(status, opened, facts, table, timeline, geometry, decoder)
 
 
 def _no_frame(path: str, what: str) -> NoDecodableFrameError:
@@ -218,8 +237,8 @@ def _first_geometry(
 
 
 def _build_source(
-    path: str,
-    stat: os.stat_result,
+    status: os.stat_result,
+    opened: Opened,
     facts: StreamFacts,
     table: PacketTable,
     timeline: Timeline,
@@ -232,9 +251,9 @@ def _build_source(
     end_seconds = float((span + last_gap) * time_base)
     width, height = geometry.displayed_size
     info = VideoInfo(
-        path=path,
-        size_bytes=stat.st_size,
-        modified_ns=stat.st_mtime_ns,
+        path=opened.path,
+        size_bytes=status.st_size,
+        modified_ns=status.st_mtime_ns,
         codec=facts.codec,
         width=width,
         height=height,
@@ -254,6 +273,8 @@ def _build_source(
         pts=pts,
         pts_seconds=pts_seconds,
         end_seconds=end_seconds,
+        limits=opened.limits,
+        notes=tuple(_doubts(pts_seconds, end_seconds)),
         table=table,
         timeline=timeline,
         geometry=geometry,
@@ -268,6 +289,20 @@ def _last_duration(timeline: Timeline) -> tuple[Fraction, bool]:
     if len(timeline.pts) > 1:
         return Fraction(int(np.median(np.diff(timeline.pts)))), True
     return 1 / (DEFAULT_RATE * timeline.time_base), False
+
+
+def _doubts(pts_seconds: Float64Array, end_seconds: float) -> Iterator[str]:
+    """What a clock says that hardly any camera or editor would (ours).
+
+    A long video is none of it: a camera that takes a picture a minute for a month has regular, short gaps.
+    """
+    count = len(pts_seconds)
+    longest = float(np.diff(pts_seconds, append=end_seconds).max())
+    frames = f"{count} frame{'s' if count > 1 else ''}"
+    if longest > LONGEST_GAP_SECONDS or (count > 1 and end_seconds / count > LONGEST_MEAN_GAP_SECONDS):
+        yield f"The time stamps spread {frames} over {end_seconds / 86400:.3g} days: they may be damaged."
+    if count > 1 and count / end_seconds > HIGHEST_RATE:
+        yield f"The time stamps put {frames} into {end_seconds:.3g} s: they may be damaged."
 
 
 def _is_vfr(gaps: npt.NDArray[np.int64], time_base: Fraction) -> bool:
