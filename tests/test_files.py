@@ -89,7 +89,7 @@ def test_a_link_that_leads_nowhere_yet_gets_its_target(tmp_path: Path) -> None:
 def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
     link = tmp_path / "link.csv"
     link.symlink_to(link)
-    with pytest.raises(UsageError, match="--csv .*link.csv cannot be written: Too many levels"):
+    with pytest.raises(UsageError, match=r"--csv .*link.csv cannot be written: Too many levels"):
         check_outputs({"--csv": link})
     with pytest.raises(OutputError, match="Too many levels"):
         write_text(link, "new")
@@ -182,8 +182,8 @@ def test_outputs_that_are_no_files_are_refused(tmp_path: Path) -> None:
         listening.bind(str(tmp_path / "socket"))
         with pytest.raises(UsageError, match="it is a socket"):
             check_outputs({"--csv": tmp_path / "socket"})
-    with pytest.raises(UsageError, match="-o .*a.txt is not a folder"):
-        (tmp_path / "a.txt").touch()
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(UsageError, match=r"-o .*a.txt is not a folder"):
         check_outputs({}, folders={"-o": tmp_path / "a.txt"})
 
 
@@ -231,7 +231,7 @@ def test_a_full_disk_is_found_before_the_work(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match="out.csv: No space left"):
+    with pytest.raises(OutputError, match=r"out.csv: No space left"):
         check_outputs({"--csv": tmp_path / "out.csv"})
     assert os.listdir(tmp_path) == []
 

@@ -204,7 +204,10 @@ def test_a_strange_line_among_ours_is_refused_before_it_is_touched(tmp_path: Pat
 @needs_signals
 def test_a_second_run_is_refused_and_harms_nothing(tmp_path: Path, videos: list[Path]) -> None:
     path = tmp_path / "out.jsonl"
-    code = "import sys; from pathlib import Path; from tsq_cli.record_file import RecordFile; RecordFile(Path(sys.argv[1])).__enter__()"
+    code = (
+        "import sys; from pathlib import Path; from tsq_cli.record_file import RecordFile;"
+        "RecordFile(Path(sys.argv[1])).__enter__()"
+    )
     with RecordFile(path) as file:
         file.append(record(videos[0]))
         other = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)

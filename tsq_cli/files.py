@@ -30,6 +30,12 @@ STDOUT = "-"
 LEFTOVER_PREFIX = ".tsq-"
 """Begins the names of temporary files. Hidden, so that no folder input takes them for videos."""
 
+VIDEO_SUFFIXES = frozenset(
+    ".3g2 .3gp .apng .asf .avi .divx .dv .flv .gif .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg "
+    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+"""Endings of videos: what is looked for inside folders, and what no output is written over."""
+
 _LONGEST_SUFFIX = 16
 _REFUSED = {stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
 
@@ -138,6 +144,8 @@ def check_outputs(
         _check_kind(option, path)
     _check_distinct(given)
     _check_not_inputs(given, inputs)
+    for option, path in given.items():
+        _check_no_video(option, path)
     for option, path in places.items():
         if path.exists() and not path.is_dir():
             raise UsageError(f"{option} {path} is not a folder", wanted="a folder", fix=f"give {option} another path")
@@ -209,6 +217,17 @@ def _check_not_inputs(files: Mapping[str, Path], inputs: Iterable[str | os.PathL
                     wanted="an output that is no input",
                     fix=f"give {option} a path of its own; was its value forgotten?",
                 )
+
+
+def _check_no_video(option: str, path: Path) -> None:
+    """`--csv *.mp4`: the shell makes the first video the value of the option, and no input."""
+    found = None if is_written_straight(path) else _stat(path)
+    if found is not None and found.st_size > 0 and path.suffix.lower() in VIDEO_SUFFIXES:
+        raise UsageError(
+            f"{option} {path} is a video by its ending",
+            wanted="a file that may be replaced",
+            fix=f"give {option} a path of its own; was its value forgotten?",
+        )
 
 
 def _try_file(path: Path) -> None:

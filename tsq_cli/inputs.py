@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tsq_cli.errors import InputNotFoundError, UsageError
-
-# Endings looked for inside folders. A file named outright or matched by a glob is taken whatever its ending.
-VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .apng .asf .avi .divx .dv .flv .gif .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg "
-    ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
-)
+from tsq_cli.files import VIDEO_SUFFIXES
 
 LIST_BYTES = 128 * 2**20
 """The most that a list of files may hold (ours): more than a million paths of a hundred characters."""

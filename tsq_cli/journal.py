@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,7 +65,8 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         faulthandler.disable()
         if self._reported_before:
-            faulthandler.enable()
+            with suppress(OSError, ValueError, AttributeError):  # no stderr to report to
+                faulthandler.enable(sys.__stderr__)
         self._path.unlink(missing_ok=True)
         os.close(self._handle)
 

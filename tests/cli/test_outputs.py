@@ -30,12 +30,14 @@ def labelled(demo: Path, tmp_path: Path) -> Path:
     """A list of one video, as train, evaluate, ablate and tsne take it."""
     path = tmp_path / "list.txt"
     path.write_text(f"{demo} cat\n")
+    other = shutil.copy(DEMO, tmp_path / "other.mp4")
+    (tmp_path / "val.txt").write_text(f"{other} cat\n")
     return path
 
 
 def commands(demo: Path, labelled: Path, output: str, place: Path) -> list[list[str]]:
     """Every command that has this output option, writing to a place."""
-    lists = ["--train", str(labelled), "--val", str(labelled)]
+    lists = ["--train", str(labelled), "--val", str(labelled.with_name("val.txt"))]
     videos = [["select", str(demo), *UNIFORM], ["classify", str(demo), *UNIFORM, "--recognizer", "embedded"]]
     known = {
         "--csv": videos,
@@ -72,7 +74,7 @@ def test_a_list_is_an_input_too(tsq: Tsq, demo: Path, labelled: Path, tmp_path: 
     content = labelled.read_text()
     for arguments in (
         ("evaluate", labelled, "--markdown", labelled),
-        ("ablate", "alpha", "--train", labelled, "--val", labelled, "--json", labelled),
+        ("ablate", "alpha", "--train", labelled, "--val", tmp_path / "val.txt", "--json", labelled),
     ):
         result = tsq(*arguments)
         assert (result.code, "is also an input" in result.err) == (2, True), result.err
