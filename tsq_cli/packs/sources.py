@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import ssl
+import struct
 import urllib.error
 import urllib.request
 import warnings
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HUB_SECONDS = 5.0  # a hub that has not answered by then is taken for absent; a long download may still follow
-# What torch.load raises for a damaged file, beside the UnpicklingError of one that holds code.
-_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+# What torch.load and zipfile raise for a damaged file, beside the UnpicklingError of one that holds code.
+_DAMAGE = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+_ZIP = b"PK\x03\x04"
 _REFETCH = "remove it and get it again, see `tsq packs pull`"
 _WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm or transformers
 
@@ -107,12 +112,13 @@ def _refuse_inflating(path: Path) -> None:
 
     A thousandfold is easily reached, and torch.load would take the memory without a word.
     """
-    if not zipfile.is_zipfile(path):
-        return  # the older format of torch.save, or no archive at all
     try:
+        with path.open("rb") as stream:
+            if stream.read(len(_ZIP)) != _ZIP:
+                return  # torch.load takes it for its older format, which is no archive
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
-    except (zipfile.BadZipFile, *_DAMAGE) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} cannot be read ({error})", wanted="a file of torch.save", fix=_REFETCH) from error
     if size > path.stat().st_size:
         raise WeightsError(
