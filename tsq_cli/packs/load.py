@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import WeightsError, one_line
+from tsq_cli.errors import UsageError, WeightsError, one_line
 from tsq_cli.files import atomic_path
 from tsq_cli.packs.schema import (
     ClassifierWeights,
@@ -22,7 +24,7 @@ from tsq_cli.packs.schema import (
     VisualModule,
 )
 from tsq_cli.packs.sources import check_in_reach, in_order, read_tensors, weights_path
-from tsq_cli.packs.store import find_pack
+from tsq_cli.packs.store import PACK_JSON, find_pack
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +83,8 @@ class Pack:
             WeightsError: its package is not installed, or its weights are damaged or out of reach.
         """
         if self._text_encoder is None:
-            self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
+            with blamed_on(self.config):
+                self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
         return self._text_encoder
 
     def query_embedding(self, query: str) -> Tensor:
@@ -116,11 +119,32 @@ def load_pack(
         UsageError: no such pack.
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
+    config = pack if isinstance(pack, PackConfig) else find_pack(pack)
+    with blamed_on(config):
+        return _loaded(config, device=device, dtype=dtype, random_weights=random_weights, tuned=tuned)
+
+
+@contextmanager
+def blamed_on(config: PackConfig) -> Iterator[None]:
+    """Say of a setting that a network refuses that it is the pack's: no option of the user's is at fault.
+
+    Raises:
+        WeightsError: in the place of a UsageError.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise WeightsError(
+            f"{config.folder / PACK_JSON}: {error.got}", wanted=error.wanted, fix="correct the pack, or use another"
+        ) from error
+
+
+def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, random_weights: bool, tuned: bool) -> Pack:
+    """The pack's networks, as load_pack."""
     import torch
 
     from tsq_cli.models import TSQNet, create_encoder
 
-    config = pack if isinstance(pack, PackConfig) else find_pack(pack)
     dtype = torch.float32 if dtype is None else dtype
     roles = config.roles
     num_objects = len(config.object_names)

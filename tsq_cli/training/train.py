@@ -31,7 +31,7 @@ from tsq_cli.training.cache import FeatureCache
 from tsq_cli.training.fit import CHECKPOINT
 from tsq_cli.training.heads import judged
 from tsq_cli.training.material import Clips, clips_of, name_queries
-from tsq_cli.training.pack import TrainedNetwork, check_pack_folder, write_pack
+from tsq_cli.training.pack import TrainedNetwork, check_class_names, check_pack_folder, write_pack
 from tsq_cli.training.prototypes import need_every_class
 from tsq_cli.training.settings import TrainSettings, is_settings_file
 from tsq_cli.training.stages import (
@@ -84,6 +84,7 @@ def train(
         TsqError, WeightsError, OutputError: as the stages.
     """
     check_pack_folder(out / PACK)
+    check_class_names(lists[0].class_names)
     with processes.joined_processes(resolve_device(device)) as own_device:
         progress = progress if processes.is_first() else silent
         run = _begin(settings, lists, out, FeatureCache(cache or out / "cache"), own_device, workers, progress)
