@@ -79,16 +79,6 @@ def test_a_missing_name_is_one_line_that_has_it_whole(tsq: Tsq) -> None:
     assert len(result.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [("select", "--selector", "\x1b[2J\nx"), ("\x1b[2J\nx",), ("select", "--\x1b[2J")]
-)
-def test_a_usage_error_is_one_printable_line(tsq: Tsq, arguments: tuple[str, ...]) -> None:
-    result = tsq(*arguments)
-    assert result.code == 2
-    assert COMMANDS.findall(result.err) == []
-    assert len(result.err.splitlines()) == 1
-
-
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "cp1252"])
 def test_no_name_and_no_encoding_of_the_streams_ends_a_run(evil: Path, encoding: str) -> None:
     shutil.copy(DEMO, evil.parent / "näxt 日.mp4")

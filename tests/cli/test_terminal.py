@@ -150,10 +150,33 @@ def test_what_is_buffered_until_the_end_fails_alike(
     assert done.stderr.startswith(begins)
 
 
-def test_a_stderr_that_cannot_be_written_is_no_failure(demo: Path) -> None:
-    done = in_a_shell(f"select --selector uniform -n 4 -k 2 --json {demo}", "2>&-", demo.parent)
+@needs_a_full_disk
+def test_a_failure_is_told_once() -> None:
+    script = """
+from tsq_cli.cli.streams import safe_streams
+from tsq_cli.errors import StdoutError
+with safe_streams():
+    for expected in (True, False, False):
+        try:
+            print("x", flush=True)
+        except StdoutError:
+            assert expected
+        else:
+            assert not expected
+"""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-c", script], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_closed_stderr_is_no_failure_and_its_words_go_nowhere_else(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(DEMO, tmp_path / name)
+    done = in_a_shell("select --selector uniform -n 4 -k 2 --json a.mp4 b.mp4", "2>&-", tmp_path)
     assert done.returncode == 0
-    assert len(json.loads(done.stdout)["frames"]) == 2  # and nothing of stderr came here
+    assert [len(record["frames"]) for record in json.loads(done.stdout)] == [2, 2]
 
 
 def test_a_pipe_that_does_not_block_gets_everything() -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, sync_playwright
 from playwright.sync_api import Page as Tab
 
 from tests.report.browser import ARGUMENTS, HOW_TO_INSTALL, find_browser
-from tests.report.page_material import BOX, NASTY, failed, hostile_page, pictures, record
+from tests.report.page_material import BOX, NASTY, failed, pictures, record
 from tsq_cli.report.page import Page
 
 FILE_NAME = NASTY.replace("/", "|") + ".mp4"
@@ -242,12 +242,3 @@ def test_light_and_dark_are_both_legible(open_tab: Open) -> None:
             grounds.append(tab.evaluate(GROUND))
     light, dark = grounds
     assert contrast(light, "rgb(0, 0, 0)") > 15 > 3 > contrast(dark, "rgb(0, 0, 0)")
-
-
-@pytest.mark.parametrize("width", [360, 1280])
-def test_names_of_any_length_leave_the_page_as_wide_as_the_window(browser: Browser, tmp_path: Path, width: int) -> None:
-    path = hostile_page(tmp_path / "page.html", "x" * 10**6)
-    with browser.new_context(viewport={"width": width, "height": 800}) as context:
-        tab = context.new_page()
-        tab.goto(path.as_uri())
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
