@@ -1,8 +1,16 @@
 """Room 1: files to frames. The only room that imports PyAV."""
 
-from tsq_cli.video.decode import decode_frames
+from tsq_cli.video.decode import decode_frames, frames_at_once
 from tsq_cli.video.probe import VideoSource, open_video
 from tsq_cli.video.sample import parse_timecode, sample_frames
 from tsq_cli.video.stop import deadline
 
-__all__ = ["VideoSource", "deadline", "decode_frames", "open_video", "parse_timecode", "sample_frames"]
+__all__ = [
+    "VideoSource",
+    "deadline",
+    "decode_frames",
+    "frames_at_once",
+    "open_video",
+    "parse_timecode",
+    "sample_frames",
+]

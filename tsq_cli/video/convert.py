@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self, cast
 
+import av
 import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
@@ -102,27 +103,44 @@ MIN_ASPECT, MAX_ASPECT = Fraction(101, 100), Fraction(8)
 """Pixels less oblong are the rounding of a width to whole or even pixels, more oblong ones a damaged header: both count
 as square (ours)."""
 
+UNSPECIFIED_MATRIX = 2
+"""matrix_coefficients of a frame that states none (ITU-T H.273, table 4)."""
+
 
 class Converter:
     """Scales and converts frames to RGB; one for each thread, since it keeps a scaling context.
 
-    The colour matrix and range are the frame's own; where it states none, swscale's default (BT.601, limited range).
+    The color matrix and range are the frame's own. Where it states none, or one that swscale does not know (reserved
+    numbers, YCgCo), swscale's default stands in: BT.601.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self._reformatter = VideoReformatter()
 
-    def to_rgb(self, frame: VideoFrame) -> UInt8Array:
-        """uint8 [H, W, 3] as displayed."""
+    def to_rgb(self, frame: VideoFrame) -> tuple[UInt8Array, bool]:
+        """uint8 [H, W, 3] as displayed, and whether the frame's own color matrix was used.
+
+        Raises:
+            av.FFmpegError: the pixels are of a format that swscale does not read.
+        """
+        try:
+            picture, is_own = self._reformat(frame), True
+        except av.FFmpegError:
+            if frame.colorspace == UNSPECIFIED_MATRIX:
+                raise
+            frame.colorspace = UNSPECIFIED_MATRIX
+            picture, is_own = self._reformat(frame), False
+        return self._geometry.orientation.apply(picture.to_ndarray().astype(np.uint8, copy=False)), is_own
+
+    def _reformat(self, frame: VideoFrame) -> VideoFrame:
         geometry = self._geometry
         is_scaled = (frame.width, frame.height) != (geometry.width, geometry.height)
-        picture = self._reformatter.reformat(
+        return self._reformatter.reformat(
             frame,
             width=geometry.width,
             height=geometry.height,
             format="rgb24",
             interpolation=Interpolation.AREA if is_scaled else Interpolation.BILINEAR,
             threads=1,
-        ).to_ndarray()
-        return geometry.orientation.apply(picture.astype(np.uint8, copy=False))
+        )

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from threading import Event
 
+import av
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +25,17 @@ SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
 """Codecs whose decoders leave out just the frames that nothing refers to; others lose wanted frames with them."""
 
 LOST = -1
+
+LARGE_PIXELS = 2**26
+"""Pixels of a frame above which one decoder works at a time: each holds several frames of its own (ours)."""
+
+FULL_SIZE_BYTES = 400 * 10**6
+
+
+def frames_at_once(source: VideoSource) -> int:
+    """Full-size frames that fit into 400 MB of pixels: four of 8K, and one in any case."""
+    width, height = source.geometry.displayed_size
+    return max(1, FULL_SIZE_BYTES // (3 * width * height))
 
 
 def decode_frames(
@@ -104,6 +116,7 @@ class _Job:
         self.decoded: Int64Array = np.full(len(indices), LOST, dtype=np.int64)
         self.bad_packets: set[int] = set()
         self.damaged: set[int] = set()
+        self.recolored: set[int] = set()
         self._should_stop = should_stop
         self._has_failed = Event()
 
@@ -116,7 +129,8 @@ class _Job:
         else:
             planned = plan_runs(table.pts, table.key, packets)
         waiting = deque(planned)
-        workers = max(1, min(threads, len(planned)))
+        is_large = self.source.geometry.width * self.source.geometry.height > LARGE_PIXELS
+        workers = 1 if is_large else max(1, min(threads, len(planned)))
         with ThreadPoolExecutor(max_workers=workers) as pool:
             futures = [pool.submit(self._work, waiting) for _ in range(workers)]
             try:
@@ -185,8 +199,15 @@ class _Job:
                 slots = wanted.pop(pts, None)
                 if slots is None:
                     continue
-                self.pixels[slots] = converter.to_rgb(frame)
+                try:
+                    self.pixels[slots], is_own_matrix = converter.to_rgb(frame)
+                except av.FFmpegError:  # lost like a frame that is not decoded
+                    wanted[pts] = slots
+                    seen.discard(pts)
+                    continue
                 self.decoded[slots] = index
+                if not is_own_matrix:
+                    self.recolored.add(index)
                 if frame.is_corrupt:
                     self.damaged.add(index)
                 if not wanted:
@@ -247,3 +268,6 @@ def _notes(
     damaged = len(job.damaged & set(decoded[kept].tolist()))
     if damaged:
         yield f"{damaged} of {len(kept)} frames are damaged in the file; the decoder filled in what is missing."
+    recolored = len(job.recolored & set(decoded[kept].tolist()))
+    if recolored:
+        yield f"{recolored} of {len(kept)} frames state a color matrix that cannot be used: BT.601 stands in for it."

@@ -31,7 +31,7 @@ from tsq_cli.errors import (
     TooLargeError,
 )
 from tsq_cli.types import Int64Array
-from tsq_cli.video.formats import OPTIONS, playlist
+from tsq_cli.video.formats import options, playlist
 from tsq_cli.video.hidden import HIDING_CODECS, shows_nothing
 from tsq_cli.video.stop import ShouldStop, check_stop, timed_out
 
@@ -196,7 +196,7 @@ def open_stream(path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = F
         container = av.open(
             f"file:{Path(path).absolute()}",
             options=decoder_options,
-            container_options=OPTIONS,
+            container_options=options(path),
             metadata_errors="replace",
             timeout=(seconds, seconds),
             hwaccel=HWAccel("cuda", allow_software_fallback=False) if nvdec else None,

@@ -40,16 +40,20 @@ imf, concat, sdp, rtsp, rtp, sap, vobsub, mlv (files numbered after the first), 
 and all devices. Left out because they hold no pictures: subtitles, chapters, raw samples.
 """
 
-OPTIONS = {
-    "format_whitelist": FORMATS,
-    "protocol_whitelist": "file",
-    # A QuickTime track may lie in another file: FFmpeg's default, stated since so much depends on it.
-    "enable_drefs": "0",
-    "use_absolute_path": "0",
-    # A picture's name is its name: clip_%03d.png is one file, not a thousand.
-    "pattern_type": "none",
-}
-"""What FFmpeg is told whenever it opens a file."""
+
+def options(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What FFmpeg is told when it opens a file."""
+    is_plane = Path(path).suffix.lower() == ".y"  # image2 would read the two other planes from .U and .V
+    return {
+        "format_whitelist": FORMATS.replace(",image2,", ",") if is_plane else FORMATS,
+        "protocol_whitelist": "file",
+        # A QuickTime track may lie in another file: FFmpeg's defaults, stated since much depends on them.
+        "enable_drefs": "0",
+        "use_absolute_path": "0",
+        # A picture's name is its name: clip_%03d.png is one file, not a thousand.
+        "pattern_type": "none",
+    }
+
 
 _HEAD_BYTES = 4096
 

@@ -19,7 +19,6 @@ from tsq_cli.types import Float64Array, Int64Array, VideoInfo
 from tsq_cli.video.convert import Geometry
 from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.demux import (
-    NO_TIME,
     Opened,
     PacketTable,
     StreamFacts,
@@ -81,7 +80,9 @@ class Timeline:
         keys = np.flatnonzero(table.key)
         shown[: keys[0] if len(keys) else 0] = False
         packets = np.flatnonzero(shown)
-        timed = packets[table.pts[packets] != NO_TIME]
+        # Damaged time stamps beyond what the arithmetic below can hold count as missing, as NO_TIME itself does.
+        largest = 2**61 // facts.time_base.numerator
+        timed = packets[(-largest < table.pts[packets]) & (table.pts[packets] < largest)]
         if 2 * len(timed) < len(packets):
             rate = facts.rate or DEFAULT_RATE
             return cls(
