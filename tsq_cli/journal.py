@@ -65,8 +65,8 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         faulthandler.disable()
         if self._reported_before:
-            with suppress(OSError, ValueError, AttributeError):  # no stderr to report to
-                faulthandler.enable(sys.__stderr__)
+            with suppress(OSError, ValueError, RuntimeError):  # no stderr to report to
+                faulthandler.enable(sys.__stderr__ or sys.stderr)
         self._path.unlink(missing_ok=True)
         os.close(self._handle)
 

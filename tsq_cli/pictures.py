@@ -16,10 +16,8 @@ from tsq_cli.record import Record, SelectedFrame
 from tsq_cli.report.frames import ImageFormat, frame_name, is_picture, save_frame, video_id_in
 from tsq_cli.report.maps import MapFormat, map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
-from tsq_cli.video import decode_frames
-
-# Full-resolution frames decoded at a time when saving: bounds memory at four 8K frames (400 MB) whatever K is.
-FRAMES_AT_ONCE = 4
+from tsq_cli.report.text import safe_stem
+from tsq_cli.video import decode_frames, frames_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +145,9 @@ def _save_frames(
     assert outputs.frames_dir is not None  # for the type checker
     by_time = sorted(record.frames, key=lambda frame: frame.candidate.position)
     paths: dict[int, str] = {}
-    for first in range(0, len(by_time), FRAMES_AT_ONCE):
-        some = by_time[first : first + FRAMES_AT_ONCE]
+    at_once = frames_at_once(clip.source)
+    for first in range(0, len(by_time), at_once):
+        some = by_time[first : first + at_once]
         indices = clip.batch.frame_indices[[frame.candidate.position for frame in some]]
         full = decode_frames(clip.source, indices, short_side=None, should_stop=should_stop)
         for frame, pixels in zip(some, full.pixels, strict=True):
@@ -161,12 +160,13 @@ def _save_frames(
                 stem=stem,
                 image_format=outputs.image_format,
             )
+        del full, pixels  # before as many come again
     return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames)
 
 
 def output_stems(paths: Sequence[str]) -> dict[str, str]:
     """The name that each video's files begin with: its stem, made distinct by its folder where two are the same."""
-    stems = {path: Path(path).stem or "video" for path in paths}
+    stems = {path: safe_stem(Path(path).stem) for path in paths}
     counts = Counter(stem.lower() for stem in stems.values())
     return {
         path: stem

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import IO, Any, Self
 from markupsafe import Markup
 
 from tsq_cli import __version__
-from tsq_cli.files import atomic_path, cannot_write
+from tsq_cli.files import atomic_path, cannot_write, is_written_straight
 from tsq_cli.report import page_view
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLOURS
@@ -46,10 +44,10 @@ class Page:
             OutputError: nothing can be written there; better said now than after an hour's work.
         """
         try:
-            if self._path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._spool = tempfile.TemporaryFile(dir=self._path.parent, buffering=0)
+            beside = None if is_written_straight(self._path) else self._path.parent
+            if beside is not None:
+                beside.mkdir(parents=True, exist_ok=True)
+            self._spool = tempfile.TemporaryFile(dir=beside, buffering=0)
         except OSError as error:
             raise cannot_write(self._path, error) from error
         return self
