@@ -12,6 +12,11 @@ EXIT_WEIGHTS = 3
 EXIT_INTERRUPTED = 130
 
 
+def install_extra(extra: str) -> str:
+    """What to do where an optional package is missing. tsq is not on PyPI: pip knows it by its folder or wheel only."""
+    return f"install tsq with its extra {extra}: pip install '.[{extra}]' in its folder, or 'NAME.whl[{extra}]'"
+
+
 class TsqError(Exception):
     """Base of all errors meant for the user.
 
