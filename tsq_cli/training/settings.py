@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tsq_cli.config import DEFAULT_PACK
-from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
 from tsq_cli.files import write_text
 from tsq_cli.losses import InteractionKind
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
@@ -289,7 +289,7 @@ def require_extra() -> None:
         raise UsageError(
             f"{' and '.join(missing)} not installed",
             wanted="the libraries that training needs",
-            fix="pip install 'tsq-cli[train]'",
+            fix=install_extra("train"),
         )
 
 
