@@ -18,7 +18,7 @@ from tsq_cli.video.hidden import shows_nothing
 def vp9(profile: int, *, existing: bool = False, is_inter: bool = False, is_shown: bool = True) -> bytes:
     """The first bits of an uncompressed header, in the order of the specification (6.2), and some content."""
     bits = f"10{profile & 1}{profile >> 1}" + ("0" if profile == 3 else "") + f"{existing:d}"
-    bits += "011" if existing else f"{is_inter:d}{is_shown:d}"
+    bits += "000" if existing else f"{is_inter:d}{is_shown:d}"
     return int(bits.ljust(16, "1"), 2).to_bytes(2, "big") + b"content"
 
 

@@ -164,6 +164,8 @@ def test_frames_of_too_many_pixels_are_refused(tmp_path: Path, aspect: object, s
     with pytest.raises(TooLargeError, match=f"frames of {size}") as caught:
         open_video(path, limits=Limits(max_pixels=width * height - 1))
     assert "--max-pixels" in caught.value.fix
+    with pytest.raises(TooLargeError, match="frames of 160x120"):  # before anything is decoded
+        open_stream(path, limits=Limits(max_pixels=160 * 120 - 1))
 
 
 @pytest.mark.parametrize(
