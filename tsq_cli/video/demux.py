@@ -43,6 +43,10 @@ MAX_READ_ERRORS = 16
 
 PACKETS_AT_A_TIME = 32
 
+PADDING_PIXELS = 2**18
+"""A decoder pads frames to whole blocks before it counts their pixels. Twice the limit and these leave room for that,
+and still stop a file whose header says less than its frames before they are allocated."""
+
 FFMPEG_MAX_PIXELS = 2**31 - 1
 """The largest limit that a decoder takes; its own is lower (2^28 less a border)."""
 
@@ -190,7 +194,7 @@ def open_stream(path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = F
         VideoTimeoutError: opening took too long.
     """
     seconds = limits.timeout_seconds
-    decoder_options = {"max_pixels": str(min(limits.max_pixels, FFMPEG_MAX_PIXELS))}
+    decoder_options = {"max_pixels": str(min(2 * limits.max_pixels + PADDING_PIXELS, FFMPEG_MAX_PIXELS))}
     try:
         # "file:" keeps a colon in a name from being read as a protocol.
         container = av.open(
