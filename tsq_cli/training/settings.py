@@ -267,18 +267,6 @@ class TrainSettings:
         write_text(path, tomli_w.dumps(self.to_dict()))
 
 
-def is_settings_file(path: Path) -> bool:
-    """Whether a file is one that TrainSettings.write made: every value, laid out by a program, and no comment."""
-    import tomli_w
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except (OSError, ValueError):
-        return False
-    return {"train_list", *STAGES} <= values.keys() and text == tomli_w.dumps(values)
-
-
 def require_extra() -> None:
     """Refuse to begin what will end where a library is missing: training writes TOML and draws curves.
 
