@@ -40,7 +40,8 @@ class SelectSettings:
 
     Attributes:
         num_frames: K, frames to select, from 1 to 1,000,000 (S: 5).
-        num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16).
+        num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16); fewer than K only where K
+            is left at its default, and all of them are then selected.
         selector: both modules fused (tsq), one module alone (vqm, tqm), or a baseline that looks at no pixel.
         order: frames listed by time, or best first.
         start_seconds, end_seconds: candidates come from [start, end), each at least 0, relative to the first frame
@@ -77,12 +78,8 @@ class SelectSettings:
                     wanted=f"{least} to {most}",
                     fix=f"the default is {_default(name)}",
                 )
-        if self.num_frames > self.num_candidates:
-            raise UsageError(
-                f"num_frames is {self.num_frames} and num_candidates is {self.num_candidates}",
-                wanted="at least as many candidates as frames",
-                fix="lower num_frames (-k), or raise num_candidates (-n)",
-            )
+        if self.num_frames > max(self.num_candidates, _default("num_frames")):
+            raise too_few_candidates(self.num_frames, self.num_candidates)
         for name, choices in (("selector", SelectorName), ("order", Order), ("decode_mode", DecodeMode)):
             if getattr(self, name) not in get_args(choices):
                 raise UsageError(
@@ -184,6 +181,15 @@ class ClassifySettings:
             raise UsageError(
                 f"the scale of the maps is {self.map_scale!r}", wanted="clip or frame", fix="the default is clip"
             )
+
+
+def too_few_candidates(num_frames: int, num_candidates: int) -> UsageError:
+    """The error where K frames were asked for among fewer than K candidates."""
+    return UsageError(
+        f"num_frames is {num_frames} and num_candidates is {num_candidates}",
+        wanted="at least as many candidates as frames",
+        fix="lower num_frames (-k), or raise num_candidates (-n)",
+    )
 
 
 def check_device(device: Device) -> None:

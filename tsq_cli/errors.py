@@ -14,6 +14,11 @@ EXIT_BROKEN_PIPE = 141
 """128 + SIGPIPE: what a shell reports of other programs whose reader has gone (`| head -1`)."""
 
 
+def install_extra(extra: str) -> str:
+    """What to do where an optional package is missing. tsq is not on PyPI: pip knows it by its folder or wheel only."""
+    return f"install tsq with its extra {extra}: pip install '.[{extra}]' in its folder, or 'NAME.whl[{extra}]'"
+
+
 class TsqError(Exception):
     """Base of all errors meant for the user.
 

@@ -131,7 +131,7 @@ def check_outputs(
 
     Args:
         files: what each option is to write, by the option's name; None where it was not given.
-        folders: likewise, folders that files are to be written into; they are made.
+        folders: likewise, folders that files are to be written into.
         inputs: files that the run reads.
 
     Raises:
@@ -245,10 +245,16 @@ def _try_file(path: Path) -> None:
 
 
 def _try_folder(folder: Path, for_path: Path) -> None:
-    """Write a byte, and take it away again; with it goes what killed runs left there."""
+    """Write a byte, and take it and new folders away again; with it goes what killed runs left there."""
     try:
-        with _temporary_beside(folder / "trial") as temporary:
-            temporary.write_bytes(b"\0")
+        new = [one for one in (folder, *folder.parents) if not one.exists()]
+        try:
+            with _temporary_beside(folder / "trial") as temporary:
+                temporary.write_bytes(b"\0")
+        finally:
+            for one in new:
+                with suppress(OSError):  # another run has put something there by now
+                    one.rmdir()
     except OSError as error:
         raise cannot_write(for_path, error) from error
     remove_leftovers(folder)

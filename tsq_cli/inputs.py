@@ -82,11 +82,8 @@ def collect_inputs(
         raise InputNotFoundError(
             "no video was named", wanted="at least one file, folder, glob or list", fix="try tsq select video.mp4"
         )
-    paths: dict[str, str] = {}
-    for path in found:
-        paths.setdefault(_meaning(path), path)
     return Inputs(
-        paths=tuple(paths.values()),
+        paths=_each_once(found),
         single=files_from is None and len(arguments) == 1 and found == [*arguments],
         skipped=skipped,
         unreadable=tuple(unreadable),
@@ -141,14 +138,24 @@ def _is_folder(argument: str) -> bool:
         return False
 
 
-def _meaning(path: str) -> str:
-    """What two spellings of one path have in common; links are resolved only where ".." may lead back from one."""
-    folder, name = os.path.split(path)
-    whole = os.path.realpath if os.pardir in Path(folder).parts else os.path.abspath
+def _each_once(paths: Sequence[str]) -> tuple[str, ...]:
+    """Paths that mean different files, as first spelled."""
+    folders: dict[str, str] = {}  # by how they are spelled: a list of a million paths names few
+    first: dict[tuple[str, str], str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = _whole(folder)
+        first.setdefault((folders[folder], name), path)
+    return tuple(first.values())
+
+
+def _whole(folder: str) -> str:
+    """A folder's absolute path; links are resolved only where ".." may lead back from one."""
     try:
-        return os.path.join(whole(folder), name)  # noqa: PTH118 - a list may hold a million
+        return os.path.realpath(folder) if os.pardir in Path(folder).parts else os.path.abspath(folder)  # noqa: PTH100
     except OSError:  # the current folder is gone
-        return path
+        return folder
 
 
 def _in_folder(folder: str, recursive: bool) -> tuple[list[str], int, list[str]]:

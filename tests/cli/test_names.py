@@ -104,7 +104,8 @@ def printed(monkeypatch: pytest.MonkeyPatch, encoding: str, **changes: object) -
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setenv("COLUMNS", "200")
     made = record(**changes).to_dict()  # type: ignore[arg-type]
-    with output.Output(Inputs(paths=("a",), single=True), verb="x", as_json=False, jsonl=None, csv=None) as out:
+    inputs = Inputs(paths=("a",), single=True)
+    with output.Output(inputs, verb="x", as_json=False, jsonl=None, csv=None, html=None) as out:
         out.add(made)
     stdout.flush()
     assert isinstance(stdout.buffer, io.BytesIO)

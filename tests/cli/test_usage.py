@@ -106,11 +106,15 @@ def test_an_empty_path_is_not_the_current_folder(tsq: Tsq, clip: Path) -> None:
     assert tsq("select", "", *UNIFORM).code == 2
 
 
+def test_python_may_ask_for_fewer_candidates_than_the_usual_frames() -> None:
+    assert SelectSettings(num_candidates=1).num_candidates == 1
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"num_frames": 17},
-        {"num_frames": 5, "num_candidates": 4},
+        {"num_frames": 17, "num_candidates": 16},
         {"num_candidates": 10**12},
         {"short_side": 10**6},
         {"seed": -1},
@@ -249,11 +253,17 @@ def test_a_list_on_stdin_may_hold_bytes_that_are_no_text(tsq: Tsq, clip: Path, m
     ]  # fmt: skip
 
 
-def test_float16_on_a_cpu_says_once_what_it_costs(tsq: Tsq, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_on_a_cpu_without_it_says_once_what_it_costs(
+    tsq: Tsq, clip: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     monkeypatch.setattr("tsq_cli.pipeline.Selector", Blind)
     (clip.parent / "second.mp4").write_bytes(clip.read_bytes())
     common = ("select", clip, "second.mp4", "--device", "cpu", "--json")
-    said = tsq(*common, "--dtype", "float16").err
-    assert said.count("several times as long as float32") == 1
-    assert "float32" not in tsq(*common, "--dtype", "bfloat16").err
-    assert "float32" not in tsq(*common, "--dtype", "float16", "--selector", "uniform").err
+    for has_bfloat16 in (False, True):
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda has=has_bfloat16: has)
+        said = tsq(*common, "--dtype", dtype).err
+        assert said.count(f"{dtype} takes many times as long as float32") == (dtype == "float16" or not has_bfloat16)
+        for quick in ("auto", "float32"):
+            assert "many times" not in tsq(*common, "--dtype", quick).err
+    assert "many times" not in tsq(*common, "--dtype", dtype, "--selector", "uniform").err

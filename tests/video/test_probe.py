@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from fractions import Fraction
@@ -13,11 +14,13 @@ import pytest
 
 from tests.video import mp4_boxes
 from tests.video.clips import clip
-from tests.video.encoding import Recipe, encode
+from tests.video.encoding import FRAME, Recipe, encode
+from tsq_cli.clip import load_clip
+from tsq_cli.config import SelectSettings
 from tsq_cli.errors import TsqError, VideoError
 from tsq_cli.video import decode_frames, open_video, sample_frames
 from tsq_cli.video.encryption import is_encrypted_track
-from tsq_cli.video.probe import _is_vfr
+from tsq_cli.video.probe import _doubts, _is_vfr
 
 SHARED = Path(__file__).parents[2] / "../shared"
 BROKEN = sorted(SHARED.glob("broken/*/*"))
@@ -39,6 +42,56 @@ BROKEN = sorted(SHARED.glob("broken/*/*"))
 )
 def test_variable_rate_is_told_from_rounding(gaps: list[int], time_base: Fraction, is_vfr: bool) -> None:
     assert _is_vfr(np.array(gaps, dtype=np.int64), time_base) == is_vfr
+
+
+@pytest.mark.parametrize(
+    ("pts_seconds", "end", "note"),
+    [
+        (np.arange(60) / 25, 60 / 25, None),
+        (np.arange(40_000) * 60.0, 40_000 * 60.0, None),  # a picture a minute, for a month
+        (np.arange(1000) / 960, 1000 / 960, None),  # a phone's slow motion
+        (np.array([0.0]), 1 / 25, None),
+        (np.array([0.0]), 3600.0 * 5, None),  # one picture on a screen, for an evening
+        (np.array([0.0, 7200.0, 9000.0]), 10_000.0, None),  # slides
+        (np.arange(60) / 25, 4.7e12, "60 frames over 5.44e\\+07 days"),
+        (np.append(np.arange(59) / 25, 1e8), 1e8 + 0.04, "60 frames over 1.16e\\+03 days"),
+        (np.array([0.0]), 1e8, "1 frame over"),
+        (np.arange(60) * 4000.0, 240_000.0, "60 frames over 2.78 days"),
+        (np.arange(60) / 90_000, 60 / 90_000, "60 frames into 0.000667 s"),
+    ],
+)
+def test_clocks_that_can_hardly_be_true_are_noted(pts_seconds: np.ndarray, end: float, note: str | None) -> None:
+    notes = list(_doubts(pts_seconds, end))
+    assert len(notes) == (note is not None)
+    if note is not None:
+        assert re.search(note, notes[0])
+        assert notes[0].endswith("they may be damaged.")
+
+
+def test_note_on_the_clock_reaches_the_clip(tmp_path: Path) -> None:
+    path = tmp_path / "wild.mkv"
+    pts = [*(FRAME * i for i in range(20)), Fraction(10**8)]
+    encode(path, Recipe(pts=pts, time_base=Fraction(1, 1000)))
+    (note,) = load_clip(path, SelectSettings(num_candidates=30)).plan.notes[1:]
+    assert note == "The time stamps spread 21 frames over 1.16e+03 days: they may be damaged."
+
+
+@pytest.mark.filterwarnings("error")
+def test_time_stamps_out_of_all_range_count_as_missing(tmp_path: Path) -> None:
+    """IVF has 64 bits of them: the first and last frame lie further apart than 63 bits can tell."""
+    path = tmp_path / "wild.ivf"
+    data = bytearray(clip("av1_ivf").path.read_bytes())
+    places, at = [], 32
+    while at < len(data):  # each frame: its size (4 bytes), its time stamp (8 bytes), and the frame
+        places.append(at + 4)
+        at += 12 + int.from_bytes(data[at : at + 4], "little")
+    for place, time in ((places[0], -(2**62)), (places[-1], 2**62)):
+        data[place : place + 8] = time.to_bytes(8, "little", signed=True)
+    path.write_bytes(data)
+    source = open_video(path)
+    assert source.info.total_num_frames == 58
+    assert np.all(np.diff(source.pts_seconds) > 0)
+    assert source.end_seconds < 10
 
 
 def test_times_are_single_roundings_of_exact_fractions() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from tsq_cli.cli.options import Shared
 from tsq_cli.cli.output import Output, talk
-from tsq_cli.config import ClassifySettings, Limits, SelectSettings, check_device
+from tsq_cli.config import ClassifySettings, Limits, SelectSettings, check_device, too_few_candidates
 from tsq_cli.errors import EXIT_INPUT_FAILED
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
@@ -131,7 +131,7 @@ def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoi
 
     if chosen is None and not settings.needs_model:
         return Selector.without_model()
-    _say_what_float16_costs(shared)
+    _say_what_half_precision_costs(shared)
     worker: Selector | Classifier
     if chosen is not None:
         recognizer, classify_settings = chosen
@@ -151,13 +151,14 @@ def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoi
     return worker
 
 
-def _say_what_float16_costs(shared: Shared) -> None:
-    from tsq_cli.models.device import resolve_device
+def _say_what_half_precision_costs(shared: Shared) -> None:
+    from tsq_cli.models.device import is_slow, resolve_device, resolve_dtype
 
-    if shared.dtype == "float16" and resolve_device(shared.device) == "cpu":
+    place = resolve_device(shared.device)
+    if is_slow(resolve_dtype(shared.dtype, place), place):
         talk(
-            "float16 is meant for GPUs: on a CPU that does not compute in it, it takes several times as long as "
-            "float32 (--dtype auto chooses what is fast)"
+            f"{shared.dtype} takes many times as long as float32 on a CPU without instructions for it (--dtype auto "
+            "chooses what is fast)"
         )
 
 
@@ -215,12 +216,17 @@ def _limits(shared: Shared) -> Limits:
 
 
 def _frames_and_candidates(shared: Shared) -> tuple[int, int]:
-    """K and T: what was not given follows what was; SelectSettings refuses two that do not fit."""
+    """K and T: what was not given follows what was; two that do not fit are refused."""
     usual = SelectSettings()
     k, t = shared.num_frames, shared.num_candidates
+    if t is None:
+        k = usual.num_frames if k is None else k
+        return k, max(usual.num_candidates, k)
     if k is None:
-        k = usual.num_frames if t is None else max(1, min(usual.num_frames, t))
-    return k, max(usual.num_candidates, k) if t is None else t
+        return max(1, min(usual.num_frames, t)), t
+    if k > t > 0:
+        raise too_few_candidates(k, t)
+    return k, t
 
 
 def _select_settings(shared: Shared) -> SelectSettings:

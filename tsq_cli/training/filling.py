@@ -52,7 +52,7 @@ class Maker:
 
     def sampling(self, num_frames: int) -> SelectSettings:
         """Which frames of a video it is given, and how large: as in selection."""
-        return SelectSettings(num_frames=1, num_candidates=num_frames, short_side=self.short_side)
+        return SelectSettings(num_candidates=num_frames, short_side=self.short_side)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tsq_cli.config import DEFAULT_PACK
-from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
 from tsq_cli.files import write_text
 from tsq_cli.losses import InteractionKind
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
@@ -267,18 +267,6 @@ class TrainSettings:
         write_text(path, tomli_w.dumps(self.to_dict()))
 
 
-def is_settings_file(path: Path) -> bool:
-    """Whether a file is one that TrainSettings.write made: every value, laid out by a program, and no comment."""
-    import tomli_w
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except (OSError, ValueError):
-        return False
-    return {"train_list", *STAGES} <= values.keys() and text == tomli_w.dumps(values)
-
-
 def require_extra() -> None:
     """Refuse to begin what will end where a library is missing: training writes TOML and draws curves.
 
@@ -289,7 +277,7 @@ def require_extra() -> None:
         raise UsageError(
             f"{' and '.join(missing)} not installed",
             wanted="the libraries that training needs",
-            fix="pip install 'tsq-cli[train]'",
+            fix=install_extra("train"),
         )
 
 

@@ -7,6 +7,7 @@ each stage), report.json, and pack/. A run into the folder of an earlier one goe
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from tsq_cli.training.heads import judged
 from tsq_cli.training.material import Clips, clips_of, name_queries
 from tsq_cli.training.pack import TrainedNetwork, check_class_names, check_pack_folder, write_pack
 from tsq_cli.training.prototypes import need_every_class
-from tsq_cli.training.settings import TrainSettings, is_settings_file
+from tsq_cli.training.settings import STAGES, TrainSettings
 from tsq_cli.training.stages import (
     Run,
     encoder_stage,
@@ -116,13 +117,25 @@ def check_run_folder(out: Path) -> None:
     Raises:
         UsageError: it holds a train.toml or a report.json of somebody else's.
     """
-    for name, is_ours in ((SETTINGS, is_settings_file), (REPORT, _is_report)):
+    for name, is_ours in ((SETTINGS, _is_settings_file), (REPORT, _is_report)):
         if (out / name).exists() and not is_ours(out / name):
             raise UsageError(
                 f"{out / name} was not written by tsq train, and would be replaced",
                 wanted="a new folder, or that of an earlier run",
                 fix="choose another --out",
             )
+
+
+def _is_settings_file(path: Path) -> bool:
+    """Whether a file is one that TrainSettings.write made: every value, laid out by a program, and no comment."""
+    import tomli_w
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, ValueError):
+        return False
+    return {"train_list", *STAGES} <= values.keys() and text == tomli_w.dumps(values)
 
 
 def _is_report(path: Path) -> bool:

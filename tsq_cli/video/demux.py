@@ -23,13 +23,13 @@ from av.video.stream import VideoStream
 
 from tsq_cli.config import Limits
 from tsq_cli.errors import (
-    InputNotFoundError,
     NoDecodableFrameError,
     NotAVideoError,
     NoVideoStreamError,
     NvdecError,
     TooLargeError,
 )
+from tsq_cli.inputs import file_status
 from tsq_cli.types import Int64Array
 from tsq_cli.video.formats import options, playlist
 from tsq_cli.video.hidden import HIDING_CODECS, shows_nothing
@@ -42,6 +42,10 @@ MAX_READ_ERRORS = 16
 """Read errors in a row after which the rest of a file counts as unreadable (ours)."""
 
 PACKETS_AT_A_TIME = 32
+
+PADDING_PIXELS = 2**18
+"""A decoder pads frames to whole blocks before it counts their pixels. Twice the limit and these leave room for that,
+and still stop a file whose header says less than its frames before they are allocated."""
 
 FFMPEG_MAX_PIXELS = 2**31 - 1
 """The largest limit that a decoder takes; its own is lower (2^28 less a border)."""
@@ -150,18 +154,11 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     """What the system says of a file that can be tried as a video (its size, when it was changed).
 
     Raises:
-        InputNotFoundError: nothing is there.
+        InputNotFoundError: nothing is there, or nothing can be (see tsq_cli.inputs.file_status).
         NotAVideoError: a directory, an empty file, or no regular file at all.
     """
     fix = "give the path of a video file"
-    try:
-        status = Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputNotFoundError(f"{path} does not exist", wanted="a video file", fix="check the path") from error
-    except OSError as error:
-        raise InputNotFoundError(
-            f"{path} cannot be reached ({error.strerror})", wanted="a video file", fix="check the path"
-        ) from error
+    status = file_status(path)
     if stat.S_ISDIR(status.st_mode):
         raise NotAVideoError(f"{path} is a directory", wanted="a video file", fix=fix)
     if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may wait for ever
@@ -190,7 +187,7 @@ def open_stream(path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = F
         VideoTimeoutError: opening took too long.
     """
     seconds = limits.timeout_seconds
-    decoder_options = {"max_pixels": str(min(limits.max_pixels, FFMPEG_MAX_PIXELS))}
+    decoder_options = {"max_pixels": str(min(2 * limits.max_pixels + PADDING_PIXELS, FFMPEG_MAX_PIXELS))}
     try:
         # "file:" keeps a colon in a name from being read as a protocol.
         container = av.open(
