@@ -6,12 +6,13 @@ import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.machine import needs_fifos
+from tests.machine import needs_fifos, needs_signals
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import OutputError, UsageError
@@ -19,7 +20,8 @@ from tsq_cli.pictures import Outputs, check_sheet, video_id, write_pictures
 from tsq_cli.pipeline import Selector
 from tsq_cli.record import Record
 from tsq_cli.report.frames import is_picture, video_id_in
-from tsq_cli.types import Category, SaliencyMaps, UInt8Array
+from tsq_cli.types import Category, FrameBatch, SaliencyMaps, UInt8Array
+from tsq_cli.video import decode_frames
 from tsq_cli.video.plain import write_clip
 
 SETTINGS = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
@@ -193,3 +195,52 @@ def test_pictures_know_their_video_and_other_files_have_none(red: Path, tmp_path
     assert not is_picture(text)
     assert own != video_id(str(red), found.st_size, found.st_mtime_ns + 1)
     assert own != video_id(str(tmp_path / "x.mp4"), found.st_size, found.st_mtime_ns)
+
+
+def test_a_picture_that_another_run_writes_at_this_moment_stays(
+    red: Path, blue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = Outputs(frames_dir=tmp_path / "shared")
+    theirs = written(blue, outputs)
+    pictures = {Path(str(frame.path)): Path(str(frame.path)).read_bytes() for frame in theirs.frames}
+    for path in pictures:
+        path.unlink()
+
+    def decode_while_the_other_writes(*arguments: Any, **options: Any) -> FrameBatch:
+        for path, content in pictures.items():
+            path.write_bytes(content)
+        return decode_frames(*arguments, **options)
+
+    monkeypatch.setattr("tsq_cli.pictures.decode_frames", decode_while_the_other_writes)
+    ours = written(red, outputs)
+    assert {path: path.read_bytes() for path in pictures} == pictures
+    assert len(os.listdir(tmp_path / "shared")) == 4
+    for frame in ours.frames:
+        assert_is(RED, frame.path)
+
+
+@needs_signals
+@pytest.mark.parametrize("output", ["jpg", "png", "webp", "sheet.jpg"])
+def test_no_picture_is_cut_where_the_system_takes_a_part_of_it(red: Path, tmp_path: Path, output: str) -> None:
+    import resource
+
+    folder = tmp_path / "out"
+    is_sheet = output.startswith("sheet")
+    outputs = Outputs(
+        frames_dir=None if is_sheet else folder,
+        sheet=folder / output if is_sheet else None,
+        image_format="jpg" if is_sheet else output,  # type: ignore[arg-type]
+    )
+    written(red, outputs)
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # A file may not grow beyond one byte less: the system writes up to that, and refuses only what comes after.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, before[1]))
+    try:
+        with pytest.raises(OutputError, match="File too large"):
+            written(red, outputs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path for path in folder.iterdir() if path.stat().st_size >= max(sizes) - 1] == []

@@ -6,8 +6,22 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
+from typing import NoReturn
 
 from tsq_cli.errors import EXIT_INTERRUPTED
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal that asks the program to end.
+
+    Of a plain KeyboardInterrupt that meets code made of a text, such as a dataclass in the making, Python remembers for
+    its own exit code that it was not handled there, and kills itself in the end, however well it was handled later.
+    """
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Interrupted
 
 
 def main() -> None:
@@ -17,7 +31,9 @@ def main() -> None:
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # ignored under nohup: stays so
-                signal.signal(number, signal.default_int_handler)
+                signal.signal(number, _interrupt)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
         from tsq_cli.cli.app import main as run
 
         run()

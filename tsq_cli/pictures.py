@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tsq_cli.clip import Clip
 from tsq_cli.errors import OutputError, UsageError
-from tsq_cli.files import is_written_straight
 from tsq_cli.record import Record, SelectedFrame
-from tsq_cli.report.frames import ImageFormat, frame_name, is_picture, save_frame, video_id_in
+from tsq_cli.report.frames import ImageFormat, frame_name, may_write, save_frame
 from tsq_cli.report.maps import MapFormat, map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
@@ -76,7 +75,7 @@ def check_sheet(outputs: Outputs, paths: Sequence[str]) -> None:
         found = os.stat(paths[0])  # noqa: PTH116 - ValueError for a NUL
     except (OSError, ValueError):  # the video's own turn will say so
         return
-    if not _may_write(place, video_id(paths[0], found.st_size, found.st_mtime_ns), is_named=True):
+    if not may_write(place, video_id(paths[0], found.st_size, found.st_mtime_ns), is_named=True):
         raise UsageError(
             f"--sheet {place} is a picture already, and no sheet of {paths[0]}",
             wanted="a new name, or an older sheet of the same video",
@@ -108,7 +107,18 @@ def write_pictures(
     """
     info = clip.source.info
     own = video_id(info.path, info.size_bytes, info.modified_ns)
-    stem = _free_stem(record, outputs, stem, own)
+    try:
+        return _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+    except OutputError as error:
+        if not isinstance(error.__cause__, FileExistsError):
+            raise
+    # Another run has just written a picture under one of the names.
+    return _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+
+
+def _write(
+    record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
+) -> Record:
     frames = record.frames
     if outputs.frames_dir is not None:
         frames = _save_frames(record, clip, outputs, stem, own, should_stop)
@@ -124,13 +134,16 @@ def write_pictures(
                 folder=outputs.maps_dir,
                 stem=stem,
                 map_format=outputs.map_format,
+                overwrite=outputs.overwrite,
             )
             for number, frame in enumerate(frames)
         ]
         frames = tuple(replace(frame, map_path=path) for frame, path in zip(frames, saved, strict=True))
     sheet = None
     if outputs.sheet is not None:
-        sheet = save_sheet(record, clip.batch.pixels, sheet_path(outputs.sheet, stem), video_id=own)
+        sheet = save_sheet(
+            record, clip.batch.pixels, sheet_path(outputs.sheet, stem), video_id=own, overwrite=outputs.overwrite
+        )
     return replace(record, frames=frames, sheet=sheet)
 
 
@@ -159,6 +172,7 @@ def _save_frames(
                 folder=outputs.frames_dir,
                 stem=stem,
                 image_format=outputs.image_format,
+                overwrite=outputs.overwrite,
             )
         del full, pixels  # before as many come again
     return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames)
@@ -194,7 +208,7 @@ def _free_stem(record: Record, outputs: Outputs, stem: str, own: str) -> str:
     taken: list[Path] = []
     for attempt in (stem, f"{stem}-{own}"):
         names = _names(record, outputs, attempt)
-        in_the_way = [path for path, is_named in names if not _may_write(path, own, is_named=is_named)]
+        in_the_way = [path for path, is_named in names if not may_write(path, own, is_named=is_named)]
         if not in_the_way:
             return attempt
         taken += in_the_way
@@ -214,16 +228,3 @@ def _names(record: Record, outputs: Outputs, stem: str) -> Iterator[tuple[Path, 
             yield outputs.maps_dir / map_name(stem, frame, outputs.map_format), False
     if outputs.sheet is not None:
         yield sheet_path(outputs.sheet, stem), True
-
-
-def _may_write(path: Path, own: str, *, is_named: bool) -> bool:
-    """Whether nothing would be lost: a free name, a stream, a picture of this video, or no picture, if so named."""
-    try:
-        if is_written_straight(path) or not os.path.lexists(path):
-            return True
-    except OSError:  # writing will say why
-        return True
-    if is_named and not is_picture(path):
-        return True
-    # An array has no place for an id; where the id is in its name, we made it of this very video.
-    return video_id_in(path) == own or (path.suffix == ".npy" and own in path.name)

@@ -256,3 +256,24 @@ def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.split()[-1] == "True"
+
+
+@needs_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_meets_code_made_of_text_ends_a_run_like_any_other(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    # As while a dataclass is being made; Python's own exit code differs only where a module is run with -m.
+    (tmp_path / "struck.py").write_text(
+        "import os, sys\n"
+        "from tests import conftest\n"  # which gives back a SIGINT that the parent ignores
+        "from tsq_cli import __main__\n"
+        "from tsq_cli.cli import app\n"
+        "app.main = lambda: exec('os.kill(os.getpid(), int(sys.argv[1]))\\nwhile True: pass')\n"
+        "__main__.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "struck", str(int(number))],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (130, "tsq: interrupted\n")

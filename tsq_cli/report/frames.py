@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,7 +13,7 @@ from typing import Any, Literal
 
 from PIL import ExifTags, Image
 
-from tsq_cli.files import atomic_path
+from tsq_cli.files import atomic_path, is_written_straight
 from tsq_cli.record import SelectedFrame
 from tsq_cli.types import UInt8Array
 
@@ -37,6 +39,7 @@ def save_frame(
     folder: Path,
     stem: str,
     image_format: ImageFormat,
+    overwrite: bool = False,
 ) -> str:
     """Write one frame with its time and scores in the EXIF image description (JSON).
 
@@ -47,6 +50,7 @@ def save_frame(
         video_id: identity of the video file, see video_id_in.
         folder, stem: where to write, and how the name starts.
         image_format: of the file.
+        overwrite: whether a picture of another video may be replaced.
 
     Returns:
         The path written.
@@ -55,15 +59,48 @@ def save_frame(
         OutputError: the file cannot be written.
     """
     final = folder / frame_name(stem, frame, image_format)
-    with new_picture(final) as temporary:
+    with new_picture(final, video_id, overwrite=overwrite) as temporary:
         exif = description(frame, source=source, video_id=video_id)
-        Image.fromarray(pixels).save(temporary, exif=exif, **_SAVE_OPTIONS[image_format])
+        write_image(Image.fromarray(pixels), temporary, exif=exif, **_SAVE_OPTIONS[image_format])
     return str(final)
 
 
-def new_picture(final: Path) -> AbstractContextManager[Path]:
-    """As atomic_path; a picture that is there now may be replaced, and one that appears meanwhile is another run's."""
-    return atomic_path(final, replace=final.exists())
+def new_picture(
+    final: Path, video_id: str, *, is_named: bool = False, overwrite: bool = False
+) -> AbstractContextManager[Path]:
+    """As atomic_path, and a picture of another video stays, also one that another run writes at this very moment."""
+    is_ours = os.path.lexists(final) and may_write(final, video_id, is_named=is_named)
+    return atomic_path(final, replace=overwrite or is_ours)
+
+
+def may_write(path: Path, video_id: str, *, is_named: bool) -> bool:
+    """Whether nothing would be lost by writing there.
+
+    Args:
+        path: of the picture.
+        video_id: of the video that it would show.
+        is_named: the user chose the name, so that a file that is no picture may be replaced.
+    """
+    try:
+        if is_written_straight(path) or not os.path.lexists(path):
+            return True
+    except OSError:  # writing will say why
+        return True
+    if is_named and not is_picture(path):
+        return True
+    # An array has no place for an id; where the id is in its name, we made it of this very video.
+    return video_id_in(path) == video_id or (path.suffix == ".npy" and video_id in path.name)
+
+
+def write_image(image: Image.Image, path: Path, **options: Any) -> None:
+    """Encode a picture and write all of it, or fail.
+
+    Pillow's own way from a JPEG encoder to a file takes no notice where the system wrote only a part, as it does on a
+    disk that is filling up: half a picture would then pass for a whole one.
+    """
+    encoded = io.BytesIO()
+    image.save(encoded, **options)
+    path.write_bytes(encoded.getbuffer())
 
 
 def description(frame: SelectedFrame | None, *, source: str, video_id: str, **more: Any) -> Image.Exif:

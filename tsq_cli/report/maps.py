@@ -28,6 +28,7 @@ def save_map(
     folder: Path,
     stem: str,
     map_format: MapFormat,
+    overwrite: bool = False,
 ) -> str:
     """Write one frame's map under the name that map_name gives it.
 
@@ -44,6 +45,7 @@ def save_map(
         folder, stem: where to write, and how the name starts.
         map_format: "overlay" for the heat over the frame, "heat" for the heat alone on transparent ground (RGBA), "npy"
             for the values, float32 [H, W] in [0, 1].
+        overwrite: whether a picture of another video may be replaced.
 
     Returns:
         The path written.
@@ -55,7 +57,7 @@ def save_map(
     values, (height, width) = maps.values[number], pixels.shape[:2]
     shown = {**asdict(maps.category), "scale": maps.scale, "box": maps.box}
     exif = description(frame, source=source, video_id=video_id, map=shown)
-    with new_picture(final) as temporary:
+    with new_picture(final, video_id, overwrite=overwrite) as temporary:
         if map_format == "overlay":
             _save_picture(overlay(pixels, values, maps.box), temporary, exif)
         elif map_format == "heat":

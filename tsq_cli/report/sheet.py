@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tsq_cli import selection
 from tsq_cli.record import Record
-from tsq_cli.report.frames import description, new_picture
+from tsq_cli.report.frames import description, new_picture, write_image
 from tsq_cli.report.text import clock, printable
 from tsq_cli.types import UInt8Array
 
@@ -34,7 +34,7 @@ COLOURS = {
 }
 
 
-def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str) -> str:
+def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str, overwrite: bool = False) -> str:
     """Draw and write the sheet of one video.
 
     Args:
@@ -42,6 +42,7 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str)
         pixels: uint8 [T, H, W, 3], the candidates in order of time.
         path: where to write; its ending, one of SHEET_SUFFIXES, chooses the format.
         video_id: identity of the video file, see tsq_cli.report.frames.video_id_in.
+        overwrite: whether another picture may be replaced.
 
     Returns:
         The path written.
@@ -50,8 +51,10 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str)
         OutputError: the file cannot be written.
     """
     sheet = draw_sheet(record, pixels)
-    with new_picture(path) as temporary:
-        sheet.save(temporary, exif=description(None, source=record.path, video_id=video_id))
+    with new_picture(path, video_id, is_named=True, overwrite=overwrite) as temporary:
+        image_format = Image.registered_extensions()[path.suffix.lower()]
+        exif = description(None, source=record.path, video_id=video_id)
+        write_image(sheet, temporary, format=image_format, exif=exif)
     return str(path)
 
 
