@@ -181,7 +181,7 @@ def _killed(folder: Folder, moment: str, chance: random.Random) -> Outcome | Non
                 return
             time.sleep(0.002)
         time.sleep(delay)
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)  # Popen.kill would reap the child first
 
     outcome = run(*folder.arguments, cwd=folder.place, memory_bytes=None, while_running=kill)
     return None if outcome.code == -signal.SIGKILL else outcome
@@ -203,7 +203,7 @@ def signals(*, seed: int, count: int, num_videos: int = 150, tell: Tell = print)
 
             def send(process: subprocess.Popen[bytes], sent: int = sent, delay: float = delay) -> None:
                 time.sleep(delay)
-                process.send_signal(sent)
+                os.kill(process.pid, sent)
 
             outcome = run(*folder.arguments, cwd=place, memory_bytes=None, while_running=send)
             codes[str(outcome.code)] = codes.get(str(outcome.code), 0) + 1
@@ -233,11 +233,11 @@ def two_at_once(*, num_videos: int = 150, tell: Tell = print) -> Report:
             until = time.monotonic() + 60
             while not folder.num_lines() and time.monotonic() < until:
                 time.sleep(0.002)
-            process.send_signal(signal.SIGSTOP)  # so that it is still there
+            os.kill(process.pid, signal.SIGSTOP)  # so that it is still there
             try:
                 other = run("select", "videos", *UNIFORM, "--jsonl", "out.jsonl", cwd=place, memory_bytes=None)
             finally:
-                process.send_signal(signal.SIGCONT)
+                os.kill(process.pid, signal.SIGCONT)
             wrongs.extend(wrong(other, 2, "another run is writing to out.jsonl"))
 
         wrongs += folder.flaws(run(*folder.arguments, cwd=place, memory_bytes=None, while_running=second))

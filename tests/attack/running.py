@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import signal
@@ -90,6 +91,23 @@ def run(
             stream.seek(0)
             said.append(stream.read().decode("utf-8", errors="backslashreplace"))
     return Outcome(code=code, out=said[0], err=said[1], seconds=seconds, peak_mb=peak_mb)
+
+
+def run_inside(arguments: Sequence[str]) -> Outcome:
+    """Run the program in this process: for what is refused before any work, and costs little more than its imports."""
+    from tsq_cli.cli.app import main
+
+    before, out, err = sys.argv, io.StringIO(), io.StringIO()
+    sys.argv = ["tsq", *arguments]
+    code: object = None
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        sys.argv = before
+    return Outcome(code=code if isinstance(code, int) else None, out=out.getvalue(), err=err.getvalue())
 
 
 def _end(process: subprocess.Popen[bytes], until: float) -> tuple[int | None, float]:
