@@ -120,6 +120,14 @@ def test_a_later_record_of_a_video_wins_and_is_the_one_that_stays(tmp_path: Path
     assert sorted(os.listdir(tmp_path)) == [*(video.name for video in videos), "out.jsonl"]
 
 
+def test_a_video_that_failed_last_is_done_again(tmp_path: Path, videos: list[Path]) -> None:
+    path = tmp_path / "out.jsonl"
+    with RecordFile(path) as file:
+        file.append(record(videos[0]))
+        file.append(record(videos[0], status="error"))
+    assert done(path) == {}
+
+
 def test_nothing_is_rewritten_where_every_video_has_one_line(tmp_path: Path, videos: list[Path]) -> None:
     path = tmp_path / "out.jsonl"
     with RecordFile(path) as file:

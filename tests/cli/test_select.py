@@ -5,10 +5,6 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,32 +263,3 @@ def test_a_query_ranks_by_text(tsq: Tsq, demo: Path) -> None:
     spans = [(span["start_seconds"], span["end_seconds"]) for span in truth["event"]["intervals"]]
     for frame in record["frames"]:
         assert any(start <= frame["time_seconds"] < end for start, end in spans), frame["time_seconds"]
-
-
-def test_an_interrupted_batch_keeps_what_is_done_and_exits_130(tmp_path: Path) -> None:
-    for number in range(60):
-        shutil.copy(DEMO, tmp_path / f"{number:02d}.mp4")
-    lines = tmp_path / "out.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "tsq_cli",
-        "select",
-        str(tmp_path),
-        "--jsonl",
-        str(lines),
-        "--csv",
-        str(tmp_path / "c"),
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not lines.exists() or lines.read_text().count("\n") < 2):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    records = [valid(json.loads(line)) for line in lines.read_text().splitlines()]
-    assert 2 <= len(records) < 60
-    assert len((tmp_path / "c").read_text().splitlines()) == 1 + 5 * len(records)
-    assert not list(tmp_path.glob(".*"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import tsq_cli.batch
+import tsq_cli.loading
 from tests.cli.conftest import Result
 from tests.video.encoding import FRAME, Recipe, encode
 from tsq_cli import SelectSettings
@@ -39,13 +39,13 @@ def clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths of the videos whose decoding was begun."""
     paths: list[str] = []
-    load_clip = tsq_cli.batch.load_clip
+    load_clip = tsq_cli.loading.load_clip
 
     def watched(path: str, *arguments: Any, **options: Any) -> Any:
         paths.append(path)
         return load_clip(path, *arguments, **options)
 
-    monkeypatch.setattr(tsq_cli.batch, "load_clip", watched)
+    monkeypatch.setattr(tsq_cli.loading, "load_clip", watched)
     return paths
 
 

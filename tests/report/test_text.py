@@ -6,7 +6,8 @@ import unicodedata
 
 import pytest
 
-from tsq_cli.report.text import ascii_forms, clock, markdown, printable, safe_stem, sparkline, spreadsheet_cell
+from tsq_cli.printable import printable
+from tsq_cli.report.text import ascii_forms, clock, markdown, safe_stem, sparkline, spreadsheet_cell
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022).",
     epilog=(
         "Start with: tsq select video.mp4 -k 5. Results go to stdout, talk to stderr. Exit codes: 0 all done, "
-        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted."
+        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
     ),
     no_args_is_help=True,
     add_completion=False,

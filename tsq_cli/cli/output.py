@@ -28,9 +28,10 @@ from tsq_cli import types
 from tsq_cli.files import is_stdout, write_json, write_text
 from tsq_cli.inputs import Inputs
 from tsq_cli.journal import Journal
+from tsq_cli.printable import printable
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
-from tsq_cli.report.text import clock, printable, sparkline, spreadsheet_cell
+from tsq_cli.report.text import clock, sparkline, spreadsheet_cell
 
 _CSV_FIELDS = (
     "path status rank position chosen_by frame_index pts time_base time_seconds score_visual score_textual file error"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from tsq_cli.packs.texts import is_plain, shown
+from tsq_cli.printable import printable, shown
 
 T = TypeVar("T")
 
@@ -36,11 +36,11 @@ def check_document(value: object, steps: tuple[str | int, ...] = ()) -> None:
     """
     if len(steps) > _DEEPEST:
         raise Misfit("", f"nested more than {_DEEPEST} deep", "a pack's description")
-    if isinstance(value, str) and not is_plain(value):
+    if isinstance(value, str) and printable(value) != value:
         raise Misfit(_place(steps), shown(value), "characters that can be shown")
     if isinstance(value, dict):
         for key, entry in value.items():
-            if len(key) > _LONGEST_KEY or not is_plain(key):
+            if len(key) > _LONGEST_KEY or printable(key) != key:
                 raise Misfit(_place(steps), f"an object with the key {shown(key)}", "short keys that can be shown")
             check_document(entry, (*steps, key))
     elif isinstance(value, list):

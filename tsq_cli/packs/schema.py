@@ -21,7 +21,7 @@ from tsq_cli.packs.limits import (
     MIN_CROP,
     MIN_INPUT,
 )
-from tsq_cli.packs.texts import shown
+from tsq_cli.printable import shown
 
 SCHEMA_VERSION = 1
 

@@ -20,7 +20,7 @@ from tsq_cli.errors import UsageError, WeightsError, install_extra, one_line
 from tsq_cli.packs.members import checked_member
 from tsq_cli.packs.quantized import restore
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
-from tsq_cli.packs.texts import shown
+from tsq_cli.printable import shown
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg

@@ -15,7 +15,7 @@ from tsq_cli.packs.limits import MAX_JSON_BYTES, MAX_LIST_BYTES, MAX_NAME, MAX_N
 from tsq_cli.packs.members import REFETCH, check_digest, read_member
 from tsq_cli.packs.reading import Misfit, build, check_document
 from tsq_cli.packs.schema import SCHEMA_VERSION, PackConfig, PackedFile, PackFile
-from tsq_cli.packs.texts import is_plain, shown
+from tsq_cli.printable import printable, shown
 
 PACK_JSON = "pack.json"
 SEARCH_VARIABLE = "TSQ_PACKS"
@@ -78,7 +78,7 @@ def read_pack(folder: Path) -> PackConfig:
         WeightsError: a file that is missing, damaged, of another format or of another sha256.
     """
     folder = folder.resolve()
-    if not is_plain(folder.name):
+    if printable(folder.name) != folder.name:
         raise WeightsError(
             f"a pack's folder is called {shown(folder.name)}", wanted="a name that can be shown", fix="rename it"
         )
@@ -111,7 +111,7 @@ def name_flaw(name: str) -> str | None:
     """What keeps a text from being the name of a class or an object; None where nothing does."""
     if not name:
         return "is empty"
-    if not is_plain(name):
+    if printable(name) != name:
         return f"is {shown(name)}, with characters that are not shown but obeyed"
     return f"has {len(name):,} characters, more than {MAX_NAME}" if len(name) > MAX_NAME else None
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tsq_cli.report.text import printable
+from tsq_cli.printable import printable
 
 
 class SafeConsole(Console):

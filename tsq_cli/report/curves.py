@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli.files import atomic_path
-from tsq_cli.report.text import printable
+from tsq_cli.printable import printable
 
 _PANELS = (("train.", "loss, training"), ("val.", "measured, validation"))
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from tsq_cli import selection
-from tsq_cli.report.text import clock, printable
+from tsq_cli.printable import printable
+from tsq_cli.report.text import clock
 
 _NBSP = "\u00a0"
 _TIMES = "\u00d7"

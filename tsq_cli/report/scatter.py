@@ -11,8 +11,8 @@ import numpy as np
 
 from tsq_cli import __version__
 from tsq_cli.files import atomic_path, write_text
+from tsq_cli.printable import printable
 from tsq_cli.report.templates import environment
-from tsq_cli.report.text import printable
 from tsq_cli.types import Float64Array
 
 _MARGIN = 8.0  # of a panel's side of 100, so that points and most names stay inside

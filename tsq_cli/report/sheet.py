@@ -8,9 +8,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from tsq_cli import selection
+from tsq_cli.printable import printable
 from tsq_cli.record import Record
 from tsq_cli.report.frames import description, new_picture, write_image
-from tsq_cli.report.text import clock, printable
+from tsq_cli.report.text import clock
 from tsq_cli.types import UInt8Array
 
 TILE_HEIGHT = 126

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tsq_cli.report.text import printable
+from tsq_cli.printable import printable
 
 MOST_CHARACTERS = 500
 """Of one text on a page (ours): more than a path that people use has; a name can be of any length."""

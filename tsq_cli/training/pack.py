@@ -38,7 +38,7 @@ from tsq_cli.packs.schema import (
 )
 from tsq_cli.packs.sources import weights_path
 from tsq_cli.packs.store import PACK_JSON, name_flaw, read_pack
-from tsq_cli.packs.texts import escaped, shown
+from tsq_cli.printable import printable, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def write_pack(
             embeddings = files.copied(embeddings, base.folder, "text")
         document = PackFile(
             schema_version=SCHEMA_VERSION,
-            description=escaped(description),
+            description=printable(description),
             classes=files.text("classes.txt", class_names),
             objects=files.text("objects.txt", base.object_names),
             roles=_roles(files, base, visual_encoder, recognizer),
@@ -131,7 +131,7 @@ def write_pack(
                 text_logit_scale=None,
             ),
             # Data and command name files, and a file may have any name.
-            provenance=replace(provenance, data=escaped(provenance.data), command=escaped(provenance.command)),
+            provenance=replace(provenance, data=printable(provenance.data), command=printable(provenance.command)),
         )
         text = json.dumps(asdict(document), indent=2, ensure_ascii=False)
         (new / PACK_JSON).write_bytes(f"{text}\n".encode())
