@@ -128,7 +128,9 @@ class VideoSource:
 
     @contextmanager
     def decoder(self, *, nvdec: bool = False, should_stop: ShouldStop = never) -> Iterator[StreamDecoder]:
-        """Borrow a decoder that no other thread uses, on the GPU or not; it is kept for the next caller.
+        """Borrow a decoder that no other thread uses, on the GPU or not.
+
+        It is kept for the next caller, unless the work ends in an error: FFmpeg may have stopped in the middle of it.
 
         Raises:
             NvdecError: nvdec where there is no such GPU, or where it does not know the codec.
@@ -138,12 +140,14 @@ class VideoSource:
         try:
             decoder = idle.pop()
         except IndexError:
-            opened = open_stream(self.info.path, limits=self.limits, nvdec=nvdec)
+            opened = open_stream(self.info.path, limits=self.limits, nvdec=nvdec, should_stop=should_stop)
             decoder = StreamDecoder(opened, self.table, should_stop)
         try:
             yield decoder
-        finally:
-            idle.append(decoder)
+        except BaseException:
+            decoder.close()
+            raise
+        idle.append(decoder)
 
     def close(self) -> None:
         """Close the file and free its packets. Frames can still be decoded, at the price of reading it again."""
@@ -189,12 +193,12 @@ def open_video(
     limits = limits or Limits()
     should_stop = deadline(path, limits.timeout_seconds, should_stop)
     size_bytes = check_file(path)
-    opened = open_stream(path, limits=limits)
+    opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:
         check_not_encrypted(opened.path, opened.stream, should_stop)
         return _read_source(size_bytes, opened, packet_cache_bytes, should_stop)
     except BaseException:
-        opened.container.close()
+        opened.close()
         raise
 
 
