@@ -23,6 +23,7 @@ from tsq_cli.config import Limits, SelectSettings
 from tsq_cli.errors import NoDecodableFrameError, NotAVideoError, TooLargeError, VideoError, VideoTimeoutError
 from tsq_cli.video import deadline, decode, decode_frames, frames_at_once, open_video
 from tsq_cli.video.convert import Geometry, Orientation
+from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.demux import open_stream, read_packets, read_table
 from tsq_cli.video.encryption import is_encrypted_track
 
@@ -129,6 +130,17 @@ def test_a_search_without_end_is_ended(tmp_path: Path, name: str, kept: int, clo
         open_video(path, should_stop=clock.passing(10))
 
 
+def test_decoder_that_was_stopped_while_it_read_opens_the_file_again() -> None:
+    source = open_video(clip("mjpeg").path, packet_cache_bytes=0)  # two blocks, and more after each seek
+    for last in range(1, 30):
+        questions = iter([False] * last + [True] * 99)
+        with pytest.raises(CancelledError):
+            decode_frames(source, range(60), short_side=16, threads=1, should_stop=questions.__next__)
+        batch = decode_frames(source, [3, 57], short_side=64)
+        assert [pictures.read(picture) for picture in batch.pixels] == [3, 57]
+        assert batch.notes == ()
+
+
 def test_interrupt_comes_through_ffmpeg() -> None:
     def interrupted() -> bool:
         raise KeyboardInterrupt
@@ -174,8 +186,9 @@ def test_every_loop_asks_whether_to_stop(tmp_path: Path) -> None:
         list(read_packets(opened, stop_at_tenth))
     assert len(asked) == 10
     source = open_video(clip("mpeg4_mkv").path)
-    with source.decoder(), pytest.raises(CancelledError), source.decoder(should_stop=lambda: True):
-        pytest.fail("a second decoder looks at the first packets, and should have been stopped")
+    opened = open_stream(clip("mpeg4_mkv").path, limits=Limits())
+    with pytest.raises(CancelledError):  # it looks at the first packets
+        StreamDecoder(opened, source.table, lambda: True)
 
 
 def test_packets_passed_over_ask_too() -> None:

@@ -128,9 +128,7 @@ class VideoSource:
 
     @contextmanager
     def decoder(self, *, nvdec: bool = False, should_stop: ShouldStop = never) -> Iterator[StreamDecoder]:
-        """Borrow a decoder that no other thread uses, on the GPU or not.
-
-        It is kept for the next caller, unless the work ends in an error: FFmpeg may have stopped in the middle of it.
+        """Borrow a decoder that no other thread uses, on the GPU or not; it is kept for the next caller.
 
         Raises:
             NvdecError: nvdec where there is no such GPU, or where it does not know the codec.
@@ -144,10 +142,8 @@ class VideoSource:
             decoder = StreamDecoder(opened, self.table, should_stop)
         try:
             yield decoder
-        except BaseException:
-            decoder.close()
-            raise
-        idle.append(decoder)
+        finally:
+            idle.append(decoder)
 
     def close(self) -> None:
         """Close the file and free its packets. Frames can still be decoded, at the price of reading it again."""
