@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import skimage.data
 
-from tsq_cli import Selector, SelectSettings, batch
-from tsq_cli.batch import Outputs, RunPlan, output_stems, run
+from tsq_cli import Selector, SelectSettings, loading
+from tsq_cli.batch import RunPlan, run
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.errors import NotAVideoError, UsageError, WeightsError
 from tsq_cli.models.device import resolve_device, resolve_dtype
+from tsq_cli.pictures import Outputs, output_stems
 from tsq_cli.record import Record
 from tsq_cli.types import UInt8Array
 
@@ -105,6 +106,7 @@ def test_records_are_equal_on_every_run(selector: Selector) -> None:
 def test_bfloat16_agrees_with_float32(selector: Selector) -> None:
     half = Selector.load("imagenet-lite", device="cpu", dtype="bfloat16")
     exact, rough = selector.select(DEMO), half.select(DEMO)
+    assert (exact.dtype, rough.dtype) == ("float32", "bfloat16")
     chosen, roughly = ({frame.candidate.position for frame in record.frames} for record in (exact, rough))
     assert chosen == roughly
     for one, other in zip(exact.candidates, rough.candidates, strict=True):
@@ -167,7 +169,7 @@ def test_the_next_candidates_are_on_their_way_while_a_video_is_looked_at(
                 assert all(decoded.acquire(timeout=60) for _ in range(3))
             return super().process_clips(clips, settings, **options)
 
-    monkeypatch.setattr(batch, "load_clip", load)
+    monkeypatch.setattr(loading, "load_clip", load)
     watched = Watched(selector.pack)
     records = list(run(plan(copies[:3], settings=SelectSettings(), workers=2), lambda: watched))
     alone = selector.select(copies[2]).to_dict()

@@ -1,5 +1,37 @@
-"""`python -m tsq_cli` is `tsq`."""
+"""The `tsq` program, also as `python -m tsq_cli`: signals end a run in order, also while its own code is loading."""
 
-from tsq_cli.cli.app import main
+from __future__ import annotations
 
-main()
+import os
+import signal
+import sys
+import threading
+
+from tsq_cli.errors import EXIT_INTERRUPTED
+
+
+def main() -> None:
+    """Run the program, and end it: SIGTERM and SIGHUP as Ctrl-C does, and no thread that hangs keeps it alive."""
+    code: object = EXIT_INTERRUPTED
+    try:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # ignored under nohup: stays so
+                signal.signal(number, signal.default_int_handler)
+        from tsq_cli.cli.app import main as run
+
+        run()
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:  # before the program's own boundary stood, or after it
+        print("tsq: interrupted", file=sys.stderr)
+    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+        # Inside FFmpeg, at a packet that never ends: the run has given that video up, and so does the program.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

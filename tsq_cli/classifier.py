@@ -98,6 +98,7 @@ class Classifier:
                 pack_sha256=self.selector.pack_sha256(settings),
                 outputs={},
                 recognition=recognition_identity(self.recognizer.choice, self.settings),
+                dtype=self.dtype_name(),
             )
         look = self.selector.look(clips, settings)
         timings: dict[str, float] = {}
@@ -148,11 +149,19 @@ class Classifier:
         decoded: int = min(clip.batch.pixels.shape[1:3])
         return decoded < min(self.recognizer.preprocessor.resize_side, own)
 
+    def dtype_name(self) -> str:
+        """Precision of the recognizer, which is also that of the networks that choose the frames."""
+        from tsq_cli.models.device import dtype_name
+
+        return dtype_name(next(self.recognizer.recognizer.parameters()).dtype)
+
     def _described(self, record: Record, recognition: Recognition) -> Record:
         choice = self.recognizer.choice
         each = zip(record.frames, recognition.frame_predictions, strict=True)
         return replace(
             record,
+            dtype=self.dtype_name(),
+            device=str(next(self.recognizer.recognizer.parameters()).device),
             recognizer=RecognizerInfo(
                 name=choice.name, requested=choice.requested, source=choice.source, reason=choice.reason
             ),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from tsq_cli import __version__
 from tsq_cli.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]
@@ -23,26 +25,36 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
 
+# Least and most of the numbers of SelectSettings. The upper ends only keep slips from becoming work without end (ours).
+_BOUNDS = {
+    "num_frames": (1, 1_000_000),
+    "num_candidates": (1, 1_000_000),
+    "short_side": (16, 16384),
+    "seed": (0, 2**64 - 1),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectSettings:
     """What to select, and from which candidates. Everything here can change the result, so all of it is hashed.
 
     Attributes:
-        num_frames: K, frames to select, at least 1 (S: 5).
-        num_candidates: T, candidates sampled over the video, at least 1 (S: 16).
+        num_frames: K, frames to select, from 1 to 1,000,000 (S: 5).
+        num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16); fewer than K only where K
+            is left at its default, and all of them are then selected.
         selector: both modules fused (tsq), one module alone (vqm, tqm), or a baseline that looks at no pixel.
         order: frames listed by time, or best first.
-        start_seconds, end_seconds: candidates come from [start, end), relative to the first frame shown.
+        start_seconds, end_seconds: candidates come from [start, end), each at least 0, relative to the first frame
+            shown.
         query: free text; the frames are then ranked by how well their objects match it (ours).
         decode_mode: exact frames, the nearest keyframes, or exact frames decoded by an NVIDIA GPU.
-        short_side: pixels of the shorter side of the decoded candidates.
-        seed: of the random baseline.
+        short_side: pixels of the shorter side of the decoded candidates, from 16 to 16,384.
+        seed: of the random baseline, from 0 to 2**64 - 1.
         lambda_v: share of the visual module in [0, 1]; None takes the pack's.
         top_n: categories behind each saliency curve; None takes the pack's.
 
     Raises:
-        UsageError: a value out of range.
+        UsageError: a value out of range, or fewer candidates than frames.
     """
 
     num_frames: int = 5
@@ -59,13 +71,15 @@ class SelectSettings:
     top_n: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("num_frames", 1), ("num_candidates", 1), ("short_side", 16)):
-            if getattr(self, name) < least:
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
                 raise UsageError(
                     f"{name} is {getattr(self, name)}",
-                    wanted=f"{least} or more",
+                    wanted=f"{least} to {most}",
                     fix=f"the default is {_default(name)}",
                 )
+        if self.num_frames > max(self.num_candidates, _default("num_frames")):
+            raise too_few_candidates(self.num_frames, self.num_candidates)
         for name, choices in (("selector", SelectorName), ("order", Order), ("decode_mode", DecodeMode)):
             if getattr(self, name) not in get_args(choices):
                 raise UsageError(
@@ -77,15 +91,22 @@ class SelectSettings:
             raise UsageError(f"lambda_v is {self.lambda_v}", wanted="a share from 0 to 1", fix="the paper's is 0.6")
         if self.top_n is not None and self.top_n < 1:
             raise UsageError(f"top_n is {self.top_n}", wanted="1 or more categories", fix="leave it to the pack")
-        start = self.start_seconds if self.start_seconds is not None else 0.0
+        self._check_range()
+        if self.query is not None:
+            self._check_query(self.query)
+
+    def _check_range(self) -> None:
+        for name in ("start", "end"):
+            seconds = getattr(self, f"{name}_seconds")
+            if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+                raise UsageError(f"the {name} is {seconds:g} s", wanted="0 s or later", fix="give seconds or 1:30")
+        start = self.start_seconds or 0.0
         if self.end_seconds is not None and self.end_seconds <= start:
             raise UsageError(
                 f"the range ends at {self.end_seconds:g} s and starts at {start:g} s",
                 wanted="an end after the start",
                 fix="swap or drop --start and --end",
             )
-        if self.query is not None:
-            self._check_query(self.query)
 
     def _check_query(self, query: str) -> None:
         if not query.strip():
@@ -162,20 +183,49 @@ class ClassifySettings:
             )
 
 
+def too_few_candidates(num_frames: int, num_candidates: int) -> UsageError:
+    """The error where K frames were asked for among fewer than K candidates."""
+    return UsageError(
+        f"num_frames is {num_frames} and num_candidates is {num_candidates}",
+        wanted="at least as many candidates as frames",
+        fix="lower num_frames (-k), or raise num_candidates (-n)",
+    )
+
+
+def check_device(device: Device) -> None:
+    """Refuse a text that names no device. Whether a device is there, only torch can tell (tsq_cli.models.device).
+
+    Raises:
+        UsageError: neither auto, cpu, cuda nor cuda:<index>.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", device):
+        raise UsageError(f"device is {device!r}", wanted="auto, cpu, cuda or cuda:<index>", fix="try --device auto")
+
+
 def settings_hash(
     settings: SelectSettings,
     *,
     pack_sha256: str | None,
     outputs: Mapping[str, Any],
     recognition: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
 ) -> str:
-    """Identity of a result: 16 hex digits over settings, pack, recogniser and the files it was asked to write.
+    """Identity of a result: 16 hex digits over all that decides it, and over the files it was asked to write.
 
-    Two runs with the same hash on the same video give the same record and files, so the second can be skipped.
-    Device, precision, batch size and number of workers are left out: they move results by rounding only.
+    Two runs with the same hash on the same video give the same record and files, so the second can be skipped. Device,
+    batch size, number of workers and limits are left out: they decide whether there is a result, not which.
+
+    Args:
+        settings: what was selected, and how.
+        pack_sha256: of the networks; None where none looked.
+        outputs: files to write, JSON-ready.
+        recognition: the recognizer and what it was asked, JSON-ready; None where nothing was recognized.
+        dtype: precision of the networks ("float32"); None where none looked.
     """
     identity = {
         "schema_version": SCHEMA_VERSION,
+        "tsq_version": __version__,
+        "dtype": dtype,
         "settings": settings.to_dict(),
         "pack_sha256": pack_sha256,
         "outputs": dict(outputs),

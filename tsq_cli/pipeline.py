@@ -140,7 +140,9 @@ class Selector:
             with timed(look.timings, "read"):
                 saliencies = look.scored.read()
         if settings_hash is None:
-            settings_hash = config.settings_hash(settings, pack_sha256=self.pack_sha256(settings), outputs={})
+            settings_hash = config.settings_hash(
+                settings, pack_sha256=self.pack_sha256(settings), outputs={}, dtype=self.dtype_name(settings)
+            )
         records = []
         for clip, saliency in zip(look.clips, saliencies, strict=True):
             choices = self.choose(len(clip.batch), saliency, settings)
@@ -186,6 +188,14 @@ class Selector:
         """Identity of the weights behind a selection; None for the baselines, which have none."""
         return self.pack.config.sha256 if self.pack is not None and settings.needs_model else None
 
+    def dtype_name(self, settings: SelectSettings) -> str | None:
+        """Precision of the networks behind a selection; None for the baselines, which have none."""
+        if self.pack is None or not settings.needs_model:
+            return None
+        from tsq_cli.models.device import dtype_name
+
+        return dtype_name(self.pack.dtype)
+
     def loaded_pack(self) -> Pack:
         """The pack; a selector made without a model has none, and refuses to guess."""
         if self.pack is None:
@@ -202,7 +212,7 @@ class Selector:
     ) -> Record:
         candidates = tuple(_candidate(clip.batch, saliency, position) for position in range(len(clip.batch)))
         ordered = sorted(choices, key=lambda choice: choice.position) if settings.order == "time" else choices
-        used = self.pack.config if self.pack is not None and saliency is not None else None
+        used = self.pack if saliency is not None else None
         return Record(
             path=clip.path,
             status="ok",
@@ -210,8 +220,10 @@ class Selector:
             requested_k=settings.num_frames,
             video=clip.source.info,
             decode_errors=clip.batch.decode_errors,
-            pack_name=used.name if used else None,
-            pack_sha256=used.sha256 if used else None,
+            pack_name=used.config.name if used else None,
+            pack_sha256=used.config.sha256 if used else None,
+            dtype=self.dtype_name(settings),
+            device=str(used.textual_embeddings.device) if used else None,
             selector=settings.selector,
             query=settings.query,
             candidates=candidates,
@@ -264,6 +276,7 @@ def _candidate(batch: FrameBatch, saliency: Saliency | None, position: int) -> C
         pts=int(batch.pts[position]),
         time_base=batch.time_base,
         time_seconds=float(batch.pts_seconds[position]),
+        shift_seconds=float(batch.snap_seconds[position]),
         score_visual=float(saliency.visual[position]) if saliency else None,
         score_textual=float(saliency.textual[position]) if saliency else None,
     )
@@ -273,6 +286,11 @@ def _notes(clip: Clip, settings: SelectSettings) -> Iterator[str]:
     yield from clip.plan.notes
     yield from clip.batch.notes
     num_candidates = len(clip.batch)
+    if settings.num_frames == settings.num_candidates > SelectSettings.num_candidates:
+        yield (
+            f"the candidates were raised from {SelectSettings.num_candidates} to {settings.num_candidates}, as many as "
+            "frames were asked for, so all are taken (more --candidates leave a choice)"
+        )
     if settings.num_frames > num_candidates:
         yield (
             f"{settings.num_frames} frames were asked for and there are {num_candidates} candidates: "

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any, Literal
 
 from tsq_cli import __version__
 from tsq_cli.config import SCHEMA_VERSION
 from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
+
+CLOCK_RATE = 1000.0
+"""Ticks per second of the clock that stands in for a frame rate where a video has none that tells its times (ours)."""
+
+OWN_RATE_ERROR_SECONDS = 0.002
+"""How far index / rate may lie from a frame's time: containers that store milliseconds round by up to this (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +28,8 @@ class Candidate:
         frame_index: index among the frames shown, from 0; None where it cannot be known.
         pts, time_base: the frame's presentation time stamp in the file, and seconds per unit of it.
         time_seconds: time of the frame relative to the first frame shown.
+        shift_seconds: how much later than asked for the frame is: below or above 0 where the nearest keyframe was taken
+            (keyframe mode), or where another frame stands in for one that cannot be decoded; else 0.
         score_visual, score_textual: S^v and S^t, each summing to one over the candidates; None where not computed.
     """
 
@@ -30,6 +40,7 @@ class Candidate:
     time_seconds: float
     score_visual: float | None
     score_textual: float | None
+    shift_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +99,9 @@ class Record:
     """Everything said of one video; `status` is "error" (with `error_type`, `error_message`) where it failed.
 
     `predictions` (most likely first) and `recognizer` are None where no recogniser looked at the frames; `maps` holds
-    one map for each of `frames`, in their order.
+    one map for each of `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu",
+    "cuda:0") are those that the networks ran with, None where none looked. `size_bytes` and `modified_ns` (nanoseconds
+    since 1970) are those of a file whose video failed, where they are known; else `video` has them.
     """
 
     path: str
@@ -97,10 +110,14 @@ class Record:
     requested_k: int
     error_type: str | None = None
     error_message: str | None = None
+    size_bytes: int | None = None
+    modified_ns: int | None = None
     video: VideoInfo | None = None
     decode_errors: int = 0
     pack_name: str | None = None
     pack_sha256: str | None = None
+    dtype: str | None = None
+    device: str | None = None
     selector: str = "tsq"
     query: str | None = None
     candidates: tuple[Candidate, ...] = ()
@@ -125,8 +142,10 @@ class Record:
             "status": self.status,
             "error": error,
             "settings_hash": self.settings_hash,
-            "video": {"path": self.path} if self.video is None else self._video_dict(self.video),
+            "video": self._file_dict() if self.video is None else self._video_dict(self.video),
             "pack": None if self.pack_name is None else {"name": self.pack_name, "sha256": self.pack_sha256},
+            "dtype": self.dtype,
+            "device": self.device,
             "selector": self.selector,
             "query": self.query,
             "candidates": [candidate_dict(candidate) for candidate in self.candidates],
@@ -140,16 +159,22 @@ class Record:
             "predictions": category_dicts(self.predictions),
             "recognizer": None if self.recognizer is None else asdict(self.recognizer),
             "maps": None if self.maps is None else _maps_dict(self.maps),
-            "video_metadata": None if self.video is None else self._video_metadata(self.video),
+            "video_metadata": None if self.video is None else video_metadata(self.video, self.frames),
             "sheet": self.sheet,
             "timings_seconds": {name: round(seconds, 6) for name, seconds in self.timings_seconds.items()},
             "notes": list(self.notes),
         }
 
+    def _file_dict(self) -> dict[str, Any]:
+        """What is known of a file whose video failed."""
+        known = {"path": self.path, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
+        return {name: value for name, value in known.items() if value is not None}
+
     def _video_dict(self, video: VideoInfo) -> dict[str, Any]:
         return {
             "path": self.path,
             "size_bytes": video.size_bytes,
+            "modified_ns": video.modified_ns,
             "codec": video.codec,
             "width": video.width,
             "height": video.height,
@@ -162,15 +187,40 @@ class Record:
             "decode_errors": self.decode_errors,
         }
 
-    def _video_metadata(self, video: VideoInfo) -> dict[str, Any]:
-        """The keys that video-language processors read next to pre-extracted frames, in the order of `frames`."""
-        return {
-            "fps": video.average_fps,
-            "duration": video.duration_seconds,
-            "total_num_frames": video.total_num_frames,
-            "frames_indices": [frame.candidate.frame_index for frame in self.frames],
-            "video_backend": "pyav",
-        }
+
+def video_metadata(video: VideoInfo, frames: Sequence[SelectedFrame]) -> dict[str, Any]:
+    """What video-language processors read beside frames that were chosen for them; its frames are in order of time.
+
+    A processor takes frames_indices / fps for the time of each frame. So these are the video's own indices and rate
+    where they tell the times, and else counts of a clock of CLOCK_RATE ticks per second, as on variable frame rates.
+
+    Returns:
+        The fields of transformers' VideoMetadata that concern time, and do_sample_frames, which vLLM reads beside them:
+        the frames are to be taken as they are.
+    """
+    rate, count, indices = _clocked(video, sorted((frame.candidate for frame in frames), key=attrgetter("position")))
+    return {
+        "fps": rate,
+        "duration": video.duration_seconds,
+        "total_num_frames": count,
+        "frames_indices": indices,
+        "video_backend": "pyav",
+        "do_sample_frames": False,
+    }
+
+
+def _clocked(video: VideoInfo, candidates: Sequence[Candidate]) -> tuple[float, int, list[int]]:
+    """Ticks per second, ticks in all, and the tick of each candidate, such that tick / rate is its time."""
+    rate, count = video.average_fps, video.total_num_frames
+    if rate is not None and count is not None:
+        most = min(OWN_RATE_ERROR_SECONDS, 0.5 / rate)
+        own = [(candidate.frame_index, candidate.time_seconds) for candidate in candidates]
+        indices = [index for index, time in own if index is not None and abs(index / rate - time) <= most]
+        if len(indices) == len(candidates):
+            return rate, count, indices
+    ticks = [round(candidate.time_seconds * CLOCK_RATE) for candidate in candidates]
+    end = round((video.duration_seconds or 0.0) * CLOCK_RATE)
+    return CLOCK_RATE, max([end, *(tick + 1 for tick in ticks)]), ticks
 
 
 def candidate_dict(candidate: Candidate) -> dict[str, Any]:

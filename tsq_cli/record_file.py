@@ -5,61 +5,86 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from tsq_cli.errors import UsageError
-from tsq_cli.files import cannot_write
+from tsq_cli.files import atomic_path, cannot_write, is_written_straight
+from tsq_cli.journal import CRASHED, Journal
+
+RECORD_START = b'{"schema_version": '
+"""What each line that RecordFile writes begins with: tells a line that a kill cut short from another program's text."""
+
+_LONGEST_NAME = 200  # of a file, in bytes; the files beside it have a few more, and 255 is the most a system allows
 
 
 class RecordFile:
-    """A JSONL file of records: one line a video, whole lines only; what it holds is not done again.
+    """A JSONL file of records: one whole line for each video; what it holds is not done again.
 
-    Use as a context manager around `append`; `finished` reads what an earlier run left and needs no open file.
+    Use as a context manager. Inside the block no other run writes to the file. A pipe or a device remembers nothing: it
+    only takes the lines.
+
+    Attributes:
+        path: as given.
+        journal: what the run is busy with; None for a pipe or a device.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.journal: Journal | None = None
+        self._real = Path(os.path.realpath(path))
         self._stream: io.FileIO | None = None
-
-    def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Records that a run with this hash need not redo, by path: finished well, and of an unchanged file size.
-
-        A last line cut short by a kill is ignored here, and dropped when the file is opened for appending.
-
-        Raises:
-            UsageError: a whole line that is not a record, as the file is then not ours to append to.
-        """
-        records: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(self._whole_lines(), start=1):
-            try:
-                record = json.loads(line)
-                path, status, identity = record["video"]["path"], record["status"], record["settings_hash"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(
-                    f"line {number} of {self.path} is not a record of tsq",
-                    wanted="a new file, or one that an earlier run wrote",
-                    fix="give another path to --jsonl",
-                ) from error
-            if identity == settings_hash and status == "ok" and _same_size(path, record["video"]["size_bytes"]):
-                records[path] = record
-        return records
+        self._held = ExitStack()
+        self._num_lines = 0
+        self._last_line: dict[str, int] = {}  # number of the last line of each video, by its path
 
     def __enter__(self) -> Self:
+        """Lock the file, and make sure that it is one of ours before anything of it is touched.
+
+        Raises:
+            UsageError: another run writes to the file, or it holds a line that is no record.
+            OutputError: the file cannot be written.
+        """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            stream = self.path.open("ab", buffering=0)
-            if self.path.is_file():
-                stream.truncate(sum(len(line) for line in self._whole_lines()))
+            with self._held:  # let go of again, should anything below go wrong
+                self._open()
+                self._held = self._held.pop_all()
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        self._stream = stream
         return self
 
+    def _open(self) -> None:
+        if is_written_straight(self.path):
+            self._stream = self._held.enter_context(self.path.open("ab", buffering=0))
+            return
+        self._real.parent.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        whole_bytes, is_cut = self._read_lines()
+        self._stream = self._held.enter_context(self._real.open("ab", buffering=0))
+        if is_cut:
+            self._stream.truncate(whole_bytes)
+        elif whole_bytes > self._stream.seek(0, os.SEEK_END):  # the last record lost its newline
+            self._stream.write(b"\n")
+        self.journal = self._held.enter_context(Journal(self._beside("running")))
+
     def __exit__(self, *exception: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        self._held.close()
+
+    def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
+        """Records that a run with this hash need not redo, by path.
+
+        These are the videos that finished well with the same settings, are unchanged (size and time of modification),
+        and whose pictures are all there; and the unchanged ones that crashed an earlier run, whatever the settings.
+        """
+        records = {}
+        for number, line in enumerate(self._lines()):
+            path, record = _parsed(line)
+            if self._last_line.get(path) == number and _is_done(record, settings_hash):
+                records[path] = record
+        return records
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line, or nothing: a write that fails midway is taken back.
@@ -77,21 +102,110 @@ class RecordFile:
             while written < len(line):
                 written += self._stream.write(line[written:])
         except OSError as error:
-            if self.path.is_file():
+            if self.journal is not None:
                 self._stream.truncate(before)
             raise cannot_write(self.path, error) from error
+        self._last_line[record["video"]["path"]] = self._num_lines
+        self._num_lines += 1
 
-    def _whole_lines(self) -> Iterator[bytes]:
-        if not self.path.is_file():  # not there yet, or a pipe or device, which holds nothing to go on from
+    def finish(self) -> None:
+        """Leave one line for each video, the last one, after a run that did all it had to; nothing is added after it.
+
+        Raises:
+            OutputError: the file cannot be written; it keeps all its lines.
+        """
+        if self.journal is None or self._num_lines == len(self._last_line):
             return
-        with self.path.open("rb") as stream:
-            for line in stream:
-                if line.endswith(b"\n"):
-                    yield line
+        kept = set(self._last_line.values())
+        with atomic_path(self._real) as temporary, temporary.open("wb") as stream:
+            stream.writelines(line for number, line in enumerate(self._lines()) if number in kept)
+            stream.flush()
+            os.fsync(stream.fileno())  # a name that outlives a power cut must not outlive its content
+        self._held.close()  # what would be appended now would go to the file that was replaced
+
+    def _lock(self) -> None:
+        from filelock import FileLock, Timeout  # its import costs more than the rest of this file
+
+        path = self._beside("lock")
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UsageError(
+                f"another run is writing to {self.path}",
+                wanted="one run at a time for each --jsonl file",
+                fix="wait for it to end, or give another file",
+            ) from error
+        self._held.callback(lock.release)
+        self._held.callback(path.unlink, missing_ok=True)  # while it is locked: no other run can be holding it
+
+    def _beside(self, ending: str) -> Path:
+        name = os.fsdecode(os.fsencode(self._real.name)[:_LONGEST_NAME])
+        return self._real.with_name(f".{name}.{ending}")
+
+    def _read_lines(self) -> tuple[int, bool]:
+        """Look at every line; size of the whole ones in bytes, and whether a line that a kill cut short follows."""
+        self._num_lines, self._last_line = 0, {}
+        size = 0
+        for number, line in enumerate(self._lines()):
+            try:
+                path, _ = _parsed(line)
+            except ValueError as error:
+                if not line.endswith(b"\n") and line.startswith(RECORD_START):
+                    return size, True
+                raise UsageError(
+                    f"line {number + 1} of {self.path} is not a record of tsq",
+                    wanted="a new file, or one that an earlier run wrote",
+                    fix="give another path to --jsonl",
+                ) from error
+            self._last_line[path] = number
+            self._num_lines += 1
+            size += len(line) if line.endswith(b"\n") else len(line) + 1
+        return size, False
+
+    def _lines(self) -> Iterator[bytes]:
+        """The lines of a file that can be read again; the last one may lack its newline."""
+        if self._real.is_file() and not is_written_straight(self.path):
+            with self._real.open("rb") as stream:
+                yield from stream
 
 
-def _same_size(path: str, size_bytes: int) -> bool:
+def _parsed(line: bytes) -> tuple[str, dict[str, Any]]:
+    """Path and record of a line.
+
+    Raises:
+        ValueError: the line is not a record.
+    """
     try:
-        return Path(path).stat().st_size == size_bytes
-    except OSError:
+        record = json.loads(line)
+        path = record["video"]["path"]
+        if not (isinstance(path, str) and record["status"] in ("ok", "error") and record["settings_hash"]):
+            raise ValueError("not a record")
+    except (KeyError, TypeError, IndexError, RecursionError) as error:
+        raise ValueError("not a record") from error
+    return path, record
+
+
+def _is_done(record: Mapping[str, Any], settings_hash: str) -> bool:
+    """Whether a video need not be done again; one whose record lacks what would tell is done again."""
+    try:
+        if record["status"] == "error":
+            return record["error"]["type"] == CRASHED and _is_unchanged(record["video"])
+        return record["settings_hash"] == settings_hash and _is_unchanged(record["video"]) and _has_pictures(record)
+    except (KeyError, TypeError):
         return False
+
+
+def _is_unchanged(video: Mapping[str, Any]) -> bool:
+    try:
+        found = os.stat(video["path"])  # noqa: PTH116 - a path with a NUL raises ValueError here, and nothing in Path
+    except (OSError, ValueError):
+        return False
+    same = (found.st_size, found.st_mtime_ns) == (video.get("size_bytes"), video.get("modified_ns"))
+    return same and stat.S_ISREG(found.st_mode)
+
+
+def _has_pictures(record: Mapping[str, Any]) -> bool:
+    """Whether all the pictures that a record names are still there."""
+    named = [record["sheet"], *(frame[key] for frame in record["frames"] for key in ("path", "map"))]
+    return all(Path(path).is_file() for path in named if path is not None)

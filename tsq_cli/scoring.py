@@ -154,6 +154,7 @@ def _named(saliency: FrameSaliency, names: Sequence[str]) -> Iterator[tuple[Floa
     from tsq_cli.models import refuse_not_finite
 
     scores = saliency.scores.double().cpu()
+    scores = scores / scores.sum(dim=1, keepdim=True)  # single precision sums to one within its rounding only
     refuse_not_finite(scores, "saliency scores")
     rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), strict=True)
     for curve, (indices, probabilities) in zip(scores.numpy(), rows, strict=True):
@@ -161,10 +162,11 @@ def _named(saliency: FrameSaliency, names: Sequence[str]) -> Iterator[tuple[Floa
 
 
 def categories(indices: Tensor, scores: Tensor, names: Sequence[str]) -> tuple[Category, ...]:
-    """Named categories from class indices [n] and their scores [n]."""
+    """Named categories from class indices [n] and their scores [n]: probabilities, or cosines."""
+    bounded = scores.float().clamp(-1, 1)  # single precision rounds some of them past their bounds
     return tuple(
         Category(index=int(index), label=names[int(index)], score=float(score))
-        for index, score in zip(indices.tolist(), scores.float().tolist(), strict=True)
+        for index, score in zip(indices.tolist(), bounded.tolist(), strict=True)
     )
 
 

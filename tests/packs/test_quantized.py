@@ -71,12 +71,15 @@ def test_eight_bits_hold_large_weights_that_sixteen_do_not(tmp_path: Path) -> No
     assert float(read_tensors(stored(tmp_path / "w.safetensors", packed))["head.weight"]) == pytest.approx(70_000)
 
 
-def test_files_of_others_are_left_as_they_are(tmp_path: Path) -> None:
-    bytes_ = {"a.weight": torch.tensor([[1, -1]], dtype=torch.int8), "a.weight.scale": torch.ones(5)}
+def test_files_of_others_are_left_as_they_are_and_eight_bits_without_our_mark_are_refused(tmp_path: Path) -> None:
+    others = {"a.weight": torch.tensor([[1.0, -1.0]]), "a.weight.scale": torch.ones(5)}
+    bytes_ = {**others, "a.weight": torch.tensor([[1, -1]], dtype=torch.int8)}
     for metadata in (None, {"format": "pt"}):
-        back = read_tensors(stored(tmp_path / "w.safetensors", bytes_, metadata))
-        assert torch.equal(back["a.weight"], bytes_["a.weight"])
-        assert back.keys() == bytes_.keys()
+        back = read_tensors(stored(tmp_path / "w.safetensors", others, metadata))
+        assert torch.equal(back["a.weight"], others["a.weight"])
+        assert back.keys() == others.keys()
+        with pytest.raises(WeightsError, match=r"holds 'a\.weight' in int8; wanted plain tensors of float32"):
+            read_tensors(stored(tmp_path / "w.safetensors", bytes_, metadata))
 
 
 def test_weights_without_their_scales_or_of_another_packing_are_refused(tmp_path: Path) -> None:
@@ -86,5 +89,10 @@ def test_weights_without_their_scales_or_of_another_packing_are_refused(tmp_path
         rest = {"fc.weight": packed["fc.weight"]} | ({} if broken is None else {"fc.weight.scale": broken})
         with pytest.raises(WeightsError, match=r"fc\.weight \[3, 3\] in 8 bits without a scale for each output"):
             read_tensors(stored(path, rest))
+    number = {"fc.weight": torch.tensor(3, dtype=torch.int8), "fc.weight.scale": torch.ones(1)}
+    whole = {**packed, "fc.weight.scale": torch.ones(3, 1, dtype=torch.int64)}
+    for broken_ in (number, whole):
+        with pytest.raises(WeightsError, match=r"fc\.weight .* in 8 bits without a scale"):
+            read_tensors(stored(path, broken_))
     with pytest.raises(WeightsError, match="packed as 'int4'; wanted int8-per-channel; upgrade"):
         read_tensors(stored(path, packed, {"tsq_weights": "int4"}))

@@ -67,6 +67,7 @@ def record(
         video=VideoInfo(
             path=path,
             size_bytes=1_234_567,
+            modified_ns=1_700_000_000_123_456_789,
             codec="h264",
             width=640,
             height=360,
@@ -125,6 +126,44 @@ def page(path: Path, *records: Record, with_pictures: bool = True, title: str | 
     with Page(path, title=title) as made:
         for each in records:
             made.add(each.to_dict(), pictures(each) if with_pictures and each.status == "ok" else None)
+    return path
+
+
+def hostile(words: str) -> Record:
+    """A record all of whose texts are the same words."""
+    categories = tuple(replace(category, label=words) for category in CATEGORIES)
+    made = record(
+        path=f"clips/{words.replace('/', '|')}.mp4",
+        predictions=categories,
+        visual_categories=categories,
+        textual_categories=categories,
+        query=words,
+        pack_name=words,
+        selector=words,
+        notes=(words, words),
+        timings_seconds={words: 0.5, "total": 0.7},
+        sheet=words,
+    )
+    assert made.recognizer
+    assert made.video
+    return replace(
+        made,
+        recognizer=replace(made.recognizer, name=words, reason=words, requested=words, source=words),
+        video=replace(made.video, codec=words),
+        frames=tuple(replace(frame, path=words, map_path=words, predictions=categories[:2]) for frame in made.frames),
+    )
+
+
+def hostile_page(path: Path, words: str) -> Path:
+    """A page with a section of every kind, all of whose words are the same."""
+    made = hostile(words)
+    shown = pictures(made)
+    assert shown.maps
+    shown = replace(shown, maps=replace(shown.maps, category=replace(CATEGORIES[0], label=words)))
+    with Page(path, title=words) as one:
+        one.add(made.to_dict(), shown)
+        one.add(failed(message=words).to_dict(), None)
+        one.add(record().to_dict(), None)
     return path
 
 

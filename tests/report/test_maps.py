@@ -36,7 +36,15 @@ FRAME = SelectedFrame(rank=2, chosen_by="textual", candidate=CANDIDATE, path="fr
 
 def save(folder: Path, map_format: MapFormat, number: int = 1, maps: SaliencyMaps = MAPS) -> str:
     return save_map(
-        PIXELS, maps, number, frame=FRAME, source="a/clip.mp4", folder=folder, stem="clip", map_format=map_format
+        PIXELS,
+        maps,
+        number,
+        frame=FRAME,
+        source="a/clip.mp4",
+        video_id="0123abcd",
+        folder=folder,
+        stem="clip",
+        map_format=map_format,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.page_material import BOX, CATEGORIES, NASTY, failed, page, pictures, read, record
+from tests.report.page_material import BOX, CATEGORIES, NASTY, failed, hostile_page, page, pictures, read, record
 from tsq_cli.errors import OutputError
 from tsq_cli.report.page import Page, Pictures
 from tsq_cli.report.page_timeline import BADGE, LEFT, PLOT, SLOT, timeline
@@ -271,37 +271,7 @@ def test_a_page_of_a_real_clip_stays_small(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with a section of every kind, all of whose words are hostile."""
-    nasty = [replace(category, label=NASTY) for category in CATEGORIES]
-    made = record(
-        path=f"clips/{NASTY.replace('/', '|')}.mp4",
-        predictions=tuple(nasty),
-        visual_categories=tuple(nasty),
-        textual_categories=tuple(nasty),
-        query=NASTY,
-        pack_name=NASTY,
-        selector=NASTY,
-        notes=(NASTY, NASTY),
-        timings_seconds={NASTY: 0.5, "total": 0.7},
-        sheet=NASTY,
-    )
-    assert made.recognizer
-    assert made.video
-    made = replace(
-        made,
-        recognizer=replace(made.recognizer, name=NASTY, reason=NASTY, requested=NASTY, source=NASTY),
-        video=replace(made.video, codec=NASTY),
-        frames=tuple(replace(frame, path=NASTY, map_path=NASTY, predictions=tuple(nasty[:2])) for frame in made.frames),
-    )
-    shown = pictures(made)
-    assert shown.maps
-    shown = replace(shown, maps=replace(shown.maps, category=nasty[0]))
-    path = tmp_path_factory.mktemp("rich") / "page.html"
-    with Page(path, title=NASTY) as one:
-        one.add(made.to_dict(), shown)
-        one.add(failed(message=NASTY).to_dict(), None)
-        one.add(record().to_dict(), None)
-    return path
+    return hostile_page(tmp_path_factory.mktemp("rich") / "page.html", NASTY)
 
 
 def test_words_stay_words(rich: Path) -> None:
@@ -480,7 +450,23 @@ def test_a_full_disk_costs_the_sections_that_did_not_fit(tmp_path: Path, monkeyp
 def test_a_name_that_is_no_text_is_shown_as_escapes(tmp_path: Path) -> None:
     name = b"caf\xe9.mp4".decode("utf-8", "surrogateescape")  # as the system hands over a Latin-1 name
     tree = read(page(tmp_path / "page.html", record(path=name), failed(name)))
-    assert [heading.text for heading in tree.all("h2")] == [r"caf\udce9.mp4"] * 2
+    assert [heading.text for heading in tree.all("h2")] == [r"caf\xe9.mp4"] * 2
+
+
+def test_no_word_of_a_page_turns_or_hides_another(tmp_path: Path) -> None:
+    words = "\x1b[2J\x00\x9b\u202e\u2066\u200b\u2028\n\udcff"
+    page = hostile_page(tmp_path / "page.html", words).read_text(encoding="utf-8")
+    assert set(page) & set(words) == set("[2J\n")
+    assert page.count(r"\x1b[2J\x00\u009b\u202e\u2066\u200b\u2028\n\xff") > 30
+
+
+def test_a_name_of_a_megabyte_stays_in_its_place(tmp_path: Path) -> None:
+    plain = hostile_page(tmp_path / "plain.html", "a name").stat().st_size
+    path = hostile_page(tmp_path / "page.html", "x" * 10**6)
+    assert path.stat().st_size < plain + 60_000
+    labels = [label for table in read(path).all("table", class_="bars") for label in table.all("th")]
+    assert max(len(label.text) for label in labels) == 120
+    assert {len(label.attributes.get("title", "")) for label in labels} == {0, 500}  # our own names need no title
 
 
 def test_pictures_of_another_record_are_refused(tmp_path: Path) -> None:

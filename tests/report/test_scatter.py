@@ -106,3 +106,24 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(OutputError, match=r"folder\.html"):
         write_scatter_page(scatter_of(TRIANGLE), tmp_path / "folder.html")
+
+
+def test_names_are_printable_on_page_and_picture(tmp_path: Path) -> None:
+    figure = scatter_of(TRIANGLE, names=("\x1b[2J\n", "\u202e\udcff", "x" * 10**6))
+    write_scatter_page(figure, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert set(page) & set("\x1b\u202e\udcff") == set()
+    assert page.count(r"\x1b[2J\n") == page.count(r"\u202e\xff") == 3  # a tip, a label, a line of the list
+    assert len(page) < 20_000
+    plot_scatter(figure, tmp_path / "evil.png")
+    shown = scatter_of(TRIANGLE, names=(r"\x1b[2J\n", r"\u202e\xff", "x" * 20 + "…" + "x" * 19))
+    plot_scatter(shown, tmp_path / "plain.png")
+    assert (tmp_path / "evil.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_a_title_is_no_formula(tmp_path: Path) -> None:
+    panel = Panel(title="as in the pack $x^{$", points=np.array(TRIANGLE))
+    plot_scatter(
+        Scatter(title="$_$", note="$^$", rows=((panel,),), names=NAMES, hues=np.zeros(3)), tmp_path / "figure.png"
+    )
+    assert (tmp_path / "figure.png").exists()

@@ -1,5 +1,6 @@
 """Sheets and saved frames, read back as pictures."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from tsq_cli.errors import OutputError
 from tsq_cli.record import Candidate, Record, SelectedFrame
 from tsq_cli.report.frames import frame_name
 from tsq_cli.report.sheet import CAPTION, COLOURS, HEADING, MARGIN, TILE_HEIGHT, draw_sheet, save_sheet
-from tsq_cli.report.text import clock, sparkline
+from tsq_cli.types import Category
+
+ID = "0123abcd"
 
 
 def record(num_candidates: int, selected: list[int]) -> Record:
@@ -81,12 +84,12 @@ def test_odd_numbers_of_frames_fit(size: tuple[int, int]) -> None:
 
 def test_a_sheet_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sheet.jpg"
-    assert save_sheet(record(4, [1]), solid(4), path) == str(path)
+    assert save_sheet(record(4, [1]), solid(4), path, video_id=ID) == str(path)
     with Image.open(path) as picture:
         assert picture.format == "JPEG"
     (tmp_path / "blocked.png").mkdir()
     with pytest.raises(OutputError):
-        save_sheet(record(4, [1]), solid(4), tmp_path / "blocked.png")
+        save_sheet(record(4, [1]), solid(4), tmp_path / "blocked.png", video_id=ID)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -96,13 +99,25 @@ def test_names_sort_by_rank_and_say_the_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0:00.000"), (59.9996, "1:00.000"), (61.5, "1:01.500"), (3600.0, "1:00:00.000"), (3723.25, "1:02:03.250")],
+    ("name", "shown"),
+    [
+        ("new\nline.mp4", r"new\nline.mp4"),
+        ("caf\udce9\x1b[31m.mp4", r"caf\xe9\x1b[31m.mp4"),
+        ("\u202egpj.mp4", r"\u202egpj.mp4"),
+    ],
 )
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+def test_a_name_is_drawn_as_its_escapes(name: str, shown: str) -> None:
+    drawn = draw_sheet(replace(record(4, [1]), path=f"clips/{name}"), solid(4))
+    assert drawn.tobytes() == draw_sheet(replace(record(4, [1]), path=f"clips/{shown}"), solid(4)).tobytes()
+    assert drawn.tobytes() != draw_sheet(replace(record(4, [1]), path="clips/another.mp4"), solid(4)).tobytes()
 
 
-def test_sparkline_runs_from_zero_to_the_largest() -> None:
-    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
-    assert sparkline([0.0, 0.0]) == "▁▁"
+def test_names_of_any_length_leave_the_sheet_as_it_is() -> None:
+    short = draw_sheet(record(4, [1]), solid(4))
+    category = Category(index=0, label="\n" * 10**6, score=1.0)
+    long = replace(record(4, [1]), path="x" * 251 + ".mp4", visual_categories=(category,), query="y\n" * 10**6)
+    sheet = draw_sheet(long, solid(4))
+    assert sheet.size == short.size
+    # Tiles, below title and headings, are the same.
+    box = (0, HEADING + MARGIN // 2 + HEADING, short.width, HEADING + MARGIN // 2 + HEADING + TILE_HEIGHT)
+    assert sheet.crop(box).tobytes() == short.crop(box).tobytes()

@@ -224,9 +224,9 @@ def test_while_another_writes_what_is_there_can_be_read_and_no_more(three: list[
 
 @pytest.mark.parametrize("wrong", [{"num_frames": 0}, {"workers": 0}])
 def test_counts_below_one_are_refused(three: list[LabelledVideo], tmp_path: Path, wrong: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="wanted 1 or more"):
+    with pytest.raises(UsageError, match="is 0; wanted 1"):
         FeatureCache(tmp_path).extract(three, [network()], **wrong)
-    with pytest.raises(UsageError, match="wanted 16 or more"):
+    with pytest.raises(UsageError, match="wanted 16 to 16384"):
         FeatureCache(tmp_path).frames(three, short_side=8)
 
 

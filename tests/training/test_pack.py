@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,7 +251,10 @@ def test_what_does_not_pass_leaves_the_old_pack_and_no_other_trace(base: PackCon
             write(tmp_path / "new", base, **changed)
         assert {path.name for path in tmp_path.iterdir()} == {"base", "new"}
         assert find_pack(tmp_path / "new") == old
-    for names in ([], ["a", "a", "b", "c"], ["a", "", "b", "c"], ["a", "b\nc", "d", "e"]):
+    for names in (
+        [], ["a", "a", "b", "c"], ["a", "", "b", "c"], ["a", "b\nc", "d", "e"], ["a", "b\x1b[31m", "c", "d"],
+        ["a", "b" * 201, "c", "d"],
+    ):  # fmt: skip
         with pytest.raises(UsageError, match="class"):
             write(tmp_path / "other", base, class_names=names)
     assert not (tmp_path / "other").exists()
@@ -262,3 +266,26 @@ def test_another_number_of_classes_than_the_layers_is_refused(base: PackConfig, 
     network = trained(base, num_classes=3)
     with pytest.raises(WeightsError, match="scores 3 classes; wanted 4"):
         write(tmp_path / "new", base, recognizer=network)
+
+
+def test_what_names_files_of_any_name_is_written_escaped(base: PackConfig, tmp_path: Path) -> None:
+    """A pack with control characters would not be read again, and a name of a file may hold bytes that are no text."""
+    odd = replace(PROVENANCE, data="list\x1b[31m.csv", command="tsq train bad\udcff.csv\nrm")
+    config = write(tmp_path / "new", base, provenance=odd)
+    assert config.provenance.data == r"list\x1b[31m.csv"
+    assert config.provenance.command == r"tsq train bad\udcff.csv\nrm"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("what", ["FIFO", "link to a folder", "dangling link"])
+def test_whatever_stands_beside_a_pack_is_somebodys(base: PackConfig, tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "new"
+    write(folder, base)
+    if what == "FIFO":
+        os.mkfifo(folder / "mine")
+    else:
+        (folder / "mine").symlink_to(tmp_path / "base" if what == "link to a folder" else "nowhere")
+    with pytest.raises(UsageError, match="new is a folder that holds mine"):
+        write(folder, base)
+    assert os.path.lexists(folder / "mine")
+    assert find_pack(folder).description == "a test"

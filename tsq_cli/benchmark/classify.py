@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.benchmark.end_to_end import random_recognizer
@@ -25,6 +24,7 @@ from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.pipeline import Selector
+from tsq_cli.report.console import SafeConsole
 
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
 
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
         report["results"].append(result)
         medians = [f"{result['timings'][key]['median'] * 1000:.0f}" for key in ("select", "forward", "classify")]
         table.add_row(name, *medians, f"{result['overhead']:.1%}")
-    Console().print(table)
+    SafeConsole().print(table)
     if options.json:
         write_json(options.json, report)
 

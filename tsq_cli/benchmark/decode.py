@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.benchmark.decode_clips import make_clips
@@ -25,6 +24,7 @@ from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, seq
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
+from tsq_cli.report.console import SafeConsole
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import open_video
 
@@ -109,7 +109,7 @@ def fastest_of_families(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return list(best.values())
 
 
-def measure_clip(path: Path, *, repeats: int, console: Console, quick: bool = False) -> dict[str, Any]:
+def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool = False) -> dict[str, Any]:
     """All contenders on one clip; quick: each library with two threads only, and no memory figures.
 
     Returns:
@@ -224,7 +224,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(options: argparse.Namespace, console: Console) -> None:
+def run(options: argparse.Namespace, console: SafeConsole) -> None:
     """The whole benchmark.
 
     Raises:
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.only:
         return exit_code(lambda: run_only(options.only, Task.from_json(sys.stdin.read())))
-    return exit_code(lambda: run(options, Console()))
+    return exit_code(lambda: run(options, SafeConsole()))
 
 
 if __name__ == "__main__":

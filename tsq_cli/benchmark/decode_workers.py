@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
@@ -25,6 +24,7 @@ from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
+from tsq_cli.report.console import SafeConsole
 from tsq_cli.types import UInt8Array
 
 
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     for row in rows:
         low, high = (len(options.files) / row["timing"][f"{end}_quartile"] for end in ("upper", "lower"))
         table.add_row(f"{row['workers']} {row['kind']}", f"{row['videos_per_second']:.1f}", f"{low:.1f}-{high:.1f}")
-    Console().print(table)
+    SafeConsole().print(table)
     if options.json:
         facts = machine_facts(("av", "numpy", "tsq-cli"))
         write_json(options.json, {"machine": facts, "videos": len(options.files), "rows": rows})

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsq_cli.batch import Outputs, RunPlan, run
+from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import Setting
 from tsq_cli.classifier import Classifier
@@ -18,6 +18,7 @@ from tsq_cli.models import Recognizer, create_encoder
 from tsq_cli.packs import RecognizerChoice, load_pack
 from tsq_cli.packs.load import Pack, ready_to_run
 from tsq_cli.packs.recognizers import LoadedRecognizer
+from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
 from tsq_cli.preprocess import Preprocessor
 from tsq_cli.types import Progress, silent

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from rich.console import Console
 
 from tsq_cli.errors import TsqError
+from tsq_cli.report.console import SafeConsole
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -87,7 +87,7 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except TsqError as error:
-        Console(stderr=True).print(str(error), markup=False)
+        SafeConsole(stderr=True).print(str(error), soft_wrap=True)
         return error.exit_code
     return 0
 

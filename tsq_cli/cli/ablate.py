@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,15 @@ import typer
 from tsq_cli import __version__
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import aside, progress_bar, put_json, talk, wide_console
+from tsq_cli.cli.output import aside, progress_bar, put_json, talk
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
-from tsq_cli.files import write_text
+from tsq_cli.files import check_outputs, write_text
+from tsq_cli.report.console import SafeConsole
 
 if TYPE_CHECKING:
+    from tsq_cli.data import VideoList
     from tsq_cli.evaluation.studies import Study
+    from tsq_cli.evaluation.study_data import Lists
     from tsq_cli.training.cache import FeatureCache
     from tsq_cli.training.settings import TrainSettings
     from tsq_cli.types import Progress
@@ -143,11 +146,18 @@ def ablate(
     )
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("loading"))
-        folder = stack.enter_context(cache_folder(cache, config))
+        from tsq_cli.evaluation.study_data import both_lists
         from tsq_cli.evaluation.study_tables import studies_markdown
 
+        lists = both_lists(settings)
+        check_outputs(
+            {"--json": None if json is None else Path(json), "--markdown": markdown},
+            folders={"--cache": cache},
+            inputs=files_read(settings, lists, config),
+        )
+        folder = stack.enter_context(cache_folder(cache, config))
         # Written and printed after each study: what is done outlives what is not.
-        for document in _measured(chosen, settings, recognizer, folder, range(seeds), device, workers, progress):
+        for document in _measured(chosen, settings, lists, recognizer, folder, range(seeds), device, workers, progress):
             if markdown is not None:
                 write_text(markdown, studies_markdown(document))
             if json != "-":
@@ -188,6 +198,14 @@ def run_settings(config: Path | None, *, epochs: int | None, **values: Any) -> T
     return settings_from({}, overrides, origin="the command line")
 
 
+def files_read(settings: TrainSettings, lists: Iterable[VideoList | None], config: Path | None) -> Iterator[str | Path]:
+    """What a run over labelled videos reads: its lists and settings, and the videos."""
+    named = (settings.train_list, settings.val_list, settings.classes, config)
+    yield from (path for path in named if path is not None)
+    for videos in lists:
+        yield from () if videos is None else (video.path for video in videos.videos)
+
+
 @contextmanager
 def cache_folder(cache: Path | None, config: Path | None) -> Iterator[FeatureCache]:
     """The cache that was asked for, the one beside the settings of a run, or one that goes when the work is done."""
@@ -206,6 +224,7 @@ def cache_folder(cache: Path | None, config: Path | None) -> Iterator[FeatureCac
 def _measured(
     studies: list[Study],
     settings: TrainSettings,
+    lists: Lists,
     recognizer: str,
     cache: FeatureCache,
     seeds: range,
@@ -217,12 +236,11 @@ def _measured(
     import torch
 
     from tsq_cli.evaluation.ablate import check_plan, run_study
-    from tsq_cli.evaluation.study_data import both_lists, gather
+    from tsq_cli.evaluation.study_data import gather
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
     check_plan(seeds, settings.num_frames, settings.num_candidates)
-    lists = both_lists(settings)
     for videos in lists:
         talk(videos.found)
     place = resolve_device(device)
@@ -256,15 +274,15 @@ def _measured(
 def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.study_tables import study_grid, study_notes
 
-    out = wide_console(110)
+    out = SafeConsole(least_width=110)
     with aside():
         out.print(study_grid(report).rich())
         for note in study_notes(report):
-            out.print(note, markup=False, soft_wrap=True)
+            out.print(note, soft_wrap=True)
         out.print()
 
 
 def _print_list() -> None:
     from tsq_cli.evaluation.study_tables import list_grid
 
-    wide_console(110).print(list_grid().rich())
+    SafeConsole(least_width=110).print(list_grid().rich())

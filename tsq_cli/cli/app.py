@@ -10,14 +10,16 @@ import typer
 
 from tsq_cli import __version__
 from tsq_cli.cli import ablate, benchmark, classify, evaluate, packs, select, train, tsne
-from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, TsqError
+from tsq_cli.cli.output import talk
+from tsq_cli.cli.streams import safe_streams
+from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqError, one_line
 
 app = typer.Typer(
     name="tsq",
     help="Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022).",
     epilog=(
         "Start with: tsq select video.mp4 -k 5. Results go to stdout, talk to stderr. Exit codes: 0 all done, "
-        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted."
+        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -52,16 +54,27 @@ def root(
 
 def main() -> None:
     """Run the program; a foreseen error becomes one line on stderr and its exit code (TSQ_DEBUG=1: a traceback)."""
+    with safe_streams():
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """Run the command and say what stopped it; returns the exit code."""
     try:
         code = app(prog_name="tsq", standalone_mode=False)
+        sys.stdout.flush()  # what is still on its way may fail too
+    except StdoutClosedError as error:
+        return error.exit_code  # on purpose, and nobody to tell
     except (TsqError, typer.TyperException) as error:
         if os.environ.get("TSQ_DEBUG") == "1":
             raise
-        message = str(error) if isinstance(error, TsqError) else f"{error.format_message().rstrip('.')}; see tsq --help"
-        print(f"tsq: {message}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        if isinstance(error, TsqError):
+            talk(str(error))
+        else:
+            talk(f"{one_line(error.format_message()).rstrip('.')}; see tsq --help")
+        return error.exit_code
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:
-        print("tsq: interrupted", file=sys.stderr)
-    sys.exit(code or EXIT_OK)
+        talk("interrupted")
+    return code or EXIT_OK

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
-from tsq_cli.cli.output import progress_bar, talk, wide_console
+from tsq_cli.cli.output import progress_bar, talk
 from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.files import STDOUT, check_outputs
+from tsq_cli.report.console import SafeConsole
 
 _DEFAULT = SelectSettings()
 _DECODING = "; add --decode FILES for decoding"
@@ -81,13 +82,14 @@ def benchmark(
 
     Example: tsq benchmark --recognizer resnet50 --batch-size 1
     """
+    paths = [*(decode or []), *(files or [])]
+    check_outputs({"--json": Path(STDOUT) if json else None, "--plot": plot}, inputs=paths)
     with progress_bar("loading") as progress:
         from tsq_cli.benchmark.end_to_end import check_files, time_files, with_decoding
         from tsq_cli.benchmark.runners import Setting
         from tsq_cli.benchmark.speed import TREATMENTS, speed_table
         from tsq_cli.models.device import resolve_device, resolve_dtype
 
-        paths = [*(decode or []), *(files or [])]
         check_files(paths)
         if plot is not None:
             from tsq_cli.report.plots import check_plot_path
@@ -129,7 +131,7 @@ def benchmark(
 
 
 def _print(report: dict[str, Any], batch_size: int) -> None:
-    out = wide_console(110)
+    out = SafeConsole(least_width=110)
     machine, settings = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     where = machine["device"] if machine["device"] != "CPU" else f"{machine['cpu']}, {machine['cores']} cores"
@@ -137,7 +139,7 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     out.print(f"python {machine['python']}, {versions}; {settings['repeats']} rounds", soft_wrap=True)
     out.print(_speed_table(report["rows"], batch_size))
     for title in dict.fromkeys(row["title"] for row in report["rows"]):
-        out.print(f"  {title}", markup=False, soft_wrap=True)
+        out.print(f"  {title}", soft_wrap=True)
     out.print()
     for videos, stages in report.get("stages", {}).items():
         out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
@@ -156,7 +158,7 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
         _print_files(out, report["files"])
 
 
-def _print_files(out: Console, files: dict[str, Any]) -> None:
+def _print_files(out: SafeConsole, files: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("workers", "videos/s", "times one worker", "memory MiB", "limited by"):
         table.add_column(heading, justify="left" if heading == "limited by" else "right")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsq_cli.cli.options import MODEL, OUTPUT, Shared, takes_shared
+from tsq_cli.cli.options import MODEL, OUTPUT, Shared, not_empty_path, takes_shared
 from tsq_cli.cli.videos import Recognition, run_videos
 from tsq_cli.config import ClassifySettings, MapScale
 
@@ -29,7 +29,13 @@ def classify(
     topk: Annotated[int, typer.Option("--topk", metavar="N", help="Classes to list.", rich_help_panel=OUTPUT)] = 5,
     maps: Annotated[
         Path | None,
-        typer.Option("--maps", metavar="DIR", help="Save where each frame shows the class.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--maps",
+            metavar="DIR",
+            help="Save where each frame shows the class.",
+            parser=not_empty_path,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     map_format: Annotated[
         Literal["overlay", "heat", "npy"],

@@ -11,10 +11,11 @@ import typer
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import progress_bar, put_json, talk, wide_console
+from tsq_cli.cli.output import progress_bar, put_json, talk
 from tsq_cli.config import DEFAULT_PACK, Dtype
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
-from tsq_cli.files import write_text
+from tsq_cli.files import check_outputs, write_text
+from tsq_cli.report.console import SafeConsole
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
@@ -132,6 +133,11 @@ def evaluate(
     drawn = _words(sheet_ids or "")
     _check_pictures(plot, sheets, drawn)
     listed = read_video_list(videos, root=root, delimiter=delimiter, classes=classes, subset=subset)
+    check_outputs(
+        {"--json": None if json is None else Path(json), "--markdown": markdown, "--plot": plot},
+        folders={"--sheets": sheets, "--cache": cache},
+        inputs=[videos, *([] if classes is None else [classes]), *(video.path for video in listed.videos)],
+    )
     talk(listed.found)
     check_ids(drawn, [video.id for video in listed.videos])
     with ExitStack() as stack:
@@ -186,6 +192,10 @@ def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str]) ->
         from tsq_cli.report.plots import check_plot_path
 
         check_plot_path(plot)
+    if sheets is not None:
+        from tsq_cli.evaluation.sheets import check_index
+
+        check_index(sheets)
 
 
 def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot: Path | None) -> None:
@@ -205,7 +215,7 @@ def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot:
 def _print(report: dict[str, Any]) -> None:
     from tsq_cli.evaluation.tables import evaluation_grids
 
-    out = wide_console(136)
+    out = SafeConsole(least_width=136)
     for grid in evaluation_grids(report):
         out.print(grid.rich())
 

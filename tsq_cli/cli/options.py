@@ -11,9 +11,22 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from tsq_cli.config import DEFAULT_PACK, DecodeMode, Dtype, Order, SelectorName
+from tsq_cli.config import DEFAULT_PACK, DecodeMode, Dtype, Limits, Order, SelectorName
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
+
+
+def not_empty(text: str) -> str:
+    """Parser of an option that names a file: an empty text is a slip, such as an empty variable in a script."""
+    if not text:
+        raise typer.BadParameter("the name is empty; wanted the path of a file or folder")
+    return text
+
+
+def not_empty_path(text: str) -> Path:
+    """As not_empty, for a Path, which would take an empty text for the current folder."""
+    return Path(not_empty(text))
+
 
 Paths = Annotated[
     list[str] | None,
@@ -23,8 +36,16 @@ Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into su
 FilesFrom = Annotated[
     str | None,
     typer.Option(
-        "--files-from", metavar="FILE|-", help="Read paths from a file, one a line; - for stdin.", rich_help_panel=INPUT
+        "--files-from",
+        metavar="FILE|-",
+        help="Read paths from a file, one per line, relative to the current folder; - for stdin.",
+        parser=not_empty,
+        rich_help_panel=INPUT,
     ),
+]
+Null = Annotated[
+    bool,
+    typer.Option("-0", "--null", help="In that list NUL ends each path (find -print0).", rich_help_panel=INPUT),
 ]
 Start = Annotated[
     str | None,
@@ -42,10 +63,26 @@ Mode = Annotated[
 NumFrames = Annotated[
     int, typer.Option("-k", "--num-frames", metavar="K", help="Frames to select.", rich_help_panel=SELECTION)
 ]
-NumCandidates = Annotated[
-    int,
+NumFramesOrNone = Annotated[
+    int | None,
     typer.Option(
-        "-n", "--candidates", metavar="T", help="Frames to look at, evenly spaced.", rich_help_panel=SELECTION
+        "-k",
+        "--num-frames",
+        metavar="K",
+        help="Frames to select.",
+        show_default="5, or T if smaller",
+        rich_help_panel=SELECTION,
+    ),
+]
+NumCandidatesOrNone = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--candidates",
+        metavar="T",
+        help="Frames to look at, evenly spaced.",
+        show_default="16, or K if larger",
+        rich_help_panel=SELECTION,
     ),
 ]
 SelectorOption = Annotated[
@@ -60,11 +97,11 @@ Query = Annotated[
     typer.Option(
         "--query",
         metavar="TEXT",
-        help='Rank frames by free text: "a dog" (needs tsq-cli\\[text]).',
+        help='Rank frames by free text: "a dog" (needs the extra text).',
         rich_help_panel=SELECTION,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of --selector random.", rich_help_panel=SELECTION)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of --selector random, 0 or more.", rich_help_panel=SELECTION)]
 PackOption = Annotated[
     str, typer.Option("--pack", metavar="NAME|DIR", help="Weights to use; see tsq packs list.", rich_help_panel=MODEL)
 ]
@@ -76,15 +113,27 @@ JsonOption = Annotated[
 Jsonl = Annotated[
     str | None,
     typer.Option(
-        "--jsonl", metavar="FILE|-", help="Add one JSON line a video; videos done are skipped.", rich_help_panel=OUTPUT
+        "--jsonl",
+        metavar="FILE|-",
+        help="Add one JSON line a video; videos done are skipped.",
+        parser=not_empty,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Csv = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", help="Write one row a frame.", rich_help_panel=OUTPUT)
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Write one row a frame.", parser=not_empty_path, rich_help_panel=OUTPUT),
 ]
 OutputDir = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="DIR", help="Save the frames at full size.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Save the frames at full size.",
+        parser=not_empty_path,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 ImageFormatOption = Annotated[
     Literal["jpg", "png", "webp"], typer.Option("--format", help="Format of saved frames.", rich_help_panel=OUTPUT)
@@ -95,18 +144,44 @@ Sheet = Annotated[
         "--sheet",
         metavar="FILE",
         help="Draw a contact sheet, uniform above selected; {stem} names the video.",
+        parser=not_empty_path,
         rich_help_panel=OUTPUT,
     ),
 ]
 Html = Annotated[
     Path | None,
-    typer.Option("--html", metavar="FILE", help="Write one page about all videos, to look at.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write one page about all videos, to look at.",
+        parser=not_empty_path,
+        rich_help_panel=OUTPUT,
+    ),
 ]
 BatchSize = Annotated[int, typer.Option("-b", "--batch-size", help="Videos scored together.", rich_help_panel=RUN)]
 Workers = Annotated[int, typer.Option("-j", "--workers", help="Videos decoded at once.", rich_help_panel=RUN)]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Redo videos that the --jsonl file already holds.", rich_help_panel=RUN)
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Redo videos that the --jsonl file holds, and replace pictures of other runs.",
+        rich_help_panel=RUN,
+    ),
 ]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", help="Give a video up after this long.", rich_help_panel=RUN),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        help="Give up a video whose frames have more pixels than this.",
+        rich_help_panel=RUN,
+    ),
+]
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +191,12 @@ class Shared:
     paths: Paths = None
     recursive: Recursive = False
     files_from: FilesFrom = None
+    null: Null = False
     start: Start = None
     end: End = None
     decode: Mode = "exact"
-    num_frames: NumFrames = 5
-    num_candidates: NumCandidates = 16
+    num_frames: NumFramesOrNone = None
+    num_candidates: NumCandidatesOrNone = None
     selector: SelectorOption = "tsq"
     order: OrderOption = "time"
     query: Query = None
@@ -138,6 +214,8 @@ class Shared:
     batch_size: BatchSize = 1
     workers: Workers = 1
     overwrite: Overwrite = False
+    timeout: Timeout = _LIMITS.timeout_seconds
+    max_pixels: MaxPixels = _LIMITS.max_pixels
 
 
 def takes_shared(command: Callable[..., None]) -> Callable[..., None]:

@@ -6,31 +6,32 @@ import csv as csv_module
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
-    TextColumn,
+    Task,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from tsq_cli import types
-from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json, write_text
+from tsq_cli.files import is_stdout, write_json, write_text
 from tsq_cli.inputs import Inputs
+from tsq_cli.journal import Journal
+from tsq_cli.printable import printable
 from tsq_cli.record_file import RecordFile
-from tsq_cli.report.text import clock, sparkline
+from tsq_cli.report.console import SafeConsole
+from tsq_cli.report.text import clock, sparkline, spreadsheet_cell
 
 _CSV_FIELDS = (
     "path status rank position chosen_by frame_index pts time_base time_seconds score_visual score_textual file error"
@@ -39,15 +40,16 @@ _CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
 
 
 def talk(message: str) -> None:
-    """Say something to the person at the terminal, on stderr."""
-    print(f"tsq: {message}", file=sys.stderr)
+    """Say something to the person at the terminal, on one line of stderr."""
+    print(f"tsq: {printable(message)}", file=sys.stderr)
 
 
-def wide_console(least: int) -> Console:
-    """For tables on stdout that are `least` characters wide: better wrapped by the terminal than cut by us."""
-    console = Console(highlight=False)
-    console.width = max(console.width, least)
-    return console
+class Words(ProgressColumn):
+    """What a task of a bar is called, printable."""
+
+    def render(self, task: Task) -> Text:
+        """The column of one task."""
+        return Text(printable(task.description, 80))
 
 
 class Bar(Progress):
@@ -56,7 +58,7 @@ class Bar(Progress):
     shown: ClassVar[Bar | None] = None
 
     def __init__(self, *columns: ProgressColumn) -> None:
-        console = Console(stderr=True, highlight=False)
+        console = SafeConsole(stderr=True)
         # Rich would bring to stderr what is meant for stdout, into the terminal instead of the user's file.
         super().__init__(
             *columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
@@ -100,13 +102,13 @@ def put_json(document: dict[str, Any], where: str | None) -> None:
 def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
     """A bar for work that tells how far it is; it goes when the work is done."""
     with _bar() as bar:
-        task = bar.add_task(escape(waiting_for), total=None)
+        task = bar.add_task(waiting_for, total=None)
         shown = waiting_for
 
         def tell(what: str, done: int, total: int) -> None:
             nonlocal shown
             if what != shown:
-                bar.reset(task, description=escape(what), total=total)
+                bar.reset(task, description=what, total=total)
                 shown = what
             bar.update(task, completed=done, total=total)
 
@@ -114,9 +116,7 @@ def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
 
 
 def _bar() -> Bar:
-    return Bar(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )
+    return Bar(SpinnerColumn(), Words(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 class Output:
@@ -126,23 +126,26 @@ class Output:
     Lines of a `--jsonl` file are written as videos finish; the CSV is written at the end, also of an interrupted run.
     """
 
-    def __init__(self, inputs: Inputs, *, verb: str, as_json: bool, jsonl: str | None, csv: Path | None) -> None:
-        if as_json and jsonl == "-":
-            raise UsageError("--json and --jsonl - were given", wanted="one of them on stdout", fix="drop one")
+    def __init__(
+        self, inputs: Inputs, *, verb: str, as_json: bool, jsonl: Path | None, csv: Path | None, html: Path | None
+    ) -> None:
         self.num_failed = 0
         self._inputs = inputs
         self._verb = verb
         self._as_json = as_json
-        self._lines_to_stdout = jsonl == "-"
-        self._jsonl = RecordFile(Path(jsonl)) if jsonl not in (None, "-") else None
+        self._lines_to_stdout = jsonl is not None and is_stdout(jsonl)
+        self._jsonl = None if jsonl is None or self._lines_to_stdout else RecordFile(jsonl)
         self._csv = csv
+        self._prints_tables = not (as_json or any(path is not None and is_stdout(path) for path in (jsonl, csv, html)))
         self._records: list[dict[str, Any]] = []
         self._num_resumed = 0
-        self._stdout = Console(highlight=False)
+        self._stdout = SafeConsole()
         self._progress = _bar()
         self._task = self._progress.add_task("videos", total=len(inputs.paths))
 
     def __enter__(self) -> Self:
+        if self._jsonl is not None:
+            self._jsonl.__enter__()
         if self._inputs.skipped:
             talk(f"{self._inputs.skipped} files in folders passed over, not videos by their ending")
         self._progress.start()
@@ -150,10 +153,13 @@ class Output:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._progress.stop()
-        if self._jsonl is not None:
-            self._jsonl.__exit__()
-        if self._csv is not None and (kind is None or self._records):
-            _write_csv(self._csv, self._records)
+        with ExitStack() as stack:
+            if self._jsonl is not None:
+                stack.callback(self._jsonl.__exit__)
+                if kind is None:
+                    stack.callback(self._jsonl.finish)
+            if self._csv is not None and (kind is None or self._records):
+                _write_csv(self._csv, self._records)
         if kind is not None:
             if self._records:
                 talk(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
@@ -165,13 +171,19 @@ class Output:
             done = len(self._records) - self._num_resumed - self.num_failed
             talk(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
 
+    @property
+    def journal(self) -> Journal | None:
+        """Where the run is to say which videos it is reading; None without a `--jsonl` file."""
+        return None if self._jsonl is None else self._jsonl.journal
+
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Records of the `--jsonl` file that need not be redone, by path. Opens the file for appending."""
-        if self._jsonl is None:
-            return {}
-        done = self._jsonl.finished(settings_hash)
-        self._jsonl.__enter__()
-        return done
+        """Records of the `--jsonl` file that need not be redone, by path."""
+        return {} if self._jsonl is None else self._jsonl.finished(settings_hash)
+
+    def keep(self, record: Mapping[str, Any]) -> None:
+        """Write a record to the `--jsonl` file before its video's turn has come."""
+        if self._jsonl is not None:
+            self._jsonl.append(record)
 
     @contextmanager
     def waiting(self, description: str) -> Iterator[None]:
@@ -184,7 +196,7 @@ class Output:
 
     def add(self, record: dict[str, Any], *, resumed: bool = False) -> None:
         """Take the next video's record (docs/schema.json); `resumed` where it came from the `--jsonl` file."""
-        self._num_resumed += resumed
+        self._num_resumed += resumed and record["status"] == "ok"
         if self._jsonl is not None and not resumed:
             self._jsonl.append(record)
         self._records.append(record)
@@ -194,14 +206,13 @@ class Output:
         with aside():
             if self._lines_to_stdout:
                 print(json.dumps(record), flush=True)
-            elif not self._as_json and record["status"] == "ok":
+            elif self._prints_tables and record["status"] == "ok":
                 self._print_table(record)
         self._progress.advance(self._task)
 
     def _print_table(self, record: dict[str, Any]) -> None:
-        self._stdout.print(
-            f"[bold]{escape(record['video']['path'])}[/]  {escape(_facts(record['video']))}", soft_wrap=True
-        )
+        self._stdout.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
+        self._stdout.print(_facts(record["video"]), soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("rank", "time", "frame", "S^v", "S^t"):
             table.add_column(heading, justify="right")
@@ -218,19 +229,20 @@ class Output:
         self._stdout.print(table)
         if record["predictions"] is not None:
             self._stdout.print(_predictions_table(record))
-        for line in _reasons(record):
-            self._stdout.print(escape(line), soft_wrap=True)
+        for line in _reasons(record, sys.stdout.encoding):
+            self._stdout.print(line, soft_wrap=True)
         for note in record["notes"]:
-            self._stdout.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+            self._stdout.print("note", style="yellow", end=" ")
+            self._stdout.print(note, soft_wrap=True)
         saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
         if saved:
-            self._stdout.print(f"frames {escape(str(saved[0].parent))}: {len(saved)} saved", soft_wrap=True)
+            self._stdout.print(f"frames {saved[0].parent}: {len(saved)} saved", soft_wrap=True)
         maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
         if maps:
-            shown = escape(record["maps"]["label"])
-            self._stdout.print(f"maps   {escape(str(maps[0].parent))}: {len(maps)} saved, of {shown}", soft_wrap=True)
+            shown = record["maps"]["label"]
+            self._stdout.print(f"maps   {maps[0].parent}: {len(maps)} saved, of {shown}", soft_wrap=True)
         if record["sheet"]:
-            self._stdout.print(f"sheet  {escape(record['sheet'])}", soft_wrap=True)
+            self._stdout.print(f"sheet  {record['sheet']}", soft_wrap=True)
         self._stdout.print()
 
 
@@ -244,7 +256,7 @@ def _predictions_table(record: dict[str, Any]) -> Table:
     first = [frame["predictions"][0]["index"] for frame in record["frames"]]
     for prediction in record["predictions"]:
         table.add_row(
-            escape(prediction["label"]),
+            prediction["label"],
             f"{prediction['score']:.3f}",
             "█" * round(20 * prediction["score"]),
             f"{first.count(prediction['index'])} of {len(first)}",
@@ -263,7 +275,7 @@ def _facts(video: dict[str, Any]) -> str:
     return ", ".join(facts)
 
 
-def _reasons(record: dict[str, Any]) -> Iterator[str]:
+def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:
     """The curves of both modules over all candidates, the chosen ones marked, with the categories behind them."""
     candidates = record["candidates"]
     chosen = {frame["position"] for frame in record["frames"]}
@@ -272,7 +284,9 @@ def _reasons(record: dict[str, Any]) -> Iterator[str]:
         if None in scores or len(scores) > 120:
             continue
         top = record["top_categories"][categories]
-        yield f"{name} {sparkline(scores)}  " + ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in top)
+        yield f"{name} {sparkline(scores, encoding)}  " + ", ".join(
+            f"{entry['label']} {entry['score']:.2f}" for entry in top
+        )
     if len(candidates) <= 120:
         marks = "".join("^" if candidate["position"] in chosen else " " for candidate in candidates)
         yield f"    {marks}  {len(chosen)} of {len(candidates)} candidates"
@@ -289,13 +303,20 @@ def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
     writer = csv_module.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
-        shared = {"path": record["video"]["path"], "status": record["status"]}
-        if record["status"] == "error":
-            writer.writerow({**shared, "error": record["error"]["message"]})
-        shared |= _first("label", record["predictions"])
-        for frame in record["frames"]:
-            writer.writerow({**frame, **shared, **_first("frame_label", frame["predictions"]), "file": frame["path"]})
+        for row in _csv_rows(record):
+            cells = {name: spreadsheet_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+            writer.writerow(cells)
     write_text(path, text.getvalue())
+
+
+def _csv_rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row per selected frame, or one that says why there is none."""
+    shared = {"path": record["video"]["path"], "status": record["status"]}
+    if record["status"] == "error":
+        yield {**shared, "error": record["error"]["message"]}
+    shared |= _first("label", record["predictions"])
+    for frame in record["frames"]:
+        yield {**frame, **shared, **_first("frame_label", frame["predictions"]), "file": frame["path"]}
 
 
 def _first(column: str, predictions: Sequence[dict[str, Any]] | None) -> dict[str, Any]:

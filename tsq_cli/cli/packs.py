@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from tsq_cli.cli.output import progress_bar, talk
 from tsq_cli.errors import EXIT_WEIGHTS
+from tsq_cli.report.console import SafeConsole
 
 app = typer.Typer(help="Look at, fetch and check packs of weights.", no_args_is_help=True)
 
@@ -22,22 +22,41 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 @app.command("list")
 def list_command(*, json: AsJson = False) -> None:
-    """List the packs that are installed."""
+    """List the packs that are installed. A damaged one is named on stderr and hides no other; the exit code is 3 then.
+
+    With --json, an entry has name, description, sha256, folder and error: null, or why the pack is damaged. Description
+    and sha256 of a damaged pack are null.
+    """
     from tsq_cli.packs import list_packs
 
-    packs = list_packs()
+    packs, damaged = list_packs()
     if json:
-        rows = [
-            {"name": p.name, "description": p.description, "sha256": p.sha256, "folder": str(p.folder)} for p in packs
+        rows: list[dict[str, str | None]] = [
+            {
+                "name": pack.name,
+                "description": pack.description,
+                "sha256": pack.sha256,
+                "folder": str(pack.folder),
+                "error": None,
+            }
+            for pack in packs
+        ]
+        rows += [
+            {"name": folder.name, "description": None, "sha256": None, "folder": str(folder), "error": str(error)}
+            for folder, error in damaged.items()
         ]
         print(json_module.dumps(rows, indent=2))
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("pack", "classes", "description"):
-        table.add_column(heading, justify="right" if heading == "classes" else "left")
-    for pack in packs:
-        table.add_row(escape(pack.name), str(len(pack.class_names)), escape(pack.description))
-    Console(highlight=False).print(table)
+    else:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("pack", "classes", "description"):
+            table.add_column(heading, justify="right" if heading == "classes" else "left")
+        for pack in packs:
+            table.add_row(pack.name, str(len(pack.class_names)), pack.description)
+        SafeConsole().print(table)
+    for error in damaged.values():
+        talk(str(error))
+    if damaged:
+        raise typer.Exit(EXIT_WEIGHTS)
 
 
 @app.command("show")
@@ -56,20 +75,20 @@ def pull(name: Name) -> None:
     """Fetch a pack's weights into the local cache, so that it works offline afterwards."""
     from tsq_cli.packs import pull_pack
 
-    with Console(stderr=True).status(f"pulling {escape(name)}"):
+    with progress_bar(f"pulling {name}"):
         fetched = pull_pack(name)
     for item in fetched:
-        print(item)
+        SafeConsole().print(str(item), soft_wrap=True)
 
 
 @app.command("verify")
 def verify(name: Name) -> None:
-    """Check a pack: hashes, names and shapes of its tensors, and one forward pass."""
+    """Check a pack: its files, their hashes, names, shapes and types of its tensors, and one forward pass."""
     from tsq_cli.packs import verify_pack
 
-    with Console(stderr=True).status(f"verifying {escape(name)}"):
+    with progress_bar(f"verifying {name}"):
         checks = verify_pack(name)
     for check in checks:
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}  {check.detail}")
+        SafeConsole().print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}  {check.detail}", soft_wrap=True)
     if not all(check.ok for check in checks):
         raise typer.Exit(EXIT_WEIGHTS)

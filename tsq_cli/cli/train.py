@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
 from tsq_cli import types
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import Bar, talk, wide_console
+from tsq_cli.cli.output import Bar, Words, talk
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
+from tsq_cli.files import STDOUT, check_outputs
+from tsq_cli.report.console import SafeConsole
 from tsq_cli.training.settings import STAGES, TrainSettings, read_settings, require_extra, settings_from
 
 TRAINING = "Training"
@@ -145,9 +146,12 @@ def train(
     settings = read_settings(config, overrides) if config else settings_from({}, overrides, origin="the options")
 
     from tsq_cli.training.material import read_lists
+    from tsq_cli.training.train import check_run_folder
     from tsq_cli.training.train import train as run
 
     lists = read_lists(settings)
+    check_outputs({"--json": Path(STDOUT) if json else None}, folders={"--out": out, "--cache": cache})
+    check_run_folder(out)
     first = os.environ.get("RANK", "0") == "0"  # as torchrun sets it: the others work in silence
     if first:
         for videos in lists:
@@ -174,12 +178,12 @@ def train(
 def _live_line() -> Iterator[types.Progress]:
     """A bar with the loss on stderr, where that is a terminal; elsewhere a line now and then, and one a stage."""
     said = time.monotonic()
-    with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+    with Bar(Words(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("loading", total=None)
 
         def tell(what: str, done: int, total: int) -> None:
             nonlocal said
-            bar.update(task, description=escape(what), completed=done, total=total)
+            bar.update(task, description=what, completed=done, total=total)
             now = time.monotonic()
             if bar.disable and (done == total or now - said > _SECONDS_BETWEEN_LINES):
                 said = now
@@ -199,7 +203,7 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
         from tsq_cli.evaluation.tables import evaluation_grids
 
         shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
-        console = wide_console(136)
+        console = SafeConsole(least_width=136)
         console.print(evaluation_grids(shown)[0].rich())
         chance = report["chance"]
         console.print(f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}")

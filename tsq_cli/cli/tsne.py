@@ -22,14 +22,17 @@ from tsq_cli.cli.ablate import (
     Subset,
     TrainList,
     cache_folder,
+    files_read,
     run_settings,
 )
 from tsq_cli.cli.options import OUTPUT, RUN
 from tsq_cli.cli.output import progress_bar, put_json, talk
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
+from tsq_cli.files import check_outputs
 
 if TYPE_CHECKING:
+    from tsq_cli.data import VideoList
     from tsq_cli.report.scatter import Scatter
     from tsq_cli.training.cache import FeatureCache
     from tsq_cli.training.settings import TrainSettings
@@ -82,6 +85,7 @@ def tsne(
         from tsq_cli.report.plots import check_plot_path
 
         check_plot_path(plot)
+    outputs = {"--plot": plot, "--html": html, "--json": None if json is None else Path(json)}
     trained = train is not None or config is not None
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("loading"))
@@ -96,9 +100,14 @@ def tsne(
                 pack=pack,
                 epochs=epochs,
             )
+            from tsq_cli.training.material import read_list
+
+            videos = read_list(settings, settings.train_list, settings.subset)
+            check_outputs(outputs, folders={"--cache": cache}, inputs=files_read(settings, [videos], config))
             folder = stack.enter_context(cache_folder(cache, config))
-            figure, about = _trained(settings, folder, device, perplexity, seed, workers, progress)
+            figure, about = _trained(settings, videos, folder, device, perplexity, seed, workers, progress)
         else:
+            check_outputs(outputs)
             figure, about = _of_pack(pack or DEFAULT_PACK, perplexity, seed)
         progress("drawing", 0, 1)
         _write(figure, about, plot=plot, html=html, json=json)
@@ -108,6 +117,7 @@ def tsne(
 
 def _trained(
     settings: TrainSettings,
+    videos: VideoList,
     cache: FeatureCache,
     device: str,
     perplexity: float | None,
@@ -120,9 +130,7 @@ def _trained(
     from tsq_cli.evaluation.tsne import check_tsne, train_queries, tsne_figure
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import load_pack
-    from tsq_cli.training.material import read_list
 
-    videos = read_list(settings, settings.train_list, settings.subset)
     talk(videos.found)
     check_tsne(len(videos.class_names), perplexity)
     place = resolve_device(device)

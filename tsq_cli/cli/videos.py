@@ -5,19 +5,22 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from tsq_cli.cli.options import Shared
 from tsq_cli.cli.output import Output, talk
-from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.config import ClassifySettings, Limits, SelectSettings, check_device, too_few_candidates
 from tsq_cli.errors import EXIT_INPUT_FAILED
+from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
 
 if TYPE_CHECKING:
-    from tsq_cli.batch import Outputs, Worker
+    from tsq_cli.batch import RunPlan, Worker
+    from tsq_cli.packs import PackConfig
     from tsq_cli.packs.recognizers import RecognizerChoice
+    from tsq_cli.pictures import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +35,16 @@ class Recognition:
 
 def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
     """Select frames of the videos, and recognise them where that is asked for; exit 1 where a video failed."""
-    settings = _select_settings(shared)
-    inputs = collect_inputs(shared.paths or [], recursive=shared.recursive, files_from=shared.files_from)
+    settings, limits = _select_settings(shared), _limits(shared)
+    inputs = _collect(shared)
+    pack = _checked_pack(shared, settings)
+    outputs = _checked_outputs(shared, inputs, recognition)
     verb = "selected" if recognition is None else "classified"
-    with Output(inputs, verb=verb, as_json=shared.json, jsonl=shared.jsonl, csv=shared.csv) as out:
+    jsonl = None if shared.jsonl is None else Path(shared.jsonl)
+    with Output(inputs, verb=verb, as_json=shared.json, jsonl=jsonl, csv=shared.csv, html=shared.html) as out:
         from tsq_cli.batch import RunPlan, run
         from tsq_cli.classifier import recognition_identity
-        from tsq_cli.packs import find_pack
 
-        outputs = _outputs(shared, inputs, recognition)
         chosen = None
         if recognition is not None:
             with out.waiting("choosing a recogniser"):
@@ -49,13 +53,15 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
             paths=inputs.paths,
             settings=settings,
             outputs=outputs,
-            pack_sha256=find_pack(shared.pack).sha256 if settings.needs_model else None,
+            pack_sha256=pack.sha256 if settings.needs_model else None,
             recognition=None if chosen is None else recognition_identity(*chosen),
+            dtype=_precision(shared) if settings.needs_model or chosen is not None else None,
+            limits=limits,
             batch_size=shared.batch_size,
             workers=shared.workers,
+            journal=out.journal,
         )
-        finished = out.finished(plan.settings_hash)
-        plan = plan if shared.overwrite else replace(plan, done=finished)
+        plan = replace(plan, done=_done_before(plan, out, overwrite=shared.overwrite))
 
         def load() -> Worker:
             with out.waiting(f"loading {shared.pack}"):
@@ -70,13 +76,66 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
         raise typer.Exit(EXIT_INPUT_FAILED)
 
 
+def _checked_outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
+    """What to write, once it is known that nothing is lost by it and that all of it can be written."""
+    from tsq_cli.pictures import check_sheet
+
+    outputs = _outputs(shared, inputs, recognition)
+    one_sheet, sheets = (outputs.sheet, None) if inputs.single else (None, outputs.sheet)
+    check_outputs(
+        {
+            "--json": Path(STDOUT) if shared.json else None,
+            "--jsonl": None if shared.jsonl is None else Path(shared.jsonl),
+            "--csv": shared.csv,
+            "--html": shared.html,
+            "--sheet": one_sheet,
+        },
+        folders={
+            "-o": outputs.frames_dir,
+            "--maps": outputs.maps_dir,
+            "--sheet": None if sheets is None else sheets.parent,
+        },
+        inputs=[*inputs.paths, *([] if shared.files_from in (None, STDOUT) else [shared.files_from])],
+    )
+    if one_sheet is not None:
+        check_sheet(outputs, inputs.paths)
+    return outputs
+
+
+def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, dict[str, Any]]:
+    """Records that are not made again, by path; those of videos that killed the run before are made here."""
+    done = {} if overwrite else out.finished(plan.settings_hash)
+    journal = out.journal
+    if journal is not None and journal.death is not None:
+        from tsq_cli.batch import failed
+        from tsq_cli.loading import killers
+
+        with out.waiting("finding out which video killed the last run"):
+            for path, error in killers(journal.death, plan.limits).items():
+                done[path] = failed(path, error, plan).to_dict()
+                out.keep(done[path])
+        journal.clear()
+    return done
+
+
+def _precision(shared: Shared) -> str:
+    """Name of the precision that the networks will run in."""
+    from tsq_cli.models.device import dtype_name, resolve_device, resolve_dtype
+
+    return dtype_name(resolve_dtype(shared.dtype, resolve_device(shared.device)))
+
+
 def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None) -> Worker:
     from tsq_cli.classifier import Classifier
     from tsq_cli.pipeline import Selector
 
+    if chosen is None and not settings.needs_model:
+        return Selector.without_model()
+    _say_what_half_precision_costs(shared)
+    worker: Selector | Classifier
     if chosen is not None:
         recognizer, classify_settings = chosen
-        return Classifier.load(
+        worker = Classifier.load(
             shared.pack,
             recognizer=recognizer,
             settings=classify_settings,
@@ -84,9 +143,23 @@ def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoi
             device=shared.device,
             dtype=shared.dtype,
         )
-    if not settings.needs_model:
-        return Selector.without_model()
-    return Selector.load(shared.pack, device=shared.device, dtype=shared.dtype)
+        selector = worker.selector
+    else:
+        worker = selector = Selector.load(shared.pack, device=shared.device, dtype=shared.dtype)
+    if settings.query is not None:  # kept for the videos; what is wrong with it is wrong with the run
+        selector.loaded_pack().query_embedding(settings.query)
+    return worker
+
+
+def _say_what_half_precision_costs(shared: Shared) -> None:
+    from tsq_cli.models.device import is_slow, resolve_device, resolve_dtype
+
+    place = resolve_device(shared.device)
+    if is_slow(resolve_dtype(shared.dtype, place), place):
+        talk(
+            f"{shared.dtype} takes many times as long as float32 on a CPU without instructions for it (--dtype auto "
+            "chooses what is fast)"
+        )
 
 
 def _choose(shared: Shared, recognition: Recognition) -> RecognizerChoice:
@@ -100,22 +173,67 @@ def _choose(shared: Shared, recognition: Recognition) -> RecognizerChoice:
 
 
 def _outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
-    from tsq_cli.batch import Outputs
+    from tsq_cli.pictures import Outputs
 
     return Outputs(
         frames_dir=shared.output,
         image_format=shared.image_format,
         sheet=_sheet_template(shared.sheet, inputs),
         html=shared.html,
+        overwrite=shared.overwrite,
         maps_dir=recognition.maps_dir if recognition else None,
         map_format=recognition.map_format if recognition else "overlay",
     )
 
 
+def _collect(shared: Shared) -> Inputs:
+    inputs = collect_inputs(
+        shared.paths or [], recursive=shared.recursive, files_from=shared.files_from, null=shared.null
+    )
+    for folder in inputs.unreadable:
+        talk(f"{folder} cannot be looked into and is passed over; check its permissions")
+    return inputs
+
+
+def _checked_pack(shared: Shared, settings: SelectSettings) -> PackConfig:
+    """The pack. What loading it would refuse and can be known without torch is refused here, before any video is read.
+
+    Raises:
+        UsageError: no such pack, or a text that names no device.
+        WeightsError: a damaged pack, or a query whose text encoder is missing or out of reach.
+    """
+    from tsq_cli.packs import find_pack, find_text_encoder
+
+    check_device(shared.device)
+    pack = find_pack(shared.pack)
+    if settings.query is not None:
+        find_text_encoder(pack.roles.text_encoder)
+    return pack
+
+
+def _limits(shared: Shared) -> Limits:
+    return Limits(timeout_seconds=shared.timeout, max_pixels=shared.max_pixels)
+
+
+def _frames_and_candidates(shared: Shared) -> tuple[int, int]:
+    """K and T: what was not given follows what was; two that do not fit are refused."""
+    usual = SelectSettings()
+    k, t = shared.num_frames, shared.num_candidates
+    if t is None:
+        k = usual.num_frames if k is None else k
+        return k, max(usual.num_candidates, k)
+    if k is None:
+        return max(1, min(usual.num_frames, t)), t
+    if k > t > 0:
+        raise too_few_candidates(k, t)
+    return k, t
+
+
 def _select_settings(shared: Shared) -> SelectSettings:
+    num_frames, num_candidates = _frames_and_candidates(shared)
     return SelectSettings(
-        num_frames=shared.num_frames,
-        num_candidates=shared.num_candidates,
+        num_frames=num_frames,
+        num_candidates=num_candidates,
         selector=shared.selector,
         order=shared.order,
         start_seconds=_seconds(shared.start),

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tsq_cli.errors import UsageError
-from tsq_cli.inputs import VIDEO_SUFFIXES
+from tsq_cli.files import VIDEO_SUFFIXES
 
 
 class Finder:

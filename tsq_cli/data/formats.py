@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli.errors import UsageError
-from tsq_cli.inputs import VIDEO_SUFFIXES
+from tsq_cli.files import VIDEO_SUFFIXES
 
 _ID_COLUMNS = ("path", "video_path", "file", "filename", "file_name", "video", "video_id", "youtube_id", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "action")

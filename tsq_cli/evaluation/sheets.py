@@ -15,12 +15,14 @@ from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.evaluate import Evaluation
 from tsq_cli.files import write_text
 from tsq_cli.packs import Pack
+from tsq_cli.pictures import Outputs, write_pictures
 from tsq_cli.pipeline import Selector
-from tsq_cli.report.sheet import save_sheet
+from tsq_cli.report.text import markdown, safe_stem
 from tsq_cli.types import Float64Array, Progress, silent
 
 NUM_EXTREMES = 6
 INDEX = "sheets.md"
+_HEADING = "frames: uniform, and selected with"
 
 
 def choose_videos(evaluation: Evaluation, ids: Sequence[str] = (), *, count: int = NUM_EXTREMES) -> dict[str, int]:
@@ -69,6 +71,21 @@ def check_ids(ids: Sequence[str], known: Sequence[str]) -> None:
         )
 
 
+def check_index(folder: Path) -> None:
+    """Refuse a folder whose index would be written over a file that is none.
+
+    Raises:
+        UsageError: such a folder.
+    """
+    index = folder / INDEX
+    if index.is_file() and _HEADING not in index.read_text(encoding="utf-8", errors="replace")[:1000]:
+        raise UsageError(
+            f"{index} was not written by tsq evaluate, and would be replaced",
+            wanted="a new folder, or one with sheets",
+            fix="choose another folder for --sheets",
+        )
+
+
 def gains(evaluation: Evaluation) -> Float64Array:
     """How much likelier a true class is from the selected frames than from uniform ones, float64 [N], -1 to 1."""
     return evaluation.true_probability["tsq"] - evaluation.true_probability["uniform"]
@@ -80,7 +97,7 @@ def write_sheets(
     """Decode the chosen videos again and draw their sheets, and an index of them in Markdown.
 
     Args:
-        folder: is made where missing; sheets of these names in it are replaced.
+        folder: is made where missing; sheets of the same videos in it are replaced.
         evaluation: of the videos, with this pack.
         pack: chooses the frames.
         chosen: as choose_videos gives it.
@@ -94,12 +111,14 @@ def write_sheets(
         OutputError: a file cannot be written.
     """
     selector = Selector(pack)
-    settings = SelectSettings(num_frames=evaluation.num_frames, num_candidates=pack.config.settings.num_candidates)
+    num_candidates = pack.config.settings.num_candidates
+    settings = SelectSettings(num_frames=min(evaluation.num_frames, num_candidates), num_candidates=num_candidates)
+    outputs = Outputs(sheet=folder / "{stem}.png")
     sheets = []
     for done, (name, number) in enumerate(chosen.items(), 1):
         with closing(load_clip(evaluation.videos[number].path, settings)) as clip:
             record = selector.process_clips([clip], settings)[0]
-            sheets.append(Path(save_sheet(record, clip.batch.pixels, folder / f"{name}.png")))
+            sheets.append(Path(str(write_pictures(record, clip, outputs, name).sheet)))
         progress("drawing sheets", done, len(chosen))
     index = folder / INDEX
     write_text(index, _index(evaluation, pack, chosen, sheets))
@@ -107,13 +126,13 @@ def write_sheets(
 
 
 def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: Sequence[Path]) -> str:
-    lines = [f"# {evaluation.num_frames} frames: uniform, and selected with {pack.config.name}", ""]
+    lines = [markdown(f"# {evaluation.num_frames} {_HEADING} {pack.config.name}"), ""]
     for sheet, number in zip(sheets, chosen.values(), strict=True):
         video = evaluation.videos[number]
         uniform, selected = (evaluation.true_probability[name][number] for name in ("uniform", "tsq"))
-        classes = ", ".join(pack.class_names[label] for label in video.labels)
+        classes = markdown(", ".join(pack.class_names[label] for label in video.labels))
         lines += [
-            f"**{video.id}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
+            f"**{markdown(video.id)}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
             f"{selected:.2f} from the selected ones",
             "",
             f"![{sheet.stem}]({sheet.name})",
@@ -124,4 +143,4 @@ def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: S
 
 def _plain(video_id: str) -> str:
     """An id as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", video_id).strip("-.")[:80] or "video"
+    return safe_stem(re.sub(r"[^\w.-]+", "-", video_id).strip("-."))

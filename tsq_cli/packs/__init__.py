@@ -1,7 +1,7 @@
 """Room 3: packs, a model as a folder of data. Importing this loads no torch; load_pack does."""
 
 from tsq_cli.packs.check import Check, pull_pack, verify_pack
-from tsq_cli.packs.load import Pack, load_encoder, load_pack, preprocessor
+from tsq_cli.packs.load import Pack, find_text_encoder, load_encoder, load_pack, preprocessor
 from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer
 from tsq_cli.packs.schema import PackConfig
 from tsq_cli.packs.store import find_pack, list_packs
@@ -14,6 +14,7 @@ __all__ = [
     "RecognizerChoice",
     "choose_recognizer",
     "find_pack",
+    "find_text_encoder",
     "list_packs",
     "load_encoder",
     "load_pack",

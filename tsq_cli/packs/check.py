@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsq_cli.errors import WeightsError
-from tsq_cli.packs.load import Pack, load_encoder, load_object_embeddings, load_pack, load_text_encoder
-from tsq_cli.packs.schema import EmbedNames, TimmWeights, TransformersWeights
-from tsq_cli.packs.store import checked_file, find_pack
+from tsq_cli.packs.load import Pack, blamed_on, load_encoder, load_object_embeddings, load_pack, load_text_encoder
+from tsq_cli.packs.members import checked_member
+from tsq_cli.packs.schema import EmbedNames, PackConfig, TimmWeights, TransformersWeights
+from tsq_cli.packs.store import find_pack
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
         checks.append(Check(name, True, f"format {config.schema_version}, sha256 {config.sha256[:12]}"))
         for part in config.files:
             name = part.file
-            size = checked_file(config.folder / name, part.sha256).stat().st_size
+            size = checked_member(config.folder / name, part.sha256, inside=config.folder).stat().st_size
             checks.append(Check(name, True, f"{size} bytes, sha256 {part.sha256[:12]}"))
         name = "weights"
         pack = load_pack(config)
@@ -65,7 +66,11 @@ def pull_pack(name_or_path: str | Path, progress: Callable[[str], None] | None =
         WeightsError: a hub out of reach, or weights that do not fit.
     """
     config = find_pack(name_or_path)
-    say = progress or (lambda line: None)
+    with blamed_on(config):
+        return _pulled(config, progress or (lambda line: None))
+
+
+def _pulled(config: PackConfig, say: Callable[[str], None]) -> list[str]:
     pulled = []
     roles = config.roles
     for role in dict.fromkeys((roles.visual_encoder, roles.objects, roles.recognizer)):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import WeightsError
+from tsq_cli.errors import UsageError, WeightsError, one_line
 from tsq_cli.files import atomic_path
 from tsq_cli.packs.schema import (
     ClassifierWeights,
@@ -22,7 +24,7 @@ from tsq_cli.packs.schema import (
     VisualModule,
 )
 from tsq_cli.packs.sources import check_in_reach, in_order, read_tensors, weights_path
-from tsq_cli.packs.store import find_pack
+from tsq_cli.packs.store import PACK_JSON, find_pack
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +83,8 @@ class Pack:
             WeightsError: its package is not installed, or its weights are damaged or out of reach.
         """
         if self._text_encoder is None:
-            self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
+            with blamed_on(self.config):
+                self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
         return self._text_encoder
 
     def query_embedding(self, query: str) -> Tensor:
@@ -116,11 +119,32 @@ def load_pack(
         UsageError: no such pack.
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
+    config = pack if isinstance(pack, PackConfig) else find_pack(pack)
+    with blamed_on(config):
+        return _loaded(config, device=device, dtype=dtype, random_weights=random_weights, tuned=tuned)
+
+
+@contextmanager
+def blamed_on(config: PackConfig) -> Iterator[None]:
+    """Say of a setting that a network refuses that it is the pack's: no option of the user's is at fault.
+
+    Raises:
+        WeightsError: in the place of a UsageError.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise WeightsError(
+            f"{config.folder / PACK_JSON}: {error.got}", wanted=error.wanted, fix="correct the pack, or use another"
+        ) from error
+
+
+def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, random_weights: bool, tuned: bool) -> Pack:
+    """The pack's networks, as load_pack."""
     import torch
 
     from tsq_cli.models import TSQNet, create_encoder
 
-    config = pack if isinstance(pack, PackConfig) else find_pack(pack)
     dtype = torch.float32 if dtype is None else dtype
     roles = config.roles
     num_objects = len(config.object_names)
@@ -210,19 +234,28 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     return encoder
 
 
-def load_text_encoder(role: TextRole) -> TextEncoder:
-    """The text network of a role.
+def find_text_encoder(role: TextRole) -> str:
+    """Where transformers finds the text network of a role: a folder, or its name on the hub. Nothing is loaded.
 
     Raises:
         WeightsError: its package is not installed, or its weights are damaged or out of reach.
     """
-    from tsq_cli.models import TextEncoder
-
     if isinstance(role.weights, PipWeights):
         # A folder inside the package holds tokenizer and configuration beside the weights.
-        return TextEncoder.from_pretrained(str(weights_path(role.weights, Path()).parent))
+        return str(weights_path(role.weights, Path()).parent)
     check_in_reach(role)
-    return TextEncoder.from_pretrained(role.model)
+    return role.model
+
+
+def load_text_encoder(role: TextRole) -> TextEncoder:
+    """The text network of a role.
+
+    Raises:
+        WeightsError: as find_text_encoder.
+    """
+    from tsq_cli.models import TextEncoder
+
+    return TextEncoder.from_pretrained(find_text_encoder(role))
 
 
 def load_object_embeddings(config: PackConfig) -> Tensor:
@@ -311,7 +344,7 @@ def _fill(network: torch.nn.Module, tensors: dict[str, Tensor], *, origin: Path)
         network.load_state_dict(tensors)
     except RuntimeError as error:  # lists every name and shape that differs
         raise WeightsError(
-            f"{origin} does not fit {type(network).__name__}: {str(error)[:400]}",
+            f"{origin} does not fit {type(network).__name__}: {one_line(error)[:400]}",
             wanted="the tensors of the network that pack.json describes",
             fix="make the pack again, or fetch it again",
         ) from error

@@ -102,7 +102,8 @@ def restore(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None, *
         if tensor.dtype != torch.int8:
             continue
         scale = restored.pop(name + _SCALE, None)
-        if scale is None or scale.shape != (tensor.shape[0], *[1] * (tensor.ndim - 1)):
+        wanted = (*tensor.shape[:1], *[1] * (tensor.ndim - 1))
+        if scale is None or not tensor.ndim or not scale.is_floating_point() or scale.shape != wanted:
             raise WeightsError(
                 f"{origin} holds {name} {list(tensor.shape)} in 8 bits without a scale for each output channel",
                 wanted=f"{name}{_SCALE} beside it",

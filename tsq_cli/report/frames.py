@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tsq_cli.files import atomic_path
 from tsq_cli.record import SelectedFrame
@@ -18,7 +21,6 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG", "compress_level": 4},
     "webp": {"format": "WEBP", "quality": 90},
 }
-_IMAGE_DESCRIPTION = 0x010E  # EXIF tag read by every viewer
 
 
 def frame_name(stem: str, frame: SelectedFrame, image_format: ImageFormat) -> str:
@@ -27,9 +29,24 @@ def frame_name(stem: str, frame: SelectedFrame, image_format: ImageFormat) -> st
 
 
 def save_frame(
-    pixels: UInt8Array, frame: SelectedFrame, *, source: str, folder: Path, stem: str, image_format: ImageFormat
+    pixels: UInt8Array,
+    frame: SelectedFrame,
+    *,
+    source: str,
+    video_id: str,
+    folder: Path,
+    stem: str,
+    image_format: ImageFormat,
 ) -> str:
-    """Write one frame, uint8 [H, W, 3] RGB, with its time and scores in the EXIF image description (JSON).
+    """Write one frame with its time and scores in the EXIF image description (JSON).
+
+    Args:
+        pixels: uint8 [H, W, 3] RGB.
+        frame: what is said of it.
+        source: the video, as the user named it.
+        video_id: identity of the video file, see video_id_in.
+        folder, stem: where to write, and how the name starts.
+        image_format: of the file.
 
     Returns:
         The path written.
@@ -37,11 +54,52 @@ def save_frame(
     Raises:
         OutputError: the file cannot be written.
     """
-    described = {"source": source, **frame.to_dict()}
-    del described["path"]
-    exif = Image.Exif()
-    exif[_IMAGE_DESCRIPTION] = json.dumps(described)
     final = folder / frame_name(stem, frame, image_format)
-    with atomic_path(final) as temporary:
+    with new_picture(final) as temporary:
+        exif = description(frame, source=source, video_id=video_id)
         Image.fromarray(pixels).save(temporary, exif=exif, **_SAVE_OPTIONS[image_format])
     return str(final)
+
+
+def new_picture(final: Path) -> AbstractContextManager[Path]:
+    """As atomic_path; a picture that is there now may be replaced, and one that appears meanwhile is another run's."""
+    return atomic_path(final, replace=final.exists())
+
+
+def description(frame: SelectedFrame | None, *, source: str, video_id: str, **more: Any) -> Image.Exif:
+    """EXIF whose image description is JSON: the video, and what is said of a frame of it."""
+    described = {"source": source, "video_id": video_id, **({} if frame is None else frame.to_dict()), **more}
+    described.pop("path", None)
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = json.dumps(described)
+    return exif
+
+
+def video_id_in(path: Path) -> str | None:
+    """The identity of the video that a picture written by tsq shows; None for any other file."""
+    try:
+        with _opened(path) as picture:
+            return str(json.loads(picture.getexif()[ExifTags.Base.ImageDescription])["video_id"])
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError):
+        return None
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture, whoever made it."""
+    try:
+        with _opened(path):
+            return True
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with warnings.catch_warnings():
+        # Frames of large videos are beyond what Pillow takes for harmless; only headers are read here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as picture:
+                yield picture
+        except Image.DecompressionBombError as error:
+            raise OSError(str(error)) from error

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import tempfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, Self
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tsq_cli import __version__
-from tsq_cli.files import atomic_path, cannot_write
+from tsq_cli.files import atomic_path, cannot_write, is_written_straight
 from tsq_cli.report import page_view
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLOURS
+from tsq_cli.report.templates import environment
 
 __all__ = ["Page", "Pictures"]
-
-# A file name may hold bytes that are no text: they are shown as escapes, and never stop a page.
-_ERRORS = "backslashreplace"
 
 
 class Page:
@@ -50,10 +44,10 @@ class Page:
             OutputError: nothing can be written there; better said now than after an hour's work.
         """
         try:
-            if self._path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._spool = tempfile.TemporaryFile(dir=self._path.parent, buffering=0)
+            beside = None if is_written_straight(self._path) else self._path.parent
+            if beside is not None:
+                beside.mkdir(parents=True, exist_ok=True)
+            self._spool = tempfile.TemporaryFile(dir=beside, buffering=0)
         except OSError as error:
             raise cannot_write(self._path, error) from error
         return self
@@ -74,7 +68,7 @@ class Page:
             raise RuntimeError("add() outside the page's with block")
         number = len(self._lengths) + 1
         view = page_view.video_view(record, number, pictures)
-        section = _environment().get_template("page_video.html.j2").render(video=view).encode("utf-8", _ERRORS)
+        section = environment().get_template("page_video.html.j2").render(video=view).encode()
         try:
             self._spool.seek(sum(self._lengths))  # over what a full disk may have cut short before
             left = memoryview(section)
@@ -99,7 +93,7 @@ class Page:
                     self._write(temporary, stopped_early=kind is not None)
 
     def _write(self, path: Path, *, stopped_early: bool) -> None:
-        template = _environment().get_template("page.html.j2")
+        template = environment().get_template("page.html.j2")
         stream = template.stream(
             title=self._title,
             index=self._index,
@@ -109,21 +103,10 @@ class Page:
             version=__version__,
         )
         with path.open("wb") as file:
-            stream.dump(file, encoding="utf-8", errors=_ERRORS)
+            stream.dump(file, encoding="utf-8")
 
     def _sections(self) -> Iterator[Markup]:
         assert self._spool is not None  # opened by __enter__, for the type checker
         self._spool.seek(0)
         for length in self._lengths:
             yield Markup(self._spool.read(length).decode())
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from tsq_cli.explain.render import heat, spread
@@ -36,7 +37,7 @@ class Pictures:
             raise ValueError(f"candidates must be uint8 [T, H, W, 3], got {self.candidates.shape}")
 
 
-def photograph(pixels: UInt8Array, *, width: int | None = None) -> str:
+def photograph(pixels: UInt8Array, *, width: int | None = None) -> Markup:
     """A frame, uint8 [H, W, 3], as a JPEG, scaled down to `width` where it is wider."""
     picture = Image.fromarray(pixels)
     if width is not None and width < picture.width:
@@ -45,22 +46,23 @@ def photograph(pixels: UInt8Array, *, width: int | None = None) -> str:
     return _data_uri(picture, "JPEG", quality=QUALITY, optimize=True)
 
 
-def heat_map(values: Float32Array) -> str:
+def heat_map(values: Float32Array) -> Markup:
     """A map, float32 [h, w] in [0, 1], as a small transparent PNG that spans exactly the map's own grid."""
     return _heat_uri(spread(values, _WHOLE, height=HEAT_PIXELS, width=HEAT_PIXELS))
 
 
 @cache
-def heat_legend() -> str:
+def heat_legend() -> Markup:
     """The colours of heat from 0 to 1, left to right."""
     return _heat_uri(np.linspace(0, 1, LEGEND_PIXELS, dtype=np.float32)[None])
 
 
-def _heat_uri(values: Float32Array) -> str:
+def _heat_uri(values: Float32Array) -> Markup:
     return _data_uri(Image.fromarray(heat(values)), "PNG", optimize=True)
 
 
-def _data_uri(picture: Image.Image, image_format: str, **options: int | bool) -> str:
+def _data_uri(picture: Image.Image, image_format: str, **options: int | bool) -> Markup:
     buffer = io.BytesIO()
     picture.save(buffer, format=image_format, **options)
-    return f"data:image/{image_format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Markup(f"data:image/{image_format.lower()};base64,{data}")  # base64 has no character of markup

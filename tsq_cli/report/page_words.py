@@ -7,10 +7,12 @@ from itertools import pairwise
 from typing import Any
 
 from tsq_cli import selection
+from tsq_cli.printable import printable
 from tsq_cli.report.text import clock
 
 _NBSP = "\u00a0"
 _TIMES = "\u00d7"
+_MOST_OF_A_NAME = 80  # characters: a sentence names several classes
 _STAGES = {
     "probe": "open, read the index",
     "decode": "decode the candidates",
@@ -69,8 +71,8 @@ def why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 def _shown(record: Mapping[str, Any], module: str) -> str:
     """The categories behind a curve that are at least a third as likely as the first."""
     categories = record["top_categories"][module]
-    likely = [f"“{category['label']}”" for category in categories if 3 * category["score"] >= categories[0]["score"]]
-    return " or ".join(likely) or "what the video shows"
+    likely = [category["label"] for category in categories if 3 * category["score"] >= categories[0]["score"]]
+    return " or ".join(f"“{printable(label, _MOST_OF_A_NAME)}”" for label in likely) or "what the video shows"
 
 
 def ordinal(number: int) -> str:

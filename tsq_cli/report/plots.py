@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from tsq_cli.errors import UsageError
+from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.files import atomic_path
 
 ACCURACY_STYLES = {  # of each rule: colour and marker, drawn in this order
@@ -30,9 +30,7 @@ def require_matplotlib() -> None:
         UsageError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(
-            "matplotlib is not installed", wanted="a library that draws plots", fix="pip install 'tsq-cli[plot]'"
-        )
+        raise UsageError("matplotlib is not installed", wanted="a library that draws plots", fix=install_extra("plot"))
 
 
 def check_plot_path(path: Path) -> None:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tsq_cli import __version__
 from tsq_cli.files import atomic_path, write_text
+from tsq_cli.printable import printable
+from tsq_cli.report.templates import environment
 from tsq_cli.types import Float64Array
 
 _MARGIN = 8.0  # of a panel's side of 100, so that points and most names stay inside
 _MOST_NAMES = 60  # more than so many names in one panel of the picture cover each other
+_MOST_OF_A_NAME = 40  # characters: a line as long as a panel is wide has about so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +83,16 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
     num_rows, num_columns = len(scatter.rows), len(scatter.rows[0])
     figure = Figure(figsize=(4.2 * num_columns, 0.7 + 4.2 * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    note = textwrap.fill(scatter.note, 50 * num_columns)
-    figure.suptitle(f"{scatter.title}\n{note}", fontsize=10, x=0.01, ha="left")
+    note = textwrap.fill(printable(scatter.note), 50 * num_columns)
+    figure.suptitle(f"{printable(scatter.title)}\n{note}", fontsize=10, x=0.01, ha="left", parse_math=False)
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     colours = scatter.colours
     for axes, panel in zip(grid.flat, (panel for row in scatter.rows for panel in row), strict=True):
         places = _in_a_square(panel.points)
         axes.scatter(places[:, 0], places[:, 1], s=22, c=colours, linewidths=0)
         if len(places) <= _MOST_NAMES:
-            for place, name, colour in zip(places, scatter.names, colours, strict=True):
+            names = [printable(name, _MOST_OF_A_NAME) for name in scatter.names]
+            for place, name, colour in zip(places, names, colours, strict=True):
                 shift, align = (-2, "right") if place[0] > 67 else (2, "left")  # so that names stay inside the panel
                 axes.annotate(
                     name,
@@ -101,7 +104,7 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
                     color=colour,
                     parse_math=False,
                 ).set_in_layout(False)
-        axes.set_title(panel.title, fontsize=9, loc="left")
+        axes.set_title(printable(panel.title, 80), fontsize=9, loc="left", parse_math=False)
         axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[], yticks=[], aspect="equal")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
@@ -115,24 +118,21 @@ def write_scatter_page(scatter: Scatter, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = [
         [(panel.title, [(float(x), 100.0 - float(y)) for x, y in _in_a_square(panel.points)]) for panel in row]
         for row in scatter.rows  # pictures count y downwards
     ]
-    page = environment.get_template("scatter.html.j2").render(
-        title=scatter.title,
-        note=scatter.note,
-        rows=rows,
-        names=scatter.names,
-        colours=scatter.colours,
-        version=__version__,
+    page = (
+        environment()
+        .get_template("scatter.html.j2")
+        .render(
+            title=scatter.title,
+            note=scatter.note,
+            rows=rows,
+            names=scatter.names,
+            colours=scatter.colours,
+            version=__version__,
+        )
     )
     write_text(path, page)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from tsq_cli import selection
-from tsq_cli.files import atomic_path
+from tsq_cli.printable import printable
 from tsq_cli.record import Record
+from tsq_cli.report.frames import description, new_picture
 from tsq_cli.report.text import clock
 from tsq_cli.types import UInt8Array
 
@@ -18,6 +19,7 @@ MARGIN = 14
 CAPTION = 20
 HEADING = 30
 MAX_COLUMNS = 8
+MOST_CHARACTERS = 300  # of one line, before it is cut to its width
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 BACKGROUND = (250, 250, 248)
 INK = (28, 28, 30)
@@ -33,13 +35,14 @@ COLOURS = {
 }
 
 
-def save_sheet(record: Record, pixels: UInt8Array, path: Path) -> str:
+def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str) -> str:
     """Draw and write the sheet of one video.
 
     Args:
         record: the result, with T candidates and K frames.
         pixels: uint8 [T, H, W, 3], the candidates in order of time.
         path: where to write; its ending, one of SHEET_SUFFIXES, chooses the format.
+        video_id: identity of the video file, see tsq_cli.report.frames.video_id_in.
 
     Returns:
         The path written.
@@ -48,8 +51,8 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path) -> str:
         OutputError: the file cannot be written.
     """
     sheet = draw_sheet(record, pixels)
-    with atomic_path(path) as temporary:
-        sheet.save(temporary)
+    with new_picture(path) as temporary:
+        sheet.save(temporary, exif=description(None, source=record.path, video_id=video_id))
     return str(path)
 
 
@@ -125,6 +128,7 @@ def _text(
     fill: tuple[int, int, int] = INK,
 ) -> None:
     font = ImageFont.load_default(size)
+    text = printable(text, MOST_CHARACTERS)
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
     draw.text(corner, text, font=font, fill=fill)

@@ -18,7 +18,7 @@ import numpy as np
 
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import TsqError, UsageError, one_line
 from tsq_cli.training.shards import Arrays, ShardStore
 from tsq_cli.types import FrameBatch, Int64Array, Progress
 
@@ -177,7 +177,7 @@ def _decoded(
 
 def _reason(path: Path, error: BaseException) -> str:
     """Why a video was left out, with its name."""
-    message = str(error) if isinstance(error, TsqError) else f"{type(error).__name__}: {error} (unexpected)"
+    message = str(error) if isinstance(error, TsqError) else f"{type(error).__name__}: {one_line(error)} (unexpected)"
     return message if str(path) in message else f"{path}: {message}"
 
 

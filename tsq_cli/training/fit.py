@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsq_cli.errors import TsqError, UsageError, WeightsError
-from tsq_cli.files import atomic_path, write_json
+from tsq_cli.errors import TsqError, UsageError, WeightsError, one_line
+from tsq_cli.files import atomic_path, remove_leftovers, write_json
 from tsq_cli.training import processes
 from tsq_cli.training.settings import FitSettings
 from tsq_cli.types import Progress, silent
@@ -107,6 +107,8 @@ def fit(
     """
     run = _Run(task, settings, what)
     key = json.dumps({"fit": asdict(settings), **(identity or {})}, sort_keys=True)
+    if folder is not None and processes.is_first():
+        remove_leftovers(folder)
     if folder is not None and (folder / CHECKPOINT).exists():
         run.resume(folder / CHECKPOINT, key)
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
@@ -215,7 +217,7 @@ class _Run:
             other = saved["key"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
             raise WeightsError(
-                f"{path} is no checkpoint: {str(error)[:200]}", wanted="one that tsq wrote", fix="remove it"
+                f"{path} is no checkpoint: {one_line(error)[:200]}", wanted="one that tsq wrote", fix="remove it"
             ) from error
         if other != key:
             raise UsageError(

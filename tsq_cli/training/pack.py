@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,6 +18,7 @@ from uuid import uuid4
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.files import cannot_write
 from tsq_cli.packs import PackConfig, verify_pack
+from tsq_cli.packs.limits import MAX_NAME, MAX_NAMES
 from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.quantized import METADATA, halve, quantise
 from tsq_cli.packs.schema import (
@@ -33,7 +37,8 @@ from tsq_cli.packs.schema import (
     VisualModule,
 )
 from tsq_cli.packs.sources import weights_path
-from tsq_cli.packs.store import PACK_JSON, read_pack
+from tsq_cli.packs.store import PACK_JSON, name_flaw, read_pack
+from tsq_cli.printable import printable, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +114,7 @@ def write_pack(
             embeddings = files.copied(embeddings, base.folder, "text")
         document = PackFile(
             schema_version=SCHEMA_VERSION,
-            description=description,
+            description=printable(description),
             classes=files.text("classes.txt", class_names),
             objects=files.text("objects.txt", base.object_names),
             roles=_roles(files, base, visual_encoder, recognizer),
@@ -125,10 +130,11 @@ def write_pack(
                 textual_scale=tqm.config.scale,
                 text_logit_scale=None,
             ),
-            provenance=provenance,
+            # Data and command name files, and a file may have any name.
+            provenance=replace(provenance, data=printable(provenance.data), command=printable(provenance.command)),
         )
         text = json.dumps(asdict(document), indent=2, ensure_ascii=False)
-        (new / PACK_JSON).write_text(f"{text}\n", encoding="utf-8")
+        (new / PACK_JSON).write_bytes(f"{text}\n".encode())
         _check(new)
     return read_pack(folder)
 
@@ -139,10 +145,16 @@ def check_pack_folder(folder: Path) -> None:
     Raises:
         UsageError: a file, or a folder that holds anything beside the files of a pack.
         WeightsError: a pack whose pack.json is damaged.
+        OutputError: a folder that may not be entered.
     """
-    if not folder.exists():
-        return
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} if folder.is_dir() else None
+    try:
+        if not os.path.lexists(folder):
+            return
+        # Whatever is no folder is somebody's: a link, a FIFO and a device would go with the old pack as well.
+        entries = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+        found = {str(path.relative_to(folder)) for path in entries} if folder.is_dir() else None
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     known = {PACK_JSON, *(part.file for part in read_pack(folder).files)} if found and PACK_JSON in found else set()
     if found is None or found - known:
         what = "a file" if found is None else f"a folder that holds {min(found - known)}"
@@ -161,7 +173,7 @@ class _Files:
         self._copies: dict[str, FileWeights] = {}  # by the sha256 of what was copied
 
     def text(self, name: str, lines: Sequence[str]) -> PackedFile:
-        (self.folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (self.folder / name).write_bytes("".join(f"{line}\n" for line in lines).encode())
         return PackedFile(file=name, sha256=_sha256(self.folder / name))
 
     def tensors(self, stem: str, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> FileWeights:
@@ -226,17 +238,27 @@ def _roles(
     )
 
 
-def _check_classes(names: Sequence[str], recognizer: TrainedNetwork | None) -> None:
-    """Refuse names that could not be told apart as the lines of a file, and a recogniser of another number of them."""
-    flawed = [name for name in names if name.splitlines() != [name] or names.count(name) > 1]
-    if flawed or not names:
+def check_class_names(names: Sequence[str]) -> None:
+    """Refuse names that could not be told apart as the lines of a pack's file; a workflow asks before it trains.
+
+    Raises:
+        UsageError: no names, too many, a repeated one, or one that read_pack refuses.
+    """
+    flaws = [f"name {number} {flaw}" for number, name in enumerate(names, 1) if (flaw := name_flaw(name))]
+    flaws += [f"{shown(name)} is there {count} times" for name, count in Counter(names).items() if count > 1]
+    if not 1 <= len(names) <= MAX_NAMES:
+        flaws.append(f"there are {len(names)}")
+    if flaws:
         raise UsageError(
-            f"the class names hold {flawed[0]!r} ({names.count(flawed[0])} times)"
-            if flawed
-            else "there are no classes",
-            wanted="unique names of one line each",
+            f"class names: {flaws[0]}",
+            wanted=f"unique names of one line each, of at most {MAX_NAME} characters",
             fix="correct the list of classes",
         )
+
+
+def _check_classes(names: Sequence[str], recognizer: TrainedNetwork | None) -> None:
+    """Refuse names as check_class_names, and a recogniser of another number of classes."""
+    check_class_names(names)
     if recognizer is not None and recognizer.encoder.num_classes != len(names):
         raise WeightsError(
             f"the recogniser scores {recognizer.encoder.num_classes} classes",
@@ -270,6 +292,7 @@ def _replaced(folder: Path) -> Iterator[Path]:
     A folder cannot be put over another in one step: an old pack is moved aside, and back if the new one cannot follow.
     """
     folder = folder.resolve()
+    _clear_up(folder)
     mark = uuid4().hex[:8]
     new, old = (folder.with_name(f".{folder.name}-{mark}-{what}") for what in ("new", "old"))
     try:
@@ -284,6 +307,16 @@ def _replaced(folder: Path) -> Iterator[Path]:
         if old.exists() and not folder.exists():
             old.rename(folder)
         for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _clear_up(folder: Path) -> None:
+    """Put back a pack that a killed run had moved aside, and remove what it left half written."""
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}-*-old"):
+        if not folder.exists():
+            old.rename(folder)
+    for what in ("old", "new"):
+        for leftover in folder.parent.glob(f".{glob.escape(folder.name)}-*-{what}"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tsq_cli.config import DEFAULT_PACK
-from tsq_cli.errors import InputNotFoundError, UsageError
+from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
 from tsq_cli.files import write_text
 from tsq_cli.losses import InteractionKind
+from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.reading import Misfit, build
 from tsq_cli.packs.schema import Layer
 
@@ -102,6 +103,7 @@ class HeadSettings:
     def __post_init__(self) -> None:
         _at_least(self, 0, "alpha", "beta", "lambda_v")
         _at_least(self, 1, "top_n")
+        _at_most(self, MAX_NAMES, "top_n")
         _above_zero(self, "keep", "visual_scale", "textual_scale")
         _at_most(self, 1, "keep", "lambda_v")
         _one_of(
@@ -245,6 +247,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "num_candidates", "num_frames")
+        _at_most(self, MAX_CANDIDATES, "num_candidates", "num_frames")
         if set(self.stages.split(",")) - set(STAGES):
             raise _bad("stages", repr(self.stages), "some of " + ",".join(STAGES), self)
 
@@ -274,7 +277,7 @@ def require_extra() -> None:
         raise UsageError(
             f"{' and '.join(missing)} not installed",
             wanted="the libraries that training needs",
-            fix="pip install 'tsq-cli[train]'",
+            fix=install_extra("train"),
         )
 
 

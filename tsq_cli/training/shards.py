@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tsq_cli.errors import TsqError
-from tsq_cli.files import atomic_path, cannot_write
+from tsq_cli.files import atomic_path, cannot_write, remove_leftovers
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 """Arrays of one entry by name."""
@@ -33,7 +33,6 @@ SHARD_SECONDS = 30.0
 """A shard is written once it has so many entries or bytes, or once its first entry is so old, whichever is first."""
 
 _SHARDS = "[!.]*.safetensors"
-_ORPHANS = ".*.safetensors"  # what atomic_path leaves behind where it is killed
 
 
 class ShardStore:
@@ -131,8 +130,7 @@ class ShardStore:
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         try:
-            for path in self.folder.glob(_ORPHANS):
-                path.unlink()
+            remove_leftovers(self.folder)
             self.refresh()
             with ShardWriter(self) as writer:
                 yield writer

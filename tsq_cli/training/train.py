@@ -6,6 +6,8 @@ each stage), report.json, and pack/. A run into the folder of an earlier one goe
 
 from __future__ import annotations
 
+import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from tsq_cli import __version__
 from tsq_cli.data import VideoList
+from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import Selector, selector_input
@@ -29,9 +32,9 @@ from tsq_cli.training.cache import FeatureCache
 from tsq_cli.training.fit import CHECKPOINT
 from tsq_cli.training.heads import judged
 from tsq_cli.training.material import Clips, clips_of, name_queries
-from tsq_cli.training.pack import TrainedNetwork, check_pack_folder, write_pack
+from tsq_cli.training.pack import TrainedNetwork, check_class_names, check_pack_folder, write_pack
 from tsq_cli.training.prototypes import need_every_class
-from tsq_cli.training.settings import TrainSettings
+from tsq_cli.training.settings import STAGES, TrainSettings
 from tsq_cli.training.stages import (
     Run,
     encoder_stage,
@@ -82,6 +85,7 @@ def train(
         TsqError, WeightsError, OutputError: as the stages.
     """
     check_pack_folder(out / PACK)
+    check_class_names(lists[0].class_names)
     with processes.joined_processes(resolve_device(device)) as own_device:
         progress = progress if processes.is_first() else silent
         run = _begin(settings, lists, out, FeatureCache(cache or out / "cache"), own_device, workers, progress)
@@ -105,6 +109,41 @@ def train(
             _add_costs(run)
         processes.wait_for_all()
     return run.report
+
+
+def check_run_folder(out: Path) -> None:
+    """Refuse a folder in which a run would write over files that no run made.
+
+    Raises:
+        UsageError: it holds a train.toml or a report.json of somebody else's.
+    """
+    for name, is_ours in ((SETTINGS, _is_settings_file), (REPORT, _is_report)):
+        if (out / name).exists() and not is_ours(out / name):
+            raise UsageError(
+                f"{out / name} was not written by tsq train, and would be replaced",
+                wanted="a new folder, or that of an earlier run",
+                fix="choose another --out",
+            )
+
+
+def _is_settings_file(path: Path) -> bool:
+    """Whether a file is one that TrainSettings.write made: every value, laid out by a program, and no comment."""
+    import tomli_w
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, ValueError):
+        return False
+    return {"train_list", *STAGES} <= values.keys() and text == tomli_w.dumps(values)
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "tsq_version" in document
 
 
 def tuned_pack(run: Path) -> Path | None:

@@ -23,13 +23,13 @@ from av.video.stream import VideoStream
 
 from tsq_cli.config import Limits
 from tsq_cli.errors import (
-    InputNotFoundError,
     NoDecodableFrameError,
     NotAVideoError,
     NoVideoStreamError,
     NvdecError,
     TooLargeError,
 )
+from tsq_cli.inputs import file_status
 from tsq_cli.types import Int64Array
 from tsq_cli.video.formats import options, playlist
 from tsq_cli.video.hidden import HIDING_CODECS, shows_nothing
@@ -160,22 +160,15 @@ class StreamFacts:
         )
 
 
-def check_file(path: str | os.PathLike[str]) -> int:
-    """Size in bytes of a file that can be tried as a video.
+def check_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """What the system says of a file that can be tried as a video (its size, when it was changed).
 
     Raises:
-        InputNotFoundError: nothing is there.
+        InputNotFoundError: nothing is there, or nothing can be (see tsq_cli.inputs.file_status).
         NotAVideoError: a directory, an empty file, or no regular file at all.
     """
     fix = "give the path of a video file"
-    try:
-        status = Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputNotFoundError(f"{path} does not exist", wanted="a video file", fix="check the path") from error
-    except OSError as error:
-        raise InputNotFoundError(
-            f"{path} cannot be reached ({error.strerror})", wanted="a video file", fix="check the path"
-        ) from error
+    status = file_status(path)
     if stat.S_ISDIR(status.st_mode):
         raise NotAVideoError(f"{path} is a directory", wanted="a video file", fix=fix)
     if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may wait for ever
@@ -184,7 +177,7 @@ def check_file(path: str | os.PathLike[str]) -> int:
         raise NotAVideoError(
             f"{path} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
         )
-    return status.st_size
+    return status
 
 
 def open_stream(

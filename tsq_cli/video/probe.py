@@ -188,17 +188,19 @@ def open_video(
     """
     limits = limits or Limits()
     should_stop = deadline(path, limits.timeout_seconds, should_stop)
-    size_bytes = check_file(path)
+    status = check_file(path)
     opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:
         check_not_encrypted(opened.path, opened.stream, should_stop)
-        return _read_source(size_bytes, opened, packet_cache_bytes, should_stop)
+        return _read_source(status, opened, packet_cache_bytes, should_stop)
     except BaseException:
         opened.close()
         raise
 
 
-def _read_source(size_bytes: int, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop) -> VideoSource:
+def _read_source(
+    status: os.stat_result, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
+) -> VideoSource:
     path, limits = opened.path, opened.limits
     table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
     if table.is_encrypted:
@@ -213,7 +215,7 @@ def _read_source(size_bytes: int, opened: Opened, packet_cache_bytes: int, shoul
         within = f" and has at most {limits.max_pixels} pixels" if limits.max_pixels < Limits().max_pixels else ""
         raise _no_frame(path, f"holds no picture that can be decoded{within}")
     check_pixels(path, *geometry.displayed_size, limits)  # oblong pixels are stretched to squares
-    return _build_source(size_bytes, opened, facts, table, timeline, geometry, decoder)
+    return _build_source(status, opened, facts, table, timeline, geometry, decoder)
 
 
 def _no_frame(path: str, what: str) -> NoDecodableFrameError:
@@ -236,7 +238,7 @@ def _first_geometry(
 
 
 def _build_source(
-    size_bytes: int,
+    status: os.stat_result,
     opened: Opened,
     facts: StreamFacts,
     table: PacketTable,
@@ -251,7 +253,8 @@ def _build_source(
     width, height = geometry.displayed_size
     info = VideoInfo(
         path=opened.path,
-        size_bytes=size_bytes,
+        size_bytes=status.st_size,
+        modified_ns=status.st_mtime_ns,
         codec=facts.codec,
         width=width,
         height=height,

@@ -1,0 +1,173 @@
+"""Videos that hang, and videos that kill: the run goes on, and the next one knows."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine import needs_signals
+from tsq_cli import loading
+from tsq_cli.batch import RunPlan, run
+from tsq_cli.clip import Clip, load_clip
+from tsq_cli.config import Limits, SelectSettings
+from tsq_cli.errors import DecoderCrashError, VideoTimeoutError
+from tsq_cli.journal import Death
+from tsq_cli.loading import Loader, killers
+from tsq_cli.pictures import Outputs
+from tsq_cli.pipeline import Selector
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "examples" / "demo.mp4"
+SETTINGS = SelectSettings(selector="uniform", num_frames=2)
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> list[str]:
+    return [str(shutil.copy(DEMO, tmp_path / f"{number}.mp4")) for number in range(4)]
+
+
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Reading any of these videos hangs inside C, so to say: nothing that it is asked to do ends it."""
+    names: list[str] = []
+    over = threading.Event()
+
+    def load(path: str, *args: Any, **options: Any) -> Clip:
+        if Path(path).name in names:
+            over.wait()
+        return load_clip(path, *args, **options)
+
+    monkeypatch.setattr(loading, "load_clip", load)
+    monkeypatch.setattr(loading, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(loading, "STOP_SECONDS", 0.2)
+    yield names
+    over.set()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_video_that_hangs_is_given_up_and_the_others_are_done(
+    copies: list[str], hangs: list[str], workers: int
+) -> None:
+    hangs += ["0.mp4", "2.mp4"]
+    plan = RunPlan(
+        paths=copies, settings=SETTINGS, outputs=Outputs(), pack_sha256=None, workers=workers,
+        limits=Limits(timeout_seconds=0.5),
+    )  # fmt: skip
+    records = list(run(plan, Selector.without_model))
+    assert [record["status"] for record in records] == ["error", "ok", "error", "ok"]
+    assert records[0]["error"]["type"] == "VideoTimeoutError"
+    assert "not read within 0.5 s" in records[0]["error"]["message"]
+
+
+def test_waiting_in_line_is_not_counted(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
+
+    def load(path: str, *args: Any, **options: Any) -> Clip:
+        time.sleep(0.7)
+        return load_clip(path, *args, **options)
+
+    monkeypatch.setattr(loading, "load_clip", load)
+    with Loader(SETTINGS, Limits(timeout_seconds=2.5), 1, None) as loader:
+        for begun in [loader.begin(path) for path in copies]:  # the last one is there after 2.8 s
+            loader.wait(begun).close()
+
+
+def test_leaving_does_not_wait_for_what_hangs(copies: list[str], hangs: list[str]) -> None:
+    hangs += ["0.mp4"]
+
+    def interrupted() -> None:
+        with Loader(SETTINGS, Limits(), 1, None) as loader:
+            loader.begin(copies[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+def test_clips_that_nobody_took_are_closed(copies: list[str]) -> None:
+    with Loader(SETTINGS, Limits(), 2, None) as loader:
+        begun = [loader.begin(path) for path in copies[:2]]
+        clips = [one.future.result() for one in begun if one.future is not None]
+        assert all(clip.source.table.packets is not None for clip in clips)
+    assert all(clip.source.table.packets is None for clip in clips)
+
+
+def test_a_pass_over_a_video_has_its_own_time(copies: list[str]) -> None:
+    with Loader(SETTINGS, Limits(timeout_seconds=0.05), 1, None) as loader, loader.reading(copies[0]) as should_stop:
+        time.sleep(0.1)
+        with pytest.raises(VideoTimeoutError, match=r"0.mp4 was not read within 0.05 s"):
+            should_stop()
+
+
+@needs_signals
+def test_the_only_suspect_of_a_crash_is_not_tried_again(tmp_path: Path) -> None:
+    found = killers(Death((str(tmp_path / "gone.mp4"),), "Segmentation fault"), Limits())
+    assert list(found) == [str(tmp_path / "gone.mp4")]
+    error = found[str(tmp_path / "gone.mp4")]
+    assert isinstance(error, DecoderCrashError)
+    assert "killed an earlier run while it was read (Segmentation fault)" in str(error)
+
+
+@needs_signals
+def test_other_suspects_are_tried_alone(copies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A site module of the child makes one of the videos deadly.
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os, signal, sys\nif sys.argv[-1].endswith('1.mp4'):\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(ROOT)]))
+    for death in (Death(tuple(copies[:3]), "Segmentation fault"), Death(tuple(copies[:3]), None)):
+        assert list(killers(death, Limits())) == [copies[1]]
+    assert killers(Death((copies[0], "no such file", "a\0b"), None), Limits()) == {}
+
+
+POISON = """
+import os, signal, sys
+from pathlib import Path
+from tsq_cli import loading
+real = loading.load_clip
+def load(path, *args, **options):
+    if Path(path).name == "poison.mp4":
+        os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))
+    return real(path, *args, **options)
+loading.load_clip = load
+from tsq_cli.__main__ import main
+main()
+"""
+
+
+@needs_signals
+def test_a_video_that_kills_the_run_is_named_recorded_and_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("a.mp4", "poison.mp4", "z.mp4"):
+        shutil.copy(DEMO, folder / name)
+    lines = tmp_path / "out.jsonl"
+    command = [sys.executable, "-c", POISON, "select", str(folder), "--selector", "uniform", "--jsonl", str(lines)]
+    environment = {**os.environ, "DIE_BY": "SIGSEGV", "PYTHONPATH": str(ROOT)}
+
+    def tsq(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, check=False)
+
+    assert tsq().returncode == -signal.SIGSEGV
+    for _ in range(2):
+        ended = tsq()
+        assert ended.returncode == 1, ended.stderr
+        assert "poison.mp4 killed an earlier run while it was read (Segmentation fault)" in ended.stderr
+        records = {Path(r["video"]["path"]).name: r for r in map(json.loads, lines.read_text().splitlines())}
+        assert len(lines.read_text().splitlines()) == 3
+        assert {name: record["status"] for name, record in records.items()} == {
+            "a.mp4": "ok", "poison.mp4": "error", "z.mp4": "ok",
+        }  # fmt: skip
+        assert records["poison.mp4"]["error"]["type"] == "DecoderCrashError"
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "videos"]
+    assert tsq("--overwrite").returncode == -signal.SIGSEGV  # asked for, and tried

@@ -1,0 +1,195 @@
+"""Whose picture is it? Those of other videos stay; those of the same video are drawn anew."""
+
+import json
+import os
+import shutil
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.machine import needs_fifos
+from tsq_cli.clip import load_clip
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import OutputError, UsageError
+from tsq_cli.pictures import Outputs, check_sheet, video_id, write_pictures
+from tsq_cli.pipeline import Selector
+from tsq_cli.record import Record
+from tsq_cli.report.frames import is_picture, video_id_in
+from tsq_cli.types import Category, SaliencyMaps, UInt8Array
+from tsq_cli.video.plain import write_clip
+
+SETTINGS = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+
+def video(path: Path, color: tuple[int, int, int]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    write_clip(path, [np.full((64, 64, 3), color, np.uint8)] * 20, fps=10)
+    return path
+
+
+@pytest.fixture
+def red(tmp_path: Path) -> Path:
+    return video(tmp_path / "d1" / "x.mp4", RED)
+
+
+@pytest.fixture
+def blue(tmp_path: Path) -> Path:
+    return video(tmp_path / "d2" / "x.mp4", BLUE)
+
+
+def written(path: Path, outputs: Outputs, *, maps_of: str | None = None) -> Record:
+    with closing(load_clip(path, SETTINGS)) as clip:
+        (record,) = Selector.without_model().process_clips([clip], SETTINGS)
+        if maps_of is not None:
+            values = np.zeros((2, 2, 2), np.float32)
+            maps = SaliencyMaps(values=values, category=Category(index=0, label=maps_of, score=1.0), box=(0, 0, 1, 1))
+            record = replace(record, maps=maps)
+        return write_pictures(record, clip, outputs, "x")
+
+
+def shown(path: str | None) -> UInt8Array:
+    assert path is not None
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))[0, 0]
+
+
+def assert_is(color: tuple[int, int, int], path: str | None) -> None:
+    assert np.abs(shown(path).astype(int) - color).max() < 12, (path, shown(path))
+
+
+@pytest.mark.parametrize("image_format", ["jpg", "png", "webp"])
+def test_frames_of_another_video_stay(red: Path, blue: Path, tmp_path: Path, image_format: str) -> None:
+    outputs = Outputs(frames_dir=tmp_path / "shared", image_format=image_format)  # type: ignore[arg-type]
+    first, second = written(red, outputs), written(blue, outputs)
+    assert len(os.listdir(tmp_path / "shared")) == 4
+    for record, color in ((first, RED), (second, BLUE)):
+        for frame in record.frames:
+            assert_is(color, frame.path)
+    assert Path(str(first.frames[0].path)).name == f"x-01-000000700.{image_format}"
+    found = blue.stat()
+    own = video_id(str(blue), found.st_size, found.st_mtime_ns)
+    assert Path(str(second.frames[0].path)).name == f"x-{own}-01-000000700.{image_format}"
+
+
+def test_frames_of_the_same_video_are_replaced(red: Path, tmp_path: Path) -> None:
+    outputs = Outputs(frames_dir=tmp_path / "shared")
+    first = written(red, outputs)
+    before = Path(str(first.frames[0].path)).stat().st_ino
+    again = written(red, outputs)
+    assert [frame.path for frame in again.frames] == [frame.path for frame in first.frames]
+    assert Path(str(first.frames[0].path)).stat().st_ino != before
+    assert len(os.listdir(tmp_path / "shared")) == 2
+
+
+def test_frames_of_what_the_video_was_before_stay(red: Path, tmp_path: Path) -> None:
+    outputs = Outputs(frames_dir=tmp_path / "shared")
+    first = written(red, outputs)
+    second = written(video(red, BLUE), outputs)
+    assert_is(RED, first.frames[0].path)
+    assert_is(BLUE, second.frames[0].path)
+
+
+def test_overwrite_says_yes(red: Path, blue: Path, tmp_path: Path) -> None:
+    outputs = Outputs(frames_dir=tmp_path / "shared", sheet=tmp_path / "s.png", overwrite=True)
+    first, second = written(red, outputs), written(blue, outputs)
+    assert [frame.path for frame in first.frames] == [frame.path for frame in second.frames]
+    assert_is(BLUE, first.frames[0].path)
+    assert first.sheet == second.sheet
+
+
+def test_somebody_elses_file_with_our_name_stays(red: Path, tmp_path: Path) -> None:
+    outputs = Outputs(frames_dir=tmp_path / "shared", maps_dir=tmp_path / "shared")
+    theirs = [tmp_path / "shared" / name for name in ("x-01-000000700.jpg", "x-02-000001700-map.png")]
+    theirs[0].parent.mkdir()
+    theirs[0].write_text("no picture at all")
+    Image.new("RGB", (4, 4)).save(theirs[1])
+    before = [path.read_bytes() for path in theirs]
+    record = written(red, outputs, maps_of="cat")
+    assert [path.read_bytes() for path in theirs] == before
+    assert len(os.listdir(tmp_path / "shared")) == 6
+    assert_is(RED, record.frames[0].path)
+
+
+def test_an_input_in_the_folder_of_the_frames_stays(red: Path, tmp_path: Path) -> None:
+    clash = red.parent / "x-01-000000700.jpg"
+    shutil.copy(red, clash)
+    before = clash.read_bytes()
+    written(red, Outputs(frames_dir=red.parent))
+    assert clash.read_bytes() == before
+
+
+@pytest.mark.parametrize("map_format", ["overlay", "heat", "npy"])
+def test_maps_of_another_video_stay(red: Path, blue: Path, tmp_path: Path, map_format: str) -> None:
+    outputs = Outputs(maps_dir=tmp_path / "maps", map_format=map_format)  # type: ignore[arg-type]
+    first, second = written(red, outputs, maps_of="cat"), written(blue, outputs, maps_of="dog")
+    paths = [frame.map_path for record in (first, second) for frame in record.frames]
+    assert len(set(paths)) == len(os.listdir(tmp_path / "maps")) == 4
+    if map_format != "npy":
+        with Image.open(str(paths[0])) as picture:
+            assert json.loads(picture.getexif()[0x010E])["map"]["label"] == "cat"
+    # Again, the same: nothing more is left lying about.
+    written(blue, outputs, maps_of="dog")
+    assert len(os.listdir(tmp_path / "maps")) == 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_a_sheet_of_another_video_stays(red: Path, blue: Path, tmp_path: Path, suffix: str) -> None:
+    outputs = Outputs(sheet=(tmp_path / "sheet").with_suffix(suffix))
+    assert outputs.sheet is not None
+    written(red, outputs)
+    before = outputs.sheet.read_bytes()
+    check_sheet(outputs, [str(red)])
+    with pytest.raises(UsageError, match=r"sheet.* is a picture already, and no sheet of .*d2.x.mp4.*--overwrite"):
+        check_sheet(outputs, [str(blue)])
+    with pytest.raises(OutputError, match="not a picture of"):
+        written(blue, outputs)
+    assert outputs.sheet.read_bytes() == before
+    written(red, outputs)
+    check_sheet(replace(outputs, overwrite=True), [str(blue)])
+
+
+def test_sheets_named_after_videos_find_names(red: Path, blue: Path, tmp_path: Path) -> None:
+    outputs = Outputs(sheet=tmp_path / "sheet-{stem}.png")
+    first, second = written(red, outputs), written(blue, outputs)
+    assert first.sheet == str(tmp_path / "sheet-x.png")
+    assert second.sheet != first.sheet
+    assert len(list(tmp_path.glob("sheet-x*.png"))) == 2
+
+
+def test_a_photograph_is_not_drawn_over_and_an_empty_file_is(red: Path, tmp_path: Path) -> None:
+    photograph = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8), RED).save(photograph)
+    with pytest.raises(UsageError, match="is a picture already"):
+        check_sheet(Outputs(sheet=photograph), [str(red)])
+    empty = tmp_path / "empty.png"
+    empty.touch(mode=0o600)
+    check_sheet(Outputs(sheet=empty), [str(red)])
+    written(red, Outputs(sheet=empty))
+    assert is_picture(empty)
+    assert empty.stat().st_mode & 0o777 == 0o600
+
+
+@needs_fifos
+def test_a_pipe_for_a_sheet_is_not_read(red: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sheet.png")
+    check_sheet(Outputs(sheet=tmp_path / "sheet.png"), [str(red)])
+
+
+def test_pictures_know_their_video_and_other_files_have_none(red: Path, tmp_path: Path) -> None:
+    outputs = Outputs(frames_dir=tmp_path, sheet=tmp_path / "s.webp")
+    record = written(red, outputs)
+    found = red.stat()
+    own = video_id(str(red), found.st_size, found.st_mtime_ns)
+    assert {video_id_in(Path(str(path))) for path in (record.frames[0].path, record.sheet)} == {own}
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    assert video_id_in(text) is video_id_in(tmp_path / "plain.png") is video_id_in(tmp_path / "none.png") is None
+    assert not is_picture(text)
+    assert own != video_id(str(red), found.st_size, found.st_mtime_ns + 1)
+    assert own != video_id(str(tmp_path / "x.mp4"), found.st_size, found.st_mtime_ns)

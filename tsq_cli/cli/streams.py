@@ -1,0 +1,118 @@
+"""Room 5: standard streams that no text, no reader that leaves and no full disk can break."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+from tsq_cli.errors import StdoutClosedError, StdoutError
+from tsq_cli.report.text import ascii_forms
+
+ASCII_FORMS = "tsq-ascii-forms"
+codecs.register_error(ASCII_FORMS, ascii_forms)
+
+
+@contextmanager
+def safe_streams() -> Iterator[None]:
+    """Inside, stdout and stderr take any text in any encoding, and each failure to write is told once.
+
+    What an encoding lacks is written in ASCII (tsq_cli.report.text.ascii_forms). A failure of stdout raises, and what
+    comes after it is dropped, so nothing is left for the interpreter to stumble over at its end. Failures of stderr are
+    dropped: there is nobody to tell. A stream that is closed from the start is one that fails. Streams that somebody
+    has put in the place of the process's own are left alone.
+
+    Raises:
+        StdoutClosedError: who reads stdout has gone.
+        StdoutError: stdout cannot be written for another reason (full disk, closed).
+    """
+    _keep_numbers_taken()
+    before = sys.stdout, sys.stderr
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - it stays open, and is no path
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _checked(sys.stdout, 1, _tell_of_stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _checked(sys.stderr, 2, lambda _: None)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(StdoutError):  # the run has ended, and its own error, if any, is on its way
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _tell_of_stdout(error: OSError) -> None:
+    if isinstance(error, BrokenPipeError):
+        raise StdoutClosedError("nobody reads stdout any more") from error
+    raise StdoutError(f"cannot write to stdout: {error.strerror or error}") from error
+
+
+def _keep_numbers_taken() -> None:
+    """Open what is closed of the streams 0, 1 and 2 for reading nothing, so that no file of the run gets the number.
+
+    Libraries write to 2, whatever it is. Writing fails as before.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+
+
+def _checked(stream: TextIO | None, number: int, fail: Callable[[OSError], None]) -> TextIO:
+    """A stream's stand-in; `stream` is None where the number was closed when Python started."""
+    if stream is None:
+        raw: Any = io.FileIO(number, "w", closefd=False)
+        return io.TextIOWrapper(io.BufferedWriter(_Checked(raw, fail)), encoding="utf-8", errors=ASCII_FORMS)
+    assert isinstance(stream, io.TextIOWrapper)
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer between
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Checked(raw, fail)),
+        encoding=stream.encoding,
+        errors=ASCII_FORMS,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Checked(io.RawIOBase):
+    """A raw stream whose first failure to write goes to `fail`; after that it takes everything and writes nothing."""
+
+    def __init__(self, raw: io.RawIOBase, fail: Callable[[OSError], None]) -> None:
+        self._raw = raw
+        self._fail = fail
+        self._failed = False
+
+    def write(self, data: Any, /) -> int:
+        """Write some of the bytes, all of them once the stream has failed."""
+        try:
+            while not self._failed:
+                written = self._raw.write(data)
+                if written is not None:
+                    return written
+                select.select([], [self._raw], [])  # a pipe that does not block, and is full
+        except OSError as error:
+            self._failed = True
+            self._fail(error)
+        return len(data)
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def fileno(self) -> int:
+        """Of the stream itself."""
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        """As the stream itself."""
+        return self._raw.isatty()

@@ -1,0 +1,189 @@
+"""Room 4: videos decoded ahead of the networks, in threads, each within its time; what killed a run is found out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from tsq_cli.clip import Clip, load_clip
+from tsq_cli.config import Limits, SelectSettings
+from tsq_cli.errors import DecoderCrashError
+from tsq_cli.journal import Death, Journal
+from tsq_cli.video import decode_frames
+from tsq_cli.video.stop import deadline, timed_out
+
+GRACE_SECONDS = 10.0
+"""What a video gets beyond its limit before its thread is left alone: decoding looks at the clock between packets, and
+only a packet that never ends takes longer (ours)."""
+
+STOP_SECONDS = 2.0
+"""How long an interrupted run waits for its threads, which may be in the middle of a packet (ours)."""
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(kw_only=True, eq=False)
+class Loading:
+    """A video on its way to a decoded clip.
+
+    Attributes:
+        path: of the video.
+        future: of the clip; None before a thread was asked.
+        began: time.monotonic() when a thread took it up; None as long as it waits.
+    """
+
+    path: str
+    future: Future[Clip] | None = None
+    began: float | None = None
+
+    @property
+    def clip(self) -> Clip | None:
+        """The clip where it is ready, without waiting for it."""
+        ready = self.future is not None and self.future.done() and not self.future.cancelled()
+        return self.future.result() if ready and self.future.exception() is None else None  # type: ignore[union-attr]
+
+
+class Loader:
+    """Decodes videos in threads of its own. Use as a context manager: leaving it stops all that is going on.
+
+    Args:
+        settings: as for load_clip.
+        limits: what one video may cost.
+        workers: videos decoded at once.
+        journal: told which videos are being read, if there is one.
+    """
+
+    def __init__(self, settings: SelectSettings, limits: Limits, workers: int, journal: Journal | None) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._workers = workers
+        self._threads_per_video = max(1, min(2, (os.cpu_count() or 1) // workers))
+        self._journal = journal
+        self._stop = threading.Event()
+        self._under_way: list[Loading] = []
+        self._executor = self._new_executor()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        futures = [loading.future for loading in self._under_way if loading.future is not None]
+        wait(futures, timeout=STOP_SECONDS)
+        for loading in self._under_way:
+            if loading.clip is not None:
+                loading.clip.close()
+
+    def begin(self, path: str) -> Loading:
+        """Have a video decoded as soon as a thread is free."""
+        loading = Loading(path=path)
+        self._under_way.append(loading)
+        loading.future = self._executor.submit(self._load, loading)
+        return loading
+
+    def wait(self, loading: Loading) -> Clip:
+        """The clip of a video, once it is there; the caller closes it.
+
+        Raises:
+            VideoTimeoutError: its time is over.
+            InputNotFoundError, VideoError: the video cannot be used.
+        """
+        while True:
+            future = loading.future
+            assert future is not None  # begin has asked for it
+            done, _ = wait([future], timeout=_POLL_SECONDS)
+            if done:
+                self._under_way.remove(loading)
+                return future.result()
+            if loading.began is not None:
+                late = time.monotonic() - loading.began - self._limits.timeout_seconds
+                if late > GRACE_SECONDS:
+                    self._under_way.remove(loading)
+                    self._leave_alone()
+                    raise timed_out(loading.path, self._limits.timeout_seconds)
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[Callable[[], bool]]:
+        """Name a video as being read while the block runs; yields the should_stop of a pass over it."""
+        with contextlib.nullcontext() if self._journal is None else self._journal.reading(path):
+            yield deadline(path, self._limits.timeout_seconds, self._stop.is_set)
+
+    def _load(self, loading: Loading) -> Clip:
+        loading.began = time.monotonic()
+        with self.reading(loading.path):
+            return load_clip(
+                loading.path,
+                self._settings,
+                threads=self._threads_per_video,
+                should_stop=self._stop.is_set,
+                limits=self._limits,
+            )
+
+    def _leave_alone(self) -> None:
+        """Go on in new threads where one hangs inside FFmpeg; the program's end does not wait for it (cli.app)."""
+        self._executor.shutdown(wait=False)
+        self._executor = self._new_executor()
+        for loading in self._under_way:
+            if loading.future is not None and loading.future.cancel():
+                loading.future = self._executor.submit(self._load, loading)
+
+    def _new_executor(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="tsq-decode")
+
+
+def killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:
+    """The videos that killed the run before, by path.
+
+    Where the system named a crash while one video was being read, it is that one. Else each is read once more, in a
+    process of its own: a run that was killed from outside leaves suspects too, which are then found to be sound.
+
+    Args:
+        death: what that run left.
+        limits: what one video may cost.
+    """
+    if death.signal is not None and len(death.suspects) == 1:
+        return {path: _crash(path, death.signal) for path in death.suspects}
+    return {path: _crash(path, died) for path in death.suspects if (died := _dies_alone(path, limits)) is not None}
+
+
+def read_whole(path: str) -> None:
+    """Open a video, decode its candidates small and then one by one at full size: what every run does to it."""
+    with contextlib.closing(load_clip(path, SelectSettings())) as clip:
+        for index in clip.batch.frame_indices:
+            decode_frames(clip.source, [index], short_side=None)
+
+
+def _dies_alone(path: str, limits: Limits) -> str | None:
+    """What the system says of a process that reads a video and is killed by it; None where it comes to an end."""
+    code = "import sys; from tsq_cli.loading import read_whole; read_whole(sys.argv[1])"
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=2 * limits.timeout_seconds,
+            check=False,
+        )
+    except (subprocess.TimeoutExpired, ValueError):  # its own turn has a limit too; a name with a NUL is no file
+        return None
+    return signal.strsignal(-ended.returncode) if ended.returncode < 0 else None
+
+
+def _crash(path: str, what: str) -> DecoderCrashError:
+    return DecoderCrashError(
+        f"{path} killed an earlier run while it was read ({what})",
+        wanted="a video that FFmpeg survives",
+        fix="convert or leave it out; --overwrite tries it again",
+    )

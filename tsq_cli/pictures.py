@@ -1,0 +1,229 @@
+"""Room 4: the pictures of a run (saved frames, saliency maps, contact sheets): what they are called, whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tsq_cli.clip import Clip
+from tsq_cli.errors import OutputError, UsageError
+from tsq_cli.files import is_written_straight
+from tsq_cli.record import Record, SelectedFrame
+from tsq_cli.report.frames import ImageFormat, frame_name, is_picture, save_frame, video_id_in
+from tsq_cli.report.maps import MapFormat, map_name, save_map
+from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
+from tsq_cli.report.text import safe_stem
+from tsq_cli.video import decode_frames, frames_at_once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Pictures to write: each video's selected frames, their saliency maps, a contact sheet; one page about all.
+
+    Attributes:
+        frames_dir, image_format: where selected frames are saved at full size, and how.
+        sheet: where contact sheets go; `{stem}` in its name stands for the video's name.
+        maps_dir, map_format: where saliency maps are saved, and how.
+        html: where the page goes.
+        overwrite: whether pictures of other videos may be replaced.
+    """
+
+    frames_dir: Path | None = None
+    image_format: ImageFormat = "jpg"
+    sheet: Path | None = None
+    maps_dir: Path | None = None
+    map_format: MapFormat = "overlay"
+    html: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_SUFFIXES:
+            raise UsageError(
+                f"the sheet's name is {self.sheet.name}",
+                wanted="a name ending in " + ", ".join(SHEET_SUFFIXES),
+                fix="try --sheet sheet.png",
+            )
+
+    def identity(self) -> dict[str, object]:
+        """What takes part in the settings hash: a run that must write other files is another run.
+
+        The page does not: it is written anew in every run, with what earlier runs left in the records.
+        """
+        return {
+            "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
+            "image_format": self.image_format,
+            "sheet": None if self.sheet is None else str(self.sheet.absolute()),
+            "maps_dir": None if self.maps_dir is None else str(self.maps_dir.absolute()),
+            "map_format": self.map_format,
+        }
+
+
+def check_sheet(outputs: Outputs, paths: Sequence[str]) -> None:
+    """Refuse a sheet that would replace a picture, where its name is known before a video is read.
+
+    Raises:
+        UsageError: the sheet's name is taken by a picture that is no sheet of the video.
+    """
+    sheet = outputs.sheet
+    if sheet is None or outputs.overwrite or len(paths) != 1:
+        return
+    place = sheet_path(sheet, output_stems(paths)[paths[0]])
+    try:
+        found = os.stat(paths[0])  # noqa: PTH116 - ValueError for a NUL
+    except (OSError, ValueError):  # the video's own turn will say so
+        return
+    if not _may_write(place, video_id(paths[0], found.st_size, found.st_mtime_ns), is_named=True):
+        raise UsageError(
+            f"--sheet {place} is a picture already, and no sheet of {paths[0]}",
+            wanted="a new name, or an older sheet of the same video",
+            fix="give another name, or add --overwrite",
+        )
+
+
+def write_pictures(
+    record: Record, clip: Clip, outputs: Outputs, stem: str, *, should_stop: Callable[[], bool] | None = None
+) -> Record:
+    """Write a video's selected frames (a second, planned decode at full resolution), maps and contact sheet.
+
+    Pictures that are there already are replaced where they show the same video. Where another video's are in the way,
+    the names take up a part of the video's id, and nothing is replaced.
+
+    Args:
+        record: of the video.
+        clip: its candidates.
+        outputs: what to write.
+        stem: what file names begin with.
+        should_stop: polled while frames are decoded.
+
+    Returns:
+        The record with the paths written.
+
+    Raises:
+        OutputError: a file cannot be written.
+        VideoError: the frames cannot be decoded a second time.
+    """
+    info = clip.source.info
+    own = video_id(info.path, info.size_bytes, info.modified_ns)
+    stem = _free_stem(record, outputs, stem, own)
+    frames = record.frames
+    if outputs.frames_dir is not None:
+        frames = _save_frames(record, clip, outputs, stem, own, should_stop)
+    if outputs.maps_dir is not None and record.maps is not None:
+        saved = [
+            save_map(
+                clip.batch.pixels[frame.candidate.position],
+                record.maps,
+                number,
+                frame=frame,
+                source=record.path,
+                video_id=own,
+                folder=outputs.maps_dir,
+                stem=stem,
+                map_format=outputs.map_format,
+            )
+            for number, frame in enumerate(frames)
+        ]
+        frames = tuple(replace(frame, map_path=path) for frame, path in zip(frames, saved, strict=True))
+    sheet = None
+    if outputs.sheet is not None:
+        sheet = save_sheet(record, clip.batch.pixels, sheet_path(outputs.sheet, stem), video_id=own)
+    return replace(record, frames=frames, sheet=sheet)
+
+
+def _save_frames(
+    record: Record,
+    clip: Clip,
+    outputs: Outputs,
+    stem: str,
+    own: str,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[SelectedFrame, ...]:
+    assert outputs.frames_dir is not None  # for the type checker
+    by_time = sorted(record.frames, key=lambda frame: frame.candidate.position)
+    paths: dict[int, str] = {}
+    at_once = frames_at_once(clip.source)
+    for first in range(0, len(by_time), at_once):
+        some = by_time[first : first + at_once]
+        indices = clip.batch.frame_indices[[frame.candidate.position for frame in some]]
+        full = decode_frames(clip.source, indices, short_side=None, should_stop=should_stop)
+        for frame, pixels in zip(some, full.pixels, strict=True):
+            paths[frame.rank] = save_frame(
+                pixels,
+                frame,
+                source=record.path,
+                video_id=own,
+                folder=outputs.frames_dir,
+                stem=stem,
+                image_format=outputs.image_format,
+            )
+        del full, pixels  # before as many come again
+    return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames)
+
+
+def output_stems(paths: Sequence[str]) -> dict[str, str]:
+    """The name that each video's files begin with: its stem, made distinct by its folder where two are the same."""
+    stems = {path: safe_stem(Path(path).stem) for path in paths}
+    counts = Counter(stem.lower() for stem in stems.values())
+    return {
+        path: stem
+        if counts[stem.lower()] == 1
+        else f"{stem}-{hashlib.sha256(os.fsencode(Path(path).absolute())).hexdigest()[:6]}"
+        for path, stem in stems.items()
+    }
+
+
+def sheet_path(template: Path, stem: str) -> Path:
+    """Where a video's sheet goes: `{stem}` in the file name stands for the video's name."""
+    return template.with_name(template.name.replace("{stem}", stem))
+
+
+def video_id(path: str, size_bytes: int, modified_ns: int) -> str:
+    """Identity of a video file, 8 hex digits: the same for the same place, size and time of modification (ours)."""
+    place = os.fsencode(os.path.realpath(path))
+    return hashlib.sha256(place + f"\0{size_bytes}\0{modified_ns}".encode()).hexdigest()[:8]
+
+
+def _free_stem(record: Record, outputs: Outputs, stem: str, own: str) -> str:
+    """The stem itself, or one with the video's id where the stem's names are taken by pictures of other videos."""
+    if outputs.overwrite:
+        return stem
+    taken: list[Path] = []
+    for attempt in (stem, f"{stem}-{own}"):
+        names = _names(record, outputs, attempt)
+        in_the_way = [path for path, is_named in names if not _may_write(path, own, is_named=is_named)]
+        if not in_the_way:
+            return attempt
+        taken += in_the_way
+    raise OutputError(
+        f"{taken[-1]} is not a picture of {record.path}, and would be replaced",
+        wanted="names that are free, or pictures of the same video",
+        fix="choose another place for the pictures, or add --overwrite",
+    )
+
+
+def _names(record: Record, outputs: Outputs, stem: str) -> Iterator[tuple[Path, bool]]:
+    """Every picture to be written, and whether the user named it (we choose the names of frames and maps)."""
+    for frame in record.frames:
+        if outputs.frames_dir is not None:
+            yield outputs.frames_dir / frame_name(stem, frame, outputs.image_format), False
+        if outputs.maps_dir is not None and record.maps is not None:
+            yield outputs.maps_dir / map_name(stem, frame, outputs.map_format), False
+    if outputs.sheet is not None:
+        yield sheet_path(outputs.sheet, stem), True
+
+
+def _may_write(path: Path, own: str, *, is_named: bool) -> bool:
+    """Whether nothing would be lost: a free name, a stream, a picture of this video, or no picture, if so named."""
+    try:
+        if is_written_straight(path) or not os.path.lexists(path):
+            return True
+    except OSError:  # writing will say why
+        return True
+    if is_named and not is_picture(path):
+        return True
+    # An array has no place for an id; where the id is in its name, we made it of this very video.
+    return video_id_in(path) == own or (path.suffix == ".npy" and own in path.name)
