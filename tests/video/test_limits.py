@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -18,10 +20,11 @@ from tests.video.test_broken_clips import half, joined_streams
 from tsq_cli import clip as clip_module
 from tsq_cli.clip import load_clip
 from tsq_cli.config import Limits, SelectSettings
-from tsq_cli.errors import NoDecodableFrameError, TooLargeError, VideoError, VideoTimeoutError
+from tsq_cli.errors import NoDecodableFrameError, NotAVideoError, TooLargeError, VideoError, VideoTimeoutError
 from tsq_cli.video import deadline, decode, decode_frames, frames_at_once, open_video
 from tsq_cli.video.convert import Geometry, Orientation
-from tsq_cli.video.demux import open_stream, read_packets
+from tsq_cli.video.decoder import StreamDecoder
+from tsq_cli.video.demux import open_stream, read_packets, read_table
 from tsq_cli.video.encryption import is_encrypted_track
 
 EVERY_CACHE = pytest.mark.parametrize("packet_cache_bytes", [64 * 2**20, 0], ids=["cached", "seeking"])
@@ -106,14 +109,64 @@ def test_stop_is_no_timeout(clock: Clock, packet_cache_bytes: int) -> None:
         decode_frames(source, [5, 40], should_stop=lambda: clock.ahead > 300)
 
 
-def test_opening_and_single_reads_are_timed_by_ffmpeg(clock: Clock) -> None:
-    limits = Limits(timeout_seconds=600)
-    opened = open_stream(clip("mjpeg").path, limits=limits)
-    clock.step = 700.0  # with each look at the clock: when a read begins, and before each block of it
+@pytest.mark.parametrize(("name", "kept"), [("vp9", 400), ("mpeg4_b_frames", 400), ("mpeg2_program_stream", 9000)])
+def test_a_search_without_end_is_ended(tmp_path: Path, name: str, kept: int, clock: Clock) -> None:
+    """A gigabyte of zeros behind the first packets, which FFmpeg searches in one call: seconds, or minutes."""
+    path = tmp_path / clip(name).path.name
+    with path.open("wb") as file:
+        file.write(clip(name).path.read_bytes()[:kept])
+        file.truncate(2**30)
+    asked = 0
+
+    def stop_at_hundredth() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= 100
+
+    with pytest.raises(CancelledError):
+        open_video(path, should_stop=stop_at_hundredth)
+    assert asked == 100
     with pytest.raises(VideoTimeoutError, match="600 s"):
-        open_stream(clip("mjpeg").path, limits=limits)
-    with pytest.raises(VideoTimeoutError, match="600 s"):
-        list(read_packets(opened, lambda: False))
+        open_video(path, should_stop=clock.passing(10))
+
+
+def test_decoder_that_was_stopped_while_it_read_opens_the_file_again() -> None:
+    source = open_video(clip("mjpeg").path, packet_cache_bytes=0)  # two blocks, and more after each seek
+    for last in range(60, 76):  # the second block is read at the 69th question
+        questions = iter([False] * last + [True] * 9)
+        with pytest.raises(CancelledError):
+            decode_frames(source, range(60), short_side=16, threads=1, should_stop=questions.__next__)
+        batch = decode_frames(source, [3, 57], short_side=64)
+        assert [pictures.read(picture) for picture in batch.pixels] == [3, 57]
+        assert batch.notes == ()
+
+
+def test_interrupt_comes_through_ffmpeg() -> None:
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    path = clip("mjpeg").path
+    with pytest.raises(KeyboardInterrupt):
+        open_stream(path, limits=Limits(), should_stop=interrupted)
+    opened = open_stream(path, limits=Limits())
+    with pytest.raises(KeyboardInterrupt):
+        list(read_packets(opened, interrupted))
+
+
+def test_disk_that_fails_on_the_way_gives_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(descriptor: int, size: int) -> bytes:
+        if os.lseek(descriptor, 0, os.SEEK_CUR) >= 32_768:
+            raise OSError(errno.EIO, "the disk is broken")
+        return read(descriptor, size)
+
+    read, path = os.read, clip("mjpeg").path
+    opened = open_stream(path, limits=Limits())
+    monkeypatch.setattr(os, "read", failing)
+    table = read_table(opened, max_packet_bytes=2**20, should_stop=lambda: False)
+    assert 10 < len(table) < 60
+    assert table.read_errors > 0
+    with pytest.raises(NotAVideoError, match=r"cannot be read \(the disk is broken\)"):
+        open_stream(path, limits=Limits())
 
 
 def test_every_loop_asks_whether_to_stop(tmp_path: Path) -> None:
@@ -133,8 +186,9 @@ def test_every_loop_asks_whether_to_stop(tmp_path: Path) -> None:
         list(read_packets(opened, stop_at_tenth))
     assert len(asked) == 10
     source = open_video(clip("mpeg4_mkv").path)
-    with source.decoder(), pytest.raises(CancelledError), source.decoder(should_stop=lambda: True):
-        pytest.fail("a second decoder looks at the first packets, and should have been stopped")
+    opened = open_stream(clip("mpeg4_mkv").path, limits=Limits())
+    with pytest.raises(CancelledError):  # it looks at the first packets
+        StreamDecoder(opened, source.table, lambda: True)
 
 
 def test_packets_passed_over_ask_too() -> None:

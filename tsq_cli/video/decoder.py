@@ -11,7 +11,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from tsq_cli.video.demux import NO_TIME, Opened, PacketTable, VideoPacket, read_packets
-from tsq_cli.video.stop import ShouldStop, check_stop
+from tsq_cli.video.stop import ShouldStop, check_stop, interruptible
 
 MAX_BAD_PACKETS = 64
 """Packets in a row that fail to decode after which a range is given up (ours)."""
@@ -45,7 +45,7 @@ class StreamDecoder:
 
     def close(self) -> None:
         """Close the file."""
-        self._opened.container.close()
+        self._opened.close()
 
     def take_bad_packets(self) -> set[int]:
         """Positions of the packets that failed to decode since the last call."""
@@ -65,6 +65,7 @@ class StreamDecoder:
         Raises:
             CancelledError: should_stop said so.
         """
+        self._opened.file.should_stop = should_stop
         if self._table.has_new_headers:  # the context may know the later ones by now
             self._opened = self._opened.again()
             self._context = self._opened.stream.codec_context
@@ -127,8 +128,9 @@ class StreamDecoder:
         if time == NO_TIME:
             return
         try:
-            self._opened.container.seek(int(time), stream=self._opened.stream)
-        except av.FFmpegError:
+            with interruptible():
+                self._opened.container.seek(int(time), stream=self._opened.stream)
+        except (av.FFmpegError, OSError):
             return
         unknown = 0
         for packet in read_packets(self._opened, should_stop):

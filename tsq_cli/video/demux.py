@@ -33,7 +33,7 @@ from tsq_cli.inputs import file_status
 from tsq_cli.types import Int64Array
 from tsq_cli.video.formats import options, playlist
 from tsq_cli.video.hidden import HIDING_CODECS, shows_nothing
-from tsq_cli.video.stop import ShouldStop, check_stop, timed_out
+from tsq_cli.video.stop import ShouldStop, StoppableFile, check_stop, interruptible, never
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a missing pts, dts or position, as AV_NOPTS_VALUE does in FFmpeg."""
@@ -52,6 +52,9 @@ FFMPEG_MAX_PIXELS = 2**31 - 1
 
 VOP_START = b"\0\0\1\xb6"
 """What each picture of MPEG-4 Part 2 begins with."""
+
+OPEN_ERRORS = (av.FFmpegError, OSError, ValueError, NotImplementedError, RuntimeError)
+"""What PyAV raises for files that it cannot open."""
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"  # in quotes: the class is generic to type checkers only
 
@@ -103,21 +106,28 @@ class Opened:
 
     Attributes:
         container, stream: PyAV's.
+        file: what the container reads from.
         path: the file.
-        limits: of the video; a single read may take the time allowed for the whole.
+        limits: of the video.
         nvdec: whether its frames are decoded by an NVIDIA GPU.
     """
 
     container: InputContainer
     stream: VideoStream
+    file: StoppableFile
     path: str
     limits: Limits
     nvdec: bool = False
 
     def again(self) -> Opened:
         """Close the file and open it in the same way, at its beginning."""
+        self.close()
+        return open_stream(self.path, limits=self.limits, nvdec=self.nvdec, should_stop=self.file.should_stop)
+
+    def close(self) -> None:
+        """Close the file."""
         self.container.close()
-        return open_stream(self.path, limits=self.limits, nvdec=self.nvdec)
+        self.file.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +180,16 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
     return status
 
 
-def open_stream(path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = False) -> Opened:
+def open_stream(
+    path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never
+) -> Opened:
     """Open a file and choose its best video stream (FFmpeg's choice; a cover picture never counts).
 
     Args:
         path: the file.
-        limits: opening, and each read later on, may take the time allowed; larger frames are refused by the decoder.
+        limits: larger frames than these allow are refused by the decoder.
         nvdec: decode on an NVIDIA GPU; frames come back to the host, with the pixels that a CPU would give.
+        should_stop: asked before each block is read, now and until another one takes its place.
 
     Raises:
         NvdecError: nvdec where there is no such GPU, or where it does not know the codec; the file is known to open.
@@ -184,31 +197,34 @@ def open_stream(path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = F
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
         TooLargeError: the stream says that its frames have more pixels than are allowed.
-        VideoTimeoutError: opening took too long.
+        CancelledError: should_stop said so.
     """
-    seconds = limits.timeout_seconds
     decoder_options = {"max_pixels": str(min(2 * limits.max_pixels + PADDING_PIXELS, FFMPEG_MAX_PIXELS))}
     try:
-        # "file:" keeps a colon in a name from being read as a protocol.
-        container = av.open(
-            f"file:{Path(path).absolute()}",
-            options=decoder_options,
-            container_options=options(path),
-            metadata_errors="replace",
-            timeout=(seconds, seconds),
-            hwaccel=HWAccel("cuda", allow_software_fallback=False) if nvdec else None,
-        )
-    except av.error.ExitError as error:
-        raise timed_out(path, seconds) from error
-    except (av.FFmpegError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise _no_nvdec(path, error) if nvdec else _unreadable(path) from error
+        file = StoppableFile(path, should_stop)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    container: InputContainer | None = None
     try:
+        with interruptible():
+            container = av.open(
+                file,
+                "r",
+                options=decoder_options,
+                container_options=options(path),
+                metadata_errors="replace",
+                hwaccel=HWAccel("cuda", allow_software_fallback=False) if nvdec else None,
+            )
         stream = _choose_stream(container, path)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
-        return Opened(container, stream, os.fspath(path), limits, nvdec)
-    except BaseException:
-        container.close()
+        return Opened(container, stream, file, os.fspath(path), limits, nvdec)
+    except BaseException as error:
+        if container is not None:
+            container.close()
+        file.close()
+        if container is None and isinstance(error, OPEN_ERRORS):
+            raise (_no_nvdec if nvdec else _unreadable)(path, error) from error
         raise
 
 
@@ -220,14 +236,15 @@ def _no_nvdec(path: str | os.PathLike[str], error: Exception) -> NvdecError:
     )
 
 
-def _unreadable(path: str | os.PathLike[str]) -> NotAVideoError:
-    try:
-        with Path(path).open("rb") as file:
-            is_mp4 = file.read(8)[4:] == b"ftyp"
-    except OSError as error:
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> NotAVideoError:
+    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):  # the system's own, not FFmpeg's
         return NotAVideoError(
-            f"{path} may not be read ({error.strerror})", wanted="a readable file", fix="check its permissions"
+            f"{path} cannot be read ({error.strerror})",
+            wanted="a readable file",
+            fix="check its permissions and the disk",
         )
+    with Path(path).open("rb") as file:
+        is_mp4 = file.read(8)[4:] == b"ftyp"
     if is_mp4:
         return NotAVideoError(
             f"{path} is an MP4 file without a usable index (moov box)",
@@ -332,20 +349,19 @@ def read_packets(opened: Opened, should_stop: ShouldStop) -> Iterator[VideoPacke
     """The chosen stream's packets from where the container stands, empty ones left out; None for each read error.
 
     Raises:
-        CancelledError: should_stop said so; it is asked before each packet.
-        VideoTimeoutError: a single read took longer than is allowed for the whole video.
+        CancelledError: should_stop said so; it is asked before each packet, and before each block of the file.
     """
+    opened.file.should_stop = should_stop
     errors_in_a_row = 0
     while errors_in_a_row < MAX_READ_ERRORS:
         try:
-            for packet in opened.container.demux(opened.stream):
-                check_stop(should_stop)
-                errors_in_a_row = 0
-                if packet.size > 0:  # an empty one is a repeated frame in AVI, or the end
-                    yield packet
-        except av.error.ExitError as error:
-            raise timed_out(opened.path, opened.limits.timeout_seconds) from error
-        except av.FFmpegError:
+            with interruptible():
+                for packet in opened.container.demux(opened.stream):
+                    check_stop(should_stop)
+                    errors_in_a_row = 0
+                    if packet.size > 0:  # an empty one is a repeated frame in AVI, or the end
+                        yield packet
+        except (av.FFmpegError, OSError):
             errors_in_a_row += 1
             yield None
         except IndexError:  # PyAV's way to end a file in which further streams turned up

@@ -138,7 +138,7 @@ class VideoSource:
         try:
             decoder = idle.pop()
         except IndexError:
-            opened = open_stream(self.info.path, limits=self.limits, nvdec=nvdec)
+            opened = open_stream(self.info.path, limits=self.limits, nvdec=nvdec, should_stop=should_stop)
             decoder = StreamDecoder(opened, self.table, should_stop)
         try:
             yield decoder
@@ -189,12 +189,12 @@ def open_video(
     limits = limits or Limits()
     should_stop = deadline(path, limits.timeout_seconds, should_stop)
     status = check_file(path)
-    opened = open_stream(path, limits=limits)
+    opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:
         check_not_encrypted(opened.path, opened.stream, should_stop)
         return _read_source(status, opened, packet_cache_bytes, should_stop)
     except BaseException:
-        opened.container.close()
+        opened.close()
         raise
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from pathlib import Path
 
 from tsq_cli.errors import VideoTimeoutError
 
@@ -40,16 +42,76 @@ def deadline(path: str | os.PathLike[str], seconds: float, should_stop: ShouldSt
         if stops():
             return True
         if time.monotonic() > end:
-            raise timed_out(path, seconds)
+            raise VideoTimeoutError(
+                f"{path} was not read within {seconds:g} s",
+                wanted="a video that can be read and decoded in that time",
+                fix="give a larger --timeout, or a part of the video with --start and --end",
+            )
         return False
 
     return stops_or_is_late
 
 
-def timed_out(path: str | os.PathLike[str], seconds: float) -> VideoTimeoutError:
-    """The error for a video that takes too long."""
-    return VideoTimeoutError(
-        f"{path} was not read within {seconds:g} s",
-        wanted="a video that can be read and decoded in that time",
-        fix="give a larger --timeout, or a part of the video with --start and --end",
-    )
+class _InterruptError(Exception):
+    """Ctrl-C on its way through PyAV, which hands on no more than Exceptions."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C out of a block in which FFmpeg reads a StoppableFile."""
+    try:
+        yield
+    except _InterruptError as error:
+        raise KeyboardInterrupt from error
+
+
+class StoppableFile:
+    """A file that FFmpeg reads, and that ends whatever FFmpeg is doing with it where the caller asks to stop.
+
+    FFmpeg can search gigabytes for the next packet in one call. It asks for a block at a time, though, and PyAV hands
+    on what is raised here.
+
+    Attributes:
+        name: what FFmpeg knows the file by; "file:" keeps a colon in a name from being read as a protocol.
+        should_stop: asked before each block is read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], should_stop: ShouldStop) -> None:
+        self._descriptor = -1
+        self.name = f"file:{Path(path).absolute()}"
+        self.should_stop = should_stop
+        self._has_ended = False
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most size; none where reading was stopped, since FFmpeg may try again.
+
+        Raises:
+            CancelledError: should_stop said so.
+        """
+        if self._has_ended:
+            return b""
+        try:
+            check_stop(self.should_stop)
+            return os.read(self._descriptor, size)
+        except BaseException as error:
+            self._has_ended = not isinstance(error, OSError)
+            if isinstance(error, Exception):
+                raise
+            raise _InterruptError from error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset in bytes from the place that whence names, and tell where that is."""
+        return os.lseek(self._descriptor, offset, whence)
+
+    def tell(self) -> int:
+        """Where the next byte is read from."""
+        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        """Close the file; the last reference to it does so too."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    __del__ = close
