@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.machine import needs_fifos, needs_root, needs_signals
 from tsq_cli.errors import OutputError, UsageError
-from tsq_cli.files import atomic_path, check_outputs, remove_leftovers, write_text
+from tsq_cli.files import atomic_path, check_outputs, remove_leftovers, remove_unfinished, write_text
 
 
 def test_a_file_appears_whole_with_ordinary_permissions(tmp_path: Path) -> None:
@@ -269,6 +270,22 @@ def test_what_a_killed_run_left_is_removed_and_what_a_living_one_writes_is_not(t
     for process in processes:
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_an_interruption_at_any_moment_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def interrupted(*arguments: Any, **options: Any) -> int:
+        os.close(opened(*arguments, **options))  # the file is there, and nothing else has happened yet
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_text(tmp_path / "a.txt", "whole")
+    assert len(os.listdir(tmp_path)) == 1
+    remove_unfinished()
+    assert os.listdir(tmp_path) == []
 
 
 @needs_fifos

@@ -60,24 +60,24 @@ def test_a_video_that_hangs_is_given_up_and_the_others_are_done(
     hangs += ["0.mp4", "2.mp4"]
     plan = RunPlan(
         paths=copies, settings=SETTINGS, outputs=Outputs(), pack_sha256=None, workers=workers,
-        limits=Limits(timeout_seconds=0.5),
+        limits=Limits(timeout_seconds=4),
     )  # fmt: skip
     records = list(run(plan, Selector.without_model))
     assert [record["status"] for record in records] == ["error", "ok", "error", "ok"]
     assert records[0]["error"]["type"] == "VideoTimeoutError"
-    assert "not read within 0.5 s" in records[0]["error"]["message"]
+    assert "not read within 4 s" in records[0]["error"]["message"]
 
 
 def test_waiting_in_line_is_not_counted(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
 
     def load(path: str, *args: Any, **options: Any) -> Clip:
-        time.sleep(0.7)
+        time.sleep(1.5)
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
-    with Loader(SETTINGS, Limits(timeout_seconds=2.5), 1, None) as loader:
-        for begun in [loader.begin(path) for path in copies]:  # the last one is there after 2.8 s
+    with Loader(SETTINGS, Limits(timeout_seconds=5), 1, None) as loader:
+        for begun in [loader.begin(path) for path in copies]:  # the last one is there after 6 s
             loader.wait(begun).close()
 
 
@@ -118,13 +118,13 @@ def test_the_only_suspect_of_a_crash_is_not_tried_again(tmp_path: Path) -> None:
 
 
 @needs_signals
-def test_other_suspects_are_tried_alone(copies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A site module of the child makes one of the videos deadly.
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(
-        "import os, signal, sys\nif sys.argv[-1].endswith('1.mp4'):\n    os.kill(os.getpid(), signal.SIGSEGV)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(ROOT)]))
+def test_other_suspects_are_tried_alone(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: str, *args: Any, **options: Any) -> Clip:
+        if path == copies[1]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return load_clip(path, *args, **options)
+
+    monkeypatch.setattr(loading, "load_clip", load)
     for death in (Death(tuple(copies[:3]), "Segmentation fault"), Death(tuple(copies[:3]), None)):
         assert list(killers(death, Limits())) == [copies[1]]
     assert killers(Death((copies[0], "no such file", "a\0b"), None), Limits()) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -41,10 +42,14 @@ def main() -> None:
         code = ended.code
     except KeyboardInterrupt:  # before the program's own boundary stood, or after it
         print("tsq: interrupted", file=sys.stderr)
+    from tsq_cli.files import remove_unfinished
+
+    remove_unfinished()
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
         # Inside FFmpeg, at a packet that never ends: the run has given that video up, and so does the program.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # there may be none, or nobody at its end
+                stream.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)  # type: ignore[arg-type]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -37,6 +38,7 @@ VIDEO_SUFFIXES = frozenset(
 """Endings of videos: what is looked for inside folders, and what no output is written over."""
 
 _LONGEST_SUFFIX = 16
+_being_written: set[Path] = set()
 _REFUSED = {stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
 
 
@@ -265,19 +267,30 @@ def _temporary_beside(final: Path) -> Iterator[Path]:
     """A new file in the folder of `final`, locked while the block runs so that no other run takes it for a leftover."""
     final.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        handle, name = tempfile.mkstemp(dir=final.parent, prefix=LEFTOVER_PREFIX, suffix=_suffix(final))
+        path = final.with_name(f"{LEFTOVER_PREFIX}{secrets.token_hex(6)}{_suffix(final)}")
+        _being_written.add(path)  # known before it is there, so that an interruption at any moment leaves none behind
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         if sys.platform == "win32":
             break
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_nlink:  # else it was taken for a leftover before it was locked
+        if os.fstat(handle).st_nlink:  # else another run took it for a leftover before it was locked
             break
         os.close(handle)
+        _being_written.discard(path)
     try:
-        yield Path(name)
+        yield path
     finally:
         os.close(handle)
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        _being_written.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove what this process left half written, where an interruption met it before it could clean up."""
+    for path in list(_being_written):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _put_in_place(temporary: Path, final: Path, *, replace: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Limits, SelectSettings
@@ -80,7 +81,9 @@ class Loader:
         self._stop.set()
         self._executor.shutdown(wait=False, cancel_futures=True)
         futures = [loading.future for loading in self._under_way if loading.future is not None]
-        wait(futures, timeout=STOP_SECONDS)
+        _, hanging = wait(futures, timeout=STOP_SECONDS)
+        if not hanging:
+            self._executor.shutdown()
         for loading in self._under_way:
             if loading.clip is not None:
                 loading.clip.close()
@@ -164,21 +167,24 @@ def read_whole(path: str) -> None:
             decode_frames(clip.source, [index], short_side=None)
 
 
+def _read_and_end(path: str) -> None:
+    faulthandler.disable()  # the journal is the run's, not the child's
+    with contextlib.suppress(Exception):  # whatever it is, the video's own turn will say it
+        read_whole(path)
+
+
 def _dies_alone(path: str, limits: Limits) -> str | None:
     """What the system says of a process that reads a video and is killed by it; None where it comes to an end."""
-    code = "import sys; from tsq_cli.loading import read_whole; read_whole(sys.argv[1])"
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-c", code, path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=2 * limits.timeout_seconds,
-            check=False,
-        )
-    except (subprocess.TimeoutExpired, ValueError):  # its own turn has a limit too; a name with a NUL is no file
+    # A fork is what this run would be; where there are none, a new interpreter comes close.
+    context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "fork")
+    child = context.Process(target=_read_and_end, args=(path,))
+    child.start()
+    child.join(2 * limits.timeout_seconds)
+    if child.exitcode is None:  # its own turn has a limit too
+        child.kill()
+        child.join()
         return None
-    return signal.strsignal(-ended.returncode) if ended.returncode < 0 else None
+    return signal.strsignal(-child.exitcode) if child.exitcode < 0 else None
 
 
 def _crash(path: str, what: str) -> DecoderCrashError:

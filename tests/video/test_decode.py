@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +18,7 @@ from tests.video import mp4_boxes, pictures
 from tests.video.clips import clip
 from tests.video.encoding import FRAME, Recipe, encode
 from tsq_cli.errors import NoDecodableFrameError, NvdecError
-from tsq_cli.video import VideoSource, decode_frames, open_video
+from tsq_cli.video import VideoSource, decode, decode_frames, open_video
 from tsq_cli.video.convert import Orientation
 from tsq_cli.video.plan import Run, plan_runs, widen
 
@@ -304,3 +306,27 @@ def damaged_group(folder: Path, lost: range, name: str = "h264_no_b_frames") -> 
         data = data[:start] + spoilt + data[start + len(whole) :]
     path.write_bytes(data)
     return open_video(path), known.numbers
+
+
+def test_what_stands_in_for_a_lost_frame_keeps_its_place_in_time() -> None:
+    # Frames 5, 16 and 20 are wanted; 20 is lost, and 12 is the nearest to it that its part of the file gives.
+    job: Any = SimpleNamespace(
+        indices=np.array([5, 16, 20]),
+        decoded=np.array([5, 16, 12]),
+        pixels=np.array([5, 16, 12], np.uint8).reshape(3, 1, 1, 1).repeat(3, axis=3),
+        bad_packets=set(),
+        damaged=set(),
+        recolored=set(),
+        source=SimpleNamespace(
+            pts=np.arange(30),
+            pts_seconds=np.arange(30) / 25,
+            info=SimpleNamespace(path="a.mp4", time_base=FRAME),
+            table=SimpleNamespace(read_errors=0),
+        ),
+    )
+    wanted = np.array([5, 16, 20])
+    batch = decode._batch(job, wanted, wanted, "exact")
+    assert batch.frame_indices.tolist() == batch.pixels[:, 0, 0, 0].tolist() == [5, 12, 16]
+    assert batch.snap_seconds.tolist() == pytest.approx([0, (12 - 20) / 25, 0])
+    backwards = decode._batch(job, wanted[::-1], wanted[::-1], "exact")  # in the order that was asked for
+    assert backwards.frame_indices.tolist() == [12, 16, 5]

@@ -236,6 +236,8 @@ def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode)
             fix="check that the file is complete, or choose another part of it",
         )
     kept = np.sort(np.fromiter(best.values(), dtype=np.int64))
+    if np.all(np.diff(wanted) > 0):  # what stands in for a lost frame can be earlier than the frame before it
+        kept = kept[np.argsort(decoded[kept], kind="stable")]
     is_whole = np.array_equal(slots[kept], np.arange(len(job.indices)))
     return FrameBatch(
         pixels=job.pixels if is_whole else job.pixels[slots[kept]],
