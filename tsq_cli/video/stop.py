@@ -42,14 +42,19 @@ def deadline(path: str | os.PathLike[str], seconds: float, should_stop: ShouldSt
         if stops():
             return True
         if time.monotonic() > end:
-            raise VideoTimeoutError(
-                f"{path} was not read within {seconds:g} s",
-                wanted="a video that can be read and decoded in that time",
-                fix="give a larger --timeout, or a part of the video with --start and --end",
-            )
+            raise timed_out(path, seconds)
         return False
 
     return stops_or_is_late
+
+
+def timed_out(path: str | os.PathLike[str], seconds: float) -> VideoTimeoutError:
+    """The error for a video that takes too long."""
+    return VideoTimeoutError(
+        f"{path} was not read within {seconds:g} s",
+        wanted="a video that can be read and decoded in that time",
+        fix="give a larger --timeout, or a part of the video with --start and --end",
+    )
 
 
 class _InterruptError(Exception):
