@@ -71,6 +71,7 @@ def test_pictures_that_tsq_saved_can_be_opened_again(tmp_path: Path, image_forma
         pictures.draw(75, 160, 120),
         SelectedFrame(rank=1, chosen_by="uniform", candidate=candidate),
         source="a.mp4",
+        video_id="0" * 16,
         folder=tmp_path,
         stem="a",
         image_format=image_format,  # type: ignore[arg-type]
