@@ -20,8 +20,12 @@ class _Interrupted(KeyboardInterrupt):
     its own exit code that it was not handled there, and kills itself in the end, however well it was handled later.
     """
 
+    seen = False
+    """Whether one was raised, whatever became of it: libraries in C turn it into an ImportError while they load."""
+
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _Interrupted.seen = True
     raise _Interrupted
 
 
@@ -40,7 +44,9 @@ def main() -> None:
         run()
     except SystemExit as ended:
         code = ended.code
-    except KeyboardInterrupt:  # before the program's own boundary stood, or after it
+    except BaseException as error:  # before the program's own boundary stood, or after it
+        if not (_Interrupted.seen or isinstance(error, KeyboardInterrupt)):
+            raise
         print("tsq: interrupted", file=sys.stderr)
     from tsq_cli.files import remove_unfinished
 

@@ -277,3 +277,19 @@ def test_a_signal_that_meets_code_made_of_text_ends_a_run_like_any_other(
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (130, "tsq: interrupted\n")
+
+
+@needs_signals
+def test_a_signal_that_a_library_turns_into_an_error_ends_the_run_all_the_same() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from tsq_cli.cli import app\n"
+        "def interrupted():\n"
+        "    try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+        "    except BaseException: raise ImportError('PyCapsule_Import could not import module') from None\n"
+        "app.main = interrupted\n"
+        "from tsq_cli.__main__ import main\n"
+        "main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "tsq: interrupted\n")
