@@ -1,15 +1,14 @@
-"""A small part of the attack suite (tests/attack); `python -m tests.attack` is the whole."""
+"""A small part of the attack suite (tests/attack); `python -m tests.attack` is the whole. See also tests/test_attack_runs.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.attack import bombs, kills, lengths, mutations, outputs
 from tests.attack.clips import SOURCES, make
-from tests.attack.running import Report, run_inside, scratch
+from tests.attack.running import run_inside, scratch
 from tests.machine import needs_fifos, needs_signals
 
 pytestmark = [needs_signals, needs_fifos]
@@ -51,24 +50,11 @@ def test_lengths_are_found_where_they_stand(source: object, tmp_path: Path) -> N
     assert all(field.read(data) <= len(data) or field.size == 8 for field in fields)
 
 
-@pytest.mark.parametrize("group", [bombs.playlists, bombs.sizes, bombs.names, bombs.packs], ids=lambda g: g.__name__)
+@pytest.mark.parametrize("group", [bombs.playlists, bombs.sizes, bombs.names], ids=lambda g: g.__name__)
 def test_bombs_end_in_one_line(group: bombs.Group) -> None:
     report = bombs.attack_together(groups=[group])
     assert report["wrong"] == []
     assert report["bombs"] > 5
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        lambda: kills.kill_at_random(seed=3, kills=3, num_videos=24, tell=quiet),
-        lambda: kills.signals(seed=3, count=2, num_videos=24, tell=quiet),
-        lambda: kills.two_at_once(num_videos=9, tell=quiet),
-    ],
-    ids=["kill -9", "signals", "two at once"],
-)
-def test_a_run_that_is_killed_interrupted_or_doubled_loses_nothing(part: Callable[[], Report]) -> None:
-    assert part()["wrong"] == []
 
 
 def test_what_must_not_be_destroyed_is_refused_by_every_output_of_every_command(tmp_path: Path) -> None:
