@@ -126,7 +126,8 @@ class Thing:
         if self.kind != "pipe":
             yield
             return
-        thread = threading.Thread(target=lambda: self._read.append(self.path.read_bytes()))
+        # A daemon: where the pipe was replaced by a file, nobody can ever open its other end.
+        thread = threading.Thread(target=lambda: self._read.append(self.path.read_bytes()), daemon=True)
         thread.start()
         try:
             yield
