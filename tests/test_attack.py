@@ -1,4 +1,4 @@
-"""A small part of the attack suite (tests/attack); `python -m tests.attack` is the whole. See also tests/test_attack_runs.py."""
+"""A small part of the attack suite (tests/attack), with tests/test_attack_runs.py; `python -m tests.attack` is all."""
 
 from __future__ import annotations
 
