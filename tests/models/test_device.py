@@ -43,4 +43,4 @@ def test_pixels_arrive_as_they_were_sent(device: str) -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc gives freed memory back, others differ")
 def test_buffers_are_not_mapped_anew_for_every_video() -> None:
     told = subprocess.run([sys.executable, "-c", PAGES_A_VIDEO], capture_output=True, text=True, check=True)
-    assert int(told.stdout) < 500  # 20 MiB and more where glibc does as it likes
+    assert int(told.stdout) < 1500  # 20 MiB and more, 5,000 pages, where glibc does as it likes
