@@ -201,14 +201,19 @@ def signals(*, seed: int, count: int, num_videos: int = 150, tell: Tell = print)
             sent = chance.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
             delay = chance.uniform(0, 0.3) if number % 2 else chance.uniform(0.3, 3.0)
 
-            def send(process: subprocess.Popen[bytes], sent: int = sent, delay: float = delay) -> None:
+            under_way: list[bool] = []
+
+            def send(
+                process: subprocess.Popen[bytes], sent: int = sent, delay: float = delay, seen: list[bool] = under_way
+            ) -> None:
                 time.sleep(delay)
+                seen.append((place / ".out.jsonl.running").exists())
                 os.kill(process.pid, sent)
 
             outcome = run(*folder.arguments, cwd=place, memory_bytes=None, while_running=send)
             codes[str(outcome.code)] = codes.get(str(outcome.code), 0) + 1
             # Before Python has begun to run the program, a signal kills it as the system has it, with no word.
-            allowed = (130, 1, -sent)
+            allowed = (130, 1) if under_way == [True] else (130, 1, -sent)
             if outcome.code not in allowed or ("Traceback" in outcome.err and "tsq_cli" in outcome.err):
                 wrongs.append(f"{sent.name} after {delay:.2f} s: {outcome.code}: {outcome.err[-600:]!r}")
             if outcome.code == 130 and "tsq: interrupted" not in outcome.err:
