@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import multiprocessing
 import os
 import signal
 import sys
@@ -175,6 +174,8 @@ def _read_and_end(path: str) -> None:
 
 def _dies_alone(path: str, limits: Limits) -> str | None:
     """What the system says of a process that reads a video and is killed by it; None where it comes to an end."""
+    import multiprocessing  # what few runs need, each would pay for
+
     # A fork is what this run would be; where there are none, a new interpreter comes close.
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "fork")
     child = context.Process(target=_read_and_end, args=(path,))
