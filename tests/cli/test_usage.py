@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import tsq_cli.classifier  # before a test puts another Selector in the place of the one that it takes
 import tsq_cli.loading
 from tests.cli.conftest import Result
 from tests.video.encoding import FRAME, Recipe, encode
