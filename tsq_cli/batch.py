@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tsq_cli.clip import Clip
 from tsq_cli.config import Limits, SelectSettings, settings_hash
-from tsq_cli.errors import TsqError, UsageError, one_line
+from tsq_cli.errors import InputNotFoundError, TsqError, UsageError, one_line
+from tsq_cli.inputs import file_status
 from tsq_cli.journal import Journal
 from tsq_cli.loading import Loader, Loading
 from tsq_cli.pictures import Outputs, output_stems, write_pictures
@@ -178,8 +179,8 @@ def failed(path: str, error: Exception, plan: RunPlan) -> Record:
     if not isinstance(error, TsqError):
         message += " (unexpected; set TSQ_DEBUG=1 for the traceback)"
     try:
-        found = os.stat(path)  # noqa: PTH116 - ValueError for a NUL
-    except (OSError, ValueError):
+        found = file_status(path)
+    except InputNotFoundError:
         found = None
     return Record(
         path=path,

@@ -133,7 +133,7 @@ class Loader:
             )
 
     def _leave_alone(self) -> None:
-        """Go on in new threads where one hangs inside FFmpeg; the program's end does not wait for it (cli.app)."""
+        """Go on in new threads where one hangs inside FFmpeg; the program's end does not wait for it (__main__)."""
         self._executor.shutdown(wait=False)
         self._executor = self._new_executor()
         for loading in self._under_way:

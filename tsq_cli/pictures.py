@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsq_cli.clip import Clip
-from tsq_cli.errors import OutputError, UsageError
+from tsq_cli.errors import InputNotFoundError, OutputError, UsageError
+from tsq_cli.inputs import file_status
 from tsq_cli.record import Record, SelectedFrame
 from tsq_cli.report.frames import ImageFormat, frame_name, may_write, save_frame
 from tsq_cli.report.maps import MapFormat, map_name, save_map
@@ -72,8 +73,8 @@ def check_sheet(outputs: Outputs, paths: Sequence[str]) -> None:
         return
     place = sheet_path(sheet, output_stems(paths)[paths[0]])
     try:
-        found = os.stat(paths[0])  # noqa: PTH116 - ValueError for a NUL
-    except (OSError, ValueError):  # the video's own turn will say so
+        found = file_status(paths[0])
+    except InputNotFoundError:  # the video's own turn will say so
         return
     if not may_write(place, video_id(paths[0], found.st_size, found.st_mtime_ns), is_named=True):
         raise UsageError(

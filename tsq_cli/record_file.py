@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from tsq_cli.errors import UsageError
+from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.files import atomic_path, cannot_write, is_written_straight
+from tsq_cli.inputs import file_status
 from tsq_cli.journal import CRASHED, Journal
 
 RECORD_START = b'{"schema_version": '
@@ -198,8 +199,8 @@ def _is_done(record: Mapping[str, Any], settings_hash: str) -> bool:
 
 def _is_unchanged(video: Mapping[str, Any]) -> bool:
     try:
-        found = os.stat(video["path"])  # noqa: PTH116 - a path with a NUL raises ValueError here, and nothing in Path
-    except (OSError, ValueError):
+        found = file_status(video["path"])
+    except InputNotFoundError:
         return False
     same = (found.st_size, found.st_mtime_ns) == (video.get("size_bytes"), video.get("modified_ns"))
     return same and stat.S_ISREG(found.st_mode)

@@ -48,7 +48,7 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
         chosen = None
         if recognition is not None:
             with out.waiting("choosing a recogniser"):
-                chosen = _choose(shared, recognition), recognition.settings
+                chosen = _choose(pack, recognition), recognition.settings
         plan = RunPlan(
             paths=inputs.paths,
             settings=settings,
@@ -162,12 +162,11 @@ def _say_what_half_precision_costs(shared: Shared) -> None:
         )
 
 
-def _choose(shared: Shared, recognition: Recognition) -> RecognizerChoice:
+def _choose(pack: PackConfig, recognition: Recognition) -> RecognizerChoice:
     """Decide which network recognises, and say so."""
-    from tsq_cli.packs import find_pack
     from tsq_cli.packs.recognizers import choose_recognizer
 
-    choice = choose_recognizer(find_pack(shared.pack), recognition.recognizer)
+    choice = choose_recognizer(pack, recognition.recognizer)
     talk(f"recogniser: {choice.reason}")
     return choice
 
