@@ -13,17 +13,28 @@ from typing import Any, Literal, get_args
 from tsq_cli import __version__
 from tsq_cli.errors import UsageError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]
-SelectorName = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle"]
+SelectorName = Literal[
+    "auto", "tsq", "cover", "vqm", "tqm",
+    "topk", "mmr", "bolt", "aks", "dpp", "kcenter", "facility", "uniform", "random", "middle",
+]  # fmt: skip
 DecodeMode = Literal["exact", "keyframes", "nvdec"]
 Order = Literal["time", "score"]
+Duplicates = Literal["skip", "keep"]
+Auto = Literal["auto"]
 Device = str  # "auto", "cpu", "cuda" or "cuda:<index>"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
+PASSING_OVER: tuple[SelectorName, ...] = ("auto", "cover")
+"""The rules that pass over duplicates, blank frames and blurred ones."""
+
+PAPER_CANDIDATES = 16
+MOST_DIFFERENT = 16
+"""Frames at most where as many are wanted as differ."""
 
 # Least and most of the numbers of SelectSettings. The upper ends only keep slips from becoming work without end (ours).
 _BOUNDS = {
@@ -39,10 +50,16 @@ class SelectSettings:
     """What to select, and from which candidates. Everything here can change the result, so all of it is hashed.
 
     Attributes:
-        num_frames: K, frames to select, from 1 to 1,000,000 (S: 5).
+        num_frames: K, frames to select, from 1 to 1,000,000 (S: 5); "auto" for as many as differ, at most
+            MOST_DIFFERENT (ours; `auto` and `cover` only).
         num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16); fewer than K only where K
-            is left at its default, and all of them are then selected.
-        selector: both modules fused (tsq), one module alone (vqm, tqm), or a baseline that looks at no pixel.
+            is left at its default, and all of them are then selected. "auto": as the length and the pictures ask for
+            (ours, see tsq_cli.video.auto).
+        selector: the rule that chooses, see tsq_cli.selection.RULES.
+        duplicates: whether `auto` and `cover` pass over what shows the same as a chosen frame, while something else is
+            left.
+        sharpest: whether a sharper frame of the same shot, at most half a second beside it, takes the place of each
+            selected one.
         order: frames listed by time, or best first.
         start_seconds, end_seconds: candidates come from [start, end), each at least 0, relative to the first frame
             shown.
@@ -57,9 +74,11 @@ class SelectSettings:
         UsageError: a value out of range, or fewer candidates than frames.
     """
 
-    num_frames: int = 5
-    num_candidates: int = 16
-    selector: SelectorName = "tsq"
+    num_frames: int | Auto = 5
+    num_candidates: int | Auto = "auto"
+    selector: SelectorName = "auto"
+    duplicates: Duplicates = "skip"
+    sharpest: bool = False
     order: Order = "time"
     start_seconds: float | None = None
     end_seconds: float | None = None
@@ -72,15 +91,31 @@ class SelectSettings:
 
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
-            if not least <= getattr(self, name) <= most:
+            value = getattr(self, name)
+            if value == "auto" and name in ("num_frames", "num_candidates"):
+                continue
+            if not (isinstance(value, int) and least <= value <= most):
                 raise UsageError(
-                    f"{name} is {getattr(self, name)}",
-                    wanted=f"{least} to {most}",
-                    fix=f"the default is {_default(name)}",
+                    f"{name} is {value!r}", wanted=f"{least} to {most}", fix=f"the default is {_default(name)}"
                 )
-        if self.num_frames > max(self.num_candidates, _default("num_frames")):
+        if self.num_frames == "auto" and self.selector not in PASSING_OVER:
+            raise UsageError(
+                f"num_frames is auto and the selector is {self.selector}",
+                wanted=f"a rule that knows what differs: {' or '.join(PASSING_OVER)}",
+                fix="give a number of frames, or another selector",
+            )
+        if (
+            self.num_frames != "auto"
+            and self.num_candidates != "auto"
+            and self.num_frames > max(self.num_candidates, _default("num_frames"))
+        ):
             raise too_few_candidates(self.num_frames, self.num_candidates)
-        for name, choices in (("selector", SelectorName), ("order", Order), ("decode_mode", DecodeMode)):
+        for name, choices in (
+            ("selector", SelectorName),
+            ("duplicates", Duplicates),
+            ("order", Order),
+            ("decode_mode", DecodeMode),
+        ):
             if getattr(self, name) not in get_args(choices):
                 raise UsageError(
                     f"{name} is {getattr(self, name)!r}",
@@ -111,7 +146,7 @@ class SelectSettings:
     def _check_query(self, query: str) -> None:
         if not query.strip():
             raise UsageError("the query is empty", wanted="a few words", fix='try --query "a dog"')
-        if self.selector != "tsq":
+        if self.selector not in ("auto", "tsq"):
             raise UsageError(
                 f"--query was given with --selector {self.selector}",
                 wanted="one way to choose frames",
@@ -123,9 +158,23 @@ class SelectSettings:
         """Whether a neural network looks at the frames; baselines need none, and no weights."""
         return self.selector not in BASELINES
 
+    @property
+    def reads_only_curves(self) -> bool:
+        """Whether the two curves alone decide, as the paper's fusion has it: a GPU can then choose by itself."""
+        return (self.selector in ("tsq", "vqm", "tqm") or self.query is not None) and not self.sharpest
+
+    @property
+    def most_frames(self) -> int:
+        """K, or the most that "auto" gives."""
+        return MOST_DIFFERENT if self.num_frames == "auto" else self.num_frames
+
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, JSON-ready."""
         return asdict(self)
+
+
+PAPER = SelectSettings(selector="tsq", num_candidates=PAPER_CANDIDATES)
+"""The paper's way to choose 5 of 16 frames: what `classify`, `evaluate`, `benchmark` and `ablate` do unless told."""
 
 
 @dataclass(frozen=True, kw_only=True)

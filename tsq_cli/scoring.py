@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tsq_cli.clip import timed
 from tsq_cli.config import SelectSettings
-from tsq_cli.types import Category, Float64Array, Saliency
+from tsq_cli.types import Category, Float32Array, Float64Array, Saliency
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +37,13 @@ class Group:
     Attributes:
         numbers: which clips they are, from 0.
         scores: of both modules.
+        features: [B, T, Dv] of the visual encoder.
         names_visual, names_textual: of the categories behind either.
     """
 
     numbers: list[int]
     scores: ClipScores
+    features: Tensor
     names_visual: Sequence[str]
     names_textual: Sequence[str]
 
@@ -79,6 +81,16 @@ class ScoredClips:
                 )
         return [results[number] for number in range(len(results))]
 
+    def unit_features(self) -> list[Float32Array]:
+        """Bring the features to the host at unit length, float32 [T, Dv] for each clip, waiting for them."""
+        from torch.nn import functional
+
+        results: dict[int, Float32Array] = {}
+        for group in self.groups:
+            features = functional.normalize(group.features.float(), dim=2).cpu().numpy()
+            results.update(zip(group.numbers, features, strict=True))
+        return [results[number] for number in range(len(results))]
+
 
 def score_clips(
     pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, *, timings: dict[str, float] | None = None
@@ -111,7 +123,7 @@ def score_clips(
                 if settings.query is not None:
                     scores = replace(scores, textual=_query_saliency(pack, logits, settings.query, top_n))
                     names = pack.object_names
-                groups.append(Group(alike, scores, pack.class_names, names))
+                groups.append(Group(alike, scores, x_v, pack.class_names, names))
     return ScoredClips(tuple(groups))
 
 

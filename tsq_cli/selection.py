@@ -1,25 +1,178 @@
-"""Room 1: pure fusion of two saliency curves into K frames (S: the paper's supplementary; "ours" where said)."""
+"""Every way to choose K of a video's T candidates: named, pure functions of what is known of the candidates.
+
+A rule takes Evidence, K and RuleSettings, and returns its choices in the order in which it made them. `choose` applies
+one by its name and says what it did. S: the paper's supplementary; the rest is ours, or another author's where said.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tsq_cli import other_rules
+from tsq_cli.config import SelectorName
+from tsq_cli.cover import cover, duplicates_of, events_of, spread
 from tsq_cli.errors import UsageError
-from tsq_cli.types import ChosenBy, Float64Array
+from tsq_cli.types import ChosenBy, Float32Array, Float64Array, Int64Array
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One selected candidate: its position in [0, T), and which rule chose it."""
+    """One selected candidate: its position in [0, T), and what it was chosen for."""
 
     position: int
     chosen_by: ChosenBy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of a video's T candidates, in order of time.
+
+    Attributes:
+        times: [T], seconds, not decreasing.
+        visual, textual: S^v and S^t [T], finite; None where no network looked.
+        features: [T, D] of unit length, of the visual encoder; None where no network looked.
+        quality: [T], 0 for a blank frame, else its sharpness (see tsq_cli.quality); None where it was not measured.
+
+    Raises:
+        ValueError: no candidate, shapes that disagree, or numbers that are not finite.
+    """
+
+    times: Float64Array
+    visual: Float64Array | None = None
+    textual: Float64Array | None = None
+    features: Float32Array | None = None
+    quality: Float64Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.times.ndim != 1 or len(self.times) == 0:
+            raise ValueError(f"times must be [T] with T >= 1, got shape {self.times.shape}")
+        for name, ndim in (("times", 1), ("visual", 1), ("textual", 1), ("features", 2), ("quality", 1)):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if values.ndim != ndim or len(values) != len(self.times):
+                raise ValueError(f"{name} must have {ndim} axes, the first {len(self.times)} long, got {values.shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} must be finite")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def saliency(self) -> Float64Array:
+        """The mean of both curves [T], each over its own mean: 1 is as salient as the mean of all candidates (ours)."""
+        curves = [curve / curve.mean() if curve.mean() > 0 else np.ones(len(self)) for curve in self.both_curves()]
+        mean: Float64Array = np.mean(curves, axis=0)
+        return mean
+
+    @property
+    def similarity(self) -> Float64Array:
+        """Cosines [T, T] of the candidates' features."""
+        if self.features is None:
+            raise ValueError("this rule compares frames, and there are no features")
+        wide = self.features.astype(np.float64)
+        return np.clip(wide @ wide.T, -1.0, 1.0)
+
+    def both_curves(self) -> tuple[Float64Array, Float64Array]:
+        """S^v and S^t, for the rules that need both."""
+        if self.visual is None or self.textual is None:
+            raise ValueError("this rule reads saliency, and there is none")
+        return self.visual, self.textual
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSettings:
+    """The numbers of the rules.
+
+    Attributes:
+        lambda_v: share of the visual module in the paper's fusion, in [0, 1] (S: 0.6).
+        standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
+            mean (ours; a setting of the pack).
+        duplicate_cosine: two frames at least this much alike show the same (ours; a setting of the pack).
+        skips_duplicates: whether `auto` and `cover` pass over what shows the same while something else is left.
+        only_different: whether `auto` and `cover` rather return fewer than K frames than a duplicate.
+        seed: of `random`.
+    """
+
+    lambda_v: float = 0.6
+    standing_out: float = 2.0
+    duplicate_cosine: float = 0.97
+    skips_duplicates: bool = True
+    only_different: bool = False
+    seed: int = 0
+
+
+Rule = Callable[[Evidence, int, RuleSettings], list[Choice]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What was chosen, and why.
+
+    Attributes:
+        choices: min(K, T) of them at most, in the order in which they were made.
+        rule: the rule that made them: where `auto` was asked for, the one it followed.
+        reason: why this rule, in a sentence; empty where it was asked for by its name.
+        events: int64 [T], the event of each candidate, from 0; None where frames were not compared.
+        duplicate_of: int64 [T], position of an earlier choice that shows the same, or -1; None as above.
+    """
+
+    choices: tuple[Choice, ...]
+    rule: SelectorName
+    reason: str = ""
+    events: Int64Array | None = None
+    duplicate_of: Int64Array | None = None
+
+
+def choose(name: SelectorName, evidence: Evidence, k: int, settings: RuleSettings | None = None) -> Selection:
+    """Choose K of T candidates by a rule's name, and say what it did.
+
+    Args:
+        name: one of RULES.
+        evidence: of one video.
+        k: frames wanted, at least 1; above T it is T.
+        settings: the rules' numbers.
+
+    Raises:
+        UsageError: k below 1, or a name that is no rule.
+        ValueError: evidence that the rule needs and that is not there.
+    """
+    settings = settings or RuleSettings()
+    _check_k(k)
+    if name not in RULES:
+        raise UsageError(f"{name} is no way to choose", wanted=f"one of {', '.join(RULES)}", fix="correct the name")
+    rule, reason = follow(evidence, settings) if name == "auto" else (name, "")
+    choices = RULES[name](evidence, min(k, len(evidence)), settings)
+    if evidence.features is None:
+        return Selection(choices=tuple(choices), rule=rule, reason=reason)
+    similarity = evidence.similarity
+    return Selection(
+        choices=tuple(choices),
+        rule=rule,
+        reason=reason,
+        events=events_of(similarity, duplicate_cosine=settings.duplicate_cosine),
+        duplicate_of=duplicates_of([choice.position for choice in choices], similarity, settings.duplicate_cosine),
+    )
+
+
+def follow(evidence: Evidence, settings: RuleSettings) -> tuple[SelectorName, str]:
+    """Which rule `auto` follows, and why: the paper's fusion where something stands out, else `cover` (ours)."""
+    peak = peak_over_mean(evidence.both_curves()[0])
+    if peak >= settings.standing_out:
+        return "tsq", (
+            f"some frames stand out: visual saliency peaks at {peak:.2f} times its mean "
+            f"(at least {settings.standing_out:.2f}), so the most salient frames were taken"
+        )
+    return "cover", (
+        f"nothing stands out: visual saliency peaks at {peak:.2f} times its mean "
+        f"(below {settings.standing_out:.2f}), so the frames were spread over what the video shows"
+    )
 
 
 def visual_share(k: int, lambda_v: float) -> int:
@@ -43,7 +196,8 @@ def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: flo
     """Choose min(k, T) distinct candidates from the two modules' saliency (S; rounding and ties ours).
 
     First the n_v = round_half_up(lambda_v * k) frames with the highest S^v, then the k - n_v with the highest S^t. A
-    frame chosen by both counts once; the places this leaves free are refilled down S^v. Ties go to the earlier frame.
+    frame chosen by both counts once; the places this leaves free are refilled down S^v. Equal scores spread over the
+    video, see ranking.
 
     Args:
         visual: S^v, real and finite, [T], T at least 1.
@@ -64,9 +218,11 @@ def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: flo
         raise ValueError(f"visual {s_v.shape} and textual {s_t.shape} saliency must have the same length")
     k = min(k, len(s_v)) if k >= 1 else k
     n_v = visual_share(k, lambda_v)
-    by_visual = ranking(s_v)
-    by_textual = ranking(s_t)
+    return _fused(ranking(s_v, k), ranking(s_t, k), k, n_v)
 
+
+def _fused(by_visual: Sequence[int], by_textual: Sequence[int], k: int, n_v: int) -> list[Choice]:
+    """Fuse two rankings that may lack some candidates: n_v from the one, k - n_v from the other, refills from both."""
     chosen: dict[int, ChosenBy] = dict.fromkeys(by_visual[:n_v], "visual")
     for position in by_textual[: k - n_v]:
         chosen.setdefault(position, "textual")
@@ -78,21 +234,20 @@ def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: flo
 
 
 def top_k(scores: npt.ArrayLike, k: int, *, chosen_by: ChosenBy) -> list[Choice]:
-    """The min(k, T) highest-scoring candidates of one curve [T], best first; ties go to the earlier frame.
+    """The min(k, T) highest-scoring candidates of one curve [T], best first; equal scores spread, see ranking.
 
     Raises:
         UsageError: k below 1.
         ValueError: scores that are empty, not one-dimensional or not finite.
     """
     _check_k(k)
-    return [Choice(position, chosen_by) for position in ranking(_checked_scores(scores, "one-module"))[:k]]
+    return [Choice(position, chosen_by) for position in ranking(_checked_scores(scores, "one-module"), k)[:k]]
 
 
 def uniform(num_candidates: int, k: int) -> list[Choice]:
     """Baseline: the candidates at the centres of min(k, T) equal segments of [0, T)."""
     _check_k(k)
-    k = min(k, num_candidates)
-    return [Choice(math.floor((i + 0.5) * num_candidates / k), "uniform") for i in range(k)]
+    return [Choice(position, "uniform") for position in spread(num_candidates, k)]
 
 
 def random(num_candidates: int, k: int, *, seed: int) -> list[Choice]:
@@ -110,9 +265,38 @@ def middle(num_candidates: int, k: int) -> list[Choice]:
     return [Choice(position, "middle") for position in range(first, first + k)]
 
 
-def ranking(scores: npt.NDArray[Any] | Sequence[float]) -> list[int]:
-    """Positions [T] from the highest score to the lowest; equal scores in the order of time."""
-    return [int(position) for position in np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")]
+def ranking(scores: npt.NDArray[Any] | Sequence[float], k: int | None = None) -> list[int]:
+    """Positions [T] from the highest score to the lowest.
+
+    Equal scores come in the order of tie_order where `k` frames are to be chosen, so that a flat curve gives frames
+    from the whole video (ours); else in order of time.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.arange(len(values)) if k is None else tie_order(len(values), k)
+    return [int(position) for position in order[np.argsort(-values[order], kind="stable")]]
+
+
+def tie_order(num_candidates: int, k: int) -> Int64Array:
+    """The order [T] in which equal candidates are taken: first the k that lie evenly, then the others in order of time.
+
+    The evenly spread ones come from the middle outwards in steps that any prefix of them is spread as well.
+    """
+    even = spread(num_candidates, k)
+    first = [even[rank] for rank in _halving(len(even))]
+    rest = np.setdiff1d(np.arange(num_candidates), first)
+    return np.concatenate([np.array(first, dtype=np.int64), rest])
+
+
+def _halving(count: int) -> list[int]:
+    """0 .. count-1, the middle first, then the middles of what is left of it and right of it, and so on."""
+    order: list[int] = []
+    waiting = [(0, count)]
+    for start, stop in waiting:
+        if start < stop:
+            middle_of_part = (start + stop) // 2
+            order.append(middle_of_part)
+            waiting += [(start, middle_of_part), (middle_of_part + 1, stop)]
+    return order
 
 
 def peak_over_mean(scores: npt.ArrayLike) -> float:
@@ -120,6 +304,82 @@ def peak_over_mean(scores: npt.ArrayLike) -> float:
     checked = _checked_scores(scores, "one-module")
     mean = float(checked.mean())
     return max(1.0, float(checked.max()) / mean) if mean > 0 else 1.0  # a mean can be rounded above the peak
+
+
+def _tsq(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
+    """The paper's fusion to the letter (S)."""
+    return fuse(*evidence.both_curves(), k, lambda_v=settings.lambda_v)
+
+
+def _salient(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
+    """The paper's fusion where blank frames, and duplicates of what is chosen, are passed over (ours)."""
+    same = evidence.similarity >= settings.duplicate_cosine
+    by_visual, by_textual = (ranking(curve, k) for curve in evidence.both_curves())
+    n_v = visual_share(k, settings.lambda_v)
+    passed = set() if evidence.quality is None else {int(i) for i in np.flatnonzero(evidence.quality == 0)}
+    while True:
+        left_v, left_t = ([i for i in order if i not in passed] for order in (by_visual, by_textual))
+        choices = _fused(left_v, left_t, k, n_v)
+        if not settings.skips_duplicates:
+            break
+        chosen = [choice.position for choice in choices]
+        twice = [chosen[i] for i in range(len(chosen)) if same[chosen[i], chosen[:i]].any()]
+        if not twice:
+            break
+        passed.add(twice[0])  # only the first: without it the places of the others change
+    if not settings.only_different:
+        rest = [position for position in by_visual if position in passed]
+        choices += [Choice(position, "refill") for position in rest[: k - len(choices)]]
+    return choices
+
+
+def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
+    """Events first, then what adds most to what is shown; see tsq_cli.cover (ours)."""
+    chosen = cover(
+        evidence.similarity,
+        evidence.saliency,
+        evidence.times,
+        k,
+        quality=evidence.quality,
+        duplicate_cosine=settings.duplicate_cosine,
+        skips_duplicates=settings.skips_duplicates,
+        only_different=settings.only_different,
+    )
+    return [Choice(position, chosen_by) for position, chosen_by in chosen]
+
+
+def _auto(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
+    """The paper's fusion without duplicates where something stands out, else cover (ours)."""
+    return (_salient if follow(evidence, settings)[0] == "tsq" else _cover)(evidence, k, settings)
+
+
+def _compared(choose_positions: Callable[[Float64Array, Float64Array, int], list[int]], name: ChosenBy) -> Rule:
+    """A comparator's rule over (relevance, similarity, k), as a Rule."""
+
+    def rule(evidence: Evidence, k: int, _settings: RuleSettings) -> list[Choice]:
+        return [Choice(position, name) for position in choose_positions(evidence.saliency, evidence.similarity, k)]
+
+    return rule
+
+
+RULES: Mapping[SelectorName, Rule] = {
+    "auto": _auto,
+    "tsq": _tsq,
+    "cover": _cover,
+    "vqm": lambda evidence, k, _: top_k(evidence.both_curves()[0], k, chosen_by="visual"),
+    "tqm": lambda evidence, k, _: top_k(evidence.both_curves()[1], k, chosen_by="textual"),
+    "topk": lambda evidence, k, _: top_k(evidence.saliency, k, chosen_by="topk"),
+    "mmr": _compared(other_rules.mmr, "mmr"),
+    "bolt": _compared(lambda relevance, _, k: other_rules.bolt(relevance, k), "bolt"),
+    "aks": _compared(lambda relevance, _, k: other_rules.aks(relevance, k), "aks"),
+    "dpp": _compared(other_rules.dpp, "dpp"),
+    "kcenter": _compared(lambda _, similarity, k: other_rules.k_center(similarity, k), "kcenter"),
+    "facility": _compared(lambda _, similarity, k: other_rules.facility_location(similarity, k), "facility"),
+    "uniform": lambda evidence, k, _: uniform(len(evidence), k),
+    "random": lambda evidence, k, settings: random(len(evidence), k, seed=settings.seed),
+    "middle": lambda evidence, k, _: middle(len(evidence), k),
+}
+"""Every rule by the name that a user types; the first five are the product's, the others its rivals."""
 
 
 def _check_k(k: int) -> None:

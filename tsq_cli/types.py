@@ -12,7 +12,12 @@ import numpy.typing as npt
 
 from tsq_cli.config import MapScale
 
-ChosenBy = Literal["visual", "textual", "refill", "query", "uniform", "random", "middle"]
+ChosenBy = Literal[
+    "visual", "textual", "refill", "query", "event", "coverage", "spread",
+    "topk", "mmr", "bolt", "aks", "dpp", "kcenter", "facility", "uniform", "random", "middle",
+]  # fmt: skip
+"""What a frame was chosen for: a module's curve, an event or coverage (`cover`), or the name of another rule."""
+
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]

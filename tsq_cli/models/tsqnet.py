@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tsq_cli.errors import WeightsError
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
-from tsq_cli.selection import visual_share
+from tsq_cli.selection import tie_order, visual_share
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,13 @@ def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) 
     """
     t = visual.shape[1]
     n_v = visual_share(k, lambda_v)
-    rank_v, rank_t = (
-        scores.sort(dim=1, descending=True, stable=True).indices.argsort(dim=1) for scores in (visual, textual)
+    ties = torch.from_numpy(tie_order(t, k)).to(visual.device)
+    rank_v, rank_t = (  # of the candidates as `ties` lists them: a stable sort keeps equal ones in its order
+        scores[:, ties].sort(dim=1, descending=True, stable=True).indices.argsort(dim=1) for scores in (visual, textual)
     )
     wanted = (rank_v < n_v) | (rank_t < k - n_v)  # at most K: all of them come before the rest, which come by S^v
     order = (rank_v + t * ~wanted).argsort(dim=1)
-    return order[:, :k].sort(dim=1).values
+    return ties[order[:, :k]].sort(dim=1).values
 
 
 def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:

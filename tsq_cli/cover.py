@@ -1,0 +1,199 @@
+"""Cover what a video shows with K frames: events first, one anchor for each, then whatever adds most (ours).
+
+Pure functions of cosines [T, T], saliency [T], quality [T] and times [T]. After "events first" selectors for video
+question answering (EFS), with submodular coverage (facility location) deciding among events and inside of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tsq_cli.types import ChosenBy, Float64Array, Int64Array
+
+BoolArray = npt.NDArray[np.bool_]
+
+CUT_COSINE = 0.7
+"""Neighboring candidates less alike than this belong to two events in any video."""
+
+CUT_DEVIATIONS = 6.0
+"""Median absolute deviations by which a difference must stand out to end an event in a calm video."""
+
+SALIENCY_WEIGHT = 0.02
+"""What a choice of frames twice as salient as the mean gains, where full coverage is worth 1."""
+
+GOOD_QUALITY = 0.5
+"""Share of the best quality nearby that a frame needs in order not to be passed over."""
+
+NEAR = 2
+"""Candidates to either side that count as nearby."""
+
+
+def cover(
+    similarity: Float64Array,
+    saliency: Float64Array,
+    times: Float64Array,
+    k: int,
+    *,
+    quality: Float64Array | None,
+    duplicate_cosine: float,
+    skips_duplicates: bool,
+    only_different: bool,
+) -> list[tuple[int, ChosenBy]]:
+    """Events first, the most salient good frame of each; then whatever adds most to what is shown.
+
+    A choice is scored by coverage, the mean over all candidates of the best cosine to a chosen one, plus a little
+    saliency. Where there are more events than K, those whose anchors score best are kept; where there are fewer, frames
+    are added that score best. What shows the same as a chosen frame is passed over while something else is left.
+
+    Args:
+        similarity: cosines [T, T].
+        saliency: [T], 1 is the mean.
+        times: [T], seconds, not decreasing.
+        k: from 1 to T.
+        quality: [T], 0 for a blank frame, else its sharpness; None where it was not measured.
+        duplicate_cosine: frames at least this much alike show the same.
+        skips_duplicates: whether these are passed over.
+        only_different: whether fewer than K are returned rather than a duplicate.
+
+    Returns:
+        Positions in the order in which they were chosen, and for what: "event", "coverage" or "spread".
+    """
+    count = len(similarity)
+    same = np.eye(count, dtype=bool) | (skips_duplicates & (similarity >= duplicate_cosine))
+    good = passable(quality, count)
+    events = events_of(similarity, duplicate_cosine=duplicate_cosine)
+    anchors = np.zeros(count, dtype=bool)
+    for event in range(int(events[-1]) + 1):
+        members = np.flatnonzero((events == event) & good)
+        if len(members):
+            anchors[members[saliency[members].argmax()]] = True
+    of_events = _best_cover(similarity, saliency, [], k, anchors, same)
+    covering = _best_cover(similarity, saliency, of_events, k, good, same)
+    choices: list[tuple[int, ChosenBy]] = [(position, "event") for position in of_events]
+    choices += [(position, "coverage") for position in covering[len(of_events) :]]
+    if len(choices) == k or (only_different and choices):
+        return choices
+    blank = np.zeros(count, dtype=bool) if quality is None else quality == 0
+    if same.all() and not blank.any():
+        return [(position, "spread") for position in spread(count, k)]
+    return [
+        *choices,
+        *((position, "spread") for position in _rest(covering, 1 if only_different else k, times, same, blank)),
+    ]
+
+
+def spread(num_candidates: int, k: int) -> list[int]:
+    """Positions at the centers of min(k, T) equal segments of [0, T), in order of time."""
+    k = min(k, num_candidates)
+    return [math.floor((i + 0.5) * num_candidates / k) for i in range(k)]
+
+
+def _rest(chosen: Sequence[int], k: int, times: Float64Array, same: BoolArray, blank: BoolArray) -> list[int]:
+    """What was passed over, up to K of all: first what differs, then duplicates far from the others, then blanks."""
+    taken = list(chosen)
+    while len(taken) < k:
+        left = np.setdiff1d(np.arange(len(times)), taken)
+        distance = np.abs(times[left, None] - times[None, taken]).min(axis=1, initial=np.inf)
+        order = np.lexsort((-distance, same[left][:, taken].any(axis=1), blank[left]))
+        taken.append(int(left[order[0]]))
+    return taken[len(chosen) :]
+
+
+def events_of(similarity: Float64Array, *, duplicate_cosine: float) -> Int64Array:
+    """The event that each candidate [T] belongs to, from 0: a new one begins where neighbors differ abruptly.
+
+    Neighbors less alike than CUT_COSINE always differ abruptly. In a calm video less is enough: a difference that
+    stands out by CUT_DEVIATIONS from the median difference, and that is no duplicate's.
+
+    Args:
+        similarity: cosines [T, T].
+        duplicate_cosine: frames at least this much alike show the same.
+    """
+    differences = 1.0 - similarity.diagonal(offset=1)
+    if len(differences) == 0:
+        return np.zeros(1, dtype=np.int64)
+    median = float(np.median(differences))
+    outlying = median + CUT_DEVIATIONS * float(np.median(np.abs(differences - median)))
+    is_cut = differences > min(max(outlying, 1.0 - duplicate_cosine), 1.0 - CUT_COSINE)
+    return np.concatenate([[0], np.cumsum(is_cut)]).astype(np.int64)
+
+
+def duplicates_of(chosen: Sequence[int], similarity: Float64Array, duplicate_cosine: float) -> Int64Array:
+    """For each candidate [T] the first of the choices, made before it if it is one, that shows the same; else -1."""
+    found = np.full(len(similarity), -1, dtype=np.int64)
+    for position in reversed(chosen):
+        found[similarity[position] >= duplicate_cosine] = position
+    for rank, position in enumerate(chosen):
+        earlier = [other for other in chosen[:rank] if similarity[position, other] >= duplicate_cosine]
+        found[position] = earlier[0] if earlier else -1
+    return found
+
+
+def passable(quality: Float64Array | None, count: int) -> BoolArray:
+    """Candidates [T] that need not be passed over for their quality: not blank, and not blurred beside a sharp one."""
+    if quality is None:
+        return np.ones(count, dtype=bool)
+    padded = np.pad(quality, NEAR)
+    nearby = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1).max(axis=1)
+    good: BoolArray = (quality > 0) & (quality >= GOOD_QUALITY * nearby)
+    return good
+
+
+def _best_cover(
+    similarity: Float64Array,
+    saliency: Float64Array,
+    chosen: Sequence[int],
+    k: int,
+    pool: BoolArray,
+    same: BoolArray,
+) -> list[int]:
+    """Add candidates of a pool to those chosen, up to K: greedily, then by exchanges while one makes the score better.
+
+    Args:
+        similarity: cosines [T, T].
+        saliency: [T], 1 is the mean.
+        chosen: positions that stay.
+        k: of all together.
+        pool: [T], who may be added.
+        same: [T, T], which two may not both be chosen.
+
+    Returns:
+        `chosen`, then the new ones, best first; fewer than K where nobody else may be added.
+    """
+    worth = SALIENCY_WEIGHT * saliency / k
+
+    def best(others: Sequence[int], pool: BoolArray) -> tuple[int, float] | None:
+        """Who of the pool makes most of these others, and the score of both together."""
+        is_open = pool & ~same[list(others)].any(axis=0)
+        if not is_open.any():
+            return None
+        shown = similarity[list(others)].max(axis=0, initial=-1.0)
+        scores = np.where(is_open, np.maximum(similarity, shown).mean(axis=1) + worth, -np.inf)
+        position = int(scores.argmax())
+        return position, float(scores[position]) + float(worth[list(others)].sum())
+
+    def grown(pool: BoolArray) -> list[int]:
+        result = list(chosen)
+        while len(result) < k and (found := best(result, pool)) is not None:
+            result.append(found[0])
+        return result
+
+    result, kept = grown(pool), len(chosen)
+    score = -np.inf
+    while True:
+        exchanges = [
+            (found[1], found[0], place)
+            for place in range(kept, len(result))
+            if (found := best([*result[:place], *result[place + 1 :]], pool)) is not None
+        ]
+        if not exchanges or max(exchanges)[0] <= score + 1e-9:
+            break
+        score, position, place = max(exchanges)
+        result[place] = position
+    final = np.zeros(len(saliency), dtype=bool)
+    final[result[kept:]] = True
+    return grown(final)
