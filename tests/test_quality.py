@@ -94,8 +94,10 @@ def test_pictures_too_small_to_judge_have_no_quality() -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_the_value_is_the_one_of_its_definition(axis: int) -> None:
-    # Stripes of five at 100, five at 200: variance 2500. Pixels 1 and 2 apart, across the stripes, differ by 100 in a
-    # fifth and in two fifths of the places, along them nowhere: mean squares of 1000 and 2000 over both directions.
-    stripes = np.resize(np.repeat([100, 200], 5), 302).astype(np.uint8)
-    frame = np.broadcast_to(np.expand_dims(stripes, (1 - axis, 2)), (302, 302, 3))
-    assert frame_quality(frame[None])[0] == pytest.approx(1 - (2500 - 2000 / 2) / (2500 - 1000 / 2), rel=0.01)
+    # Stripes of five at 100, six at 200: variance 10000 x 5/11 x 6/11. Pixels 1 and 2 apart, across the stripes, differ
+    # by 100 in 2 and in 4 of 11 places, along them nowhere; the mean over both directions is half of that.
+    stripes = np.resize(np.repeat([100, 200], [5, 6]), 332).astype(np.uint8)
+    frame = np.broadcast_to(np.expand_dims(stripes, (1 - axis, 2)), (332, 332, 3))
+    variance, near, far = 10000 * 30 / 121, 10000 / 11, 20000 / 11
+    expected = 1 - (variance - far / 2) / (variance - near / 2)
+    assert frame_quality(frame[None])[0] == pytest.approx(expected, rel=0.01)
