@@ -1,0 +1,66 @@
+"""Room 1, pure: how good a picture a frame is, as far as its pixels tell without knowing what it shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tsq_cli.types import Float64Array, UInt8Array
+
+LEAST_CONTRAST = 3.0
+"""Standard deviation, in levels of 255 and without noise, under which a frame counts as blank: a photograph at a tenth
+of its light has 4 to 8, the last of a fade less than 2 (ours)."""
+
+LEAST_STRUCTURE = 0.1
+"""Correlation of neighboring pixels under which a frame is noise alone: photographs have 0.6 to 1 (ours)."""
+
+ROW_STEP = 6
+"""Of so many rows, three are looked at."""
+
+
+def frame_quality(pixels: UInt8Array) -> Float64Array:
+    """Sharpness of each frame, and 0 for one that shows nothing (ours).
+
+    The measure is 1 - c(2) / c(1), where c(d) is the covariance of pixels d apart, across and down: how much of what
+    neighbors share is gone one pixel further. Light and contrast cancel out of the ratio, and so does white noise,
+    which no two pixels share; blur makes c(2) approach c(1). The green channel is looked at, and the others where it is
+    flat. Sums are whole numbers, so that equal pixels give equal values on every machine.
+
+    Args:
+        pixels: uint8 [T, H, W, 3], RGB.
+
+    Returns:
+        float64 [T]: 0 for a blank frame (black, white, one color, the end of a fade, mere noise, fewer than 3 x 3
+        pixels), else above 0, mostly below 0.5. Values compare between frames of one scene at one size: a scene of
+        smooth things has less than one of fine things.
+    """
+    quality = np.zeros(len(pixels))
+    if min(pixels.shape[1:3]) < 3:
+        return quality
+    for channel in (1, 0, 2):
+        left = np.flatnonzero(quality == 0)
+        if len(left):
+            quality[left] = _sharpness(pixels[left] if channel != 1 else pixels, channel)
+    return quality
+
+
+def _sharpness(pixels: UInt8Array, channel: int) -> Float64Array:
+    """frame_quality by one channel."""
+    stop = pixels.shape[1] - 2
+    row, below, second = (pixels[:, i : stop + i : ROW_STEP, :, channel].astype(np.int16) for i in range(3))
+    near = (_mean_square(row[..., 1:] - row[..., :-1]) + _mean_square(below - row)) / 2
+    far = (_mean_square(row[..., 2:] - row[..., :-2]) + _mean_square(second - row)) / 2
+    variance = _mean_square(row) - (row.sum((1, 2), dtype=np.int64) / row[0].size) ** 2
+    # The mean square of a difference is twice the variance less twice the covariance.
+    shared, shared_further = variance - near / 2, variance - far / 2
+    is_blank = shared < np.maximum(LEAST_CONTRAST**2, LEAST_STRUCTURE * variance)
+    ratio = shared_further / np.where(is_blank, 1.0, shared)
+    return np.where(is_blank, 0.0, np.maximum(1.0 - ratio, np.finfo(np.float64).eps))
+
+
+def _mean_square(values: npt.NDArray[np.int16]) -> Float64Array:
+    """Of int16 [T, R, W] in [-255, 255], float64 [T]."""
+    squares = values.astype(np.int32)
+    squares *= squares
+    mean: Float64Array = squares.sum((1, 2), dtype=np.int64) / squares[0].size
+    return mean
