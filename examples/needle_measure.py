@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from tsq_cli import selection
 from tsq_cli.clip import load_clip
-from tsq_cli.config import SelectSettings
+from tsq_cli.config import PAPER, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.errors import InputNotFoundError
 from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
 from tsq_cli.models.device import chunks
@@ -26,8 +26,7 @@ from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recogn
 from tsq_cli.scoring import score_clips
 from tsq_cli.selection import Choice
 
-SELECT = SelectSettings()
-K, T = SELECT.num_frames, SELECT.num_candidates
+K, T = PAPER_FRAMES, PAPER_CANDIDATES
 RANDOM_SEEDS = range(20)
 RESAMPLES = 2000
 console = Console(stderr=True)
@@ -88,11 +87,11 @@ def read_videos(
     videos: dict[int, list[Video]] = {size: [] for size in packs}
     for path in track(truths, f"read {part} {variant}", console=console, transient=True):
         truth = json.loads(path.read_text())
-        clip = load_clip(path.with_suffix(".mp4"), SELECT)
+        clip = load_clip(path.with_suffix(".mp4"), PAPER)
         recognised = _recognised(recognizer, clip.batch.pixels)
         for size, looks in packs.items():
             seen.clear()
-            saliency = score_clips(looks, [torch.from_numpy(clip.batch.pixels)], SELECT).read()[0]
+            saliency = score_clips(looks, [torch.from_numpy(clip.batch.pixels)], PAPER).read()[0]
             videos[size].append(
                 Video(
                     truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsq_cli import config
 from tsq_cli.clip import Clip
-from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
 from tsq_cli.pipeline import Look, Selector, graph_networks, process_file, with_timings
 from tsq_cli.recognition import Recognition, read_clip, recognise_clips, see_clips
 from tsq_cli.record import RecognizerInfo, Record
@@ -83,10 +83,12 @@ class Classifier:
     def classify(self, path: str | PathLike[str], settings: SelectSettings | None = None) -> Record:
         """Select frames of one video and recognise them; see Record for what comes back.
 
+        Without settings the frames are chosen as the paper does.
+
         Raises:
             InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
         """
-        return process_file(path, settings or SelectSettings(), self.process_clips)
+        return process_file(path, settings or PAPER, self.process_clips)
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
@@ -124,11 +126,11 @@ class Classifier:
     def _chosen_unread(self, look: Look, settings: SelectSettings) -> list[Tensor]:
         """Each clip's selected frames in order of time, gathered on the device before the host has read any score.
 
-        Empty where the host must know first: the baselines see no pixel, and larger frames are decoded anew.
+        Empty where the host must know first: a rule that compares frames, or sees none; larger frames, decoded anew.
         """
-        if look.scored is None or any(self._wants_larger(clip) for clip in look.clips):
+        if look.scored is None or not settings.reads_only_curves or any(map(self._wants_larger, look.clips)):
             return []
-        chosen = look.scored.positions(settings.num_frames, lambda_v=self.selector.lambda_v(settings))
+        chosen = look.scored.positions(settings.most_frames, lambda_v=self.selector.lambda_v(settings))
         return [pixels[positions] for pixels, positions in zip(look.pixels, chosen, strict=True)]
 
     def _chosen(self, look: Look, number: int, record: Record) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 
-from tsq_cli.config import Limits, SelectSettings
+from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
 from tsq_cli.errors import TooLargeError
 from tsq_cli.types import FrameBatch, SamplePlan
 from tsq_cli.video import VideoSource, deadline, decode_frames, open_video, sample_frames
@@ -17,9 +17,12 @@ NETWORK_INPUT_BYTES = 4 * 3 * 224 * 224
 """Of one candidate as the first network sees it: float32, three channels, 224 x 224."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Clip:
-    """One video with its T candidates decoded: source (packets kept for a second pass), plan and frames."""
+    """One video with its T candidates decoded: source (packets kept for a second pass), plan and frames.
+
+    Plan and frames are replaced where a second look adds candidates or moves some.
+    """
 
     path: str
     source: VideoSource
@@ -64,7 +67,7 @@ def load_clip(
         plan = sample_frames(
             source.pts_seconds,
             source.end_seconds,
-            settings.num_candidates,
+            PAPER_CANDIDATES if settings.num_candidates == "auto" else settings.num_candidates,
             start_seconds=settings.start_seconds,
             end_seconds=settings.end_seconds,
         )

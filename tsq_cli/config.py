@@ -32,7 +32,7 @@ BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
 PASSING_OVER: tuple[SelectorName, ...] = ("auto", "cover")
 """The rules that pass over duplicates, blank frames and blurred ones."""
 
-PAPER_CANDIDATES = 16
+PAPER_FRAMES, PAPER_CANDIDATES = 5, 16
 MOST_DIFFERENT = 16
 """Frames at most where as many are wanted as differ."""
 
@@ -74,7 +74,7 @@ class SelectSettings:
         UsageError: a value out of range, or fewer candidates than frames.
     """
 
-    num_frames: int | Auto = 5
+    num_frames: int | Auto = PAPER_FRAMES
     num_candidates: int | Auto = "auto"
     selector: SelectorName = "auto"
     duplicates: Duplicates = "skip"
@@ -171,10 +171,6 @@ class SelectSettings:
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, JSON-ready."""
         return asdict(self)
-
-
-PAPER = SelectSettings(selector="tsq", num_candidates=PAPER_CANDIDATES)
-"""The paper's way to choose 5 of 16 frames: what `classify`, `evaluate`, `benchmark` and `ablate` do unless told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,3 +282,7 @@ def settings_hash(
 
 def _default(name: str) -> Any:
     return SelectSettings.__dataclass_fields__[name].default
+
+
+PAPER = SelectSettings(selector="tsq", num_candidates=PAPER_CANDIDATES)
+"""The paper's way to choose 5 of 16 frames: what `classify`, `evaluate`, `benchmark` and `ablate` do unless told."""

@@ -1,6 +1,6 @@
 """Room 4: the stages of selection in order, for every command, the Python API and the measurements.
 
-open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> saliency -> fuse top K -> record
+open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> saliency -> choose K -> record
 
 tsq_cli.classifier puts the recogniser and its maps behind the fusion.
 """
@@ -19,11 +19,12 @@ import numpy as np
 
 from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, timed
-from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PASSING_OVER, SelectSettings
+from tsq_cli.quality import frame_quality
 from tsq_cli.record import Candidate, Record, SelectedFrame
 from tsq_cli.scoring import ScoredClips, score_clips
-from tsq_cli.selection import Choice
-from tsq_cli.types import FrameBatch, Saliency
+from tsq_cli.selection import Evidence, RuleSettings, Selection
+from tsq_cli.types import Saliency
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,15 @@ class Look:
     scored: ScoredClips | None = None
     timings: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the host knows of one clip: its frames, and what the networks say of them (None where none looked)."""
+
+    clip: Clip
+    evidence: Evidence
+    saliency: Saliency | None = None
 
 
 class Selector:
@@ -135,19 +145,36 @@ class Selector:
 
     def records(self, look: Look, settings: SelectSettings, *, settings_hash: str | None = None) -> list[Record]:
         """Read what was seen of each clip, choose frames by it, and say so."""
-        saliencies: Sequence[Saliency | None] = [None] * len(look.clips)
-        if look.scored is not None:
-            with timed(look.timings, "read"):
-                saliencies = look.scored.read()
         if settings_hash is None:
             settings_hash = config.settings_hash(
                 settings, pack_sha256=self.pack_sha256(settings), outputs={}, dtype=self.dtype_name(settings)
             )
-        records = []
-        for clip, saliency in zip(look.clips, saliencies, strict=True):
-            choices = self.choose(len(clip.batch), saliency, settings)
-            records.append(self._record(clip, saliency, choices, settings, settings_hash))
+        with timed(look.timings, "read"):
+            seen = self._read(look, settings)
+        with timed(look.timings, "choose"):
+            records = [self._record(each, self.choose(each, settings), settings, settings_hash) for each in seen]
         return [with_timings(record, look.timings, look.started, len(look.clips)) for record in records]
+
+    def _read(self, look: Look, settings: SelectSettings) -> list[Seen]:
+        """Bring to the host what the networks say of each clip, waiting for it."""
+        if look.scored is None:
+            return [Seen(clip=clip, evidence=Evidence(times=clip.batch.pts_seconds)) for clip in look.clips]
+        return [
+            Seen(
+                clip=clip,
+                saliency=saliency,
+                evidence=Evidence(
+                    times=clip.batch.pts_seconds,
+                    visual=saliency.visual,
+                    textual=saliency.textual,
+                    features=features,
+                    quality=frame_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
+                ),
+            )
+            for clip, saliency, features in zip(
+                look.clips, look.scored.read(), look.scored.unit_features(), strict=True
+            )
+        ]
 
     def lambda_v(self, settings: SelectSettings) -> float:
         """The share of the visual module in the selected frames: all or nothing where one module is asked alone."""
@@ -157,28 +184,34 @@ class Selector:
             return 1.0
         return settings.lambda_v if settings.lambda_v is not None else self.loaded_pack().config.settings.lambda_v
 
-    def choose(self, num_candidates: int, saliency: Saliency | None, settings: SelectSettings) -> list[Choice]:
-        """Turn saliency into min(K, T) choices, most important first, with the selector of the settings."""
-        k = settings.num_frames
-        if saliency is None:
-            if settings.selector == "random":
-                return selection.random(num_candidates, k, seed=settings.seed)
-            return (selection.uniform if settings.selector == "uniform" else selection.middle)(num_candidates, k)
-        if settings.query is not None:
-            return selection.top_k(saliency.textual, k, chosen_by="query")
-        if settings.selector == "vqm":
-            return selection.top_k(saliency.visual, k, chosen_by="visual")
-        if settings.selector == "tqm":
-            return selection.top_k(saliency.textual, k, chosen_by="textual")
-        return selection.fuse(saliency.visual, saliency.textual, k, lambda_v=self.lambda_v(settings))
+    def choose(self, seen: Seen, settings: SelectSettings) -> Selection:
+        """Choose min(K, T) candidates of one clip by the rule of the settings."""
+        if settings.query is not None and seen.saliency is not None:
+            choices = selection.top_k(seen.saliency.textual, settings.most_frames, chosen_by="query")
+            return Selection(choices=tuple(choices), rule="tqm")
+        return selection.choose(settings.selector, seen.evidence, settings.most_frames, self.rule_settings(settings))
 
-    def _flatness(self, saliency: Saliency | None) -> Iterator[str]:
-        """Say so where no candidate stands out in either curve, as on a static clip."""
-        if saliency is None or len(saliency.visual) == 1:
+    def rule_settings(self, settings: SelectSettings) -> RuleSettings:
+        """The numbers of the rules: those of the run, and of the pack where one looks."""
+        if not settings.needs_model:
+            return RuleSettings(seed=settings.seed)
+        pack = self.loaded_pack().config.settings
+        return RuleSettings(
+            lambda_v=self.lambda_v(settings),
+            standing_out=pack.standing_out,
+            duplicate_cosine=pack.duplicate_cosine,
+            skips_duplicates=settings.duplicates == "skip",
+            only_different=settings.num_frames == "auto",
+            seed=settings.seed,
+        )
+
+    def _flatness(self, saliency: Saliency | None, settings: SelectSettings) -> Iterator[str]:
+        """Say so where a rule reads the curves alone, and no candidate stands out in either, as on a static clip."""
+        if saliency is None or len(saliency.visual) == 1 or not settings.reads_only_curves:
             return
-        settings = self.loaded_pack().config.settings
+        pack = self.loaded_pack().config.settings
         visual, textual = (selection.peak_over_mean(curve) for curve in (saliency.visual, saliency.textual))
-        if visual < settings.flat_visual and textual < settings.flat_textual:
+        if visual < pack.flat_visual and textual < pack.flat_textual:
             yield (
                 f"no frame stands out: saliency peaks at {visual:.2f} (visual) and {textual:.2f} (textual) times its "
                 "mean, so any other frames would do as well (a static or uniform clip)"
@@ -202,16 +235,11 @@ class Selector:
             raise ValueError("this selector was made without a model; use Selector.load for tsq, vqm, tqm or a query")
         return self.pack
 
-    def _record(
-        self,
-        clip: Clip,
-        saliency: Saliency | None,
-        choices: list[Choice],
-        settings: SelectSettings,
-        settings_hash: str,
-    ) -> Record:
-        candidates = tuple(_candidate(clip.batch, saliency, position) for position in range(len(clip.batch)))
-        ordered = sorted(choices, key=lambda choice: choice.position) if settings.order == "time" else choices
+    def _record(self, seen: Seen, chosen: Selection, settings: SelectSettings, settings_hash: str) -> Record:
+        clip, saliency = seen.clip, seen.saliency
+        candidates = tuple(_candidate(seen, chosen, position) for position in range(len(clip.batch)))
+        by_time = settings.order == "time"
+        ordered = sorted(chosen.choices, key=lambda choice: choice.position) if by_time else chosen.choices
         used = self.pack if saliency is not None else None
         return Record(
             path=clip.path,
@@ -225,6 +253,8 @@ class Selector:
             dtype=self.dtype_name(settings),
             device=str(used.textual_embeddings.device) if used else None,
             selector=settings.selector,
+            rule=chosen.rule,
+            rule_reason=chosen.reason,
             query=settings.query,
             candidates=candidates,
             frames=tuple(
@@ -236,7 +266,7 @@ class Selector:
             visual_peak_over_mean=selection.peak_over_mean(saliency.visual) if saliency else None,
             textual_peak_over_mean=selection.peak_over_mean(saliency.textual) if saliency else None,
             timings_seconds={**clip.timings_seconds, "total": sum(clip.timings_seconds.values())},
-            notes=(*_notes(clip, settings), *self._flatness(saliency)),
+            notes=(*_notes(clip, chosen, settings), *self._flatness(saliency, settings)),
         )
 
 
@@ -269,7 +299,9 @@ def with_timings(record: Record, timings: Mapping[str, float], started: float, n
     return replace(record, timings_seconds={**spent, "total": total})
 
 
-def _candidate(batch: FrameBatch, saliency: Saliency | None, position: int) -> Candidate:
+def _candidate(seen: Seen, chosen: Selection, position: int) -> Candidate:
+    batch, saliency, quality = seen.clip.batch, seen.saliency, seen.evidence.quality
+    same = -1 if chosen.duplicate_of is None else int(chosen.duplicate_of[position])
     return Candidate(
         position=position,
         frame_index=int(batch.frame_indices[position]),
@@ -279,24 +311,35 @@ def _candidate(batch: FrameBatch, saliency: Saliency | None, position: int) -> C
         shift_seconds=float(batch.snap_seconds[position]),
         score_visual=float(saliency.visual[position]) if saliency else None,
         score_textual=float(saliency.textual[position]) if saliency else None,
+        quality=None if quality is None else float(quality[position]),
+        event=None if chosen.events is None else int(chosen.events[position]),
+        duplicate_of=None if same < 0 else same,
     )
 
 
-def _notes(clip: Clip, settings: SelectSettings) -> Iterator[str]:
+def _notes(clip: Clip, chosen: Selection, settings: SelectSettings) -> Iterator[str]:
     yield from clip.plan.notes
     yield from clip.batch.notes
     num_candidates = len(clip.batch)
-    if settings.num_frames == settings.num_candidates > SelectSettings.num_candidates:
+    if settings.num_frames == settings.num_candidates and settings.most_frames > PAPER_CANDIDATES:
         yield (
-            f"the candidates were raised from {SelectSettings.num_candidates} to {settings.num_candidates}, as many as "
+            f"the candidates were raised from {PAPER_CANDIDATES} to {settings.num_candidates}, as many as "
             "frames were asked for, so all are taken (more --candidates leave a choice)"
         )
-    if settings.num_frames > num_candidates:
+    if settings.num_frames != "auto" and settings.num_frames > num_candidates:
         yield (
             f"{settings.num_frames} frames were asked for and there are {num_candidates} candidates: "
             "all of them are listed"
         )
-    if num_candidates > 1:
+    if settings.selector in PASSING_OVER and settings.duplicates == "skip" and chosen.duplicate_of is not None:
+        positions = [choice.position for choice in chosen.choices]
+        repeated = int((chosen.duplicate_of[positions] >= 0).sum())
+        if repeated:
+            yield (
+                f"{repeated} of {len(positions)} frames show the same as another of them: nothing else was left "
+                "(-k auto lists as many as differ)"
+            )
+    if num_candidates > 1 and settings.num_candidates != "auto":
         gap = float(np.diff(clip.batch.pts_seconds).max())
         if gap > 10.0:
             yield (

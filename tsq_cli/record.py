@@ -31,6 +31,10 @@ class Candidate:
         shift_seconds: how much later than asked for the frame is: below or above 0 where the nearest keyframe was taken
             (keyframe mode), or where another frame stands in for one that cannot be decoded; else 0.
         score_visual, score_textual: S^v and S^t, each summing to one over the candidates; None where not computed.
+        quality: 0 for a blank frame, else its sharpness (tsq_cli.quality); None where no rule asked for it.
+        event: the event that the frame belongs to, from 0; None where frames were not compared.
+        duplicate_of: position of a selected frame that shows the same; None where there is none. A selected frame
+            names one that was chosen before it.
     """
 
     position: int
@@ -41,6 +45,9 @@ class Candidate:
     score_visual: float | None
     score_textual: float | None
     shift_seconds: float = 0.0
+    quality: float | None = None
+    event: int | None = None
+    duplicate_of: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +105,9 @@ class RecognizerInfo:
 class Record:
     """Everything said of one video; `status` is "error" (with `error_type`, `error_message`) where it failed.
 
+    `selector` is the way to choose that was asked for, `rule` the one that was followed (they differ for "auto"), and
+    `rule_reason` says why in a sentence.
+
     `predictions` (most likely first) and `recognizer` are None where no recogniser looked at the frames; `maps` holds
     one map for each of `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu",
     "cuda:0") are those that the networks ran with, None where none looked. `size_bytes` and `modified_ns` (nanoseconds
@@ -107,7 +117,7 @@ class Record:
     path: str
     status: Literal["ok", "error"]
     settings_hash: str
-    requested_k: int
+    requested_k: int | Literal["auto"]
     error_type: str | None = None
     error_message: str | None = None
     size_bytes: int | None = None
@@ -118,7 +128,9 @@ class Record:
     pack_sha256: str | None = None
     dtype: str | None = None
     device: str | None = None
-    selector: str = "tsq"
+    selector: str = "auto"
+    rule: str | None = None
+    rule_reason: str = ""
     query: str | None = None
     candidates: tuple[Candidate, ...] = ()
     frames: tuple[SelectedFrame, ...] = ()
@@ -147,6 +159,8 @@ class Record:
             "dtype": self.dtype,
             "device": self.device,
             "selector": self.selector,
+            "rule": self.rule,
+            "rule_reason": self.rule_reason or None,
             "query": self.query,
             "candidates": [candidate_dict(candidate) for candidate in self.candidates],
             "requested_k": self.requested_k,

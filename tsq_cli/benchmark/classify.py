@@ -20,7 +20,7 @@ from tsq_cli.benchmark.end_to_end import random_recognizer
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts
 from tsq_cli.classifier import Classifier
 from tsq_cli.clip import load_clip
-from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.pipeline import Selector
@@ -56,7 +56,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
 
     selector = Selector.load(DEFAULT_PACK)
     whole = classifier(selector, name)
-    settings = SelectSettings()
+    settings = PAPER
     clip = load_clip(path, settings)
     frames = torch.from_numpy(clip.batch.pixels[: settings.num_frames])
     clip.close()

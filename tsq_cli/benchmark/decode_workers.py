@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
 from tsq_cli.clip import load_clip
-from tsq_cli.config import SelectSettings
+from tsq_cli.config import PAPER
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.report.console import SafeConsole
@@ -30,7 +30,7 @@ from tsq_cli.types import UInt8Array
 
 def decode(path: str) -> UInt8Array:
     """The candidates of a video, uint8 [T, H, W, 3], by one decoder."""
-    with closing(load_clip(path, SelectSettings(), threads=1)) as clip:
+    with closing(load_clip(path, PAPER, threads=1)) as clip:
         return clip.batch.pixels
 
 

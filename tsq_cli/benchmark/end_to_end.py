@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import Setting
 from tsq_cli.classifier import Classifier
-from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
 from tsq_cli.models import Recognizer, create_encoder
 from tsq_cli.packs import RecognizerChoice, load_pack
@@ -143,7 +144,7 @@ def with_decoding(stages: Mapping[str, Mapping[str, float]], files: Mapping[str,
 def _plan(paths: Sequence[Path], setting: Setting, *, workers: int, batch_size: int) -> RunPlan:
     return RunPlan(
         paths=[str(path) for path in paths],
-        settings=SelectSettings(num_frames=setting.num_frames),
+        settings=replace(PAPER, num_frames=setting.num_frames),
         outputs=Outputs(),
         pack_sha256=None,
         workers=workers,

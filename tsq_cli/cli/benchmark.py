@@ -13,11 +13,10 @@ from rich.table import Table
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import progress_bar, talk
-from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.report.console import SafeConsole
 
-_DEFAULT = SelectSettings()
 _DECODING = "; add --decode FILES for decoding"
 
 
@@ -45,7 +44,7 @@ def benchmark(
     tuned_only: Annotated[
         bool, typer.Option("--tuned-only", help="Leave the as-published form out.", rich_help_panel=RUN)
     ] = False,
-    num_frames: options.NumFrames = _DEFAULT.num_frames,
+    num_frames: options.NumFrames = PAPER_FRAMES,
     exit_after: Annotated[
         int, typer.Option("--exit-after", help="Frames after which FrameExit leaves, 1 to 10.", rich_help_panel=RUN)
     ] = 6,
@@ -100,7 +99,7 @@ def benchmark(
             pack=pack,
             recognizer=recognizer,
             num_frames=num_frames,
-            num_candidates=_DEFAULT.num_candidates,
+            num_candidates=PAPER_CANDIDATES,
             device=place,
             dtype=resolve_dtype(dtype, place),
             input_size=input_size,

@@ -9,10 +9,10 @@ import typer
 
 from tsq_cli.cli.options import MODEL, OUTPUT, Shared, not_empty_path, takes_shared
 from tsq_cli.cli.videos import Recognition, run_videos
-from tsq_cli.config import ClassifySettings, MapScale
+from tsq_cli.config import PAPER, ClassifySettings, MapScale
 
 
-@takes_shared
+@takes_shared(PAPER)
 def classify(
     shared: Shared,
     *,

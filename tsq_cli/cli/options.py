@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
-from tsq_cli.config import DEFAULT_PACK, DecodeMode, Dtype, Limits, Order, SelectorName
+from tsq_cli.config import (
+    DEFAULT_PACK,
+    PAPER_CANDIDATES,
+    DecodeMode,
+    Dtype,
+    Duplicates,
+    Limits,
+    Order,
+    SelectorName,
+    SelectSettings,
+)
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -26,6 +37,13 @@ def not_empty(text: str) -> str:
 def not_empty_path(text: str) -> Path:
     """As not_empty, for a Path, which would take an empty text for the current folder."""
     return Path(not_empty(text))
+
+
+def count_or_auto(text: str) -> str:
+    """Parser of an option that takes a number or the word auto; which numbers fit, SelectSettings knows."""
+    if text != "auto" and not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto")
+    return text
 
 
 Paths = Annotated[
@@ -64,30 +82,60 @@ NumFrames = Annotated[
     int, typer.Option("-k", "--num-frames", metavar="K", help="Frames to select.", rich_help_panel=SELECTION)
 ]
 NumFramesOrNone = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "-k",
         "--num-frames",
-        metavar="K",
-        help="Frames to select.",
+        metavar="K|auto",
+        help="Frames to select; auto: as many as differ.",
         show_default="5, or T if smaller",
+        parser=count_or_auto,
         rich_help_panel=SELECTION,
     ),
 ]
-NumCandidatesOrNone = Annotated[
-    int | None,
-    typer.Option(
-        "-n",
-        "--candidates",
-        metavar="T",
-        help="Frames to look at, evenly spaced.",
-        show_default="16, or K if larger",
-        rich_help_panel=SELECTION,
-    ),
-]
+
+
+def num_candidates_option(show_default: str) -> Any:
+    """The option -n, whose default each command states for itself."""
+    return Annotated[
+        str | None,
+        typer.Option(
+            "-n",
+            "--candidates",
+            metavar="T|auto",
+            help="Frames to look at, evenly spaced; auto: more of a long video, closer where it changes.",
+            show_default=show_default,
+            parser=count_or_auto,
+            rich_help_panel=SELECTION,
+        ),
+    ]
+
+
 SelectorOption = Annotated[
     SelectorName,
-    typer.Option("--selector", help="Both modules (tsq), one of them, or a baseline.", rich_help_panel=SELECTION),
+    typer.Option(
+        "--selector",
+        metavar="RULE",
+        help="auto: tsq where something stands out, else cover. tsq: the paper's fusion. cover: one frame for each "
+        "event. vqm, tqm: one module alone. Rules to compare with: " + ", ".join(get_args(SelectorName)[5:]) + ".",
+        rich_help_panel=SELECTION,
+    ),
+]
+DuplicatesOption = Annotated[
+    Duplicates,
+    typer.Option(
+        "--duplicates",
+        help="Whether auto and cover pass over frames that show the same as a chosen one.",
+        rich_help_panel=SELECTION,
+    ),
+]
+SharpestOption = Annotated[
+    bool,
+    typer.Option(
+        "--sharpest",
+        help="Take the sharpest frame within half a second of each selected one, in the same shot.",
+        rich_help_panel=SELECTION,
+    ),
 ]
 OrderOption = Annotated[
     Order, typer.Option("--order", help="List frames by time, or best first.", rich_help_panel=SELECTION)
@@ -186,8 +234,12 @@ _LIMITS = Limits()
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """What every command over videos takes: where they are, how frames are chosen, where results go."""
+    """What every command over videos takes: where they are, how frames are chosen, where results go.
 
+    `usual` is no option: how the command chooses unless it is told.
+    """
+
+    usual: SelectSettings
     paths: Paths = None
     recursive: Recursive = False
     files_from: FilesFrom = None
@@ -196,8 +248,10 @@ class Shared:
     end: End = None
     decode: Mode = "exact"
     num_frames: NumFramesOrNone = None
-    num_candidates: NumCandidatesOrNone = None
-    selector: SelectorOption = "tsq"
+    num_candidates: num_candidates_option("") = None  # type: ignore[valid-type]
+    selector: SelectorOption = "auto"
+    duplicates: DuplicatesOption = "skip"
+    sharpest: SharpestOption = False
     order: OrderOption = "time"
     query: Query = None
     seed: Seed = 0
@@ -218,21 +272,32 @@ class Shared:
     max_pixels: MaxPixels = _LIMITS.max_pixels
 
 
-def takes_shared(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of Shared beside its own; it is called with them gathered as its first argument."""
-    hints = get_type_hints(Shared, include_extras=True)
+def takes_shared(usual: SelectSettings) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of Shared beside its own; it is called with them gathered as its first argument.
+
+    Args:
+        usual: how the command chooses unless it is told.
+    """
+    paper = f"{PAPER_CANDIDATES}, or K if larger"
+    most = f"auto; with rules to compare with {paper}" if usual.num_candidates == "auto" else paper
+    hints = get_type_hints(Shared, include_extras=True) | {"num_candidates": num_candidates_option(most)}
+    defaults = {f.name: f.default for f in fields(Shared) if f.name != "usual"} | {"selector": usual.selector}
     shared = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-        for f in fields(Shared)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+        for name, default in defaults.items()
     ]
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
-    @wraps(command)
-    def with_options(**values: Any) -> None:
-        command(Shared(**{f.name: values.pop(f.name) for f in fields(Shared)}), **values)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
-    # Typer reads a command's options from its signature.
-    parameters = [*shared, *own]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+        @wraps(command)
+        def with_options(**values: Any) -> None:
+            command(Shared(usual=usual, **{name: values.pop(name) for name in defaults}), **values)
+
+        # Typer reads a command's options from its signature.
+        parameters = [*shared, *own]
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return decorate

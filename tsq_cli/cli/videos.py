@@ -11,7 +11,17 @@ import typer
 
 from tsq_cli.cli.options import Shared
 from tsq_cli.cli.output import Output, talk
-from tsq_cli.config import ClassifySettings, Limits, SelectSettings, check_device, too_few_candidates
+from tsq_cli.config import (
+    PAPER_CANDIDATES,
+    PAPER_FRAMES,
+    PASSING_OVER,
+    Auto,
+    ClassifySettings,
+    Limits,
+    SelectSettings,
+    check_device,
+    too_few_candidates,
+)
 from tsq_cli.errors import EXIT_INPUT_FAILED
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
@@ -214,18 +224,23 @@ def _limits(shared: Shared) -> Limits:
     return Limits(timeout_seconds=shared.timeout, max_pixels=shared.max_pixels)
 
 
-def _frames_and_candidates(shared: Shared) -> tuple[int, int]:
+def _frames_and_candidates(shared: Shared) -> tuple[int | Auto, int | Auto]:
     """K and T: what was not given follows what was; two that do not fit are refused."""
-    usual = SelectSettings()
-    k, t = shared.num_frames, shared.num_candidates
+    k, t = (None if text is None else _count(text) for text in (shared.num_frames, shared.num_candidates))
     if t is None:
-        k = usual.num_frames if k is None else k
-        return k, max(usual.num_candidates, k)
+        k = PAPER_FRAMES if k is None else k
+        if shared.usual.num_candidates == "auto" and shared.selector in PASSING_OVER:
+            return k, "auto"
+        return k, PAPER_CANDIDATES if k == "auto" else max(PAPER_CANDIDATES, k)
     if k is None:
-        return max(1, min(usual.num_frames, t)), t
-    if k > t > 0:
+        return PAPER_FRAMES if t == "auto" else max(1, min(PAPER_FRAMES, t)), t
+    if k != "auto" and t != "auto" and k > t > 0:
         raise too_few_candidates(k, t)
     return k, t
+
+
+def _count(text: str) -> int | Auto:
+    return "auto" if text == "auto" else int(text)
 
 
 def _select_settings(shared: Shared) -> SelectSettings:
@@ -234,6 +249,8 @@ def _select_settings(shared: Shared) -> SelectSettings:
         num_frames=num_frames,
         num_candidates=num_candidates,
         selector=shared.selector,
+        duplicates=shared.duplicates,
+        sharpest=shared.sharpest,
         order=shared.order,
         start_seconds=_seconds(shared.start),
         end_seconds=_seconds(shared.end),

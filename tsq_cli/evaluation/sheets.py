@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tsq_cli.clip import load_clip
-from tsq_cli.config import SelectSettings
+from tsq_cli.config import PAPER
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.evaluate import Evaluation
 from tsq_cli.files import write_text
@@ -112,7 +113,7 @@ def write_sheets(
     """
     selector = Selector(pack)
     num_candidates = pack.config.settings.num_candidates
-    settings = SelectSettings(num_frames=min(evaluation.num_frames, num_candidates), num_candidates=num_candidates)
+    settings = replace(PAPER, num_frames=min(evaluation.num_frames, num_candidates), num_candidates=num_candidates)
     outputs = Outputs(sheet=folder / "{stem}.png")
     sheets = []
     for done, (name, number) in enumerate(chosen.items(), 1):

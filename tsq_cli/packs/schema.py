@@ -253,6 +253,9 @@ class Settings:
         sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
             of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames takes fewer
             pixels than naming them).
+        standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
+            mean, and covers what the video shows where it is not; 1 or more (ours).
+        duplicate_cosine: two frames whose features are at least this much alike show the same, in (0, 1] (ours).
         multi_label: whether a video may be of several classes: the confidence in one is the sigmoid of its score then,
             not the softmax over all of them (ours).
         centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
@@ -271,6 +274,8 @@ class Settings:
     centre_object_embeddings: bool = False
     flat_visual: float = 1.05
     flat_textual: float = 1.05
+    standing_out: float = 2.0
+    duplicate_cosine: float = 0.97
     multi_label: bool = False
 
     def __post_init__(self) -> None:
@@ -279,6 +284,10 @@ class Settings:
         _check_count("top_n", self.top_n, MAX_NAMES)
         if not 0.0 <= self.lambda_v <= 1.0:
             raise ValueError("lambda_v in [0, 1]")
+        if self.standing_out < 1.0:
+            raise ValueError("standing_out of 1 or more")
+        if not 0.0 < self.duplicate_cosine <= 1.0:
+            raise ValueError("duplicate_cosine above 0, at most 1")
         if self.sampler_input_size is not None:
             _check_input_size("sampler_input_size", self.sampler_input_size)
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
