@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import skimage.data
 from tsq_cli import Selector, SelectSettings, loading
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.clip import Clip, load_clip
+from tsq_cli.config import PAPER
 from tsq_cli.errors import NotAVideoError, UsageError, WeightsError
 from tsq_cli.models.device import resolve_device, resolve_dtype
 from tsq_cli.pictures import Outputs, output_stems
@@ -47,9 +49,10 @@ def write_clip(path: Path, picture: Callable[[int], UInt8Array], num_frames: int
 
 def test_a_static_clip_is_said_to_be_one_and_the_demo_is_not(selector: Selector, tmp_path: Path) -> None:
     still = np.ascontiguousarray(skimage.data.coffee()[::2, ::2])
-    record = selector.select(write_clip(tmp_path / "still.mp4", lambda _: still))
+    path = write_clip(tmp_path / "still.mp4", lambda _: still)
+    record = selector.select(path, PAPER)
     assert any("no frame stands out" in note for note in record.notes)
-    demo = selector.select(DEMO)
+    demo = selector.select(DEMO, PAPER)
     assert not any("stands out" in note for note in demo.notes)
     assert demo.visual_peak_over_mean is not None
     assert demo.visual_peak_over_mean > 1.5
@@ -59,7 +62,7 @@ def test_one_frame_among_black_ones_is_found_by_the_visual_module(selector: Sele
     cat = np.ascontiguousarray(skimage.data.chelsea()[:, :450])
     black = np.zeros_like(cat)
     path = write_clip(tmp_path / "cat.mp4", lambda n: cat if 20 <= n < 26 else black, num_frames=96)
-    record = selector.select(path, SelectSettings(num_frames=2))
+    record = selector.select(path, replace(PAPER, num_frames=2))
     # Sixteen segments of six frames: candidate 3, shown by frame 21, is the only one with the cat.
     assert [frame.candidate.position for frame in record.frames if frame.chosen_by == "visual"] == [3]
     assert "cat" in record.visual_categories[0].label
@@ -87,7 +90,7 @@ def test_candidates_far_apart_are_said_to_be(tmp_path: Path) -> None:
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    record = Selector.without_model().select(source, SelectSettings(selector="uniform"))
+    record = Selector.without_model().select(source, replace(PAPER, selector="uniform"))
     assert any("up to 20.0 s apart" in note for note in record.notes)
 
 

@@ -48,10 +48,25 @@ def test_a_refill_passes_over_what_the_textual_module_chose() -> None:
     assert chosen(visual, textual, 5)[-1] == (0, "refill")
 
 
-def test_ties_go_to_the_earlier_frame() -> None:
-    assert chosen([1.0] * 6, [1.0] * 6, 5) == [
-        (0, "visual"), (1, "visual"), (2, "visual"), (3, "refill"), (4, "refill"),
-    ]  # fmt: skip
+def test_a_flat_curve_gives_frames_from_the_whole_video_never_the_first_ones() -> None:
+    # Centers of five equal segments of sixteen: 1.6, 4.8, 8, 11.2, 14.4.
+    for flat in (1.0, 0.0):
+        assert sorted(position for position, _ in chosen([flat] * 16, [flat] * 16, 5)) == [1, 4, 8, 11, 14]
+    assert chosen([1.0] * 16, [1.0] * 16, 1) == [(8, "visual")]
+    assert sorted(c.position for c in selection.top_k([0.5] * 16, 5, chosen_by="visual")) == [1, 4, 8, 11, 14]
+
+
+def test_what_stands_out_comes_before_a_tie() -> None:
+    assert chosen(curve({2: 0.9}), curve({13: 0.8}), 3) == [(2, "visual"), (8, "visual"), (13, "textual")]
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 5, 16, 37])
+@pytest.mark.parametrize("k", [1, 3, 5, 16, 40])
+def test_the_order_of_ties_begins_with_the_uniform_choice(candidates: int, k: int) -> None:
+    order = selection.tie_order(candidates, k).tolist()
+    assert sorted(order) == list(range(candidates))
+    even = [math.floor((i + 0.5) * candidates / min(k, candidates)) for i in range(min(k, candidates))]
+    assert sorted(order[: len(even)]) == even
 
 
 @pytest.mark.parametrize(
@@ -130,14 +145,13 @@ def test_properties_of_fusion(both: tuple[np.ndarray, np.ndarray], k: int, lambd
     wanted = min(k, len(visual))
     assert len(positions) == len(set(positions)) == wanted
     assert set(positions) <= set(range(len(visual)))
-    # The top n_v of S^v are always in, counted off independently of the code's sorting.
+    # The top n_v of S^v are always in, counted off independently of the code's sorting: their scores are, at least.
     n_v = selection.visual_share(wanted, lambda_v)
-    best = sorted(range(len(visual)), key=lambda t: (-visual[t], t))[:n_v]
-    assert positions[:n_v] == best
+    assert [visual[t] for t in positions[:n_v]] == sorted(visual, reverse=True)[:n_v]
     assert [choice.chosen_by for choice in choices[:n_v]] == ["visual"] * n_v
-    # Every textual choice is among the top k - n_v of S^t.
-    best_textual = sorted(range(len(textual)), key=lambda t: (-textual[t], t))[: wanted - n_v]
-    assert all(choice.position in best_textual for choice in choices if choice.chosen_by == "textual")
+    # Every textual choice scores as high as the top k - n_v of S^t.
+    least = min(sorted(textual, reverse=True)[: wanted - n_v], default=math.inf)
+    assert all(textual[choice.position] >= least for choice in choices if choice.chosen_by == "textual")
     np.testing.assert_array_equal(before[0], visual)
     np.testing.assert_array_equal(before[1], textual)
 

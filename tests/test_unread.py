@@ -21,7 +21,7 @@ from tsq_cli.clip import Clip, load_clip
 from tsq_cli.models import tsq_layer
 from tsq_cli.record import Record
 
-SETTINGS = SelectSettings(num_frames=4, num_candidates=10)
+SETTINGS = SelectSettings(selector="tsq", num_frames=4, num_candidates=10)
 
 
 @pytest.fixture(scope="module", params=["cpu", ON_CUDA])
@@ -67,6 +67,8 @@ def facts(record: Record) -> dict[str, Any]:
         replace(SETTINGS, query="a train"),
         replace(SETTINGS, num_frames=8),  # more than the second clip has
         replace(SETTINGS, selector="uniform"),
+        replace(SETTINGS, selector="cover"),
+        replace(SETTINGS, selector="auto", num_frames="auto"),
     ],
     ids=lambda settings: f"{settings.selector} {settings.query or ''} {settings.num_frames}",
 )

@@ -70,7 +70,8 @@ def cover(
     for event in range(int(events[-1]) + 1):
         members = np.flatnonzero((events == event) & good)
         if len(members):
-            anchors[members[saliency[members].argmax()]] = True
+            from_middle = members[np.abs(members - members.mean()).argsort(kind="stable")]  # which ties go to
+            anchors[from_middle[saliency[from_middle].argmax()]] = True
     of_events = _best_cover(similarity, saliency, [], k, anchors, same)
     covering = _best_cover(similarity, saliency, of_events, k, good, same)
     choices: list[tuple[int, ChosenBy]] = [(position, "event") for position in of_events]

@@ -114,7 +114,9 @@ def test_python_may_ask_for_fewer_candidates_than_the_usual_frames() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"num_frames": 17},
+        {"num_frames": 0},
+        {"num_frames": "many"},
+        {"num_frames": "auto", "selector": "tsq"},
         {"num_frames": 17, "num_candidates": 16},
         {"num_candidates": 10**12},
         {"short_side": 10**6},
