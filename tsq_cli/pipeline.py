@@ -195,11 +195,9 @@ class Selector:
         """The numbers of the rules: those of the run, and of the pack where one looks."""
         if not settings.needs_model:
             return RuleSettings(seed=settings.seed)
-        pack = self.loaded_pack().config.settings
-        return RuleSettings(
+        return replace(
+            self.loaded_pack().config.settings.rules,
             lambda_v=self.lambda_v(settings),
-            standing_out=pack.standing_out,
-            duplicate_cosine=pack.duplicate_cosine,
             skips_duplicates=settings.duplicates == "skip",
             only_different=settings.num_frames == "auto",
             seed=settings.seed,

@@ -25,6 +25,7 @@ from tsq_cli.evaluation.selectors import SelectorInput, class_probabilities, sel
 from tsq_cli.metrics import mean_average_precision, top_k_accuracy
 from tsq_cli.pipeline import Selector
 from tsq_cli.scoring import encode, tsq_scores
+from tsq_cli.selection import RuleSettings
 from tsq_cli.training.cache import FeatureCache
 
 N, T, C = 60, 8, 6
@@ -104,7 +105,9 @@ def test_differences_are_paired(report: dict[str, Any]) -> None:
     """The interval of the difference of two alike rules is far narrower than theirs would be if drawn apart."""
     vqm, tsq = row_of(report, "vqm", 5), row_of(report, "tsq", 5)
     inputs, logits, targets = world()
-    alike = score_selectors(replace(inputs, lambda_v=1.0), logits, targets, selectors=("tsq", "vqm"), ks=(5,))
+    alike = score_selectors(
+        replace(inputs, settings=RuleSettings(lambda_v=1.0)), logits, targets, selectors=("tsq", "vqm"), ks=(5,)
+    )
     assert row_of(alike, "tsq", 5)["map"] == row_of(alike, "vqm", 5)["map"]
     bootstrap = Bootstrap(targets, resamples=200)
     replicates = [

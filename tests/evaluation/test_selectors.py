@@ -10,7 +10,8 @@ from scipy.special import expit, softmax
 
 from tsq_cli import selection
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.selectors import SELECTORS, SelectorInput, class_probabilities, select
+from tsq_cli.evaluation.selectors import ALL_SELECTORS, SelectorInput, class_probabilities, select
+from tsq_cli.selection import RuleSettings
 
 # One video of six frames and two classes; the true one is the second.
 ONE = SelectorInput(
@@ -44,8 +45,8 @@ def test_a_rule_chooses(name: str, k: int, positions: list[int]) -> None:
 
 
 def test_the_share_of_the_visual_module_is_the_inputs() -> None:
-    assert select("tsq", replace(ONE, lambda_v=0.0), 2).tolist() == [[0, 3]]
-    assert select("tsq", replace(ONE, lambda_v=1.0), 2).tolist() == [[0, 4]]
+    assert select("tsq", replace(ONE, settings=RuleSettings(lambda_v=0.0)), 2).tolist() == [[0, 3]]
+    assert select("tsq", replace(ONE, settings=RuleSettings(lambda_v=1.0)), 2).tolist() == [[0, 4]]
 
 
 def test_the_oracle_takes_the_likeliest_of_several_true_classes() -> None:
@@ -55,15 +56,17 @@ def test_the_oracle_takes_the_likeliest_of_several_true_classes() -> None:
 
 def made(num_videos: int = 40, num_frames: int = 16) -> SelectorInput:
     rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(num_videos, num_frames, 8))
     return SelectorInput(
         saliency_visual=rng.random((num_videos, num_frames)),
         saliency_textual=rng.random((num_videos, num_frames)),
         frame_probabilities=rng.random((num_videos, num_frames, 3)),
         targets=np.eye(3, dtype=np.bool_)[rng.integers(3, size=num_videos)],
+        features=(vectors / np.linalg.norm(vectors, axis=2, keepdims=True)).astype(np.float32),
     )
 
 
-@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("name", ALL_SELECTORS)
 def test_every_rule_gives_distinct_positions_in_order_and_treats_videos_alone(name: str) -> None:
     inputs = made()
     chosen = select(name, inputs, 5, seed=1)
@@ -76,6 +79,7 @@ def test_every_rule_gives_distinct_positions_in_order_and_treats_videos_alone(na
         saliency_textual=inputs.saliency_textual[:7],
         frame_probabilities=inputs.frame_probabilities[:7],
         targets=inputs.targets[:7],
+        features=None if inputs.features is None else inputs.features[:7],
     )
     assert np.array_equal(select(name, first, 5, seed=1), chosen[:7])
 

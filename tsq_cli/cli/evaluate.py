@@ -52,8 +52,7 @@ def evaluate(
         typer.Option(
             "--selectors",
             metavar="LIST",
-            help="Rules to compare, separated by commas: tsq, vqm, tqm, uniform, random, middle, confident, all, "
-            "oracle.",
+            help="Rules to compare, separated by commas: those of tsq select, confident, all, oracle.",
             rich_help_panel=SELECTION,
         ),
     ] = "tsq,vqm,tqm,uniform,random,middle,confident,all,oracle",

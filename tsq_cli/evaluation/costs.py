@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tsq_cli.benchmark.counting import count
+from tsq_cli.config import BASELINES
 from tsq_cli.evaluation.selectors import Selector
 from tsq_cli.models import object_text_features
 from tsq_cli.packs import LoadedRecognizer, Pack
@@ -39,7 +40,7 @@ class Costs:
         """
         if selector in ("all", "confident", "oracle"):
             return self.num_candidates * self.frame
-        sampler = {"tsq": self.both, "vqm": self.visual, "tqm": self.textual}.get(selector, 0.0)
+        sampler = 0.0 if selector in BASELINES else {"vqm": self.visual, "tqm": self.textual}.get(selector, self.both)
         return sampler + min(k, self.num_candidates) * self.frame
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from tsq_cli import __version__
 from tsq_cli.data import LabelledVideo, VideoList
@@ -15,6 +16,7 @@ from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.resampling import LEVEL, Bootstrap, described
 from tsq_cli.evaluation.selectors import (
+    ALL_SELECTORS,
     SELECTORS,
     BoolArray,
     FloatArray,
@@ -170,7 +172,8 @@ def _selector_input(pack: Pack, extracted: Extracted, frame_logits: Float32Array
         saliency_textual=s_t.numpy(),
         frame_probabilities=class_probabilities(frame_logits, multi_label=pack.config.settings.multi_label),
         targets=targets,
-        lambda_v=pack.config.settings.lambda_v,
+        settings=pack.config.settings.rules,
+        features=functional.normalize(features.float(), dim=2).numpy(),
     )
 
 
@@ -328,11 +331,11 @@ def check_plan(selectors: Sequence[str], ks: Sequence[int], seeds: Sequence[int]
     Raises:
         UsageError: no or unknown selectors, a K below 1, no seed or no resample.
     """
-    unknown = [name for name in selectors if name not in SELECTORS]
+    unknown = [name for name in selectors if name not in ALL_SELECTORS]
     if unknown or not selectors:
         raise UsageError(
             f"the selectors are {', '.join(unknown)}" if unknown else "no selector was asked for",
-            wanted=f"some of {', '.join(SELECTORS)}",
+            wanted=f"some of {', '.join(ALL_SELECTORS)}",
             fix="correct the names",
         )
     if not ks or min(ks) < 1:

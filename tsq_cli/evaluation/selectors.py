@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tsq_cli import selection
+from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency
-from tsq_cli.types import Float64Array, Int64Array
+from tsq_cli.selection import Evidence, RuleSettings
+from tsq_cli.types import Float32Array, Float64Array, Int64Array
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
-Selector = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle"]
-SELECTORS: tuple[Selector, ...] = get_args(Selector)
-SELECTOR_TITLES: dict[Selector, str] = {
+Selector = SelectorName | Literal["confident", "all", "oracle"]
+ALL_SELECTORS: tuple[Selector, ...] = (*selection.RULES, "confident", "all", "oracle")
+SELECTORS: tuple[Selector, ...] = ("tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle")
+"""Those that are compared unless others are asked for."""
+
+_TITLES: dict[Selector, str] = {
+    "auto": "auto (TSQNet or cover)",
     "tsq": "TSQNet (both modules)",
+    "cover": "cover (events first)",
     "vqm": "visual module (VQM)",
     "tqm": "textual module (TQM)",
-    "uniform": "uniform",
-    "random": "random",
-    "middle": "middle",
+    "topk": "top K of both curves",
+    "mmr": "maximal marginal relevance",
+    "bolt": "BOLT",
+    "aks": "AKS",
+    "dpp": "determinantal (DPP)",
+    "kcenter": "k-center",
+    "facility": "facility location",
     "confident": "most confident frames",
     "all": "all frames",
     "oracle": "oracle (true class known)",
 }
+
+
+def title(name: Selector) -> str:
+    """A rule's name in a table."""
+    return _TITLES.get(name, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +55,8 @@ class SelectorInput:
         saliency_visual, saliency_textual: S^v and S^t, real and finite, [N, T].
         frame_probabilities: what the recogniser says of each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
         targets: bool [N, C], the true classes, at least one a video; only the oracle looks at them.
-        lambda_v: share of the visual module in the fusion, 0 to 1 (S: 0.6).
+        settings: numbers of the rules of tsq_cli.selection.
+        features: of the visual encoder, unit length, [N, T, D], for the rules that compare frames; None without them.
 
     Raises:
         ValueError: arrays whose shapes do not agree or that are not finite, or a video without a class.
@@ -49,7 +66,8 @@ class SelectorInput:
     saliency_textual: FloatArray
     frame_probabilities: FloatArray
     targets: BoolArray
-    lambda_v: float = 0.6
+    settings: RuleSettings = field(default_factory=RuleSettings)
+    features: Float32Array | None = None
 
     def __post_init__(self) -> None:
         shape = self.frame_probabilities.shape
@@ -98,7 +116,7 @@ def selector_input(
         saliency_textual=textual,
         frame_probabilities=class_probabilities(frame_logits, multi_label=multi_label),
         targets=targets,
-        lambda_v=lambda_v,
+        settings=RuleSettings(lambda_v=lambda_v),
     )
 
 
@@ -117,9 +135,9 @@ def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int6
     """Choose the frames of every video by one rule.
 
     Args:
-        name: tsq (fusion of both modules), vqm, tqm (one of them), uniform (centres of equal segments), random,
-            middle, confident (frames with the highest probability of any class), all (T frames, whatever k), oracle
-            (frames with the highest probability of a true class: what no rule can know, a bound to compare with).
+        name: a rule of tsq_cli.selection, or confident (frames with the highest probability of any class), all (T
+            frames, whatever k), oracle (frames with the highest probability of a true class: what no rule can know, a
+            bound to compare with).
         inputs: of N videos.
         k: frames a video, at least 1; above T it is T.
         seed: of random alone; each video has a draw of its own.
@@ -129,9 +147,10 @@ def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int6
 
     Raises:
         UsageError: a name that is no rule, or k below 1.
+        ValueError: a rule that compares frames, and no features.
     """
-    if name not in SELECTORS:
-        raise UsageError(f"{name} is no selector", wanted=f"one of {', '.join(SELECTORS)}", fix="correct the name")
+    if name not in ALL_SELECTORS:
+        raise UsageError(f"{name} is no selector", wanted=f"one of {', '.join(ALL_SELECTORS)}", fix="correct the name")
     if k < 1:
         raise UsageError(f"{k} frames were asked for", wanted="at least 1", fix="ask for one frame or more")
     num_videos, num_candidates = inputs.saliency_visual.shape
@@ -141,22 +160,23 @@ def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int6
 
 def _rule(name: Selector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:
     """The rule, as a function from a video's number to the positions that it chooses there."""
-    s_v, s_t = inputs.saliency_visual, inputs.saliency_textual
-    num_videos, num_candidates = s_v.shape
-    if name == "tsq":
-        return lambda n: _positions(selection.fuse(s_v[n], s_t[n], k, lambda_v=inputs.lambda_v))
-    if name == "random":
-        seeds = np.random.SeedSequence(seed).generate_state(num_videos)
-        return lambda n: _positions(selection.random(num_candidates, k, seed=int(seeds[n])))
-    if name in ("uniform", "middle", "all"):
-        positions = _positions((selection.middle if name == "middle" else selection.uniform)(num_candidates, k))
-        return lambda _: positions
-    curves = {"vqm": s_v, "tqm": s_t}.get(name)
-    if curves is None:
+    num_videos, num_candidates = inputs.saliency_visual.shape
+    if name == "confident" or name == "oracle":
         counted = inputs.targets if name == "oracle" else np.ones_like(inputs.targets)
-        curves = np.where(counted[:, None, :], inputs.frame_probabilities, 0.0).max(axis=2)
-    return lambda n: selection.ranking(curves[n])[:k]
+        highest = np.where(counted[:, None, :], inputs.frame_probabilities, 0.0).max(axis=2)
+        return lambda n: selection.ranking(highest[n])[:k]
+    if name == "all":
+        return lambda _: range(num_candidates)
+    seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # each video draws afresh
 
+    def rule(number: int) -> list[int]:
+        evidence = Evidence(
+            times=np.arange(num_candidates, dtype=np.float64),
+            visual=np.asarray(inputs.saliency_visual[number], dtype=np.float64),
+            textual=np.asarray(inputs.saliency_textual[number], dtype=np.float64),
+            features=None if inputs.features is None else inputs.features[number],
+        )
+        settings = replace(inputs.settings, seed=int(seeds[number]))
+        return [choice.position for choice in selection.choose(name, evidence, k, settings).choices]
 
-def _positions(choices: Sequence[selection.Choice]) -> list[int]:
-    return [choice.position for choice in choices]
+    return rule

@@ -9,7 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from tsq_cli.evaluation.selectors import SELECTOR_TITLES
+from tsq_cli.evaluation.selectors import title
 from tsq_cli.report.text import markdown
 
 METRIC_TITLES = {"map": "mAP", "top1": "top-1", "top5": "top-5"}
@@ -89,7 +89,7 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
         ],
         rows=[
             [
-                SELECTOR_TITLES[row["selector"]],
+                title(row["selector"]),
                 "-" if row["giga_macs"] is None else f"{row['giga_macs']:.2f}",
                 *(_percent(row[metric]) + _spread(row, metric) for metric in metrics),
                 *(_percent(row["gains"][rival]["map"], "+") if rival in row["gains"] else "" for rival in rivals),
@@ -108,7 +108,7 @@ def _by_k(report: Mapping[str, Any], metric: str) -> Grid:
         headings=["frames chosen by", *map(str, counts)],
         rows=[
             [
-                SELECTOR_TITLES[name],
+                title(name),
                 *(f"{100 * values[name, k]:.1f}" if (name, k) in values else "" for k in counts),
             ]
             for name in selectors

@@ -22,6 +22,7 @@ from tsq_cli.packs.limits import (
     MIN_INPUT,
 )
 from tsq_cli.printable import shown
+from tsq_cli.selection import RuleSettings
 
 SCHEMA_VERSION = 1
 
@@ -293,6 +294,13 @@ class Settings:
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")
+
+    @property
+    def rules(self) -> RuleSettings:
+        """The numbers that the rules of tsq_cli.selection read."""
+        return RuleSettings(
+            lambda_v=self.lambda_v, standing_out=self.standing_out, duplicate_cosine=self.duplicate_cosine
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

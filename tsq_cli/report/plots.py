@@ -20,6 +20,7 @@ ACCURACY_STYLES = {  # of each rule: colour and marker, drawn in this order
     "tsq": ("#d65d0e", "o"),
     "all": ("#1c1c1e", "D"),
 }
+OTHER_STYLE = ("#a8763e", "x")  # of the rules that are compared only where they are asked for
 ACCURACY_BANDS = ("tsq", "uniform", "all")
 
 
@@ -110,7 +111,8 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, (colour, marker) in ACCURACY_STYLES.items():
+    others = {row["selector"]: OTHER_STYLE for row in report["rows"] if row["selector"] not in ACCURACY_STYLES}
+    for name, (colour, marker) in (others | ACCURACY_STYLES).items():
         rows = [row for row in report["rows"] if row["selector"] == name]
         costs = [row["giga_macs"] for row in rows]
         values, lows, highs = ([100 * row["map"][part] for row in rows] for part in ("value", "low", "high"))
