@@ -15,11 +15,14 @@ from tsq_cli.errors import UsageError
 
 SCHEMA_VERSION = 2
 DEFAULT_PACK = "imagenet-lite"
+USUAL_CANDIDATES = 16
+"""T where nothing else is said, as in the paper (S)."""
 
 MapScale = Literal["clip", "frame"]
 SelectorName = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle"]
 DecodeMode = Literal["exact", "keyframes", "nvdec"]
 Order = Literal["time", "score"]
+NumCandidates = int | Literal["auto"]
 Device = str  # "auto", "cpu", "cuda" or "cuda:<index>"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -41,7 +44,8 @@ class SelectSettings:
     Attributes:
         num_frames: K, frames to select, from 1 to 1,000,000 (S: 5).
         num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16); fewer than K only where K
-            is left at its default, and all of them are then selected.
+            is left at its default, and all of them are then selected. "auto": as many as the video is long
+            (tsq_cli.video.auto), or as for 16 where the selector is a baseline.
         selector: both modules fused (tsq), one module alone (vqm, tqm), or a baseline that looks at no pixel.
         order: frames listed by time, or best first.
         start_seconds, end_seconds: candidates come from [start, end), each at least 0, relative to the first frame
@@ -58,7 +62,7 @@ class SelectSettings:
     """
 
     num_frames: int = 5
-    num_candidates: int = 16
+    num_candidates: NumCandidates = USUAL_CANDIDATES
     selector: SelectorName = "tsq"
     order: Order = "time"
     start_seconds: float | None = None
@@ -72,13 +76,15 @@ class SelectSettings:
 
     def __post_init__(self) -> None:
         for name, (least, most) in _BOUNDS.items():
+            if (name, self.num_candidates) == ("num_candidates", "auto"):
+                continue
             if not least <= getattr(self, name) <= most:
                 raise UsageError(
                     f"{name} is {getattr(self, name)}",
                     wanted=f"{least} to {most}",
                     fix=f"the default is {_default(name)}",
                 )
-        if self.num_frames > max(self.num_candidates, _default("num_frames")):
+        if self.num_candidates != "auto" and self.num_frames > max(self.num_candidates, _default("num_frames")):
             raise too_few_candidates(self.num_frames, self.num_candidates)
         for name, choices in (("selector", SelectorName), ("order", Order), ("decode_mode", DecodeMode)):
             if getattr(self, name) not in get_args(choices):

@@ -19,7 +19,7 @@ import numpy as np
 
 from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, timed
-from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, USUAL_CANDIDATES, SelectSettings
 from tsq_cli.record import Candidate, Record, SelectedFrame
 from tsq_cli.scoring import ScoredClips, score_clips
 from tsq_cli.selection import Choice
@@ -286,10 +286,10 @@ def _notes(clip: Clip, settings: SelectSettings) -> Iterator[str]:
     yield from clip.plan.notes
     yield from clip.batch.notes
     num_candidates = len(clip.batch)
-    if settings.num_frames == settings.num_candidates > SelectSettings.num_candidates:
+    if settings.num_frames == clip.plan.requested > USUAL_CANDIDATES:
         yield (
-            f"the candidates were raised from {SelectSettings.num_candidates} to {settings.num_candidates}, as many as "
-            "frames were asked for, so all are taken (more --candidates leave a choice)"
+            f"the candidates were raised from {USUAL_CANDIDATES} to {clip.plan.requested}, as many as frames were "
+            "asked for, so all are taken (more --candidates leave a choice)"
         )
     if settings.num_frames > num_candidates:
         yield (

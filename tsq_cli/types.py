@@ -14,6 +14,7 @@ from tsq_cli.config import MapScale
 
 ChosenBy = Literal["visual", "textual", "refill", "query", "uniform", "random", "middle"]
 
+BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]

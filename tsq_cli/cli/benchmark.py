@@ -13,7 +13,7 @@ from rich.table import Table
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import progress_bar, talk
-from tsq_cli.config import DEFAULT_PACK, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, USUAL_CANDIDATES, SelectSettings
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.report.console import SafeConsole
 
@@ -100,7 +100,7 @@ def benchmark(
             pack=pack,
             recognizer=recognizer,
             num_frames=num_frames,
-            num_candidates=_DEFAULT.num_candidates,
+            num_candidates=USUAL_CANDIDATES,
             device=place,
             dtype=resolve_dtype(dtype, place),
             input_size=input_size,

@@ -75,13 +75,13 @@ NumFramesOrNone = Annotated[
     ),
 ]
 NumCandidatesOrNone = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "-n",
         "--candidates",
-        metavar="T",
-        help="Frames to look at, evenly spaced.",
-        show_default="16, or K if larger",
+        metavar="T|auto",
+        help="Frames to look at, evenly spaced; auto: more in videos of over 64 s, where it costs little.",
+        show_default="auto; for classify 16, or K if larger",
         rich_help_panel=SELECTION,
     ),
 ]

@@ -11,8 +11,16 @@ import typer
 
 from tsq_cli.cli.options import Shared
 from tsq_cli.cli.output import Output, talk
-from tsq_cli.config import ClassifySettings, Limits, SelectSettings, check_device, too_few_candidates
-from tsq_cli.errors import EXIT_INPUT_FAILED
+from tsq_cli.config import (
+    USUAL_CANDIDATES,
+    ClassifySettings,
+    Limits,
+    NumCandidates,
+    SelectSettings,
+    check_device,
+    too_few_candidates,
+)
+from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
 
@@ -35,7 +43,7 @@ class Recognition:
 
 def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
     """Select frames of the videos, and recognise them where that is asked for; exit 1 where a video failed."""
-    settings, limits = _select_settings(shared), _limits(shared)
+    settings, limits = _select_settings(shared, classifies=recognition is not None), _limits(shared)
     inputs = _collect(shared)
     pack = _checked_pack(shared, settings)
     outputs = _checked_outputs(shared, inputs, recognition)
@@ -214,22 +222,33 @@ def _limits(shared: Shared) -> Limits:
     return Limits(timeout_seconds=shared.timeout, max_pixels=shared.max_pixels)
 
 
-def _frames_and_candidates(shared: Shared) -> tuple[int, int]:
+def _frames_and_candidates(shared: Shared, *, classifies: bool) -> tuple[int, NumCandidates]:
     """K and T: what was not given follows what was; two that do not fit are refused."""
-    usual = SelectSettings()
-    k, t = shared.num_frames, shared.num_candidates
-    if t is None:
-        k = usual.num_frames if k is None else k
-        return k, max(usual.num_candidates, k)
+    usual_k = SelectSettings.num_frames
+    k, t = shared.num_frames, _num_candidates(shared.num_candidates)
+    if t is None or t == "auto":
+        k = usual_k if k is None else k
+        return k, max(USUAL_CANDIDATES, k) if t is None and classifies else "auto"
     if k is None:
-        return max(1, min(usual.num_frames, t)), t
+        return max(1, min(usual_k, t)), t
     if k > t > 0:
         raise too_few_candidates(k, t)
     return k, t
 
 
-def _select_settings(shared: Shared) -> SelectSettings:
-    num_frames, num_candidates = _frames_and_candidates(shared)
+def _num_candidates(text: str | None) -> NumCandidates | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"-n is {text!r}", wanted="a number or auto", fix="try -n 16") from None
+
+
+def _select_settings(shared: Shared, *, classifies: bool) -> SelectSettings:
+    num_frames, num_candidates = _frames_and_candidates(shared, classifies=classifies)
     return SelectSettings(
         num_frames=num_frames,
         num_candidates=num_candidates,

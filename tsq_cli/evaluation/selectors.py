@@ -12,9 +12,8 @@ import numpy.typing as npt
 from tsq_cli import selection
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency
-from tsq_cli.types import Float64Array, Int64Array
+from tsq_cli.types import BoolArray, Float64Array, Int64Array
 
-BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
 Selector = Literal["tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle"]
 SELECTORS: tuple[Selector, ...] = get_args(Selector)
