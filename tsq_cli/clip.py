@@ -12,6 +12,7 @@ from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
 from tsq_cli.errors import TooLargeError
 from tsq_cli.types import FrameBatch, SamplePlan
 from tsq_cli.video import VideoSource, deadline, decode_frames, open_video, sample_frames
+from tsq_cli.video.auto import MOST, auto_frames
 
 NETWORK_INPUT_BYTES = 4 * 3 * 224 * 224
 """Of one candidate as the first network sees it: float32, three channels, 224 x 224."""
@@ -64,15 +65,7 @@ def load_clip(
     with timed(timings, "probe"):
         source = open_video(path, limits=limits, should_stop=should_stop)
     try:
-        plan = sample_frames(
-            source.pts_seconds,
-            source.end_seconds,
-            PAPER_CANDIDATES if settings.num_candidates == "auto" else settings.num_candidates,
-            start_seconds=settings.start_seconds,
-            end_seconds=settings.end_seconds,
-        )
-        plan = replace(plan, notes=plan.notes + source.notes)
-        _check_memory(source, plan, settings.short_side)
+        plan = _plan(source, settings)
         with timed(timings, "decode"):
             batch = decode_frames(
                 source,
@@ -88,16 +81,40 @@ def load_clip(
     return Clip(path=str(path), source=source, plan=plan, batch=batch, timings_seconds=timings)
 
 
-def _check_memory(source: VideoSource, plan: SamplePlan, short_side: int) -> None:
-    width, height = source.geometry.scaled(short_side).displayed_size
-    each, most = 3 * width * height + NETWORK_INPUT_BYTES, source.limits.max_candidate_bytes
+def _plan(source: VideoSource, settings: SelectSettings) -> SamplePlan:
+    """The candidates of the settings; where their number is left open, at most as many as memory allows.
+
+    Raises:
+        TooLargeError: they need more memory than the limits allow, or one alone does.
+    """
+    width, height = source.geometry.scaled(settings.short_side).displayed_size
+    each, most_bytes = 3 * width * height + NETWORK_INPUT_BYTES, source.limits.max_candidate_bytes
+    most = most_bytes // each
+    usual = max(PAPER_CANDIDATES, settings.most_frames)
+    seconds = {"start_seconds": settings.start_seconds, "end_seconds": settings.end_seconds}
+    if settings.num_candidates != "auto":
+        plan = sample_frames(source.pts_seconds, source.end_seconds, settings.num_candidates, **seconds)
+    elif not settings.needs_model:  # a baseline is what it is by even candidates
+        plan = sample_frames(source.pts_seconds, source.end_seconds, usual, **seconds)
+    else:
+        plan = auto_frames(
+            source.pts_seconds,
+            source.end_seconds,
+            source.is_key,
+            source.packet_bytes,
+            least=usual,
+            most=max(1, min(max(MOST, usual), most)),
+            keyframes_only=settings.decode_mode == "keyframes",
+            **seconds,
+        )
     count = len(plan.frame_indices)
-    if count * each > most:
+    if count > most:
         raise TooLargeError(
             f"{count} candidates of {width}x{height} from {source.info.path} need {count * each / 1e9:.1f} GB",
-            wanted=f"at most {most / 1e9:.1f} GB",
-            fix=f"use -n {most // each} or less" if most >= each else "allow more memory",
+            wanted=f"at most {most_bytes / 1e9:.1f} GB",
+            fix=f"use -n {most} or less" if most else "allow more memory",
         )
+    return replace(plan, notes=plan.notes + source.notes)
 
 
 @contextmanager

@@ -10,11 +10,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from tsq_cli.types import ChosenBy, Float64Array, Int64Array
-
-BoolArray = npt.NDArray[np.bool_]
+from tsq_cli.types import BoolArray, ChosenBy, Float64Array, Int64Array
 
 CUT_COSINE = 0.7
 """Neighboring candidates less alike than this belong to two events in any video."""

@@ -19,6 +19,7 @@ ChosenBy = Literal[
 """What a frame was chosen for: a module's curve, an event or coverage (`cover`), or the name of another rule."""
 
 
+BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]

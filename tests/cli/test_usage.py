@@ -70,6 +70,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["-0"], "-0 was given without a list"),
         (["-k", "0"], "num_frames is 0; wanted 1 to 1000000"),
         (["-k", "1000000000000"], "num_frames is 1000000000000; wanted 1 to 1000000"),
+        (["-n", "many"], "-n is 'many'; wanted a number or auto"),
         (["-n", "0"], "num_candidates is 0; wanted 1 to 1000000"),
         (["-n", "1000000000000"], "num_candidates is 1000000000000; wanted 1 to 1000000"),
         (["-k", "32", "-n", "16"], "num_frames is 32 and num_candidates is 16"),
@@ -212,6 +213,8 @@ def record(result: Result) -> dict[str, Any]:
         (["-k", "20"], 20, 20),
         (["-k", "20", "-n", "22"], 20, 22),
         (["-n", "3"], 3, 3),
+        (["-n", "auto"], 5, 16),
+        (["-k", "20", "-n", "auto"], 20, 20),
         (["-n", "1"], 1, 1),
     ],
 )
@@ -221,7 +224,7 @@ def test_candidates_follow_the_frames_asked_for(
     told = record(tsq("select", clip, *UNIFORM, *counts))
     assert (len(told["frames"]), len(told["candidates"])) == (num_frames, num_candidates)
     raised = [note for note in told["notes"] if "candidates were raised from 16 to 20" in note]
-    assert len(raised) == (counts == ["-k", "20"])
+    assert len(raised) == (counts in (["-k", "20"], ["-k", "20", "-n", "auto"]))
 
 
 def test_a_video_with_fewer_frames_than_asked_for_says_so(tsq: Tsq, clip: Path) -> None:

@@ -18,7 +18,6 @@ from tsq_cli.evaluation.resampling import LEVEL, Bootstrap, described
 from tsq_cli.evaluation.selectors import (
     ALL_SELECTORS,
     SELECTORS,
-    BoolArray,
     FloatArray,
     Selector,
     SelectorInput,
@@ -30,7 +29,7 @@ from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import tsq_scores
 from tsq_cli.training.cache import Extracted, FeatureCache, pack_networks, recognizer_network
-from tsq_cli.types import Float32Array, Float64Array, Int64Array, Progress, silent
+from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, silent
 
 KS = (1, 2, 3, 5, 8, 16)
 SEEDS = (0, 1, 2, 3, 4)

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli.evaluation.selectors import BoolArray
-from tsq_cli.types import Float32Array, Float64Array
+from tsq_cli.types import BoolArray, Float32Array, Float64Array
 
 LEVEL = 0.95
 

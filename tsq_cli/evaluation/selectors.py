@@ -14,9 +14,8 @@ from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency
 from tsq_cli.selection import Evidence, RuleSettings
-from tsq_cli.types import Float32Array, Float64Array, Int64Array
+from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 
-BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating[Any]]
 Selector = SelectorName | Literal["confident", "all", "oracle"]
 ALL_SELECTORS: tuple[Selector, ...] = (*selection.RULES, "confident", "all", "oracle")

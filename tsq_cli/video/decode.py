@@ -85,8 +85,8 @@ def decode_frames(
 
 def _nearest_keyframes(source: VideoSource, indices: Int64Array) -> Int64Array:
     """Index of the keyframe nearest in time to each frame [T]; where the file marks none, the frames themselves."""
-    keys = np.flatnonzero(source.table.key[source.timeline.packets])
-    if len(keys) == 0 or source.timeline.is_counted:
+    keys = np.flatnonzero(source.is_key)
+    if len(keys) == 0:
         return indices
     after = np.searchsorted(keys, indices).clip(max=len(keys) - 1)
     before = (after - 1).clip(min=0)

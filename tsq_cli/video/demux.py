@@ -67,6 +67,7 @@ class PacketTable:
         pts, dts, pos: int64 [P], presentation and decoding time in units of the stream's time base and byte position;
             NO_TIME where the file gives none.
         duration: int64 [P], 0 where the file gives none.
+        size: int64 [P], bytes.
         key: bool [P], whether decoding can start here.
         shown: bool [P], False for packets that are decoded but never displayed (the lead-in of an edit list).
         packets: the packets themselves, or None where they exceeded the size allowed for them.
@@ -80,6 +81,7 @@ class PacketTable:
     dts: Int64Array
     pos: Int64Array
     duration: Int64Array
+    size: Int64Array
     key: npt.NDArray[np.bool_]
     shown: npt.NDArray[np.bool_]
     packets: list[VideoPacket] | None
@@ -303,10 +305,10 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
     """
     codec = opened.stream.codec_context.name
     may_hide = codec in HIDING_CODECS
-    columns = {name: array("q") for name in ("pts", "dts", "pos", "duration")}
+    columns = {name: array("q") for name in ("pts", "dts", "pos", "duration", "size")}
     key, shown = bytearray(), bytearray()
     packets: list[VideoPacket] | None = []
-    size, read_errors = 0, 0
+    total, read_errors = 0, 0
     is_encrypted = is_packed = has_new_headers = False
     results = read_packets(opened, should_stop)
     while batch := list(islice(results, PACKETS_AT_A_TIME)):
@@ -326,10 +328,12 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
         shown.extend(
             [not (packet.is_discard or (may_hide and shows_nothing(codec, memoryview(packet)))) for packet in found]
         )
-        size += sum([packet.size for packet in found])
+        sizes = [packet.size for packet in found]
+        columns["size"].extend(sizes)
+        total += sum(sizes)
         if packets is not None:
             packets.extend(found)
-            if size > max_packet_bytes:
+            if total > max_packet_bytes:
                 packets = None
     if has_new_headers:  # they come with one packet, and decoding that starts behind it would lack them
         key[1:] = bytes(len(key) - 1)

@@ -122,6 +122,16 @@ class VideoSource:
     geometry: Geometry = field(repr=False)
     _idle: dict[bool, list[StreamDecoder]] = field(repr=False, default_factory=lambda: {False: [], True: []})
 
+    @property
+    def is_key(self) -> npt.NDArray[np.bool_]:
+        """Bool [N]: whether a frame can be decoded alone. None can where frames are known only by counting them."""
+        return self.table.key[self.timeline.packets] & (not self.timeline.is_counted)
+
+    @property
+    def packet_bytes(self) -> Int64Array:
+        """Int64 [N]: how much the file spends on each frame, more where the picture is new."""
+        return self.table.size[self.timeline.packets]
+
     def indices_at(self, times_seconds: Float64Array | float) -> Int64Array:
         """Indices in [0, N) of the frames on screen at given times: the largest pts <= time, clamped to the first."""
         return displayed_at(self.pts_seconds, times_seconds)

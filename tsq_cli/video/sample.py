@@ -61,9 +61,8 @@ def sample_frames(
     """
     if num_candidates < 1:
         raise UsageError(f"{num_candidates} candidates", wanted="at least 1", fix="use 16, as the paper does")
-    start, end = _checked_range(start_seconds, end_seconds, video_end_seconds)
-    last = np.searchsorted(pts_seconds, end - _SAME_TIME_SECONDS, side="left") - 1
-    available = np.arange(int(displayed_at(pts_seconds, start)), max(int(last), 0) + 1)
+    start, end = checked_range(start_seconds, end_seconds, video_end_seconds)
+    available = shown_between(pts_seconds, start, end)
     if len(available) <= num_candidates:
         indices, times = available, np.maximum(pts_seconds[available], start)
         why = f"the range shows only {len(available)} frame{'s' if len(available) > 1 else ''}, each taken once"
@@ -81,7 +80,14 @@ def sample_frames(
     )
 
 
-def _checked_range(start: float | None, end: float | None, video_end: float) -> tuple[float, float]:
+def shown_between(pts_seconds: Float64Array, start: float, end: float) -> Int64Array:
+    """Indices of the frames on screen at some time in [start, end): at least one, the first perhaps from before it."""
+    last = np.searchsorted(pts_seconds, end - _SAME_TIME_SECONDS, side="left") - 1
+    return np.arange(int(displayed_at(pts_seconds, start)), max(int(last), 0) + 1)
+
+
+def checked_range(start: float | None, end: float | None, video_end: float) -> tuple[float, float]:
+    """The range in seconds, cut at the video's end; errors as sample_frames."""
     for name, value in (("start", start), ("end", end)):
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise UsageError(f"{name} is {value} s", wanted="a time of 0 s or more", fix="give seconds or 1:30")
