@@ -319,9 +319,9 @@ def _notes(clip: Clip, chosen: Selection, settings: SelectSettings) -> Iterator[
     yield from clip.plan.notes
     yield from clip.batch.notes
     num_candidates = len(clip.batch)
-    if settings.num_frames == settings.num_candidates and settings.most_frames > PAPER_CANDIDATES:
+    if clip.plan.requested == settings.num_frames and clip.plan.requested > PAPER_CANDIDATES:
         yield (
-            f"the candidates were raised from {PAPER_CANDIDATES} to {settings.num_candidates}, as many as "
+            f"the candidates were raised from {PAPER_CANDIDATES} to {clip.plan.requested}, as many as "
             "frames were asked for, so all are taken (more --candidates leave a choice)"
         )
     if settings.num_frames != "auto" and settings.num_frames > num_candidates:

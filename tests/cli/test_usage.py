@@ -70,7 +70,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["-0"], "-0 was given without a list"),
         (["-k", "0"], "num_frames is 0; wanted 1 to 1000000"),
         (["-k", "1000000000000"], "num_frames is 1000000000000; wanted 1 to 1000000"),
-        (["-n", "many"], "-n is 'many'; wanted a number or auto"),
+        (["-n", "many"], "'many' is neither a number nor auto"),
         (["-n", "0"], "num_candidates is 0; wanted 1 to 1000000"),
         (["-n", "1000000000000"], "num_candidates is 1000000000000; wanted 1 to 1000000"),
         (["-k", "32", "-n", "16"], "num_frames is 32 and num_candidates is 16"),
