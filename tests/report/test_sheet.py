@@ -11,7 +11,7 @@ from PIL import Image
 from tsq_cli.errors import OutputError
 from tsq_cli.record import Candidate, Record, SelectedFrame
 from tsq_cli.report.frames import frame_name
-from tsq_cli.report.sheet import CAPTION, COLOURS, HEADING, MARGIN, TILE_HEIGHT, draw_sheet, save_sheet
+from tsq_cli.report.sheet import CAPTION, COLORS, HEADING, MARGIN, TILE_HEIGHT, draw_sheet, save_sheet
 from tsq_cli.types import Category
 
 ID = "0123abcd"
@@ -69,9 +69,9 @@ def test_uniform_stands_above_selected_above_all_candidates() -> None:
 def test_selected_tiles_have_a_border_of_their_colour_and_others_none() -> None:
     sheet = draw_sheet(record(16, [9]), solid(16))
     x, y = tile_centre(3, 1)  # candidate 9
-    assert sheet.getpixel((x - TILE_HEIGHT // 2 - 2, y)) == COLOURS["visual"]
+    assert sheet.getpixel((x - TILE_HEIGHT // 2 - 2, y)) == COLORS["visual"]
     x, y = tile_centre(3, 2)
-    assert sheet.getpixel((x - TILE_HEIGHT // 2 - 2, y)) != COLOURS["visual"]
+    assert sheet.getpixel((x - TILE_HEIGHT // 2 - 2, y)) != COLORS["visual"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 7)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -12,7 +13,7 @@ from tsq_cli.printable import printable
 from tsq_cli.record import Record
 from tsq_cli.report.frames import description, new_picture, write_image
 from tsq_cli.report.text import clock
-from tsq_cli.types import UInt8Array
+from tsq_cli.types import ChosenBy, UInt8Array
 
 TILE_HEIGHT = 126
 MARGIN = 14
@@ -24,15 +25,17 @@ SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 BACKGROUND = (250, 250, 248)
 INK = (28, 28, 30)
 FAINT = (120, 120, 126)
-COLOURS = {
+NEUTRAL = (120, 120, 126)
+COLORS: dict[ChosenBy, tuple[int, int, int]] = {
+    **dict.fromkeys(get_args(ChosenBy), NEUTRAL),
     "visual": (214, 93, 14),
     "textual": (38, 104, 196),
     "refill": (121, 85, 160),
     "query": (22, 132, 96),
-    "uniform": (120, 120, 126),
-    "random": (120, 120, 126),
-    "middle": (120, 120, 126),
+    "event": (178, 42, 98),
+    "coverage": (14, 116, 140),
 }
+"""What a frame was chosen for, by color: a rule that is there only for comparison, or looks at nothing, has none."""
 
 
 def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str, overwrite: bool = False) -> str:
@@ -98,7 +101,7 @@ def _tile(
     corner: tuple[int, int],
     record: Record,
     position: int,
-    chosen_by: str | None,
+    chosen_by: ChosenBy | None,
 ) -> None:
     left, upper = corner
     sheet.paste(picture, corner)
@@ -107,13 +110,13 @@ def _tile(
     if candidate.score_visual is not None and candidate.score_textual is not None:
         times = len(record.candidates)
         caption += f"  v {candidate.score_visual * times:.1f}  t {candidate.score_textual * times:.1f}"
-    colour = INK
+    color = INK
     if chosen_by is not None:
-        colour = COLOURS[chosen_by]
+        color = COLORS[chosen_by]
         box = (left - 3, upper - 3, left + picture.width + 2, upper + picture.height + 2)
-        draw.rectangle(box, outline=colour, width=3)
+        draw.rectangle(box, outline=color, width=3)
         caption += f"  {chosen_by}"
-    _text(draw, (left, upper + picture.height + 5), caption, picture.width, size=12, fill=colour)
+    _text(draw, (left, upper + picture.height + 5), caption, picture.width, size=12, fill=color)
 
 
 def _title(record: Record) -> str:
