@@ -4,7 +4,7 @@ import json
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import numpy as np
@@ -12,12 +12,15 @@ import pytest
 import torch
 
 from tests.report import page_material
+from tests.test_pipeline import write_clip
 from tests.video.clips import clip
 from tests.video.encoding import Recipe, encode
 from tsq_cli import Classifier, Selector, SelectSettings, selection
+from tsq_cli.config import SelectorName
 from tsq_cli.models import FrameSaliency
 from tsq_cli.record import Record
 from tsq_cli.scoring import ClipScores, Group, ScoredClips, categories
+from tsq_cli.types import ChosenBy
 
 ROOT = Path(__file__).parents[1]
 ONE = torch.zeros((1, 1), dtype=torch.int64)
@@ -37,7 +40,51 @@ def selector() -> Selector:
 
 
 def test_the_version_of_the_schema_is_the_record_s() -> None:
-    assert valid(page_material.record())["schema_version"] == 2
+    assert valid(page_material.record())["schema_version"] == 3
+
+
+def test_the_schema_knows_every_way_to_choose_and_to_be_chosen() -> None:
+    assert SCHEMA.schema["$defs"]["selector"]["enum"] == list(get_args(SelectorName))
+    frame = SCHEMA.schema["properties"]["frames"]["items"]["properties"]
+    assert frame["chosen_by"]["enum"] == list(get_args(ChosenBy))
+
+
+def test_every_field_of_a_record_is_described() -> None:
+    fields = {**SCHEMA.schema["properties"], **SCHEMA.schema["properties"]["candidates"]["items"]["properties"]}
+    new = {name: fields[name] for name in ("selector", "rule", "rule_reason", "requested_k", "quality", "event",
+                                           "duplicate_of")}  # fmt: skip
+    for field in new.values():
+        described = field if "description" in field else SCHEMA.schema["$defs"][field["$ref"].rsplit("/", 1)[1]]
+        assert len(described["description"]) > 40
+
+
+def test_a_record_of_auto_says_what_it_followed_and_what_shows_the_same(selector: Selector, tmp_path: Path) -> None:
+    coarse = np.kron(np.random.default_rng(0).integers(0, 256, (6, 8, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    still = write_clip(tmp_path / "still.mp4", lambda _: coarse)
+    record = valid(selector.select(still, SelectSettings(num_frames="auto", num_candidates=4)))
+    assert (record["selector"], record["rule"], record["requested_k"]) == ("auto", "cover", "auto")
+    assert record["rule_reason"].startswith("nothing stands out: ")
+    (frame,) = record["frames"]
+    same = [candidate["duplicate_of"] for candidate in record["candidates"]]
+    assert same == [None if position == frame["position"] else frame["position"] for position in range(4)]
+    assert [candidate["event"] for candidate in record["candidates"]] == [0] * 4
+
+
+def test_who_looks_at_nothing_knows_no_event() -> None:
+    record = valid(Selector.without_model().select(clip("h264_b_frames").path, SelectSettings(selector="uniform")))
+    assert (record["selector"], record["rule"], record["rule_reason"]) == ("uniform", "uniform", None)
+    known = {candidate[name] for candidate in record["candidates"] for name in ("quality", "event", "duplicate_of")}
+    assert known == {None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rule": "best"}, {"rule_reason": 3}, {"requested_k": "many"}, {"requested_k": 0}, {"selector": None}],
+    ids=str,
+)
+def test_what_is_not_in_the_schema_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        SCHEMA.validate({**page_material.record().to_dict(), **change})
 
 
 @pytest.mark.parametrize("num_frames", [5, 25, 60, 100])

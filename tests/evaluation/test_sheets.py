@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.world import Measured
+from tests.report.sheet_reading import rows_of_tiles
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.evaluate import Evaluation
 from tsq_cli.evaluation.sheets import _plain, choose_videos, write_sheets
 from tsq_cli.pipeline import Selector
-from tsq_cli.report.sheet import CAPTION, HEADING, MARGIN, TILE_HEIGHT
+from tsq_cli.report.sheet import MARGIN, TILE_HEIGHT
 
 
 def with_gains(evaluation: Evaluation, gains: list[float]) -> Evaluation:
@@ -48,15 +49,15 @@ def test_videos_asked_for_are_drawn_in_that_order_each_once(measured: Measured) 
 def test_a_sheet_shows_the_uniform_frames_above_those_of_tsq_select(measured: Measured, tmp_path: Path) -> None:
     index, sheet = write_sheets(tmp_path / "new", measured.evaluation, measured.pack, {"one": 3})
     assert [index.name, sheet.name] == ["sheets.md", "one.png"]
-    settings = SelectSettings(num_candidates=4, num_frames=2)
+    settings = SelectSettings(selector="tsq", num_candidates=4, num_frames=2)
     record = Selector(measured.pack).select(measured.evaluation.videos[3].path, settings)
     uniform, everything = [1, 3], range(4)  # of four candidates the centres of two halves
     bands = [uniform, [frame.candidate.position for frame in record.frames], everything]
     with Image.open(sheet) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
+        tops = [middle - TILE_HEIGHT // 2 for middle in rows_of_tiles(picture)]
     tiles = []
-    for number, band in enumerate(bands):
-        top = HEADING + MARGIN // 2 + HEADING + number * (HEADING + TILE_HEIGHT + CAPTION + MARGIN)
+    for top, band in zip(tops, bands, strict=True):
         lefts = [MARGIN + column * (TILE_HEIGHT + MARGIN) for column in range(len(band))]
         inner = TILE_HEIGHT - 4  # without the border of a chosen tile
         tiles.append([pixels[top + 4 : top + inner, left + 4 : left + inner] for left in lefts])

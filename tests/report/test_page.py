@@ -19,7 +19,7 @@ from tsq_cli.errors import OutputError
 from tsq_cli.report.page import Page, Pictures
 from tsq_cli.report.page_timeline import BADGE, LEFT, PLOT, SLOT, timeline
 from tsq_cli.report.page_words import facts, ordinal, percent, why
-from tsq_cli.report.sheet import COLOURS
+from tsq_cli.report.sheet import COLORS
 from tsq_cli.types import SaliencyMaps
 from tsq_cli.video import decode_frames, open_video, sample_frames
 
@@ -320,7 +320,7 @@ def test_structure_is_sound(rich: Path) -> None:
 
 def test_colours_are_those_of_the_sheet(rich: Path) -> None:
     style = read(rich).all("style")[0].text
-    assert f"--visual: rgb({', '.join(map(str, COLOURS['visual']))});" in style
+    assert f"--visual: rgb({', '.join(map(str, COLORS['visual']))});" in style
 
 
 # Many videos

@@ -13,7 +13,7 @@ from tsq_cli import __version__
 from tsq_cli.files import atomic_path, cannot_write, is_written_straight
 from tsq_cli.report import page_view
 from tsq_cli.report.page_pictures import Pictures
-from tsq_cli.report.sheet import COLOURS
+from tsq_cli.report.sheet import COLORS, NEUTRAL
 from tsq_cli.report.templates import environment
 
 __all__ = ["Page", "Pictures"]
@@ -99,7 +99,7 @@ class Page:
             index=self._index,
             sections=self._sections(),
             stopped_early=stopped_early,
-            colours=COLOURS,
+            colors={**COLORS, "neutral": NEUTRAL},
             version=__version__,
         )
         with path.open("wb") as file:

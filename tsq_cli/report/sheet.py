@@ -2,37 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from tsq_cli import selection
 from tsq_cli.printable import printable
-from tsq_cli.record import Record
+from tsq_cli.record import Candidate, Record
 from tsq_cli.report.frames import description, new_picture, write_image
-from tsq_cli.report.text import clock
-from tsq_cli.types import UInt8Array
+from tsq_cli.report.text import as_sentence, clock, way_to_choose
+from tsq_cli.types import ChosenBy, UInt8Array
 
-TILE_HEIGHT = 126
+TILE_HEIGHT, SMALL_HEIGHT = 126, 72
+MANY = 48  # tiles in a band, from which on they are small
 MARGIN = 14
-CAPTION = 20
+FONT_SIZE, LINE = 12, 16  # of captions
 HEADING = 30
-MAX_COLUMNS = 8
+MOST_WIDTH, LEAST_WIDTH = 1918, 480
+LEAST_CELL = 84  # wide enough for "v 10.0 t 10.0" and for a time
 MOST_CHARACTERS = 300  # of one line, before it is cut to its width
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 BACKGROUND = (250, 250, 248)
 INK = (28, 28, 30)
-FAINT = (120, 120, 126)
-COLOURS = {
+FAINT = (112, 112, 118)
+EVENT_COLORS = ((150, 160, 178), (200, 178, 128))
+"""Of every other event."""
+
+NEUTRAL = (120, 120, 126)
+COLORS: dict[ChosenBy, tuple[int, int, int]] = {
     "visual": (214, 93, 14),
     "textual": (38, 104, 196),
     "refill": (121, 85, 160),
     "query": (22, 132, 96),
-    "uniform": (120, 120, 126),
-    "random": (120, 120, 126),
-    "middle": (120, 120, 126),
+    "event": (178, 42, 98),
+    "coverage": (14, 116, 140),
 }
+"""What a frame was chosen for, by color. All else is NEUTRAL: what looks at nothing, or is there for comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """A candidate in a band: its picture, and the words under it by line."""
+
+    candidate: Candidate
+    picture: Image.Image
+    caption: tuple[str, ...]
+    color: tuple[int, int, int]
+    is_chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Band:
+    """A heading with rows of equal cells below it; events are shown where their number, from 0, is given."""
+
+    heading: str
+    explanation: str
+    cells: tuple[_Cell, ...]
+    cell_width: int
+    columns: int
+    events: tuple[int, ...] | None
+
+    @property
+    def bar_height(self) -> int:
+        return 0 if self.events is None else LINE
+
+    @property
+    def row_height(self) -> int:
+        lines = max(len(cell.caption) for cell in self.cells)
+        return self.bar_height + self.cells[0].picture.height + 5 + lines * LINE + MARGIN
+
+    @property
+    def width(self) -> int:
+        return MARGIN + self.columns * (self.cell_width + MARGIN)
+
+    def lines(self, sheet_width: int) -> tuple[str, ...]:
+        """The explanation as it fits on a sheet."""
+        return _wrapped(self.explanation.split(), sheet_width - 2 * MARGIN, gap=" ")
+
+    def top_height(self, sheet_width: int) -> int:
+        """Of all that stands above the cells."""
+        return HEADING + len(self.lines(sheet_width)) * LINE
+
+    def height(self, sheet_width: int) -> int:
+        return self.top_height(sheet_width) + -(-len(self.cells) // self.columns) * self.row_height
 
 
 def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str, overwrite: bool = False) -> str:
@@ -61,64 +115,166 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str,
 
 def draw_sheet(record: Record, pixels: UInt8Array) -> Image.Image:
     """The sheet as a picture: three bands (uniform, selected, all candidates), see save_sheet for the arguments."""
-    height, width = pixels.shape[1:3]
-    tile = (max(48, round(TILE_HEIGHT * width / height)), TILE_HEIGHT)
-    tiles = [Image.fromarray(frame).resize(tile, Image.Resampling.LANCZOS) for frame in pixels]
-    chosen = {frame.candidate.position: frame.chosen_by for frame in record.frames}
-    uniform = [choice.position for choice in selection.uniform(len(tiles), max(1, len(record.frames)))]
+    num = len(record.candidates)
+    uniform = [choice.position for choice in selection.uniform(num, max(1, len(record.frames)))]
     selected = [frame.candidate.position for frame in record.frames]
+    num_events = len({candidate.event for candidate in record.candidates})
     bands = [
-        (f"Uniform choice of {len(uniform)}", uniform),
-        (f"Selected by {'query: ' + record.query if record.query else record.selector}", selected),
-        (f"All {len(tiles)} candidates (visual and textual saliency, times the mean)", list(range(len(tiles)))),
+        _band(record, pixels, uniform, f"Uniform choice of {len(uniform)}"),
+        _band(
+            record,
+            pixels,
+            selected,
+            f"Selected by {way_to_choose(record.selector, record.rule, record.query)}",
+            explanation=as_sentence(record.rule_reason),
+            compares=True,
+        ),
+        _band(
+            record,
+            pixels,
+            range(num),
+            f"All {num} candidates" + (f" in {num_events} events" if num_events > 1 else ""),
+            explanation=_key(record),
+            compares=True,
+            shows_events=num_events > 1,
+        ),
     ]
-    columns = min(MAX_COLUMNS, max(len(positions) for _, positions in bands))
-    canvas_width = MARGIN + columns * (tile[0] + MARGIN)
-    band_heights = [
-        HEADING + -(-len(positions) // columns) * (TILE_HEIGHT + CAPTION + MARGIN) for _, positions in bands
-    ]
-    sheet = Image.new("RGB", (canvas_width, HEADING + MARGIN + sum(band_heights)), BACKGROUND)
+    sheet_width = max(LEAST_WIDTH, *(band.width for band in bands))
+    sheet_height = HEADING + MARGIN + sum(band.height(sheet_width) for band in bands)
+    sheet = Image.new("RGB", (sheet_width, sheet_height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (MARGIN, MARGIN), _title(record), canvas_width - 2 * MARGIN, size=17)
+    _text(draw, (MARGIN, MARGIN), _title(record), sheet_width - 2 * MARGIN, size=17)
     top = HEADING + MARGIN // 2
-    for (heading, positions), band_height in zip(bands, band_heights, strict=True):
-        _text(draw, (MARGIN, top + 8), heading, canvas_width - 2 * MARGIN, size=13, fill=FAINT)
-        for number, position in enumerate(positions):
-            left = MARGIN + (number % columns) * (tile[0] + MARGIN)
-            upper = top + HEADING + (number // columns) * (TILE_HEIGHT + CAPTION + MARGIN)
-            _tile(sheet, draw, tiles[position], (left, upper), record, position, chosen.get(position))
-        top += band_height
+    for band in bands:
+        _draw_band(sheet, draw, band, top)
+        top += band.height(sheet_width)
     return sheet
 
 
-def _tile(
-    sheet: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    picture: Image.Image,
-    corner: tuple[int, int],
+def _band(
     record: Record,
-    position: int,
-    chosen_by: str | None,
-) -> None:
-    left, upper = corner
-    sheet.paste(picture, corner)
-    candidate = record.candidates[position]
-    caption = clock(candidate.time_seconds)
+    pixels: UInt8Array,
+    positions: Sequence[int],
+    heading: str,
+    *,
+    explanation: str = "",
+    compares: bool = False,
+    shows_events: bool = False,
+) -> _Band:
+    """Lay out a band of candidates; where it `compares`, it shows which of them show the same as a selected one."""
+    height, width = pixels.shape[1:3]
+    tile_height = SMALL_HEIGHT if len(positions) > MANY else TILE_HEIGHT
+    tile = (max(24, round(tile_height * width / height)), tile_height)
+    cell_width = max(LEAST_CELL, tile[0])
+    most = max(1, (MOST_WIDTH - MARGIN) // (cell_width + MARGIN))
+    rows = -(-len(positions) // most)
+    chosen = {frame.candidate.position: frame.chosen_by for frame in record.frames}
+    cells = []
+    for position in positions:
+        candidate, chosen_by = record.candidates[position], chosen.get(position)
+        picture = Image.fromarray(pixels[position]).resize(tile, Image.Resampling.LANCZOS)
+        fades = compares and chosen_by is None and candidate.duplicate_of is not None
+        cells.append(
+            _Cell(
+                candidate=candidate,
+                picture=Image.blend(picture, Image.new("RGB", tile, BACKGROUND), 0.6) if fades else picture,
+                caption=_wrapped([*_caption(record, candidate, chosen_by, compares)], cell_width, gap="  "),
+                color=FAINT if fades else INK if chosen_by is None else COLORS.get(chosen_by, NEUTRAL),
+                is_chosen=chosen_by is not None,
+            )
+        )
+    return _Band(
+        heading=heading,
+        explanation=explanation,
+        cells=tuple(cells),
+        cell_width=cell_width,
+        columns=-(-len(positions) // rows),
+        events=tuple(cell.candidate.event or 0 for cell in cells) if shows_events else None,
+    )
+
+
+def _caption(record: Record, candidate: Candidate, chosen_by: ChosenBy | None, compares: bool) -> Iterator[str]:
+    """Pieces of what is said under a candidate; a line is not broken inside of one."""
+    yield clock(candidate.time_seconds)
     if candidate.score_visual is not None and candidate.score_textual is not None:
         times = len(record.candidates)
-        caption += f"  v {candidate.score_visual * times:.1f}  t {candidate.score_textual * times:.1f}"
-    colour = INK
+        yield f"v {candidate.score_visual * times:.1f}  t {candidate.score_textual * times:.1f}"
     if chosen_by is not None:
-        colour = COLOURS[chosen_by]
-        box = (left - 3, upper - 3, left + picture.width + 2, upper + picture.height + 2)
-        draw.rectangle(box, outline=colour, width=3)
-        caption += f"  {chosen_by}"
-    _text(draw, (left, upper + picture.height + 5), caption, picture.width, size=12, fill=colour)
+        event = candidate.event if chosen_by == "event" else None
+        yield chosen_by if event is None else f"event {event + 1}"
+    if candidate.quality == 0:
+        yield "blank"
+    if compares and candidate.duplicate_of is not None:
+        yield f"= {clock(record.candidates[candidate.duplicate_of].time_seconds)}"
+
+
+def _key(record: Record) -> str:
+    """What is to be seen in the last band, as far as it is there."""
+    parts = []
+    if record.candidates[0].score_visual is not None:
+        parts.append("v and t: visual and textual saliency, times the mean.")
+    if any(candidate.duplicate_of is not None for candidate in record.candidates):
+        parts.append("Faded, with = and a time: shows the same as the selected frame of that time.")
+    return " ".join(parts)
+
+
+def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, band: _Band, top: int) -> None:
+    _text(draw, (MARGIN, top + 8), band.heading, sheet.width - 2 * MARGIN, size=14)
+    for number, line in enumerate(band.lines(sheet.width)):
+        _text(draw, (MARGIN, top + HEADING - 3 + number * LINE), line, sheet.width - 2 * MARGIN, fill=FAINT)
+    for number, cell in enumerate(band.cells):
+        row, column = divmod(number, band.columns)
+        left = MARGIN + column * (band.cell_width + MARGIN)
+        upper = top + band.top_height(sheet.width) + row * band.row_height
+        if band.events is not None:
+            _draw_event(draw, band, number, (left, upper))
+        _draw_cell(sheet, draw, cell, (left, upper + band.bar_height), band.cell_width)
+
+
+def _draw_event(draw: ImageDraw.ImageDraw, band: _Band, number: int, corner: tuple[int, int]) -> None:
+    """The piece of an event's bar above one cell: it goes on to the next one of the event, and begins with a number."""
+    assert band.events is not None  # for the type checker
+    (left, upper), event = corner, band.events[number]
+    is_first = number % band.columns == 0 or band.events[number - 1] != event
+    is_last = number + 1 in (len(band.cells), number // band.columns * band.columns + band.columns)
+    goes_on = not is_last and band.events[number + 1] == event
+    begin = left
+    if is_first:
+        name = str(event + 1)
+        _text(draw, (left, upper - 3), name, band.cell_width, fill=FAINT)
+        begin += round(draw.textlength(name, font=ImageFont.load_default(FONT_SIZE))) + 4
+    end = left + band.cell_width + (MARGIN if goes_on else 0)
+    draw.rectangle((begin, upper + 2, end - 1, upper + 6), fill=EVENT_COLORS[event % len(EVENT_COLORS)])
+
+
+def _draw_cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, corner: tuple[int, int], cell_width: int
+) -> None:
+    left, upper = corner
+    sheet.paste(cell.picture, corner)
+    if cell.is_chosen:
+        box = (left - 3, upper - 3, left + cell.picture.width + 2, upper + cell.picture.height + 2)
+        draw.rectangle(box, outline=cell.color, width=3)
+    for number, line in enumerate(cell.caption):
+        _text(draw, (left, upper + cell.picture.height + 5 + number * LINE), line, cell_width, fill=cell.color)
 
 
 def _title(record: Record) -> str:
     categories: Sequence[str] = [category.label for category in record.visual_categories[:3]]
     return Path(record.path).name + (f"  -  {', '.join(categories)}" if categories else "")
+
+
+def _wrapped(pieces: Sequence[str], width: int, *, gap: str) -> tuple[str, ...]:
+    """Lines no wider than `width`, where each piece is; a line is broken between pieces only."""
+    font = ImageFont.load_default(FONT_SIZE)
+    lines: list[str] = []
+    for piece in pieces:
+        longer = f"{lines[-1]}{gap}{piece}" if lines else piece
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(piece)
+    return tuple(lines)
 
 
 def _text(
@@ -127,7 +283,7 @@ def _text(
     text: str,
     width: int,
     *,
-    size: int,
+    size: int = FONT_SIZE,
     fill: tuple[int, int, int] = INK,
 ) -> None:
     font = ImageFont.load_default(size)

@@ -79,6 +79,18 @@ def clock(seconds: float) -> str:
     return (f"{hours}:" if hours else "") + f"{rest}:{milliseconds // 1000:02d}.{milliseconds % 1000:03d}"
 
 
+def way_to_choose(selector: str, rule: str | None, query: str | None) -> str:
+    """Which rule chose, in a few words: "tsq", "auto (cover)" where cover was followed, "query: a dog"."""
+    if query is not None:
+        return f"query: {query}"
+    return selector if rule in (selector, None) else f"{selector} ({rule})"
+
+
+def as_sentence(reason: str) -> str:
+    """A reason as records have it, with a capital and a full stop; empty where there is none."""
+    return f"{reason[0].upper()}{reason[1:]}." if reason else ""
+
+
 def sparkline(values: Sequence[float], encoding: str = "utf-8") -> str:
     """One bar per value, from zero to the largest; digits from 1 to 8 where the encoding lacks the bars."""
     bars = _BARS if _carries(encoding, _BARS) else _ASCII_BARS
