@@ -15,7 +15,8 @@ ROOMS = {
     "metrics": 1, "inputs": 1, "record_file": 1, "journal": 1, "clip": 1,
     "models": 2, "losses": 2,
     "packs": 3, "preprocess": 3, "explain": 3, "report": 3,
-    "pipeline": 4, "classifier": 4, "scoring": 4, "recognition": 4, "loading": 4, "pictures": 4, "batch": 4,
+    "pipeline": 4, "describe": 4, "classifier": 4, "scoring": 4, "recognition": 4, "loading": 4, "pictures": 4,
+    "batch": 4,
     "training": 4, "evaluation": 4, "benchmark": 4, "baselines": 4,
     "cli": 5, "__main__": 5,
 }  # fmt: skip

@@ -8,29 +8,35 @@ tsq_cli.classifier puts the recogniser and its maps behind the fusion.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, timed
-from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PASSING_OVER, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectSettings
+from tsq_cli.cover import shows_too_little
+from tsq_cli.describe import Seen, describe
 from tsq_cli.quality import frame_quality
-from tsq_cli.record import Candidate, Record, SelectedFrame
+from tsq_cli.record import Record
 from tsq_cli.scoring import ScoredClips, score_clips
-from tsq_cli.selection import Evidence, RuleSettings, Selection
-from tsq_cli.types import Saliency
+from tsq_cli.selection import Evidence, RuleSettings, Selection, follow
+from tsq_cli.sharpest import sharpen
+from tsq_cli.video import decode_frames
+from tsq_cli.video.refine import closer_frames, merge_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tsq_cli.packs import Pack
     from tsq_cli.packs.recognizers import LoadedRecognizer
+
+
+MOST_CLOSER = 32
+"""Candidates at most that a second look adds (ours)."""
 
 
 @dataclass(kw_only=True)
@@ -50,15 +56,6 @@ class Look:
     scored: ScoredClips | None = None
     timings: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What the host knows of one clip: its frames, and what the networks say of them (None where none looked)."""
-
-    clip: Clip
-    evidence: Evidence
-    saliency: Saliency | None = None
 
 
 class Selector:
@@ -151,8 +148,17 @@ class Selector:
             )
         with timed(look.timings, "read"):
             seen = self._read(look, settings)
-        with timed(look.timings, "choose"):
-            records = [self._record(each, self.choose(each, settings), settings, settings_hash) for each in seen]
+        records = []
+        for number, each in enumerate(seen):
+            if self._misses_much(each, settings):
+                each = self._looked_closer(look, number, each, settings)
+            with timed(look.timings, "choose"):
+                chosen = self.choose(each, settings)
+            if settings.sharpest:
+                with timed(look.timings, "sharpest"):
+                    self._sharpen(look, number, chosen, settings)
+            dtype = self.dtype_name(settings)
+            records.append(describe(each, chosen, settings, pack=self.pack, dtype=dtype, settings_hash=settings_hash))
         return [with_timings(record, look.timings, look.started, len(look.clips)) for record in records]
 
     def _read(self, look: Look, settings: SelectSettings) -> list[Seen]:
@@ -175,6 +181,45 @@ class Selector:
                 look.clips, look.scored.read(), look.scored.unit_features(), strict=True
             )
         ]
+
+    def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
+        """Whether more candidates are worth their price, where none stands out (ours)."""
+        return (
+            settings.num_candidates == "auto"
+            and settings.selector in PASSING_OVER
+            and settings.query is None
+            and settings.decode_mode != "keyframes"
+            and shows_too_little(seen.evidence.similarity, seen.evidence.quality, settings.most_frames)
+            and (settings.selector == "cover" or follow(seen.evidence, self.rule_settings(settings))[0] == "cover")
+        )
+
+    def _looked_closer(self, look: Look, number: int, seen: Seen, settings: SelectSettings) -> Seen:
+        """Decode and score more candidates of one clip, between neighbors that differ."""
+        clip = seen.clip
+        taken, similar = clip.batch.frame_indices, seen.evidence.similarity.diagonal(offset=1)
+        budget = min(len(taken), MOST_CLOSER)
+        between = closer_frames(clip.source.pts_seconds, taken, similar, budget)
+        if len(between) == 0:
+            return seen
+        with timed(look.timings, "decode"):
+            more = decode_frames(clip.source, between, short_side=settings.short_side, mode=settings.decode_mode)
+        clip.batch = merge_batches(clip.batch, more)
+        note = f"neighboring candidates differ, so {len(more)} more (at most {budget}) were looked at between them"
+        clip.batch = replace(clip.batch, notes=(*clip.batch.notes, note))
+        again = self.look([clip], settings)
+        look.pixels[number] = again.pixels[0]
+        for stage, seconds in again.timings.items():
+            look.timings[stage] = look.timings.get(stage, 0.0) + seconds
+        return self._read(again, settings)[0]
+
+    def _sharpen(self, look: Look, number: int, chosen: Selection, settings: SelectSettings) -> None:
+        """Let sharper frames beside them take the place of the selected ones."""
+        clip = look.clips[number]
+        clip.batch = sharpen(clip, [choice.position for choice in chosen.choices], settings)
+        if look.pixels:
+            import torch
+
+            look.pixels[number] = torch.from_numpy(clip.batch.pixels)
 
     def lambda_v(self, settings: SelectSettings) -> float:
         """The share of the visual module in the selected frames: all or nothing where one module is asked alone."""
@@ -203,18 +248,6 @@ class Selector:
             seed=settings.seed,
         )
 
-    def _flatness(self, saliency: Saliency | None, settings: SelectSettings) -> Iterator[str]:
-        """Say so where a rule reads the curves alone, and no candidate stands out in either, as on a static clip."""
-        if saliency is None or len(saliency.visual) == 1 or not settings.reads_only_curves:
-            return
-        pack = self.loaded_pack().config.settings
-        visual, textual = (selection.peak_over_mean(curve) for curve in (saliency.visual, saliency.textual))
-        if visual < pack.flat_visual and textual < pack.flat_textual:
-            yield (
-                f"no frame stands out: saliency peaks at {visual:.2f} (visual) and {textual:.2f} (textual) times its "
-                "mean, so any other frames would do as well (a static or uniform clip)"
-            )
-
     def pack_sha256(self, settings: SelectSettings) -> str | None:
         """Identity of the weights behind a selection; None for the baselines, which have none."""
         return self.pack.config.sha256 if self.pack is not None and settings.needs_model else None
@@ -232,40 +265,6 @@ class Selector:
         if self.pack is None:
             raise ValueError("this selector was made without a model; use Selector.load for tsq, vqm, tqm or a query")
         return self.pack
-
-    def _record(self, seen: Seen, chosen: Selection, settings: SelectSettings, settings_hash: str) -> Record:
-        clip, saliency = seen.clip, seen.saliency
-        candidates = tuple(_candidate(seen, chosen, position) for position in range(len(clip.batch)))
-        by_time = settings.order == "time"
-        ordered = sorted(chosen.choices, key=lambda choice: choice.position) if by_time else chosen.choices
-        used = self.pack if saliency is not None else None
-        return Record(
-            path=clip.path,
-            status="ok",
-            settings_hash=settings_hash,
-            requested_k=settings.num_frames,
-            video=clip.source.info,
-            decode_errors=clip.batch.decode_errors,
-            pack_name=used.config.name if used else None,
-            pack_sha256=used.config.sha256 if used else None,
-            dtype=self.dtype_name(settings),
-            device=str(used.textual_embeddings.device) if used else None,
-            selector=settings.selector,
-            rule=chosen.rule,
-            rule_reason=chosen.reason,
-            query=settings.query,
-            candidates=candidates,
-            frames=tuple(
-                SelectedFrame(rank=rank, chosen_by=choice.chosen_by, candidate=candidates[choice.position])
-                for rank, choice in enumerate(ordered, start=1)
-            ),
-            visual_categories=saliency.visual_categories if saliency else (),
-            textual_categories=saliency.textual_categories if saliency else (),
-            visual_peak_over_mean=selection.peak_over_mean(saliency.visual) if saliency else None,
-            textual_peak_over_mean=selection.peak_over_mean(saliency.textual) if saliency else None,
-            timings_seconds={**clip.timings_seconds, "total": sum(clip.timings_seconds.values())},
-            notes=(*_notes(clip, chosen, settings), *self._flatness(saliency, settings)),
-        )
 
 
 def graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
@@ -295,52 +294,3 @@ def with_timings(record: Record, timings: Mapping[str, float], started: float, n
     for stage, seconds in timings.items():
         spent[stage] = spent.get(stage, 0.0) + seconds / num_clips
     return replace(record, timings_seconds={**spent, "total": total})
-
-
-def _candidate(seen: Seen, chosen: Selection, position: int) -> Candidate:
-    batch, saliency, quality = seen.clip.batch, seen.saliency, seen.evidence.quality
-    same = -1 if chosen.duplicate_of is None else int(chosen.duplicate_of[position])
-    return Candidate(
-        position=position,
-        frame_index=int(batch.frame_indices[position]),
-        pts=int(batch.pts[position]),
-        time_base=batch.time_base,
-        time_seconds=float(batch.pts_seconds[position]),
-        shift_seconds=float(batch.snap_seconds[position]),
-        score_visual=float(saliency.visual[position]) if saliency else None,
-        score_textual=float(saliency.textual[position]) if saliency else None,
-        quality=None if quality is None else float(quality[position]),
-        event=None if chosen.events is None else int(chosen.events[position]),
-        duplicate_of=None if same < 0 else same,
-    )
-
-
-def _notes(clip: Clip, chosen: Selection, settings: SelectSettings) -> Iterator[str]:
-    yield from clip.plan.notes
-    yield from clip.batch.notes
-    num_candidates = len(clip.batch)
-    if clip.plan.requested == settings.num_frames and clip.plan.requested > PAPER_CANDIDATES:
-        yield (
-            f"the candidates were raised from {PAPER_CANDIDATES} to {clip.plan.requested}, as many as "
-            "frames were asked for, so all are taken (more --candidates leave a choice)"
-        )
-    if settings.num_frames != "auto" and settings.num_frames > num_candidates:
-        yield (
-            f"{settings.num_frames} frames were asked for and there are {num_candidates} candidates: "
-            "all of them are listed"
-        )
-    if settings.selector in PASSING_OVER and settings.duplicates == "skip" and chosen.duplicate_of is not None:
-        positions = [choice.position for choice in chosen.choices]
-        repeated = int((chosen.duplicate_of[positions] >= 0).sum())
-        if repeated:
-            yield (
-                f"{repeated} of {len(positions)} frames show the same as another of them: nothing else was left "
-                "(-k auto lists as many as differ)"
-            )
-    if num_candidates > 1 and settings.num_candidates != "auto":
-        gap = float(np.diff(clip.batch.pts_seconds).max())
-        if gap > 10.0:
-            yield (
-                f"candidates lie up to {gap:.1f} s apart; a shorter event can fall between them "
-                "(more --candidates look closer)"
-            )

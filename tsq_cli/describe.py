@@ -1,0 +1,136 @@
+"""Room 4: from a choice to its record: what is said of one clip, and the notes that a user should read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tsq_cli import selection
+from tsq_cli.clip import Clip
+from tsq_cli.config import PAPER_CANDIDATES, PASSING_OVER, SelectSettings
+from tsq_cli.record import Candidate, Record, SelectedFrame
+from tsq_cli.selection import Evidence, Selection
+from tsq_cli.types import Saliency
+
+if TYPE_CHECKING:
+    from tsq_cli.packs import Pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the host knows of one clip: its frames, and what the networks say of them (None where none looked)."""
+
+    clip: Clip
+    evidence: Evidence
+    saliency: Saliency | None = None
+
+
+def describe(
+    seen: Seen, chosen: Selection, settings: SelectSettings, *, pack: Pack | None, dtype: str | None, settings_hash: str
+) -> Record:
+    """Put what is known of a clip, and what was chosen of it, into a record.
+
+    Args:
+        seen: the clip with what the networks say of it.
+        chosen: among its candidates.
+        settings: of the run.
+        pack, dtype: whose networks looked, and in which precision; None where none did.
+        settings_hash: identity of the run.
+    """
+    clip, saliency = seen.clip, seen.saliency
+    candidates = tuple(_candidate(seen, chosen, position) for position in range(len(clip.batch)))
+    by_time = settings.order == "time"
+    ordered = sorted(chosen.choices, key=lambda choice: choice.position) if by_time else chosen.choices
+    used = pack if saliency is not None else None
+    return Record(
+        path=clip.path,
+        status="ok",
+        settings_hash=settings_hash,
+        requested_k=settings.num_frames,
+        video=clip.source.info,
+        decode_errors=clip.batch.decode_errors,
+        pack_name=used.config.name if used else None,
+        pack_sha256=used.config.sha256 if used else None,
+        dtype=dtype,
+        device=str(used.textual_embeddings.device) if used else None,
+        selector=settings.selector,
+        rule=chosen.rule,
+        rule_reason=chosen.reason,
+        query=settings.query,
+        candidates=candidates,
+        frames=tuple(
+            SelectedFrame(rank=rank, chosen_by=choice.chosen_by, candidate=candidates[choice.position])
+            for rank, choice in enumerate(ordered, start=1)
+        ),
+        visual_categories=saliency.visual_categories if saliency else (),
+        textual_categories=saliency.textual_categories if saliency else (),
+        visual_peak_over_mean=selection.peak_over_mean(saliency.visual) if saliency else None,
+        textual_peak_over_mean=selection.peak_over_mean(saliency.textual) if saliency else None,
+        timings_seconds={**clip.timings_seconds, "total": sum(clip.timings_seconds.values())},
+        notes=(*_notes(clip, chosen, settings), *_flatness(saliency, settings, used)),
+    )
+
+
+def _flatness(saliency: Saliency | None, settings: SelectSettings, pack: Pack | None) -> Iterator[str]:
+    """Say so where a rule reads the curves alone, and no candidate stands out in either, as on a static clip."""
+    if pack is None or saliency is None or len(saliency.visual) == 1 or not settings.reads_only_curves:
+        return
+    flat = pack.config.settings
+    visual, textual = (selection.peak_over_mean(curve) for curve in (saliency.visual, saliency.textual))
+    if visual < flat.flat_visual and textual < flat.flat_textual:
+        yield (
+            f"no frame stands out: saliency peaks at {visual:.2f} (visual) and {textual:.2f} (textual) times its "
+            "mean, so any other frames would do as well (a static or uniform clip)"
+        )
+
+
+def _candidate(seen: Seen, chosen: Selection, position: int) -> Candidate:
+    batch, saliency, quality = seen.clip.batch, seen.saliency, seen.evidence.quality
+    same = -1 if chosen.duplicate_of is None else int(chosen.duplicate_of[position])
+    return Candidate(
+        position=position,
+        frame_index=int(batch.frame_indices[position]),
+        pts=int(batch.pts[position]),
+        time_base=batch.time_base,
+        time_seconds=float(batch.pts_seconds[position]),
+        shift_seconds=float(batch.snap_seconds[position]),
+        score_visual=float(saliency.visual[position]) if saliency else None,
+        score_textual=float(saliency.textual[position]) if saliency else None,
+        quality=None if quality is None else float(quality[position]),
+        event=None if chosen.events is None else int(chosen.events[position]),
+        duplicate_of=None if same < 0 else same,
+    )
+
+
+def _notes(clip: Clip, chosen: Selection, settings: SelectSettings) -> Iterator[str]:
+    yield from clip.plan.notes
+    yield from clip.batch.notes
+    num_candidates = len(clip.batch)
+    if clip.plan.requested == settings.num_frames and clip.plan.requested > PAPER_CANDIDATES:
+        yield (
+            f"the candidates were raised from {PAPER_CANDIDATES} to {clip.plan.requested}, as many as "
+            "frames were asked for, so all are taken (more --candidates leave a choice)"
+        )
+    if settings.num_frames != "auto" and settings.num_frames > num_candidates:
+        yield (
+            f"{settings.num_frames} frames were asked for and there are {num_candidates} candidates: "
+            "all of them are listed"
+        )
+    if settings.selector in PASSING_OVER and settings.duplicates == "skip" and chosen.duplicate_of is not None:
+        positions = [choice.position for choice in chosen.choices]
+        repeated = int((chosen.duplicate_of[positions] >= 0).sum())
+        if repeated:
+            yield (
+                f"{repeated} of {len(positions)} frames show the same as another of them: nothing else was left "
+                "(-k auto lists as many as differ)"
+            )
+    if num_candidates > 1 and settings.num_candidates != "auto":
+        gap = float(np.diff(clip.batch.pts_seconds).max())
+        if gap > 10.0:
+            yield (
+                f"candidates lie up to {gap:.1f} s apart; a shorter event can fall between them "
+                "(more --candidates look closer)"
+            )
