@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from tsq_cli import __version__
 from tsq_cli.errors import UsageError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]

@@ -237,6 +237,36 @@ class Modules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Words:
+    """When a name can be believed (ours; benchmarks/words.py measures it, docs/words.md says how).
+
+    A temperature is what scores are divided by before their softmax or sigmoid is reported as a probability; null
+    leaves the probabilities as they are.
+
+    Attributes:
+        visual_temperature, textual_temperature: of the categories behind the two curves.
+        least_evidence: a category is named only where both modules put it first and some frame by itself gives it at
+            least this score in the visual module (TSQOutput.evidence); else the answer is "unsure". Null names all.
+        recognizer_temperature: of the pack's embedded recogniser. Of another one nothing is known: its probabilities
+            stay as they are, and it is never unsure.
+        least_probability: a class to which the embedded recogniser gives a lower one is not named; 0 names all.
+    """
+
+    visual_temperature: float | None = None
+    textual_temperature: float | None = None
+    least_evidence: float | None = None
+    recognizer_temperature: float | None = None
+    least_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        temperatures = (self.visual_temperature, self.textual_temperature, self.recognizer_temperature)
+        if any(temperature is not None and temperature <= 0 for temperature in temperatures):
+            raise ValueError("temperatures above 0")
+        if not 0.0 <= self.least_probability <= 1.0:
+            raise ValueError("least_probability in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The numbers of a pack.
 
@@ -257,6 +287,7 @@ class Settings:
             not the softmax over all of them (ours).
         centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
             subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
+        words: temperatures of what is reported, and levels below which nothing is named (ours).
     """
 
     num_candidates: int
@@ -272,6 +303,7 @@ class Settings:
     flat_visual: float = 1.05
     flat_textual: float = 1.05
     multi_label: bool = False
+    words: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
         _check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
