@@ -20,6 +20,7 @@ from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
 from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, load_pack, load_recognizer
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer, Provenance
+from tsq_cli.packs.settings import Words
 from tsq_cli.training.cache import FeatureCache
 from tsq_cli.training.encoder import fine_tune
 from tsq_cli.training.heads import train_heads
@@ -266,7 +267,12 @@ def _write(
         ),
         recognizer=TrainedNetwork(encoder=naming, model=role.model, preprocess=feeding, precision="int8"),
         settings=replace(
-            base.config.settings, lambda_v=HEADS.lambda_v, top_n=HEADS.top_n, flat_visual=1.05, flat_textual=1.05
+            base.config.settings,
+            lambda_v=HEADS.lambda_v,
+            top_n=HEADS.top_n,
+            flat_visual=1.05,
+            flat_textual=1.05,
+            words=Words(),  # the base's were measured on its own classes
         ),
         provenance=provenance,
     )

@@ -43,6 +43,7 @@ PLAIN: dict[str, Any] = {
     "rival_share": 1.0,
     "blank_penalty": 0.0,
     "textual_scale": 3.0,
+    "text_logit_scale": 100.0,
     "centred": False,
     "top_n": 3,
     "lambda_v": 0.6,
@@ -82,6 +83,7 @@ def pack_settings(pack: Pack) -> dict[str, Any]:
         "rival_share": layer.rival_share,
         "blank_penalty": layer.blank_penalty,
         "textual_scale": stated.textual_scale,
+        "text_logit_scale": stated.text_logit_scale,
         "centred": stated.centre_object_embeddings,
         "top_n": stated.top_n,
         "lambda_v": stated.lambda_v,
@@ -96,6 +98,7 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "own strength counts": ("rival_share",),
         "blank frames lose": ("blank_penalty",),
         "centred embeddings": ("centred", "textual_scale"),
+        "textual module not certain": ("text_logit_scale",),
     }
     reached = PLAIN
     for change, names in changes.items():
@@ -108,6 +111,7 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "rival_share": (0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
         "blank_penalty": (0.0, 1.0, 2.0, 3.0, 5.0, 8.0),
         "textual_scale": (1.0, 1.5, 2.0, 2.5, 3.0, 5.0),
+        "text_logit_scale": (100.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0),
         "centred": (False, True),
         "top_n": (1, 2, 3, 5, 10),
         "lambda_v": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),

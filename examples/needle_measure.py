@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -181,7 +181,7 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
     embeddings = pack.object_embeddings
     if settings["centred"]:
         embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
-    vqm, logit_scale = pack.tsqnet.vqm, pack.config.settings.text_logit_scale
+    vqm = pack.tsqnet.vqm
     rivals = {name: settings[name] for name in ("rival_floor", "rival_share", "blank_penalty")}
     visual = TSQLayer(
         replace(vqm.config, scale=settings["visual_scale"], **rivals),
@@ -192,7 +192,7 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
     textual = TSQLayer(
         replace(pack.tsqnet.tqm.config, scale=settings["textual_scale"]),
         queries=embeddings,
-        classifier_weight=cast(float, logit_scale) * embeddings,
+        classifier_weight=settings["text_logit_scale"] * embeddings,
     )
 
     with torch.inference_mode():

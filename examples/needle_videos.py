@@ -132,7 +132,7 @@ def plan_video(photos: Sequence[Photo], variant: Variant, rng: np.random.Generat
     num_others = SHOTS - variant.event_shots - variant.blank_shots
     chosen = rng.choice(len(photos), num_others + 1, replace=False)
     event, *others = (photos[i] for i in chosen)
-    look = _hard_look if variant.is_hard else plain_look
+    look = hard_look if variant.is_hard else plain_look
     shots = [Shot("event", event, look(rng)) for _ in range(variant.event_shots)]
     shots += [Shot("other", photo, plain_look(rng)) for photo in others]
     unseen = others or [photo for photo in photos if photo is not event]
@@ -153,7 +153,8 @@ def plain_look(rng: np.random.Generator) -> Look:
     return Look(*_windows(rng, 0.6, 1.0))
 
 
-def _hard_look(rng: np.random.Generator) -> Look:
+def hard_look(rng: np.random.Generator) -> Look:
+    """A slow zoom over 0.35 to 0.7 of the width, mirrored at random, recolored."""
     return Look(
         *_windows(rng, 0.35, 0.7),
         mirrored=bool(rng.random() < 0.5),

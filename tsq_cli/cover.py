@@ -137,8 +137,8 @@ def shows_too_little(similarity: Float64Array, quality: Float64Array | None, k: 
     neighbors = similarity.diagonal(offset=1)
     if 2 * (neighbors < CUT_COSINE).sum() > len(neighbors):
         return True
-    good = passable(quality, np.zeros(len(similarity), dtype=np.int64)) if quality is not None else neighbors[:0]
-    return bool(0 < good.sum() < min(k, len(similarity)))
+    num_sharp = k if quality is None else int((quality >= LEAST_SHARPNESS).sum())
+    return 0 < num_sharp < min(k, len(similarity))
 
 
 def duplicates_of(chosen: Sequence[int], similarity: Float64Array, duplicate_cosine: float) -> Int64Array:

@@ -23,8 +23,8 @@ class Recognition:
     """What a recogniser says of one clip's K selected frames.
 
     Attributes:
-        predictions: of the video, most likely first: softmax of the mean of the frames' logits (ours: of logits), or
-            sigmoid where a video may be of several classes.
+        predictions: of the video, most likely first, by the mean of the frames' logits (ours: of logits); see
+            class_probabilities.
         frame_predictions: of each of the K frames alone.
         maps: where each frame shows the video's first class; None where they were not asked for.
     """
@@ -106,20 +106,52 @@ def read_clip(
     import torch
 
     with torch.inference_mode():
-        predictions = _likeliest(output.logits.mean(dim=0), loaded, settings.num_predictions)
+        predictions = _likeliest(output.logits, loaded, settings.num_predictions)
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
                 maps = _maps(loaded, output, predictions[0], size, settings)
-        each = tuple(_likeliest(row, loaded, settings.num_predictions) for row in output.logits)
+        each = tuple(_likeliest(row[None], loaded, settings.num_predictions) for row in output.logits)
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
 
 
+def class_probabilities(logits: Tensor, *, temperature: float | None = None, multi_label: bool = False) -> Tensor:
+    """What K frames together say of each class, as probabilities.
+
+    Args:
+        logits: [K, C] of the frames.
+        temperature: None gives the softmax of the mean logits, as it comes. A number calibrates it (ours): frames that
+            show different things shrink each other's logits in the mean, so the mean is first brought back to the
+            strength that its frames have by themselves; then it is divided by the temperature.
+        multi_label: the sigmoid in the place of the softmax. Each class stands alone there, so that nothing is brought
+            back.
+
+    Returns:
+        [C], in [0, 1], in the order of the mean logits.
+    """
+    mean = logits.mean(dim=0)
+    if multi_label:
+        return (mean / (temperature or 1.0)).sigmoid()
+    if temperature is None:
+        return mean.softmax(dim=0)
+    of_frames, of_mean = _strength(logits).mean(), _strength(mean)  # the strength of a mean is never the greater one
+    return (mean * (of_frames / of_mean.clamp_min(1e-6)) / temperature).softmax(dim=0)
+
+
+def _strength(logits: Tensor) -> Tensor:
+    """How far the strongest class stands above the mean of all classes."""
+    return logits.amax(dim=-1) - logits.mean(dim=-1)
+
+
 def _likeliest(logits: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
-    """The most likely classes of logits [C]; of equal ones the lower index comes first."""
-    probabilities = logits.sigmoid() if loaded.multi_label else logits.softmax(dim=0)
-    indices = logits.argsort(descending=True, stable=True)[:count]  # of logits: many a sigmoid rounds to one
-    return categories(indices, probabilities[indices], loaded.class_names)
+    """The most likely classes of frames' logits [K, C]; of equal ones the lower index comes first."""
+    words = loaded.words
+    probabilities = class_probabilities(
+        logits, temperature=words.recognizer_temperature, multi_label=loaded.multi_label
+    )
+    indices = logits.mean(dim=0).argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
+    likeliest = probabilities[indices]
+    return categories(indices, likeliest, likeliest >= words.least_probability, loaded.class_names)
 
 
 def _maps(

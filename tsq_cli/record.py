@@ -19,6 +19,10 @@ OWN_RATE_ERROR_SECONDS = 0.002
 """How far index / rate may lie from a frame's time: containers that store milliseconds round by up to this (ours)."""
 
 
+UNSURE = "unsure"
+"""What stands in the place of a name that cannot be believed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One of the T frames looked at.
@@ -145,6 +149,19 @@ class Record:
     timings_seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def stated(self) -> dict[str, str | None]:
+        """What may be said of the video: the first class by each module and by the recogniser, or UNSURE.
+
+        None where there is none: of the modules without a pack, of the textual one with a query (its categories are
+        near the query, not seen in the video), of the prediction without a recogniser.
+        """
+        return {
+            "visual": name_of(self.visual_categories),
+            "textual": None if self.query is not None else name_of(self.textual_categories),
+            "prediction": name_of(self.predictions),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary in the shape of docs/schema.json."""
         error = None if self.status == "ok" else {"type": self.error_type, "message": self.error_message}
@@ -171,6 +188,7 @@ class Record:
             },
             "saliency_peak_over_mean": {"visual": self.visual_peak_over_mean, "textual": self.textual_peak_over_mean},
             "predictions": category_dicts(self.predictions),
+            "stated": self.stated,
             "recognizer": None if self.recognizer is None else asdict(self.recognizer),
             "maps": None if self.maps is None else _maps_dict(self.maps),
             "video_metadata": None if self.video is None else video_metadata(self.video, self.frames),
@@ -243,6 +261,13 @@ def candidate_dict(candidate: Candidate) -> dict[str, Any]:
     base = candidate.time_base
     described["time_base"] = f"{base.numerator}/{base.denominator}"
     return described
+
+
+def name_of(categories: Sequence[Category] | None) -> str | None:
+    """The first category's name, or UNSURE where it may not be named; None where there is no category."""
+    if not categories:
+        return None
+    return categories[0].label if categories[0].is_sure else UNSURE
 
 
 def category_dicts(categories: tuple[Category, ...] | None) -> list[dict[str, Any]] | None:

@@ -139,11 +139,19 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
     from tsq_cli.models import frame_saliency, object_text_features
 
     output = pack.tsqnet(features, object_text_features(object_logits, pack.textual_embeddings))
-    multi_label = pack.config.settings.multi_label
+    settings, words = pack.config.settings, pack.config.settings.words
     visual, textual = (
-        frame_saliency(module, top_n=top_n, multi_label=multi_label) for module in (output.visual, output.textual)
+        frame_saliency(module, top_n=top_n, multi_label=settings.multi_label, temperature=temperature or 1.0)
+        for module, temperature in (
+            (output.visual, words.visual_temperature),
+            (output.textual, words.textual_temperature),
+        )
     )
-    return ClipScores(visual, textual)
+    if words.least_evidence is None or output.visual.evidence is None:
+        return ClipScores(visual, textual)
+    first = visual.categories[:, :1]  # [B, 1]
+    named = (first == textual.categories[:, :1]) & (output.visual.evidence.gather(1, first) >= words.least_evidence)
+    return ClipScores(*(replace(of, sure=named & (of.categories == first)) for of in (visual, textual)))
 
 
 def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -> FrameSaliency:
@@ -163,22 +171,25 @@ def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -
 
 def _named(saliency: FrameSaliency, names: Sequence[str]) -> Iterator[tuple[Float64Array, tuple[Category, ...]]]:
     """Each clip's curve [T] and its categories, brought to the host in one go each."""
+    import torch
+
     from tsq_cli.models import refuse_not_finite
 
     scores = saliency.scores.double().cpu()
     scores = scores / scores.sum(dim=1, keepdim=True)  # single precision sums to one within its rounding only
     refuse_not_finite(scores, "saliency scores")
-    rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), strict=True)
-    for curve, (indices, probabilities) in zip(scores.numpy(), rows, strict=True):
-        yield curve, categories(indices, probabilities, names)
+    sure = torch.ones_like(saliency.categories, dtype=torch.bool) if saliency.sure is None else saliency.sure
+    rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), sure.cpu(), strict=True)
+    for curve, (indices, probabilities, are_sure) in zip(scores.numpy(), rows, strict=True):
+        yield curve, categories(indices, probabilities, are_sure, names)
 
 
-def categories(indices: Tensor, scores: Tensor, names: Sequence[str]) -> tuple[Category, ...]:
-    """Named categories from class indices [n] and their scores [n]: probabilities, or cosines."""
+def categories(indices: Tensor, scores: Tensor, sure: Tensor, names: Sequence[str]) -> tuple[Category, ...]:
+    """Named categories from class indices [n], their scores [n] (probabilities, or cosines), and who is sure [n]."""
     bounded = scores.float().clamp(-1, 1)  # single precision rounds some of them past their bounds
     return tuple(
-        Category(index=int(index), label=names[int(index)], score=float(score))
-        for index, score in zip(indices.tolist(), bounded.tolist(), strict=True)
+        Category(index=int(index), label=names[int(index)], score=float(score), is_sure=bool(is_sure))
+        for index, score, is_sure in zip(indices.tolist(), bounded.tolist(), sure.tolist(), strict=True)
     )
 
 

@@ -141,11 +141,18 @@ class FrameBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
-    """One category behind a module's saliency: its index, name and probability in [0, 1]."""
+    """One category behind a module's saliency, or a class that a recogniser sees.
+
+    Attributes:
+        index, label: of the class, or of the object that is near a query.
+        score: its probability in [0, 1], or an object's cosine to the query.
+        is_sure: whether it may be named; False below the level of the pack (its settings' `words`).
+    """
 
     index: int
     label: str
     score: float
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from tsq_cli.files import is_stdout, write_json, write_text
 from tsq_cli.inputs import Inputs
 from tsq_cli.journal import Journal
 from tsq_cli.printable import printable
+from tsq_cli.record import UNSURE
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.text import clock, sparkline, spreadsheet_cell
@@ -239,7 +240,7 @@ class Output:
             self._stdout.print(f"frames {saved[0].parent}: {len(saved)} saved", soft_wrap=True)
         maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
         if maps:
-            shown = record["maps"]["label"]
+            shown = record["maps"]["label"] if record["maps"]["is_sure"] else f"the likeliest class ({UNSURE})"
             self._stdout.print(f"maps   {maps[0].parent}: {len(maps)} saved, of {shown}", soft_wrap=True)
         if record["sheet"]:
             self._stdout.print(f"sheet  {record['sheet']}", soft_wrap=True)
@@ -247,16 +248,20 @@ class Output:
 
 
 def _predictions_table(record: dict[str, Any]) -> Table:
-    """What the video shows, most likely first, and how many of the selected frames say the same when asked alone."""
+    """What the video shows, most likely first, and how many of the selected frames say the same when asked alone.
+
+    Where the first class may not be named, nothing is: the record has the candidates.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
     table.add_column("score", justify="right")
     table.add_column("")
     table.add_column("frames", justify="right")
     first = [frame["predictions"][0]["index"] for frame in record["frames"]]
-    for prediction in record["predictions"]:
+    is_sure = record["predictions"][0]["is_sure"]
+    for prediction in record["predictions"] if is_sure else record["predictions"][:1]:
         table.add_row(
-            prediction["label"],
+            prediction["label"] if is_sure else UNSURE,
             f"{prediction['score']:.3f}",
             "█" * round(20 * prediction["score"]),
             f"{first.count(prediction['index'])} of {len(first)}",
@@ -284,9 +289,8 @@ def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:
         if None in scores or len(scores) > 120:
             continue
         top = record["top_categories"][categories]
-        yield f"{name} {sparkline(scores, encoding)}  " + ", ".join(
-            f"{entry['label']} {entry['score']:.2f}" for entry in top
-        )
+        named = ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in top) if top[0]["is_sure"] else UNSURE
+        yield f"{name} {sparkline(scores, encoding)}  {named}"
     if len(candidates) <= 120:
         marks = "".join("^" if candidate["position"] in chosen else " " for candidate in candidates)
         yield f"    {marks}  {len(chosen)} of {len(candidates)} candidates"
@@ -320,5 +324,8 @@ def _csv_rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _first(column: str, predictions: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
-    """The most likely class as two columns."""
-    return {column: predictions[0]["label"], f"{column}_score": predictions[0]["score"]} if predictions else {}
+    """The most likely class as two columns; "unsure" for its name where it may not be named."""
+    if not predictions:
+        return {}
+    first = predictions[0]
+    return {column: first["label"] if first["is_sure"] else UNSURE, f"{column}_score": first["score"]}

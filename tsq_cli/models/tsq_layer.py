@@ -145,10 +145,13 @@ class TSQOutput:
         logits: [B, C], one score per class, in float32 or wider.
         attention: [B, C, T], from 0 to 1, sums to one over the T frames: the mean over the heads of the last layer, in
             float32 or wider. With class-agnostic attention all C rows are the same, a view that takes no memory.
+        evidence: [B, C], the score that the frame which speaks most for a class gives it by itself, before queries
+            compete; without gradients. None where nobody asks whether a class may be named.
     """
 
     logits: Tensor
     attention: Tensor
+    evidence: Tensor | None = None
 
 
 class TSQLayer(nn.Module):
@@ -203,7 +206,7 @@ class TSQLayer(nn.Module):
             frames: finite features [B, T, D], B and T at least 1; converted to the dtype of the layer's parameters.
 
         Returns:
-            logits [B, C] and attention [B, C, T] (see TSQOutput).
+            logits [B, C], attention [B, C, T] and evidence [B, C] (see TSQOutput).
 
         Raises:
             ValueError: frames of another shape.
@@ -221,11 +224,11 @@ class TSQLayer(nn.Module):
             attention, values, rivals = cross(queries, keys, frames)  # [B, H, N, T], [B, T, H, D/H], [B, H, 1, T]
             if i + 1 < len(self.cross):
                 queries = _mix(attention, values)  # [B, N, D]
-        logits = self._classify(attention, values, rivals)
+        logits, evidence = self._classify(attention, values, rivals)
         clip_attention = attention.mean(dim=1).expand(-1, self.config.num_classes, -1)  # [B, N, T] -> [B, C, T]
-        return TSQOutput(logits=logits, attention=clip_attention)
+        return TSQOutput(logits=logits, attention=clip_attention, evidence=evidence)
 
-    def _classify(self, attention: Tensor, values: Tensor, rivals: Tensor | None) -> Tensor:
+    def _classify(self, attention: Tensor, values: Tensor, rivals: Tensor | None) -> tuple[Tensor, Tensor]:
         """Class scores [B, C] from attention [B, H, N, T], values [B, T, H, D/H] and rivals [B, H, 1, T] if any.
 
         z_c = <w_c, sum_t A_ct V_t> + b_c = sum_t A_ct <w_c, V_t> + b_c: classifying the frames before they are pooled
@@ -236,9 +239,10 @@ class TSQLayer(nn.Module):
         heads = self.config.num_heads
         weight = self.classifier_weight.reshape(-1, heads, self.config.dim // heads)  # [C, H, D/H]
         frame_scores = torch.einsum("chd,bthd->bhct", weight, values)
+        evidence = frame_scores.detach().sum(dim=1).amax(dim=2) + self.classifier_bias.detach()
         if rivals is not None:
             frame_scores = frame_scores - rivals
-        return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias
+        return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias, evidence
 
     def _position(self, num_frames: int) -> Tensor | float:
         """P [T, D]; frames are centres of T equal segments, which is what align_corners=False takes them for."""

@@ -70,33 +70,48 @@ class FrameSaliency:
     Attributes:
         scores: [B, T], from 0 to 1, sums to one over the frames.
         categories: int64 [B, n], class indices, most confident first.
-        probabilities: [B, n], from 0 to 1.
+        probabilities: [B, n], from 0 to 1, as they are reported: calibrated where the module is.
+        sure: bool [B, n], whether each category may be named; None where that was not asked.
     """
 
     scores: Tensor
     categories: Tensor
     probabilities: Tensor
+    sure: Tensor | None = None
 
 
-def frame_saliency(output: TSQOutput, *, top_n: int = 3, multi_label: bool = False) -> FrameSaliency:
+def frame_saliency(
+    output: TSQOutput,
+    *,
+    top_n: int = 3,
+    multi_label: bool = False,
+    temperature: float = 1.0,
+) -> FrameSaliency:
     """Saliency S = sum_c p_c A_c / sum_c p_c over the n most confident classes (n and weighting ours).
 
     Args:
         output: of one module.
         top_n: n, at least 1; above C all classes count. Of equally confident classes the lower index comes first.
         multi_label: p is the sigmoid of the logits instead of their softmax.
+        temperature: what logits are divided by for the probabilities that are reported (Guo et al., "On Calibration of
+            Modern Neural Networks", ICML 2017); the p behind S are of the logits as they are.
 
     Raises:
         ValueError: top_n below 1.
     """
     if top_n < 1:
         raise ValueError(f"top_n must be at least 1, got {top_n}")
-    log_p = functional.logsigmoid(output.logits) if multi_label else output.logits.log_softmax(dim=1)
+    log_p = _log_probabilities(output.logits, multi_label=multi_label)
     top_log_p, categories = (part[:, :top_n] for part in log_p.sort(dim=1, descending=True, stable=True))
     weights = top_log_p.softmax(dim=1)  # = p_c / sum p_c, and finite where every p_c rounds to zero
     rows = output.attention.gather(1, categories[:, :, None].expand(-1, -1, output.attention.shape[2]))  # [B, n, T]
     scores = torch.einsum("bn,bnt->bt", weights, rows)
-    return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp())
+    reported = _log_probabilities(output.logits / temperature, multi_label=multi_label).gather(1, categories).exp()
+    return FrameSaliency(scores=scores, categories=categories, probabilities=reported)
+
+
+def _log_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
+    return functional.logsigmoid(logits) if multi_label else logits.log_softmax(dim=1)
 
 
 def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) -> Tensor:

@@ -12,13 +12,14 @@ The rules (ours), by what is requested:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.load import Pack, load_encoder, preprocessor, ready_to_run
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
+from tsq_cli.packs.settings import Words
 from tsq_cli.packs.sources import check_in_reach, published, reach
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class LoadedRecognizer:
         preprocessor: from frames to its input.
         class_names: of its C classes.
         multi_label: whether several of them may hold at once, as the pack's settings say.
+        words: when its names can be believed; known of the pack's embedded recogniser only.
     """
 
     choice: RecognizerChoice
@@ -72,6 +74,7 @@ class LoadedRecognizer:
     preprocessor: Preprocessor
     class_names: tuple[str, ...]
     multi_label: bool = False
+    words: Words = field(default_factory=Words)
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
@@ -134,6 +137,7 @@ def load_recognizer(
         feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
         encoder = ready_to_run(encoder, device, dtype)
     recognizer = Recognizer(encoder)
+    is_embedded = choice.role is not None and choice.role == _embedded(config)
     _check_classes(config, choice.name, recognizer.num_classes)
     return LoadedRecognizer(
         choice=choice,
@@ -141,6 +145,7 @@ def load_recognizer(
         preprocessor=feeding,
         class_names=config.class_names,
         multi_label=config.settings.multi_label,
+        words=config.settings.words if is_embedded else Words(),
     )
 
 

@@ -10,7 +10,6 @@ from typing import Literal
 
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.limits import (
-    MAX_CANDIDATES,
     MAX_DESCRIPTION,
     MAX_FILE,
     MAX_HEADS,
@@ -21,8 +20,8 @@ from tsq_cli.packs.limits import (
     MIN_CROP,
     MIN_INPUT,
 )
+from tsq_cli.packs.settings import Settings, check_count, check_input_size
 from tsq_cli.printable import shown
-from tsq_cli.selection import RuleSettings
 
 SCHEMA_VERSION = 1
 
@@ -134,7 +133,7 @@ class Preprocessing:
     crop_pct: float
 
     def __post_init__(self) -> None:
-        _check_input_size("input_size", self.input_size)
+        check_input_size("input_size", self.input_size)
         if min(self.std) <= 0 or not MIN_CROP <= self.crop_pct <= 1:
             raise ValueError(f"std above 0 and crop_pct from {MIN_CROP} to 1")
 
@@ -155,7 +154,7 @@ class EncoderRole:
     def __post_init__(self) -> None:
         _check_model(self.model)
         if self.num_classes is not None:
-            _check_count("num_classes", self.num_classes, MAX_NAMES)
+            check_count("num_classes", self.num_classes, MAX_NAMES)
         if isinstance(self.weights, TimmWeights) and self.num_classes is not None:  # timm would start it at random
             raise ValueError("no num_classes where the weights are timm's, whose classifier is kept")
 
@@ -209,8 +208,8 @@ class Layer:
     blank_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("num_layers", self.num_layers, MAX_LAYERS)
-        _check_count("num_heads", self.num_heads, MAX_HEADS)
+        check_count("num_layers", self.num_layers, MAX_LAYERS)
+        check_count("num_heads", self.num_heads, MAX_HEADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,72 +234,6 @@ class Modules:
 
     visual: VisualModule
     textual: TextualModule
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The numbers of a pack.
-
-    Attributes:
-        num_candidates: T, candidates per video, 1 to MAX_CANDIDATES; also the length of a positional embedding.
-        num_frames: K, frames to select, 1 to MAX_CANDIDATES.
-        lambda_v: share of the visual module in the K frames, in [0, 1] (S: 0.6).
-        top_n: categories behind each saliency curve, 1 to MAX_NAMES (ours).
-        visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
-        text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
-        query_scale: sharpness of the weights that a free text query puts on the objects (ours).
-        flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
-            record says so where both do (ours).
-        sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
-            of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames takes fewer
-            pixels than naming them).
-        standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
-            mean, and covers what the video shows where it is not; 1 or more (ours).
-        duplicate_cosine: two frames whose features are at least this much alike show the same, in (0, 1] (ours).
-        multi_label: whether a video may be of several classes: the confidence in one is the sigmoid of its score then,
-            not the softmax over all of them (ours).
-        centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
-            subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
-    """
-
-    num_candidates: int
-    num_frames: int
-    lambda_v: float
-    top_n: int
-    visual_scale: float | None
-    textual_scale: float | None
-    query_scale: float
-    text_logit_scale: float | None = None
-    sampler_input_size: int | None = None
-    centre_object_embeddings: bool = False
-    flat_visual: float = 1.05
-    flat_textual: float = 1.05
-    standing_out: float = 2.0
-    duplicate_cosine: float = 0.97
-    multi_label: bool = False
-
-    def __post_init__(self) -> None:
-        _check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
-        _check_count("num_frames", self.num_frames, MAX_CANDIDATES)
-        _check_count("top_n", self.top_n, MAX_NAMES)
-        if not 0.0 <= self.lambda_v <= 1.0:
-            raise ValueError("lambda_v in [0, 1]")
-        if self.standing_out < 1.0:
-            raise ValueError("standing_out of 1 or more")
-        if not 0.0 < self.duplicate_cosine <= 1.0:
-            raise ValueError("duplicate_cosine above 0, at most 1")
-        if self.sampler_input_size is not None:
-            _check_input_size("sampler_input_size", self.sampler_input_size)
-        scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
-        if any(scale is not None and scale <= 0 for scale in scales):
-            raise ValueError("scales above 0")
-
-    @property
-    def rules(self) -> RuleSettings:
-        """The numbers that the rules of tsq_cli.selection read."""
-        return RuleSettings(
-            lambda_v=self.lambda_v, standing_out=self.standing_out, duplicate_cosine=self.duplicate_cosine
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,13 +334,3 @@ def _check_model(name: str) -> None:
     """Refuse a name that can be of no model, and one that leads to some folder of the machine."""
     if not name or len(name) > MAX_MODEL or name.startswith(("local-dir:", "/", ".", "~")) or "\\" in name:
         raise ValueError(f"the name of a model, of at most {MAX_MODEL} characters, not {shown(name)}")
-
-
-def _check_count(what: str, count: int, most: int) -> None:
-    if not 1 <= count <= most:
-        raise ValueError(f"{what} from 1 to {most}, not {shown(count)}")
-
-
-def _check_input_size(what: str, pixels: int) -> None:
-    if not MIN_INPUT <= pixels <= MAX_INPUT:
-        raise ValueError(f"{what} from {MIN_INPUT} to {MAX_INPUT} pixels, not {shown(pixels)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli import selection
+from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
 from tsq_cli.report.page_pictures import Pictures, heat_legend, heat_map, photograph
 from tsq_cli.report.page_timeline import Timeline, timeline
@@ -128,8 +129,8 @@ def index_row(record: Mapping[str, Any], number: int) -> IndexRow:
         name=path.name or str(path),
         folder=str(path.parent) if path.name else "",
         ok=record["status"] == "ok",
-        shows=first["label"] if first else "",
-        score=page_words.percent(first["score"]) if first else "",
+        shows=(first["label"] if first["is_sure"] else UNSURE) if first else "",
+        score=page_words.percent(first["score"]) if first and first["is_sure"] else "",
         length="" if length is None else clock(length),
         error=record["error"]["message"] if record["error"] else "",
     )
@@ -246,7 +247,7 @@ def _frames(
 def _maps(maps: SaliencyMaps) -> MapsView:
     left, top, right, bottom = (100 * side for side in maps.box)
     return MapsView(
-        label=maps.category.label,
+        label=maps.category.label if maps.category.is_sure else "the likeliest class",
         comparable=maps.scale == "clip",
         legend=heat_legend(),
         left=left,
@@ -276,14 +277,18 @@ def _held(record: Mapping[str, Any], candidates: Sequence[CandidateView]) -> tup
 
 
 def _bars(categories: Sequence[Mapping[str, Any]], *, similarity: bool = False) -> tuple[Bar, ...]:
-    """Bars of classes by probability; of a query's objects by cosine similarity, which can be negative."""
+    """Bars of classes by probability; of a query's objects by cosine similarity, which can be negative.
+
+    Where the first may not be named, one bar stands for all of them, without a name.
+    """
+    is_sure = all(category["is_sure"] for category in categories[:1])
     return tuple(
         Bar(
-            label=category["label"],
+            label=category["label"] if is_sure else UNSURE,
             value=f"{category['score']:.2f}" if similarity else page_words.percent(category["score"]),
             share=min(1.0, max(0.0, category["score"])),
         )
-        for category in categories
+        for category in (categories if is_sure else categories[:1])
     )
 
 

@@ -69,8 +69,10 @@ def why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 
 
 def _shown(record: Mapping[str, Any], module: str) -> str:
-    """The categories behind a curve that are at least a third as likely as the first."""
+    """The categories behind a curve that are at least a third as likely as the first, if that may be named."""
     categories = record["top_categories"][module]
+    if categories and not categories[0]["is_sure"]:
+        return "what stands out in the video, of which no name is sure"
     likely = [category["label"] for category in categories if 3 * category["score"] >= categories[0]["score"]]
     return " or ".join(f"“{printable(label, _MOST_OF_A_NAME)}”" for label in likely) or "what the video shows"
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tsq_cli import selection
 from tsq_cli.printable import printable
-from tsq_cli.record import Candidate, Record
+from tsq_cli.record import UNSURE, Candidate, Record
 from tsq_cli.report.frames import description, new_picture, write_image
 from tsq_cli.report.text import as_sentence, clock, way_to_choose
 from tsq_cli.types import ChosenBy, UInt8Array
@@ -261,6 +261,8 @@ def _draw_cell(
 
 def _title(record: Record) -> str:
     categories: Sequence[str] = [category.label for category in record.visual_categories[:3]]
+    if categories and not record.visual_categories[0].is_sure:
+        categories = [UNSURE]
     return Path(record.path).name + (f"  -  {', '.join(categories)}" if categories else "")
 
 

@@ -32,10 +32,10 @@ from tsq_cli.packs.schema import (
     Preprocessing,
     Provenance,
     Roles,
-    Settings,
     TextualModule,
     VisualModule,
 )
+from tsq_cli.packs.settings import Settings
 from tsq_cli.packs.sources import weights_path
 from tsq_cli.packs.store import PACK_JSON, name_flaw, read_pack
 from tsq_cli.printable import printable, shown

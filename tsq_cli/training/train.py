@@ -26,6 +26,7 @@ from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 from tsq_cli.packs.schema import Provenance
+from tsq_cli.packs.settings import Words
 from tsq_cli.packs.store import PACK_JSON
 from tsq_cli.training import processes
 from tsq_cli.training.cache import FeatureCache
@@ -254,6 +255,7 @@ def _write_pack(
             multi_label=run.multi_label,
             flat_visual=1.05,
             flat_textual=1.05,
+            words=Words(),  # the base's were measured on its own classes
         ),
         provenance=Provenance(
             data="; ".join(videos.found for videos in run.lists), command=command, commit=None, metrics=_metrics(run)

@@ -1,0 +1,119 @@
+"""Room 3: the numbers of a pack, as pack.json states them. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_INPUT, MAX_NAMES, MIN_INPUT
+from tsq_cli.printable import shown
+from tsq_cli.selection import RuleSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """When a name can be believed (ours; benchmarks/words.py measures it, docs/words.md says how).
+
+    A temperature is what scores are divided by before their softmax or sigmoid is reported as a probability; null
+    leaves the probabilities as they are.
+
+    Attributes:
+        visual_temperature, textual_temperature: of the categories behind the two curves.
+        least_evidence: a category is named only where both modules put it first and some frame by itself gives it at
+            least this score in the visual module (TSQOutput.evidence); else the answer is "unsure". Null names all.
+        recognizer_temperature: of the pack's embedded recogniser. Of another one nothing is known: its probabilities
+            stay as they are, and it is never unsure.
+        least_probability: a class to which the embedded recogniser gives a lower one is not named; 0 names all.
+    """
+
+    visual_temperature: float | None = None
+    textual_temperature: float | None = None
+    least_evidence: float | None = None
+    recognizer_temperature: float | None = None
+    least_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        temperatures = (self.visual_temperature, self.textual_temperature, self.recognizer_temperature)
+        if any(temperature is not None and temperature <= 0 for temperature in temperatures):
+            raise ValueError("temperatures above 0")
+        if not 0.0 <= self.least_probability <= 1.0:
+            raise ValueError("least_probability in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The numbers of a pack.
+
+    Attributes:
+        num_candidates: T, candidates per video, 1 to MAX_CANDIDATES; also the length of a positional embedding.
+        num_frames: K, frames to select, 1 to MAX_CANDIDATES.
+        lambda_v: share of the visual module in the K frames, in [0, 1] (S: 0.6).
+        top_n: categories behind each saliency curve, 1 to MAX_NAMES (ours).
+        visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
+        text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
+        query_scale: sharpness of the weights that a free text query puts on the objects (ours).
+        flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
+            record says so where both do (ours).
+        sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
+            of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames takes fewer
+            pixels than naming them).
+        standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
+            mean, and covers what the video shows where it is not; 1 or more (ours).
+        duplicate_cosine: two frames whose features are at least this much alike show the same, in (0, 1] (ours).
+        multi_label: whether a video may be of several classes: the confidence in one is the sigmoid of its score then,
+            not the softmax over all of them (ours).
+        centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
+            subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
+        words: temperatures of what is reported, and levels below which nothing is named (ours).
+    """
+
+    num_candidates: int
+    num_frames: int
+    lambda_v: float
+    top_n: int
+    visual_scale: float | None
+    textual_scale: float | None
+    query_scale: float
+    text_logit_scale: float | None = None
+    sampler_input_size: int | None = None
+    centre_object_embeddings: bool = False
+    flat_visual: float = 1.05
+    flat_textual: float = 1.05
+    standing_out: float = 2.0
+    duplicate_cosine: float = 0.97
+    multi_label: bool = False
+    words: Words = field(default_factory=Words)
+
+    def __post_init__(self) -> None:
+        check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
+        check_count("num_frames", self.num_frames, MAX_CANDIDATES)
+        check_count("top_n", self.top_n, MAX_NAMES)
+        if not 0.0 <= self.lambda_v <= 1.0:
+            raise ValueError("lambda_v in [0, 1]")
+        if self.standing_out < 1.0:
+            raise ValueError("standing_out of 1 or more")
+        if not 0.0 < self.duplicate_cosine <= 1.0:
+            raise ValueError("duplicate_cosine above 0, at most 1")
+        if self.sampler_input_size is not None:
+            check_input_size("sampler_input_size", self.sampler_input_size)
+        scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
+        if any(scale is not None and scale <= 0 for scale in scales):
+            raise ValueError("scales above 0")
+
+    @property
+    def rules(self) -> RuleSettings:
+        """The numbers that the rules of tsq_cli.selection read."""
+        return RuleSettings(
+            lambda_v=self.lambda_v, standing_out=self.standing_out, duplicate_cosine=self.duplicate_cosine
+        )
+
+
+def check_count(what: str, count: int, most: int) -> None:
+    """Refuse a count outside 1 to `most`: a ValueError that says so."""
+    if not 1 <= count <= most:
+        raise ValueError(f"{what} from 1 to {most}, not {shown(count)}")
+
+
+def check_input_size(what: str, pixels: int) -> None:
+    """Refuse a side that no network is fed: a ValueError that says so."""
+    if not MIN_INPUT <= pixels <= MAX_INPUT:
+        raise ValueError(f"{what} from {MIN_INPUT} to {MAX_INPUT} pixels, not {shown(pixels)}")
