@@ -20,7 +20,8 @@ PTS = np.arange(1000) / 10
 
 
 def closer(taken: list[int], similarity: list[float], budget: int) -> list[int]:
-    return closer_frames(PTS, np.array(taken), np.array(similarity), budget).tolist()
+    found: list[int] = closer_frames(PTS, np.array(taken), np.array(similarity), budget).tolist()
+    return found
 
 
 def test_the_gap_whose_ends_differ_most_is_halved_first() -> None:

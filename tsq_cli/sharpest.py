@@ -1,0 +1,158 @@
+"""Room 1: the sharpest frame beside each selected one (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tsq_cli.clip import Clip
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import NoDecodableFrameError
+from tsq_cli.quality import frame_quality
+from tsq_cli.types import Float64Array, FrameBatch, Int64Array, UInt8Array
+from tsq_cli.video import decode_frames
+from tsq_cli.video.sample import shown_between
+
+REACH_SECONDS = 0.5
+"""How far from a selected frame another is looked for."""
+
+NEIGHBORS = 8
+"""Frames looked at beside each, spread over the reach."""
+
+CLEARLY_SHARPER = 1.25
+"""Times the quality of a frame that another must have to take its place."""
+
+SHOT_CHANGE = 12.0
+"""Mean difference, in levels of 255, of two frames' thumbnails above which they count as different shots."""
+
+THUMBNAIL_SIDE = 8
+
+BYTES_AT_ONCE = 200 * 10**6
+
+
+def sharpen(
+    clip: Clip,
+    positions: Sequence[int],
+    settings: SelectSettings,
+    *,
+    threads: int = 2,
+    should_stop: Callable[[], bool] | None = None,
+) -> FrameBatch:
+    """Put the sharpest frame near to each selected candidate in its place, where that is clearly sharper.
+
+    Looked at are 8 frames within half a second, no nearer to another selected frame than to this one, between the
+    candidates before and after, inside the settings' range, and of the same shot: from the candidate outwards, as far
+    as thumbnails stay alike. A blank candidate belongs to no shot: any frame with something on it is better.
+
+    Args:
+        clip: with its candidates; it is left as it is.
+        positions: of the selected candidates in clip.batch, in any order.
+        settings: the range, the size of the candidates, and how they were decoded.
+        threads, should_stop: as for decode_frames.
+
+    Returns:
+        The clip's batch with those frames replaced and their shift added to snap_seconds; frame_indices still rise. A
+        note says how many moved, and how far. The batch itself where none did.
+
+    Raises:
+        VideoTimeoutError, CancelledError, NvdecError: as decode_frames.
+    """
+    batch = clip.batch
+    beside = _beside(clip, sorted(set(positions)), settings)
+    frame_bytes = batch.pixels[0].nbytes
+    at_once = max(1, BYTES_AT_ONCE // (NEIGHBORS * frame_bytes))
+    waiting = [position for position, indices in beside.items() if len(indices)]
+    better: dict[int, tuple[UInt8Array, int]] = {}
+    for first in range(0, len(waiting), at_once):
+        part = waiting[first : first + at_once]
+        try:
+            found = decode_frames(
+                clip.source,
+                np.unique(np.concatenate([beside[position] for position in part])),
+                short_side=settings.short_side,
+                mode="exact" if settings.decode_mode == "keyframes" else settings.decode_mode,
+                threads=threads,
+                should_stop=should_stop,
+            )
+        except NoDecodableFrameError:  # the candidates themselves could be decoded
+            continue
+        for position in part:
+            near = np.flatnonzero(np.isin(found.frame_indices, beside[position]))
+            best = _sharpest(batch.pixels[position], int(batch.frame_indices[position]), found, near)
+            if best is not None:
+                better[position] = found.pixels[best], int(found.frame_indices[best])
+    return _replaced(clip, better, len(beside))
+
+
+def _beside(clip: Clip, positions: list[int], settings: SelectSettings) -> dict[int, Int64Array]:
+    """By position, the frames to look at."""
+    pts, taken = clip.source.pts_seconds, clip.batch.frame_indices
+    end = clip.source.end_seconds if settings.end_seconds is None else settings.end_seconds
+    shown = shown_between(pts, settings.start_seconds or 0.0, end)
+    times = pts[taken[positions]]
+    # Half of the way to the selected frames before and after; a frame right there is the earlier one's.
+    half = np.concatenate([[-np.inf], (times[:-1] + times[1:]) / 2, [np.inf]])
+    beside = {}
+    for i, position in enumerate(positions):
+        first = max(shown[0], taken[position - 1] + 1 if position else 0)
+        last = min(shown[-1], taken[position + 1] - 1 if position + 1 < len(taken) else len(pts) - 1)
+        inside = np.arange(first, last + 1)
+        is_near = np.abs(pts[inside] - times[i]) <= REACH_SECONDS
+        is_own = (pts[inside] > half[i]) & (pts[inside] <= half[i + 1])
+        inside = inside[is_near & is_own & (inside != taken[position])]
+        spread = np.linspace(0, len(inside) - 1, min(NEIGHBORS, len(inside)))
+        beside[position] = inside[np.rint(spread).astype(np.int64)]
+    return beside
+
+
+def _sharpest(candidate: UInt8Array, index: int, found: FrameBatch, near: Int64Array) -> int | None:
+    """Position in found of the frame to take instead of a candidate, among those near to it; None for none."""
+    (own,) = frame_quality(candidate[None])
+    if own > 0:
+        distance = np.abs(_thumbnails(found.pixels[near]) - _thumbnails(candidate[None])).mean(axis=(1, 2, 3))
+        is_other = distance > SHOT_CHANGE
+        before, after = found.frame_indices[near] < index, found.frame_indices[near] > index
+        is_cut_off = (np.maximum.accumulate((is_other & before)[::-1])[::-1] & before) | (
+            np.maximum.accumulate(is_other & after) & after
+        )
+        near = near[~is_cut_off]
+    quality = frame_quality(found.pixels[near])
+    if len(near) == 0 or quality.max() <= CLEARLY_SHARPER * own:
+        return None
+    return int(near[quality.argmax()])
+
+
+def _thumbnails(pixels: UInt8Array) -> Float64Array:
+    """Means of 8 x 8 equal parts (fewer of smaller frames): float64 [T, h, w, 3] from uint8 [T, H, W, 3]."""
+    thumbnails: Float64Array = pixels.astype(np.float64)
+    for axis in (1, 2):
+        length = pixels.shape[axis]
+        edges = np.linspace(0, length, min(THUMBNAIL_SIDE, length), endpoint=False).astype(np.int64)
+        sizes = np.diff(edges, append=length).reshape([-1 if i == axis else 1 for i in range(4)])
+        thumbnails = np.add.reduceat(thumbnails, edges, axis=axis) / sizes
+    return thumbnails
+
+
+def _replaced(clip: Clip, better: dict[int, tuple[UInt8Array, int]], num_selected: int) -> FrameBatch:
+    batch, source = clip.batch, clip.source
+    if not better:
+        return batch
+    pixels, indices = batch.pixels.copy(), batch.frame_indices.copy()
+    for position, (frame, index) in better.items():
+        pixels[position], indices[position] = frame, index
+    shift = source.pts_seconds[indices] - batch.pts_seconds
+    note = (
+        f"{len(better)} of {num_selected} frames are up to {np.abs(shift).max():.2f} s beside their candidate, where "
+        "the picture is sharper."
+    )
+    return replace(
+        batch,
+        pixels=pixels,
+        frame_indices=indices,
+        pts=source.pts[indices],
+        pts_seconds=source.pts_seconds[indices],
+        snap_seconds=batch.snap_seconds + shift,
+        notes=(*batch.notes, note),
+    )
