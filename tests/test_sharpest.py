@@ -132,9 +132,11 @@ def test_a_cut_is_not_crossed(opened: Opened) -> None:
     assert moves(clip, [1], settings)[1] >= 44
 
 
-def test_beyond_a_cut_nothing_counts(opened: Opened) -> None:
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_beyond_a_cut_nothing_counts(opened: Opened, *, is_reversed: bool) -> None:
     # Three frames of another shot lie between the candidate and the sharp frames of its own.
-    clip, settings = opened([*[SOFT_COFFEE] * 14, *[CAT] * 3, *[COFFEE] * 8], 1)
+    pictures = [*[SOFT_COFFEE] * 14, *[CAT] * 3, *[COFFEE] * 8]
+    clip, settings = opened(pictures[::-1] if is_reversed else pictures, 1)
     assert clip.batch.frame_indices.tolist() == [12]
     assert moves(clip, [0], settings) == {}
 
@@ -175,10 +177,11 @@ def test_what_lies_nearer_to_another_selected_frame_is_that_ones(opened: Opened)
     assert clip.batch.frame_indices.tolist() == [6, 18, 31, 43]
     assert list(moves(clip, [1, 2], settings)) == [2]
     assert list(moves(clip, [1], settings)) == [1]
-    # An unselected candidate between is not passed.
+    # An unselected candidate between is not passed, from either side.
     clip, settings = opened(pictures, 8)
     assert clip.batch.frame_indices.tolist() == [3, 9, 15, 21, 28, 34, 40, 46]
     assert moves(clip, [2], settings) == {}
+    assert moves(clip, [5], settings) == {}
 
 
 @pytest.mark.parametrize("num_candidates", [5, 16, 30])
