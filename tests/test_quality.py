@@ -24,7 +24,8 @@ def blurred(picture: Image.Image) -> UInt8Array:
 
 
 def rounded(values: np.ndarray) -> UInt8Array:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: UInt8Array = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def noisy(pixels: UInt8Array, deviation: float) -> UInt8Array:

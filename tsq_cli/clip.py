@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
-from tsq_cli.errors import TooLargeError
-from tsq_cli.types import FrameBatch, SamplePlan
+from tsq_cli.errors import NoDecodableFrameError, TooLargeError
+from tsq_cli.types import FrameBatch, Int64Array, SamplePlan
 from tsq_cli.video import VideoSource, deadline, decode_frames, open_video, sample_frames
 from tsq_cli.video.auto import MOST, auto_frames
+from tsq_cli.video.refine import merge_batches, merge_plans
 
 NETWORK_INPUT_BYTES = 4 * 3 * 224 * 224
 """Of one candidate as the first network sees it: float32, three channels, 224 x 224."""
@@ -22,7 +23,7 @@ NETWORK_INPUT_BYTES = 4 * 3 * 224 * 224
 class Clip:
     """One video with its T candidates decoded: source (packets kept for a second pass), plan and frames.
 
-    Plan and frames are replaced where a second look adds candidates or moves some.
+    A second look may put a plan and a batch with more frames, or better ones, in the place of the first.
     """
 
     path: str
@@ -30,6 +31,34 @@ class Clip:
     plan: SamplePlan
     batch: FrameBatch
     timings_seconds: dict[str, float] = field(default_factory=dict)
+
+    def look_closer(
+        self,
+        frame_indices: Int64Array,
+        settings: SelectSettings,
+        *,
+        threads: int = 2,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Add further frames, in the order of time, to the candidates; those that cannot be decoded are left out.
+
+        Raises:
+            VideoTimeoutError, CancelledError, NvdecError: as decode_frames.
+        """
+        try:
+            more = decode_frames(
+                self.source,
+                frame_indices,
+                short_side=settings.short_side,
+                mode=settings.decode_mode,
+                threads=threads,
+                should_stop=should_stop,
+            )
+        except NoDecodableFrameError:  # the candidates so far could be decoded
+            return
+        times = self.source.pts_seconds[frame_indices]
+        plan = SamplePlan(frame_indices=frame_indices, times_seconds=times, requested=len(frame_indices))
+        self.plan, self.batch = merge_plans(self.plan, plan), merge_batches(self.batch, more)
 
     def close(self) -> None:
         """Free the packets kept for a second decoding pass."""
@@ -81,15 +110,23 @@ def load_clip(
     return Clip(path=str(path), source=source, plan=plan, batch=batch, timings_seconds=timings)
 
 
+def most_candidates(source: VideoSource, short_side: int) -> int:
+    """How many candidates fit into the memory that the limits allow; 0 where not even one does."""
+    return source.limits.max_candidate_bytes // _candidate_bytes(source, short_side)
+
+
+def _candidate_bytes(source: VideoSource, short_side: int) -> int:
+    width, height = source.geometry.scaled(short_side).displayed_size
+    return 3 * width * height + NETWORK_INPUT_BYTES
+
+
 def _plan(source: VideoSource, settings: SelectSettings) -> SamplePlan:
     """The candidates of the settings; where their number is left open, at most as many as memory allows.
 
     Raises:
         TooLargeError: they need more memory than the limits allow, or one alone does.
     """
-    width, height = source.geometry.scaled(settings.short_side).displayed_size
-    each, most_bytes = 3 * width * height + NETWORK_INPUT_BYTES, source.limits.max_candidate_bytes
-    most = most_bytes // each
+    most = most_candidates(source, settings.short_side)
     usual = max(PAPER_CANDIDATES, settings.most_frames)
     seconds = {"start_seconds": settings.start_seconds, "end_seconds": settings.end_seconds}
     if settings.num_candidates != "auto":
@@ -109,9 +146,11 @@ def _plan(source: VideoSource, settings: SelectSettings) -> SamplePlan:
         )
     count = len(plan.frame_indices)
     if count > most:
+        width, height = source.geometry.scaled(settings.short_side).displayed_size
+        size = count * _candidate_bytes(source, settings.short_side)
         raise TooLargeError(
-            f"{count} candidates of {width}x{height} from {source.info.path} need {count * each / 1e9:.1f} GB",
-            wanted=f"at most {most_bytes / 1e9:.1f} GB",
+            f"{count} candidates of {width}x{height} from {source.info.path} need {size / 1e9:.1f} GB",
+            wanted=f"at most {source.limits.max_candidate_bytes / 1e9:.1f} GB",
             fix=f"use -n {most} or less" if most else "allow more memory",
         )
     return replace(plan, notes=plan.notes + source.notes)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tsq_cli import config, selection
-from tsq_cli.clip import Clip, load_clip, timed
+from tsq_cli.clip import Clip, load_clip, most_candidates, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectSettings
 from tsq_cli.cover import shows_too_little
 from tsq_cli.describe import Seen, describe
@@ -25,8 +25,7 @@ from tsq_cli.record import Record
 from tsq_cli.scoring import ScoredClips, score_clips
 from tsq_cli.selection import Evidence, RuleSettings, Selection, follow
 from tsq_cli.sharpest import sharpen
-from tsq_cli.video import decode_frames
-from tsq_cli.video.refine import closer_frames, merge_batches
+from tsq_cli.video.refine import closer_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,14 +196,15 @@ class Selector:
         """Decode and score more candidates of one clip, between neighbors that differ."""
         clip = seen.clip
         taken, similar = clip.batch.frame_indices, seen.evidence.similarity.diagonal(offset=1)
-        budget = min(len(taken), MOST_CLOSER)
+        room = most_candidates(clip.source, settings.short_side) - len(taken)
+        budget = max(0, min(len(taken), MOST_CLOSER, room))
         between = closer_frames(clip.source.pts_seconds, taken, similar, budget)
         if len(between) == 0:
             return seen
         with timed(look.timings, "decode"):
-            more = decode_frames(clip.source, between, short_side=settings.short_side, mode=settings.decode_mode)
-        clip.batch = merge_batches(clip.batch, more)
-        note = f"neighboring candidates differ, so {len(more)} more (at most {budget}) were looked at between them"
+            clip.look_closer(between, settings)
+        added = len(clip.batch) - len(taken)
+        note = f"neighboring candidates differ or are poor pictures, so {added} more (at most {budget}) were looked at"
         clip.batch = replace(clip.batch, notes=(*clip.batch.notes, note))
         again = self.look([clip], settings)
         look.pixels[number] = again.pixels[0]

@@ -92,15 +92,16 @@ def _beside(clip: Clip, positions: list[int], settings: SelectSettings) -> dict[
     end = clip.source.end_seconds if settings.end_seconds is None else settings.end_seconds
     shown = shown_between(pts, settings.start_seconds or 0.0, end)
     times = pts[taken[positions]]
-    # Half of the way to the selected frames before and after.
+    # Half of the way to the selected frames before and after; a frame right there is the earlier one's.
     half = np.concatenate([[-np.inf], (times[:-1] + times[1:]) / 2, [np.inf]])
     beside = {}
     for i, position in enumerate(positions):
         first = max(shown[0], taken[position - 1] + 1 if position else 0)
         last = min(shown[-1], taken[position + 1] - 1 if position + 1 < len(taken) else len(pts) - 1)
-        least, most = max(times[i] - REACH_SECONDS, half[i]), min(times[i] + REACH_SECONDS, half[i + 1])
         inside = np.arange(first, last + 1)
-        inside = inside[(pts[inside] >= least) & (pts[inside] <= most) & (inside != taken[position])]
+        is_near = np.abs(pts[inside] - times[i]) <= REACH_SECONDS
+        is_own = (pts[inside] > half[i]) & (pts[inside] <= half[i + 1])
+        inside = inside[is_near & is_own & (inside != taken[position])]
         spread = np.linspace(0, len(inside) - 1, min(NEIGHBORS, len(inside)))
         beside[position] = inside[np.rint(spread).astype(np.int64)]
     return beside

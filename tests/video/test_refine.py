@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from tests.video import pictures
 from tests.video.clips import clip
+from tsq_cli.types import SamplePlan
 from tsq_cli.video import decode_frames, open_video
-from tsq_cli.video.refine import closer_frames, merge_batches
+from tsq_cli.video.refine import closer_frames, merge_batches, merge_plans
 
 PTS = np.arange(1000) / 10
 """100 s at 10 frames a second."""
 
 
 def closer(taken: list[int], similarity: list[float], budget: int) -> list[int]:
-    return closer_frames(PTS, np.array(taken), np.array(similarity), budget).tolist()
+    found: list[int] = closer_frames(PTS, np.array(taken), np.array(similarity), budget).tolist()
+    return found
 
 
 def test_the_gap_whose_ends_differ_most_is_halved_first() -> None:
@@ -106,3 +108,12 @@ def test_two_looks_together_are_in_the_order_of_time() -> None:
     np.testing.assert_allclose(both.pts_seconds, np.array([3, 10, 30, 50, 55]) / 25, rtol=1e-9)
     assert (both.pts == source.pts[both.frame_indices]).all()
     assert (both.snap_seconds == 0).all()
+
+
+def test_two_plans_together() -> None:
+    first = SamplePlan(frame_indices=np.array([2, 9]), times_seconds=np.array([0.2, 0.9]), requested=2, notes=("a",))
+    more = SamplePlan(frame_indices=np.array([5]), times_seconds=np.array([0.5]), requested=4, notes=("a", "b"))
+    both = merge_plans(first, more)
+    assert both.frame_indices.tolist() == [2, 5, 9]
+    assert both.times_seconds.tolist() == [0.2, 0.5, 0.9]
+    assert (both.requested, both.notes) == (6, ("a", "b"))

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from tsq_cli.types import Float64Array, FrameBatch, Int64Array
+from tsq_cli.types import Float64Array, FrameBatch, Int64Array, SamplePlan
 
 CLOSEST_SECONDS = 0.2
 CLOSEST_FRAMES = 2
@@ -102,6 +102,17 @@ def merge_batches(first: FrameBatch, more: FrameBatch) -> FrameBatch:
         pts_seconds=np.concatenate([first.pts_seconds, more.pts_seconds])[position],
         snap_seconds=np.concatenate([first.snap_seconds, more.snap_seconds])[position],
         decode_errors=max(first.decode_errors, more.decode_errors),
+        notes=tuple(dict.fromkeys(first.notes + more.notes)),
+    )
+
+
+def merge_plans(first: SamplePlan, more: SamplePlan) -> SamplePlan:
+    """The frames of both in the order of time, each once."""
+    position = _merged(first.frame_indices, more.frame_indices)
+    return SamplePlan(
+        frame_indices=np.concatenate([first.frame_indices, more.frame_indices])[position],
+        times_seconds=np.concatenate([first.times_seconds, more.times_seconds])[position],
+        requested=first.requested + more.requested,
         notes=tuple(dict.fromkeys(first.notes + more.notes)),
     )
 
