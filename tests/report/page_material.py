@@ -31,6 +31,9 @@ def record(
     scores: tuple[list[float], list[float]] | None = None,
     times: list[float] | None = None,
     recognised: bool = True,
+    events: list[int] | None = None,
+    duplicate_of: dict[int, int] | None = None,
+    blank: tuple[int, ...] = (),
     **changes: Any,
 ) -> Record:
     """A record of `num` candidates 1.6 s apart; visual saliency rises over time and textual saliency falls."""
@@ -46,6 +49,9 @@ def record(
             time_seconds=times[position],
             score_visual=visual[position] if visual else None,
             score_textual=textual[position] if textual else None,
+            quality=0.0 if position in blank else 0.2,
+            event=events[position] if events else None,
+            duplicate_of=(duplicate_of or {}).get(position),
         )
         for position in range(num)
     )
@@ -140,6 +146,7 @@ def hostile(words: str) -> Record:
         query=words,
         pack_name=words,
         selector=words,
+        rule_reason=words,
         notes=(words, words),
         timings_seconds={words: 0.5, "total": 0.7},
         sheet=words,

@@ -8,7 +8,7 @@ import re
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,9 +18,10 @@ from tests.report.page_material import BOX, CATEGORIES, NASTY, failed, hostile_p
 from tsq_cli.errors import OutputError
 from tsq_cli.report.page import Page, Pictures
 from tsq_cli.report.page_timeline import BADGE, LEFT, PLOT, SLOT, timeline
-from tsq_cli.report.page_words import facts, ordinal, percent, why
+from tsq_cli.report.page_timeline import EVENTS as EVENTS_HEIGHT
+from tsq_cli.report.page_words import event_time, facts, ordinal, percent, why
 from tsq_cli.report.sheet import COLORS
-from tsq_cli.types import SaliencyMaps
+from tsq_cli.types import ChosenBy, SaliencyMaps
 from tsq_cli.video import decode_frames, open_video, sample_frames
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,96 @@ def test_why_in_words(chosen_by: Any, said: str) -> None:
 def test_a_flat_curve_is_not_called_below_its_mean() -> None:
     flat = [np.float32(1 / 16).item() * 0.9999999] * 16
     made = record(scores=(flat, flat), chosen={3: "visual"}).to_dict()
-    assert why(made["frames"][0], made).endswith("4th highest visual saliency of 16.")
+    assert why(made["frames"][0], made).endswith(": highest visual saliency of 16, as high as 15 others.")
+
+
+def test_equal_scores_share_a_place() -> None:
+    # 0.3 is above 0.2, and two of the others are as high as this one
+    made = record(5, {3: "visual"}, scores=([0.3, 0.2, 0.2, 0.2, 0.1], [0.2] * 5)).to_dict()
+    assert why(made["frames"][0], made).endswith("2nd highest visual saliency of 5, as high as 2 others.")
+
+
+EVENTS = [0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 3, 3]
+# Candidates lie at 0.8 s, 2.4 s, 4.0 s, 5.6 s and so on; visual saliency rises and textual saliency falls with time, so
+# that the sum of both is the same for all unless other scores are given.
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "said"),
+    [
+        ("topk", "Chosen by the highest mean of both curves, for comparison."),
+        ("mmr", "Chosen by maximal marginal relevance, for comparison."),
+        ("bolt", "Chosen by inverse transform sampling (BOLT), for comparison."),
+        ("aks", "Chosen by adaptive keyframe sampling (AKS), for comparison."),
+        ("dpp", "Chosen by a determinantal point process, for comparison."),
+        ("kcenter", "Chosen by farthest-first traversal (k-center), for comparison."),
+        ("facility", "Chosen by facility location, for comparison."),
+        ("event", "The most salient frame of event 2 of 4 (0:05 to 0:12)."),
+        ("coverage", "Adds what the other selected frames do not show."),
+    ],
+)
+def test_why_in_words_for_the_rules_that_compare_frames(chosen_by: Any, said: str) -> None:
+    made = record(chosen={4: chosen_by}, events=EVENTS).to_dict()
+    assert why(made["frames"][0], made) == said
+
+
+def test_every_way_to_be_chosen_has_words() -> None:
+    for chosen_by in get_args(ChosenBy):
+        made = record(chosen={4: chosen_by}, events=EVENTS).to_dict()
+        assert why(made["frames"][0], made).endswith(".")
+
+
+def test_why_a_frame_stands_for_its_event() -> None:
+    falling = [16 / 136 - position / 136 for position in range(16)]
+    made = record(chosen={4: "event", 8: "event"}, events=EVENTS, scores=(falling, falling)).to_dict()
+    # Candidate 3 is more salient than 4: it was passed over, for its quality.
+    assert [why(frame, made) for frame in made["frames"]] == [
+        "The most salient of the sharp frames of event 2 of 4 (0:05 to 0:12).",
+        "The only candidate of event 3 of 4 (at 0:13.600).",
+    ]
+    one = record(chosen={4: "event"}, events=[0] * 16).to_dict()
+    assert why(one["frames"][0], one) == "The most salient frame of the video, which is one event without a cut."
+    short = record(2, {1: "event"}, events=[0, 0], times=[3.25, 3.75]).to_dict()
+    assert event_time(short["candidates"]) == "0:03.250 to 0:03.750"
+
+
+def test_why_a_frame_was_taken_that_was_passed_over_before() -> None:
+    made = record(
+        chosen={2: "event", 4: "spread", 6: "spread", 7: "spread"}, duplicate_of={4: 2}, blank=(6,), events=[0] * 16
+    ).to_dict()
+    assert [why(frame, made) for frame in made["frames"]][1:] == [
+        "Nothing else was left. It shows the same as the frame at 0:04.000.",
+        "Nothing else was left. It is blank.",
+        "Nothing better was left: it is blurred beside its neighbors.",
+    ]
+    still = record(chosen={3: "spread", 8: "spread"}, duplicate_of={8: 3}).to_dict()
+    assert why(still["frames"][0], still) == "All of the video looks the same, so the frames lie evenly over it."
+    black = record(chosen={3: "spread", 8: "spread"}, blank=tuple(range(16))).to_dict()
+    assert why(black["frames"][0], black) == "Nothing else was left. It is blank."
+    again = record(chosen={13: "visual", 14: "refill"}, duplicate_of={14: 13}, selector="auto").to_dict()
+    assert why(again["frames"][1], again) == (
+        "A place was left, and this one is next in line by its looks: 2nd highest visual saliency of 16. "
+        "It shows the same as the frame at 0:21.600."
+    )
+    paper = record(chosen={13: "visual", 14: "refill"}, duplicate_of={14: 13}, selector="tsq").to_dict()
+    assert why(paper["frames"][1], paper).startswith("Both curves asked for one and the same frame; this one, next in ")
+
+
+def test_the_rule_and_its_reason_are_told(tmp_path: Path) -> None:
+    reason = "nothing stands out: it peaks at 1.20 times its mean"
+    made = record(events=EVENTS, rule="cover", rule_reason=reason, requested_k="auto")
+    told = dict(facts(made.to_dict()))
+    assert told["Selected by"] == "auto (cover), as many frames as differ"
+    assert told["Why so"] == "Nothing stands out: it peaks at 1.20 times its mean."
+    assert told["Candidates"] == "16, 1.60 s apart, in 4 events"
+    tree = read(page(tmp_path / "page.html", made))
+    assert "Chosen by auto (cover). Nothing stands out: it peaks at 1.20 times its mean." in tree.text
+    # Candidates 0, 14 and 15 are selected, of events 1 and 4; uniform are 2, 8 and 13, of events 1, 3 and 4.
+    assert "Of 4 events the 3 selected frames show 2, as many uniform ones 3." in tree.text
+    plain = dict(facts(record(selector="tsq", rule="tsq", requested_k=1).to_dict()))
+    assert plain["Selected by"] == "tsq, 1 frame asked for"
+    assert "Why so" not in plain
+    assert plain["Candidates"] == "16, 1.60 s apart"
 
 
 @pytest.mark.parametrize(
@@ -217,6 +307,50 @@ def test_evenly_spread_candidates_stand_above_their_thumbnails() -> None:
     # 20 candidates 1.6 s apart cover 0 to 32 s
     assert [label for _, label in line.ticks] == ["0:00", "0:05", "0:10", "0:15", "0:20", "0:25", "0:30"]
     assert line.ticks[2][0] == pytest.approx(LEFT + 20 * SLOT * 10 / 32)
+
+
+def test_events_are_bands_cut_halfway_between_candidates(tmp_path: Path) -> None:
+    made = record(events=EVENTS, duplicate_of={1: 0, 15: 14}, blank=(5,))
+    line, plain = timeline(made.to_dict()), timeline(record().to_dict())
+    slot = line.slot
+    cuts = [LEFT + slot * place for place in (3, 8, 9)]  # halfway between the middles of their slots
+    assert [event.left for event in line.events] == pytest.approx([LEFT, *cuts])
+    assert [event.right for event in line.events] == pytest.approx([*cuts, LEFT + 16 * slot])
+    assert [event.name for event in line.events] == ["event 1", "event 2", "event 3", "event 4"]
+    assert line.height - plain.height == EVENTS_HEIGHT == line.axis_y - plain.axis_y
+    tree = read(page(tmp_path / "page.html", made))
+    bands = tree.all("g", class_="event")
+    assert [len(band.all("line", class_="cut")) for band in bands] == [0, 1, 1, 1]
+    strip = tree.all("ol", class_="thumbnails")[0].all("li")
+    kinds = [set(item.attributes["class"].split()) & {"odd", "even"} for item in strip]
+    assert kinds == [{"odd"} if event % 2 == 0 else {"even"} for event in EVENTS]
+    # 15 shows the same as 14 and is selected itself, so it is not faded.
+    assert [place for place, item in enumerate(strip) if "same" in item.attributes["class"].split()] == [1]
+    assert strip[1].attributes["title"] == "Candidate 2, at 0:02.400, event 1, shows the same as 0:00.800"
+    assert strip[5].attributes["title"] == "Candidate 6, at 0:08.800, event 2, blank"
+    rows = tree.all("table", class_="data")[0].all("tbody")[0].all("tr")
+    assert [row.all("td")[4].text for row in rows] == [str(event + 1) for event in EVENTS]
+    assert rows[1].all("td")[5].text == "shows the same as 0:00.800"
+    assert rows[5].all("td")[5].text == "blank"
+    assert "Bands are events" in tree.text
+    assert "Faded: shows the same as a selected frame." in tree.text
+
+
+def test_narrow_events_are_named_by_their_number_alone_or_not_at_all() -> None:
+    # 99 events of a tenth of a second, and the last two reach to halfway between 9.9 s and 100 s, and on to the end.
+    times = [position / 10 for position in range(100)] + [100.0]
+    line = timeline(record(101, times=times, events=list(range(101)), chosen={0: "event"}).to_dict())
+    # The first one reaches half a mean gap, 0.5 s, before its candidate.
+    assert [event.name for event in line.events] == ["1", *[""] * 98, "event 100", "event 101"]
+
+
+@pytest.mark.parametrize("events", [None, [0] * 16])
+def test_one_event_or_none_has_no_bands(tmp_path: Path, events: list[int] | None) -> None:
+    tree = read(page(tmp_path / "page.html", record(events=events)))
+    assert tree.all("g", class_="event") == []
+    assert "Bands are events" not in tree.text
+    assert "Faded" not in tree.text
+    assert "Of 1 events" not in tree.text
 
 
 def test_unevenly_spread_candidates_stand_at_their_times() -> None:

@@ -13,8 +13,10 @@ from playwright.sync_api import Page as Tab
 from tests.report.browser import ARGUMENTS, HOW_TO_INSTALL, find_browser
 from tests.report.page_material import BOX, NASTY, failed, pictures, record
 from tsq_cli.report.page import Page
+from tsq_cli.types import ChosenBy
 
 FILE_NAME = NASTY.replace("/", "|") + ".mp4"
+EVENTS: dict[int, ChosenBy] = {1: "event", 9: "coverage", 12: "spread"}
 # Every element with text of its own: the text, its colour, and the first colour behind it that is not transparent.
 TEXTS = """() => {
   const opaque = colour => !/rgba\\(.*, 0\\)|transparent/.test(colour);
@@ -64,7 +66,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Page(path) as page:
         page.add(hostile.to_dict(), pictures(hostile, height=180, width=320))
         page.add(failed(message=f"{NASTY} is empty").to_dict(), None)
-        page.add(record(path="x" * 150 + ".mp4").to_dict(), None)
+        page.add(record(chosen=EVENTS, events=[0] * 7 + [1] * 9, path="x" * 150 + ".mp4").to_dict(), None)
     return path
 
 
@@ -236,7 +238,7 @@ def test_light_and_dark_are_both_legible(open_tab: Open) -> None:
         with open_tab(color_scheme=scheme) as (tab, _):
             texts = tab.evaluate(TEXTS)
             assert len(texts) > 100
-            assert {"Failed.", "failed", "visual"} <= {text for text, _, _ in texts}
+            assert {"Failed.", "failed", "visual", "event", "coverage", "spread"} <= {text for text, _, _ in texts}
             weak = {(text, front, behind) for text, front, behind in texts if contrast(front, behind) < 4.5}
             assert weak == set()
             grounds.append(tab.evaluate(GROUND))

@@ -7,7 +7,17 @@ import unicodedata
 import pytest
 
 from tsq_cli.printable import printable
-from tsq_cli.report.text import ascii_forms, clock, markdown, safe_stem, sparkline, spreadsheet_cell
+from tsq_cli.report.text import (
+    as_sentence,
+    ascii_forms,
+    chosen_for,
+    clock,
+    markdown,
+    safe_stem,
+    sparkline,
+    spreadsheet_cell,
+    way_to_choose,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -142,3 +152,31 @@ def test_what_an_encoding_lacks_is_written_in_ascii() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("selector", "rule", "query", "shown"),
+    [
+        ("auto", "cover", None, "auto (cover)"),
+        ("auto", "tsq", None, "auto (tsq)"),
+        ("tsq", "tsq", None, "tsq"),
+        ("random", None, None, "random"),
+        ("auto", "tqm", "a dog", "query: a dog"),
+    ],
+)
+def test_the_way_to_choose_in_a_few_words(selector: str, rule: str | None, query: str | None, shown: str) -> None:
+    assert way_to_choose(selector, rule, query) == shown
+
+
+def test_an_event_counts_from_one() -> None:
+    assert [chosen_for("event", 0), chosen_for("event", 11), chosen_for("event", None)] == [
+        "event 1",
+        "event 12",
+        "event",
+    ]
+    assert chosen_for("coverage", 3) == "coverage"
+
+
+def test_a_reason_becomes_a_sentence() -> None:
+    assert as_sentence("nothing stands out: NASA is dark") == "Nothing stands out: NASA is dark."
+    assert as_sentence("") == ""

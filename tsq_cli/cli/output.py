@@ -6,7 +6,7 @@ import csv as csv_module
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -32,7 +32,7 @@ from tsq_cli.printable import printable
 from tsq_cli.record import UNSURE
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
-from tsq_cli.report.text import clock, sparkline, spreadsheet_cell
+from tsq_cli.report.text import chosen_for, clock, sparkline, spreadsheet_cell, way_to_choose
 
 _CSV_FIELDS = (
     "path status rank position chosen_by frame_index pts time_base time_seconds score_visual score_textual file error"
@@ -225,9 +225,12 @@ class Output:
                 "-" if frame["frame_index"] is None else str(frame["frame_index"]),
                 _score(frame["score_visual"]),
                 _score(frame["score_textual"]),
-                frame["chosen_by"],
+                _chosen_for(frame, record),
             )
         self._stdout.print(table)
+        if record["rule_reason"]:
+            way = way_to_choose(record["selector"], record["rule"], record["query"])
+            self._stdout.print(f"rule   {way}, because {record['rule_reason']}", soft_wrap=True)
         if record["predictions"] is not None:
             self._stdout.print(_predictions_table(record))
         for line in _reasons(record, sys.stdout.encoding):
@@ -292,8 +295,29 @@ def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:
         named = ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in top) if top[0]["is_sure"] else UNSURE
         yield f"{name} {sparkline(scores, encoding)}  {named}"
     if len(candidates) <= 120:
-        marks = "".join("^" if candidate["position"] in chosen else " " for candidate in candidates)
-        yield f"    {marks}  {len(chosen)} of {len(candidates)} candidates"
+        yield from _marks(candidates, chosen)
+    else:
+        yield f"    {len(chosen)} of {len(candidates)} candidates"
+
+
+def _marks(candidates: Sequence[dict[str, Any]], chosen: Collection[int]) -> Iterator[str]:
+    """Which candidates were chosen, which show the same as a chosen one, and the last digit of each one's event."""
+    marks = "".join(
+        "^" if candidate["position"] in chosen else " " if candidate["duplicate_of"] is None else "="
+        for candidate in candidates
+    )
+    num_same = marks.count("=")
+    same = f" (^), {num_same} more show{'s' if num_same == 1 else ''} the same as one of them (=)" if num_same else ""
+    yield f"    {marks}  {len(chosen)} of {len(candidates)} candidates{same}"
+    events = [candidate["event"] for candidate in candidates]
+    if len({*events}) > 1:
+        yield f"    {''.join(str((event + 1) % 10) for event in events)}  {events[-1] + 1} events"
+
+
+def _chosen_for(frame: dict[str, Any], record: dict[str, Any]) -> str:
+    """What a frame was chosen for, and which one it repeats, if any."""
+    told, same = chosen_for(frame["chosen_by"], frame["event"]), frame["duplicate_of"]
+    return told if same is None else f"{told}, same as {clock(record['candidates'][same]['time_seconds'])}"
 
 
 def _score(score: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tsq_cli import selection
@@ -14,9 +15,10 @@ from tsq_cli.report.text import clock
 SLOT = 60.0  # room for a candidate's thumbnail
 LEAST_PLOT = 840.0
 LEFT, RIGHT = 50.0, 66.0  # for the scale's numbers and the curves' names
-BADGE, PLOT, AXIS, LEADER = 30.0, 150.0, 24.0, 14.0  # heights, from the top down
+EVENTS, BADGE, PLOT, AXIS, LEADER = 20.0, 30.0, 150.0, 24.0, 14.0  # heights, from the top down
 LABEL_GAP = 15.0
 TICK_GAP = 90.0
+DIGIT, WORD = 8.0, 44.0  # widths of a digit, and of "event" before it
 _CURVE_OF = {"visual": "visual", "refill": "visual", "textual": "textual", "query": "textual"}
 _STEPS = [a * 10.0**b for b in (-3, -2, -1) for a in (1, 2, 5)] + [
     1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0,
@@ -44,11 +46,24 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Event:
+    """Where an event lies between its cuts, and what it is called there, as far as there is room."""
+
+    left: float
+    right: float
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """All of it; `slots` are the thumbnails' centres, `times` where each candidate really lies on the axis."""
+    """All of it; `slots` are the thumbnails' centres, `times` where each candidate really lies on the axis.
+
+    `events` are empty where there is one only, or none is known.
+    """
 
     width: float
     height: float
+    top: float
     plot_left: float
     plot_right: float
     axis_y: float
@@ -63,6 +78,7 @@ class Timeline:
     curves: tuple[Curve, ...]
     marks: tuple[Mark, ...]
     uniform: tuple[float, ...]
+    events: tuple[Event, ...]
 
 
 def timeline(record: Mapping[str, Any]) -> Timeline:
@@ -81,14 +97,17 @@ def timeline(record: Mapping[str, Any]) -> Timeline:
 
     scored = all(candidate["score_visual"] is not None for candidate in candidates)
     plot_height = PLOT if scored else 0.0
-    axis_y = BADGE + plot_height
     times = tuple(across(time) for time in seconds)
+    events = _events(candidates, times, LEFT, LEFT + plot)
+    top = EVENTS if events else 0.0
+    axis_y = top + BADGE + plot_height
     curves, levels = _curves(record, times, axis_y) if scored else ((), ())
     heights = {curve.module: [y for _, y in curve.points] for curve in curves}
     uniform = selection.uniform(num, max(1, len(record["frames"])))
     return Timeline(
         width=LEFT + plot + RIGHT,
         height=axis_y + AXIS + LEADER,
+        top=top,
         plot_left=LEFT,
         plot_right=LEFT + plot,
         axis_y=axis_y,
@@ -103,7 +122,25 @@ def timeline(record: Mapping[str, Any]) -> Timeline:
         curves=curves,
         marks=tuple(_mark(frame, times, heights) for frame in record["frames"]),
         uniform=tuple(times[choice.position] for choice in uniform),
+        events=events,
     )
+
+
+def _events(
+    candidates: Sequence[Mapping[str, Any]], times: Sequence[float], left: float, right: float
+) -> tuple[Event, ...]:
+    """The events from the left end to the right one, cut halfway between candidates; none where there is no cut."""
+    cuts = [place for place in range(1, len(times)) if candidates[place]["event"] != candidates[place - 1]["event"]]
+    if not cuts:
+        return ()
+    ends = [left, *((times[place - 1] + times[place]) / 2 for place in cuts), right]
+    events = []
+    for number, (begin, end) in enumerate(pairwise(ends), start=1):
+        room = end - begin - 4
+        digits = DIGIT * len(str(number))
+        name = f"event {number}" if room >= WORD + digits else str(number) if room >= digits else ""
+        events.append(Event(left=begin, right=end, name=name))
+    return tuple(events)
 
 
 def _curves(

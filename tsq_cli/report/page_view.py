@@ -12,7 +12,7 @@ from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
 from tsq_cli.report.page_pictures import Pictures, heat_legend, heat_map, photograph
 from tsq_cli.report.page_timeline import Timeline, timeline
-from tsq_cli.report.text import clock
+from tsq_cli.report.text import as_sentence, clock, way_to_choose
 from tsq_cli.types import SaliencyMaps, UInt8Array
 
 THUMBNAIL_WIDTH = 120  # twice what a slot of the time line shows, for sharp screens
@@ -44,7 +44,10 @@ class IndexRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateView:
-    """A candidate in the strip, the table and the rows of comparison."""
+    """A candidate in the strip, the table and the rows of comparison.
+
+    `event` counts from 1; `same_as` is the time of a selected frame that shows the same, empty where there is none.
+    """
 
     position: int
     frame_index: int | None
@@ -53,6 +56,9 @@ class CandidateView:
     textual: str
     rank: int | None
     chosen_by: str | None
+    event: int | None
+    same_as: str
+    is_blank: bool
     in_uniform: bool
     thumbnail: str | None
     compared: str | None
@@ -90,7 +96,10 @@ class MapsView:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoView:
-    """A video's section. Where it failed, only its name and error stand."""
+    """A video's section. Where it failed, only its name and error stand.
+
+    `events_shown` of `num_events` are those of the selected frames, and of the uniform ones.
+    """
 
     number: int
     name: str
@@ -100,6 +109,8 @@ class VideoView:
     notes: tuple[str, ...] = ()
     pictures_missing: bool = False
     portrait: bool = False
+    way: str = ""
+    reason: str = ""
     query: str | None = None
     scored: bool = False
     predictions: tuple[Bar, ...] = ()
@@ -115,6 +126,8 @@ class VideoView:
     maps: MapsView | None = None
     compared_with_uniform: bool = False
     held: tuple[tuple[str, str, str], ...] = ()
+    num_events: int = 0
+    events_shown: tuple[int, int] = (0, 0)
     facts: tuple[tuple[str, str], ...] = ()
     timings: tuple[Bar, ...] = ()
 
@@ -158,6 +171,7 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
     if maps is not None and len(maps.values) != len(record["frames"]):
         raise ValueError(f"{path}: {len(maps.values)} maps of {len(record['frames'])} selected frames")
     candidates = _candidates(record, pixels)
+    uniform = [candidate for candidate in candidates if candidate.in_uniform]
     recognizer = record["recognizer"]
     video = record["video"]
     return VideoView(
@@ -169,6 +183,8 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
         notes=tuple(record["notes"]),
         pictures_missing=pixels is None,
         portrait=video["height"] > video["width"],
+        way=way_to_choose(record["selector"], record["rule"], record["query"]),
+        reason=as_sentence(record["rule_reason"] or ""),
         query=record["query"],
         scored=record["candidates"][0]["score_visual"] is not None,
         predictions=_bars(record["predictions"] or ()),
@@ -182,9 +198,10 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
         candidates=candidates,
         frames=_frames(record, candidates, pixels, maps),
         maps=None if maps is None else _maps(maps),
-        compared_with_uniform={c.position for c in candidates if c.in_uniform}
-        != {c.position for c in candidates if c.rank is not None},
+        compared_with_uniform={c.position for c in uniform} != {c.position for c in candidates if c.rank is not None},
         held=_held(record, candidates),
+        num_events=len({c.event for c in candidates if c.event is not None}),
+        events_shown=(_events([c for c in candidates if c.rank is not None]), _events(uniform)),
         facts=tuple(page_words.facts(record)),
         timings=_timings(record["timings_seconds"]),
     )
@@ -198,6 +215,7 @@ def _candidates(record: Mapping[str, Any], pixels: UInt8Array | None) -> tuple[C
     for position, candidate in enumerate(record["candidates"]):
         frame = chosen.get(position)
         compared = frame is not None or position in uniform
+        same = candidate["duplicate_of"]
         views.append(
             CandidateView(
                 position=position,
@@ -207,6 +225,9 @@ def _candidates(record: Mapping[str, Any], pixels: UInt8Array | None) -> tuple[C
                 textual=_over_mean(candidate["score_textual"], num),
                 rank=frame and frame["rank"],
                 chosen_by=frame and frame["chosen_by"],
+                event=None if candidate["event"] is None else candidate["event"] + 1,
+                same_as="" if same is None else page_words.time_of(same, record),
+                is_blank=candidate["quality"] == 0,
                 in_uniform=position in uniform,
                 thumbnail=None if pixels is None else photograph(pixels[position], width=THUMBNAIL_WIDTH),
                 compared=photograph(pixels[position], width=COMPARED_WIDTH)
@@ -215,6 +236,11 @@ def _candidates(record: Mapping[str, Any], pixels: UInt8Array | None) -> tuple[C
             )
         )
     return tuple(views)
+
+
+def _events(candidates: Sequence[CandidateView]) -> int:
+    """How many events some candidates show."""
+    return len({candidate.event for candidate in candidates})
 
 
 def _frames(

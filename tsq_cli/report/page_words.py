@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tsq_cli import selection
 from tsq_cli.printable import printable
-from tsq_cli.report.text import clock
+from tsq_cli.report.text import as_sentence, clock, way_to_choose
 
 _NBSP = "\u00a0"
 _TIMES = "\u00d7"
@@ -22,6 +21,15 @@ _STAGES = {
     "read": "read the scores",
     "recognize": "recogniser",
     "maps": "saliency maps",
+}
+_COMPARED = {
+    "topk": "the highest mean of both curves",
+    "mmr": "maximal marginal relevance",
+    "bolt": "inverse transform sampling (BOLT)",
+    "aks": "adaptive keyframe sampling (AKS)",
+    "dpp": "a determinantal point process",
+    "kcenter": "farthest-first traversal (k-center)",
+    "facility": "facility location",
 }
 _SOURCES = {
     "file": "weights of the pack itself",
@@ -44,28 +52,89 @@ def multiple(value: float | None, digits: int = 1) -> str:
 
 
 def why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """Why a frame was chosen, in a sentence or two."""
+    """Why a frame was chosen, in a sentence or two, and what speaks against it."""
+    told = _why(frame, record)
+    if frame["quality"] == 0:
+        told += " It is blank."
+    if frame["duplicate_of"] is not None:
+        told += f" It shows the same as the frame at {time_of(frame['duplicate_of'], record)}."
+    return told
+
+
+def _why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     chosen_by = frame["chosen_by"]
+    if chosen_by in _COMPARED:
+        return f"Chosen by {_COMPARED[chosen_by]}, for comparison."
+    if chosen_by == "event":
+        return _of_its_event(frame, record["candidates"])
+    if chosen_by == "coverage":
+        return "Adds what the other selected frames do not show."
+    if chosen_by == "spread":
+        return _left_over(frame, record["frames"])
     if chosen_by == "uniform":
         return f"The middle of one of {len(record['frames'])} equal parts, chosen without a look at it."
     if chosen_by == "random":
         return "Drawn at random, without a look at it."
     if chosen_by == "middle":
         return f"One of the {len(record['frames'])} candidates around the middle, chosen without a look at it."
+    # `auto` takes what it had passed over where nothing else is left.
+    is_left_over = record["selector"] == "auto" and (frame["duplicate_of"] is not None or frame["quality"] == 0)
     reasons = {
         "visual": f"It looks like {_shown(record, 'visual')}",
         "textual": f"The objects in it are named like {_shown(record, 'textual')}",
-        "refill": "Both curves asked for one and the same frame; this one, next in line by its looks, takes its place",
+        "refill": "A place was left, and this one is next in line by its looks"
+        if is_left_over
+        else "Both curves asked for one and the same frame; this one, next in line by its looks, takes its place",
         "query": "The objects in it match the query",
     }
     module = "textual" if chosen_by in ("textual", "query") else "visual"
     what = "match" if chosen_by == "query" else f"{module} saliency"
     scores = [candidate[f"score_{module}"] for candidate in record["candidates"]]
-    place = selection.ranking(scores).index(frame["position"]) + 1
+    own = scores[frame["position"]]
+    place, equals = 1 + sum(score > own for score in scores), scores.count(own) - 1
     told = f"{ordinal(place) + ' ' if place > 1 else ''}highest {what} of {len(scores)}"
-    if round(scores[frame["position"]] * len(scores), 1) < 1:
+    told += f", as high as {count(equals, 'other')}" if equals else ""
+    if round(own * len(scores), 1) < 1:
         return f"No better one was left: {told}, below the mean."
     return f"{reasons[chosen_by]}: {told}."
+
+
+def _of_its_event(frame: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Of which event a frame is the most salient, and when that was."""
+    members = [candidate for candidate in candidates if candidate["event"] == frame["event"]]
+    saliency = {member["position"]: member["score_visual"] + member["score_textual"] for member in members}
+    is_first = saliency[frame["position"]] >= max(saliency.values())
+    most = "most salient frame" if is_first else "most salient of the sharp frames"
+    num_events = len({candidate["event"] for candidate in candidates})
+    if len(members) == 1:
+        most = "only candidate"
+    if num_events == 1:
+        return f"The {most} of the video, which is one event without a cut."
+    return f"The {most} of event {frame['event'] + 1} of {num_events} ({event_time(members)})."
+
+
+def _left_over(frame: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]) -> str:
+    """Why a frame was taken that would rather not have been."""
+    if all(other["chosen_by"] == "spread" and other["quality"] != 0 for other in frames):
+        return "All of the video looks the same, so the frames lie evenly over it."
+    if frame["quality"] == 0 or frame["duplicate_of"] is not None:
+        return "Nothing else was left."
+    return "Nothing better was left: it is blurred beside its neighbors."
+
+
+def time_of(position: int, record: Mapping[str, Any]) -> str:
+    """The time of a candidate."""
+    return clock(record["candidates"][position]["time_seconds"])
+
+
+def event_time(members: Sequence[Mapping[str, Any]]) -> str:
+    """When the candidates of an event are: "0:04 to 0:07", or the time of the only one."""
+    first, last = members[0]["time_seconds"], members[-1]["time_seconds"]
+    if first == last:
+        return f"at {clock(first)}"
+    if int(first) == int(last):
+        return f"{clock(first)} to {clock(last)}"
+    return f"{clock(int(first))[:-4]} to {clock(int(last))[:-4]}"
 
 
 def _shown(record: Mapping[str, Any], module: str) -> str:
@@ -81,6 +150,11 @@ def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, 21st."""
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
+
+
+def count(number: int, thing: str) -> str:
+    """1 frame, 2 frames, 1,000 frames."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def stage(name: str) -> str:
@@ -123,8 +197,10 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if video["start_seconds"]:
         yield "Clock in the file", f"starts at {video['start_seconds']:.3f} s; times here count from the first frame"
     yield "File", f"{_size(video['size_bytes'])}, " + _errors(video["decode_errors"])
-    yield "Candidates", f"{len(record['candidates'])}{_gaps(record['candidates'])}"
-    yield "Selected by", _selected_by(record)
+    yield "Candidates", f"{len(record['candidates'])}{_gaps(record['candidates'])}{_events(record['candidates'])}"
+    yield "Selected by", f"{way_to_choose(record['selector'], record['rule'], record['query'])}, {_wanted(record)}"
+    if record["rule_reason"]:
+        yield "Why so", as_sentence(record["rule_reason"])
     pack = record["pack"]
     yield "Pack", "none needed" if pack is None else f"{pack['name']}, sha256 {pack['sha256']}"
     if record["recognizer"]:
@@ -134,9 +210,9 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _written(record)
 
 
-def _selected_by(record: Mapping[str, Any]) -> str:
-    wanted = f"{record['requested_k']} frames asked for"
-    return f"query “{record['query']}”, {wanted}" if record["query"] else f"{record['selector']}, {wanted}"
+def _wanted(record: Mapping[str, Any]) -> str:
+    wanted = record["requested_k"]
+    return "as many frames as differ" if wanted == "auto" else f"{count(wanted, 'frame')} asked for"
 
 
 def _written(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -154,7 +230,7 @@ def _known(value: float | None, say: Callable[[float], str]) -> str:
 
 
 def _frames(number: int | None) -> str:
-    return "" if number is None else f", {number:,} frame{'s' if number != 1 else ''}"
+    return "" if number is None else f", {count(number, 'frame')}"
 
 
 def _errors(number: int) -> str:
@@ -163,6 +239,12 @@ def _errors(number: int) -> str:
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.1f} kB"
+
+
+def _events(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """How many events they are parted into, where they were compared."""
+    events = {candidate["event"] for candidate in candidates} - {None}
+    return f", in {count(len(events), 'event')}" if events else ""
 
 
 def _gaps(candidates: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from tsq_cli import selection
 from tsq_cli.printable import printable
 from tsq_cli.record import UNSURE, Candidate, Record
 from tsq_cli.report.frames import description, new_picture, write_image
-from tsq_cli.report.text import as_sentence, clock, way_to_choose
+from tsq_cli.report.text import as_sentence, chosen_for, clock, way_to_choose
 from tsq_cli.types import ChosenBy, UInt8Array
 
 TILE_HEIGHT, SMALL_HEIGHT = 126, 72
@@ -200,8 +200,7 @@ def _caption(record: Record, candidate: Candidate, chosen_by: ChosenBy | None, c
         times = len(record.candidates)
         yield f"v {candidate.score_visual * times:.1f}  t {candidate.score_textual * times:.1f}"
     if chosen_by is not None:
-        event = candidate.event if chosen_by == "event" else None
-        yield chosen_by if event is None else f"event {event + 1}"
+        yield chosen_for(chosen_by, candidate.event)
     if candidate.quality == 0:
         yield "blank"
     if compares and candidate.duplicate_of is not None:

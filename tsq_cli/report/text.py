@@ -86,6 +86,11 @@ def way_to_choose(selector: str, rule: str | None, query: str | None) -> str:
     return selector if rule in (selector, None) else f"{selector} ({rule})"
 
 
+def chosen_for(chosen_by: str, event: int | None) -> str:
+    """What a frame was chosen for, in a word or two; an event, which counts from 0, is named: "event 3"."""
+    return f"event {event + 1}" if chosen_by == "event" and event is not None else chosen_by
+
+
 def as_sentence(reason: str) -> str:
     """A reason as records have it, with a capital and a full stop; empty where there is none."""
     return f"{reason[0].upper()}{reason[1:]}." if reason else ""
