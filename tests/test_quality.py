@@ -5,7 +5,7 @@ import pytest
 import skimage.data
 from PIL import Image, ImageDraw, ImageFilter
 
-from tsq_cli.quality import frame_quality
+from tsq_cli.quality import candidate_quality, frame_quality, is_mixed
 from tsq_cli.types import UInt8Array
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "camera", "immunohistochemistry", "coins")
@@ -102,3 +102,22 @@ def test_the_value_is_the_one_of_its_definition(axis: int) -> None:
     variance, near, far = 10000 * 30 / 121, 10000 / 11, 20000 / 11
     expected = 1 - (variance - far / 2) / (variance - near / 2)
     assert frame_quality(frame[None])[0] == pytest.approx(expected, rel=0.01)
+
+
+def test_the_middle_of_a_dissolve_counts_as_poor_and_a_cut_does_not() -> None:
+    cat, coffee = (
+        np.ascontiguousarray(picture()[:256, :256]) for picture in (skimage.data.chelsea, skimage.data.coffee)
+    )
+    half = (0.6 * cat + 0.4 * coffee).round().astype(np.uint8)
+    assert is_mixed(np.stack([cat, cat, half, coffee, coffee])).tolist() == [False, False, True, False, False]
+    assert not is_mixed(np.stack([cat, cat, coffee, coffee])).any()
+    assert not is_mixed(np.stack([cat, np.roll(cat, 40, axis=1), np.roll(cat, 80, axis=1)])).any()  # a pan
+    quality = candidate_quality(np.stack([cat, half, coffee]))
+    np.testing.assert_allclose(quality, frame_quality(np.stack([cat, half, coffee])) * [1, 0.1, 1], rtol=1e-12)
+
+
+def test_light_that_changes_slowly_is_no_dissolve() -> None:
+    cat = skimage.data.chelsea()[:256, :256].astype(np.float64)
+    fading = np.stack([cat * light for light in (0.2, 0.4, 0.6, 0.8, 1.0)]).astype(np.uint8)
+    assert not is_mixed(fading).any()
+    assert not is_mixed(fading[:2]).any()

@@ -20,7 +20,7 @@ from tsq_cli.clip import Clip, load_clip, most_candidates, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectSettings
 from tsq_cli.cover import shows_too_little
 from tsq_cli.describe import Seen, describe
-from tsq_cli.quality import frame_quality
+from tsq_cli.quality import candidate_quality
 from tsq_cli.record import Record
 from tsq_cli.scoring import ScoredClips, score_clips
 from tsq_cli.selection import Evidence, RuleSettings, Selection, follow
@@ -173,7 +173,7 @@ class Selector:
                     visual=saliency.visual,
                     textual=saliency.textual,
                     features=features,
-                    quality=frame_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
+                    quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
                 ),
             )
             for clip, saliency, features in zip(

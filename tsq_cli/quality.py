@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli.types import Float64Array, UInt8Array
+from tsq_cli.types import BoolArray, Float64Array, UInt8Array
 
 LEAST_CONTRAST = 3.0
 """Standard deviation, in levels of 255 and without noise, under which a frame counts as blank: a photograph at a tenth
@@ -13,6 +13,15 @@ of its light has 4 to 8, the last of a fade less than 2 (ours)."""
 
 LEAST_STRUCTURE = 0.1
 """Correlation of neighboring pixels under which a frame is noise alone: photographs have 0.6 to 1 (ours)."""
+
+POINT_STEP = 16
+"""Pixels between the points by which a dissolve is told."""
+
+MIXED_CONTRAST = 20.0
+"""Root mean square difference, in levels of 255, of the two pictures that a mixed one lies between, at least (ours)."""
+
+MIXED_QUALITY = 0.1
+"""What is left of the sharpness of a frame that mixes two pictures (ours)."""
 
 ROW_STEP = 6
 """Of so many rows, three are looked at."""
@@ -44,6 +53,11 @@ def frame_quality(pixels: UInt8Array) -> Float64Array:
     return quality
 
 
+def candidate_quality(pixels: UInt8Array) -> Float64Array:
+    """frame_quality of candidates uint8 [T, H, W, 3] in order of time; a tenth for those that mix two pictures."""
+    return frame_quality(pixels) * np.where(is_mixed(pixels), MIXED_QUALITY, 1.0)
+
+
 def _sharpness(pixels: UInt8Array, channel: int) -> Float64Array:
     """frame_quality by one channel."""
     stop = pixels.shape[1] - 2
@@ -64,3 +78,29 @@ def _mean_square(values: npt.NDArray[np.int16]) -> Float64Array:
     squares *= squares
     mean: Float64Array = squares.sum((1, 2), dtype=np.int64) / squares[0].size
     return mean
+
+
+def is_mixed(pixels: UInt8Array) -> BoolArray:
+    """Frames in the middle of a dissolve or a fade: each a weighted mean of the ones before and after (ours).
+
+    A frame x between a and b is mixed where a + w (b - a) with 0.15 < w < 0.85 explains most of what tells it from the
+    nearer of them, over points 16 pixels apart, and where a and b differ by MIXED_CONTRAST on average at least. Where
+    several frames in a row are, the light changes slowly, and none counts.
+
+    Args:
+        pixels: uint8 [T, H, W, 3], in order of time.
+    """
+    mixed = np.zeros(len(pixels), dtype=bool)
+    points = pixels[:, POINT_STEP // 2 :: POINT_STEP, POINT_STEP // 2 :: POINT_STEP].reshape(len(pixels), -1)
+    if len(pixels) < 3 or points.shape[1] == 0:
+        return mixed
+    points = points.astype(np.float64)
+    before, frame, after = points[:-2], points[1:-1], points[2:]
+    change = after - before
+    square = (change**2).mean(axis=1)
+    weight = ((frame - before) * change).mean(axis=1) / np.where(square > 0, square, 1.0)
+    unexplained = ((frame - before - weight[:, None] * change) ** 2).mean(axis=1)
+    nearer = np.minimum(weight, 1.0 - weight)
+    mixed[1:-1] = (square >= MIXED_CONTRAST**2) & (nearer > 0.15) & (unexplained <= (nearer / 2) ** 2 * square)
+    in_a_row = np.convolve(mixed, [1, 1, 1], mode="same") > 1  # a slow change of light, not a dissolve
+    return mixed & ~in_a_row
