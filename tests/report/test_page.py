@@ -107,6 +107,18 @@ def test_equal_scores_share_a_place() -> None:
     assert why(made["frames"][0], made).endswith("2nd highest visual saliency of 5, as high as 2 others.")
 
 
+def test_better_ones_that_show_the_same_are_told_of() -> None:
+    same = record(chosen={10: "visual", 15: "visual"}, duplicate_of={11: 10, 12: 15, 13: 15, 14: 15}).to_dict()
+    assert [why(frame, same).split(": ")[1] for frame in same["frames"]] == [
+        "6th highest visual saliency of 16; the better ones left out show the same as a selected frame.",
+        "highest visual saliency of 16.",
+    ]
+    other = record(chosen={10: "visual", 15: "visual"}, duplicate_of={11: 10, 12: 15, 13: 15}).to_dict()
+    assert why(other["frames"][0], other).endswith(": 6th highest visual saliency of 16.")
+    best = record(chosen={14: "visual", 15: "visual"}).to_dict()
+    assert why(best["frames"][0], best).endswith(": 2nd highest visual saliency of 16.")
+
+
 EVENTS = [0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 3, 3]
 # Candidates lie at 0.8 s, 2.4 s, 4.0 s, 5.6 s and so on; visual saliency rises and textual saliency falls with time, so
 # that the sum of both is the same for all unless other scores are given.

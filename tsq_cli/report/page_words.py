@@ -94,6 +94,14 @@ def _why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     place, equals = 1 + sum(score > own for score in scores), scores.count(own) - 1
     told = f"{ordinal(place) + ' ' if place > 1 else ''}highest {what} of {len(scores)}"
     told += f", as high as {count(equals, 'other')}" if equals else ""
+    chosen = {other["position"] for other in record["frames"]}
+    left_out = [
+        candidate
+        for candidate, score in zip(record["candidates"], scores, strict=True)
+        if score > own and candidate["position"] not in chosen
+    ]
+    if left_out and all(candidate["duplicate_of"] is not None for candidate in left_out):
+        told += "; the better ones left out show the same as a selected frame"
     if round(own * len(scores), 1) < 1:
         return f"No better one was left: {told}, below the mean."
     return f"{reasons[chosen_by]}: {told}."
