@@ -19,8 +19,14 @@ CUT_COSINE = 0.7
 CUT_DEVIATIONS = 6.0
 """Median absolute deviations by which a difference must stand out to end an event in a calm video."""
 
-SALIENCY_WEIGHT = 0.02
+SALIENCY_WEIGHT = 0.01
 """What a choice of frames twice as salient as the mean gains, where full coverage is worth 1."""
+
+LIKENESS_WEIGHT = 0.2
+"""What a choice of frames that all look alike loses, where full coverage is worth 1."""
+
+CALM_TIMES, LEAST_DIFFERENCE = 30.0, 0.005
+"""In a calm video frames differ from so many times the lower quartile of its neighbors' differences, or from this."""
 
 GOOD_QUALITY = 0.5
 """Share of the best sharpness nearby, in the same event, that a frame needs in order not to be passed over."""
@@ -46,9 +52,10 @@ def cover(
 ) -> list[tuple[int, ChosenBy]]:
     """Events first, the most salient good frame of each; then whatever adds most to what is shown.
 
-    A choice is scored by coverage, the mean over all candidates of the best cosine to a chosen one, plus a little
-    saliency. Where there are more events than K, those whose anchors score best are kept; where there are fewer, frames
-    are added that score best. What shows the same as a chosen frame is passed over while something else is left.
+    A choice is scored by coverage, the mean over all candidates of the best cosine to a chosen one, less the likeness
+    of the chosen, the mean of each one's best cosine to another, plus a little saliency. Where there are more events
+    than K, those whose anchors score best are kept; where there are fewer, frames are added that score best. What shows
+    the same as a chosen frame is passed over while something else is left.
 
     Args:
         similarity: cosines [T, T].
@@ -82,10 +89,8 @@ def cover(
     blank = np.zeros(count, dtype=bool) if quality is None else quality == 0
     if same.all() and not blank.any():
         return [(position, "spread") for position in spread(count, k)]
-    return [
-        *choices,
-        *((position, "spread") for position in _rest(covering, 1 if only_different else k, times, same, blank)),
-    ]
+    rest = _rest(covering, 1 if only_different else k, times, similarity, blank)
+    return [*choices, *((position, "spread") for position in rest)]
 
 
 def spread(num_candidates: int, k: int) -> list[int]:
@@ -94,15 +99,36 @@ def spread(num_candidates: int, k: int) -> list[int]:
     return [math.floor((i + 0.5) * num_candidates / k) for i in range(k)]
 
 
-def _rest(chosen: Sequence[int], k: int, times: Float64Array, same: BoolArray, blank: BoolArray) -> list[int]:
-    """What was passed over, up to K of all: first what differs, then duplicates far from the others, then blanks."""
+def _rest(chosen: Sequence[int], k: int, times: Float64Array, similarity: Float64Array, blank: BoolArray) -> list[int]:
+    """What was passed over, up to K of all: blank frames last; of the others what differs most, and of what differs
+
+    alike, what lies farthest from the chosen in time.
+    """
     taken = list(chosen)
     while len(taken) < k:
         left = np.setdiff1d(np.arange(len(times)), taken)
         distance = np.abs(times[left, None] - times[None, taken]).min(axis=1, initial=np.inf)
-        order = np.lexsort((-distance, same[left][:, taken].any(axis=1), blank[left]))
+        alike = similarity[left][:, taken].max(axis=1, initial=-1.0)
+        order = np.lexsort((-distance, np.floor(alike / LEAST_DIFFERENCE), blank[left]))
         taken.append(int(left[order[0]]))
     return taken[len(chosen) :]
+
+
+def duplicate_level(similarity: Float64Array, duplicate_cosine: float) -> float:
+    """The cosine from which on two frames of this video show the same: higher than the pack's in a calm one.
+
+    Slides of one talk are more alike than two frames of anything that moves, and yet they differ; what tells them is that
+    nothing else changes.
+
+    Args:
+        similarity: cosines [T, T].
+        duplicate_cosine: of the pack, for videos in which things move.
+    """
+    differences = 1.0 - similarity.diagonal(offset=1)
+    if len(differences) == 0:
+        return duplicate_cosine
+    usual = max(LEAST_DIFFERENCE, CALM_TIMES * float(np.quantile(differences, 0.25)))
+    return max(duplicate_cosine, 1.0 - usual)
 
 
 def events_of(similarity: Float64Array, *, duplicate_cosine: float) -> Int64Array:
@@ -192,29 +218,31 @@ def _best_cover(
     Returns:
         `chosen`, then the new ones, best first; fewer than K where nobody else may be added.
     """
-    worth = SALIENCY_WEIGHT * saliency / k
 
-    def best(others: Sequence[int], pool: BoolArray) -> tuple[int, float] | None:
-        """Who of the pool makes most of these others, and the score of both together."""
-        is_open = pool & ~same[list(others)].any(axis=0)
+    def best(others: list[int], pool: BoolArray) -> tuple[float, int] | None:
+        """The score of these others with the one of the pool that makes most of them, and who that is."""
+        is_open = pool & ~same[others].any(axis=0)
         if not is_open.any():
             return None
-        shown = similarity[list(others)].max(axis=0, initial=-1.0)
-        scores = np.where(is_open, np.maximum(similarity, shown).mean(axis=1) + worth, -np.inf)
-        position = int(scores.argmax())
-        return position, float(scores[position]) + float(worth[list(others)].sum())
+        to_others = similarity[others]  # [K - 1, T]
+        shown = np.maximum(similarity, to_others.max(axis=0, initial=-1.0)).mean(axis=1)
+        among = np.where(np.eye(len(others), dtype=bool), -1.0, to_others[:, others]).max(axis=1, initial=-1.0)
+        likeness = np.maximum(among[:, None], to_others).sum(axis=0) + to_others.max(axis=0, initial=0.0)
+        salient = saliency[others].sum() + saliency
+        scores = shown + (SALIENCY_WEIGHT * salient - LIKENESS_WEIGHT * likeness) / (len(others) + 1)
+        scores = np.where(is_open, scores, -np.inf)
+        return float(scores.max()), int(scores.argmax())
 
     def grown(pool: BoolArray) -> list[int]:
         result = list(chosen)
         while len(result) < k and (found := best(result, pool)) is not None:
-            result.append(found[0])
+            result.append(found[1])
         return result
 
-    result, kept = grown(pool), len(chosen)
-    score = -np.inf
+    result, kept, score = grown(pool), len(chosen), -np.inf
     while True:
         exchanges = [
-            (found[1], found[0], place)
+            (*found, place)
             for place in range(kept, len(result))
             if (found := best([*result[:place], *result[place + 1 :]], pool)) is not None
         ]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tsq_cli import other_rules
 from tsq_cli.config import SelectorName
-from tsq_cli.cover import cover, duplicates_of, events_of, spread
+from tsq_cli.cover import cover, duplicate_level, duplicates_of, events_of, spread
 from tsq_cli.errors import UsageError
 from tsq_cli.types import ChosenBy, Float32Array, Float64Array, Int64Array
 
@@ -152,18 +152,22 @@ def choose(name: SelectorName, evidence: Evidence, k: int, settings: RuleSetting
     if evidence.features is None:
         return Selection(choices=tuple(choices), rule=rule, reason=reason)
     similarity = evidence.similarity
+    level = duplicate_level(similarity, settings.duplicate_cosine)
     return Selection(
         choices=tuple(choices),
         rule=rule,
         reason=reason,
-        events=events_of(similarity, duplicate_cosine=settings.duplicate_cosine),
-        duplicate_of=duplicates_of([choice.position for choice in choices], similarity, settings.duplicate_cosine),
+        events=events_of(similarity, duplicate_cosine=level),
+        duplicate_of=duplicates_of([choice.position for choice in choices], similarity, level),
     )
 
 
 def follow(evidence: Evidence, settings: RuleSettings) -> tuple[SelectorName, str]:
     """Which rule `auto` follows, and why: the paper's fusion where something stands out, else `cover` (ours)."""
-    peak = peak_over_mean(evidence.both_curves()[0])
+    curve = evidence.both_curves()[0]
+    if evidence.quality is not None and evidence.quality.any():  # beside blank frames any picture would stand out
+        curve = curve[evidence.quality > 0]
+    peak = peak_over_mean(curve)
     if peak >= settings.standing_out:
         return "tsq", (
             f"some frames stand out: visual saliency peaks at {peak:.2f} times its mean "
@@ -313,7 +317,7 @@ def _tsq(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
 
 def _salient(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
     """The paper's fusion where blank frames, and duplicates of what is chosen, are passed over (ours)."""
-    same = evidence.similarity >= settings.duplicate_cosine
+    same = evidence.similarity >= duplicate_level(evidence.similarity, settings.duplicate_cosine)
     by_visual, by_textual = (ranking(curve, k) for curve in evidence.both_curves())
     n_v = visual_share(k, settings.lambda_v)
     passed = set() if evidence.quality is None else {int(i) for i in np.flatnonzero(evidence.quality == 0)}
@@ -335,13 +339,14 @@ def _salient(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]
 
 def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
     """Events first, then what adds most to what is shown; see tsq_cli.cover (ours)."""
+    similarity = evidence.similarity
     chosen = cover(
-        evidence.similarity,
+        similarity,
         evidence.saliency,
         evidence.times,
         k,
         quality=evidence.quality,
-        duplicate_cosine=settings.duplicate_cosine,
+        duplicate_cosine=duplicate_level(similarity, settings.duplicate_cosine),
         skips_duplicates=settings.skips_duplicates,
         only_different=settings.only_different,
     )
