@@ -117,7 +117,7 @@ def _rest(chosen: Sequence[int], k: int, times: Float64Array, similarity: Float6
 def duplicate_level(similarity: Float64Array, duplicate_cosine: float) -> float:
     """The cosine from which on two frames of this video show the same: higher than the pack's in a calm one.
 
-    Slides of one talk are more alike than two frames of anything that moves, and yet they differ; what tells them is that
+    Slides of one talk are more alike than two frames of anything that moves, and yet they differ: what tells so is that
     nothing else changes.
 
     Args:
