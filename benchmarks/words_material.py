@@ -24,7 +24,7 @@ from tsq_cli.scoring import encode
 from tsq_cli.types import UInt8Array
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # the composer lies in a folder that is no package
-from needle_videos import (  # noqa: E402
+from needle_videos import (
     PARTS,
     SHOTS,
     SPLIT_SEED,
@@ -185,7 +185,9 @@ def film_clips(folder: Path, class_names: Sequence[str]) -> Iterator[Material]:
         right = frozenset(class_names.index(name) for name in names.split("|") if name)
         for stem in spelled_out(stems):
             if stem in files:
-                yield Material(stem, "film", PARTS[number % 2], stems, right, lambda path=files[stem]: _candidates(path))
+                yield Material(
+                    stem, "film", PARTS[number % 2], stems, right, lambda path=files[stem]: _candidates(path)
+                )
 
 
 def spelled_out(stems: str) -> Iterator[str]:

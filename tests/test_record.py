@@ -37,7 +37,7 @@ def selector() -> Selector:
 
 
 def test_the_version_of_the_schema_is_the_record_s() -> None:
-    assert valid(page_material.record())["schema_version"] == 2
+    assert valid(page_material.record())["schema_version"] == 3
 
 
 @pytest.mark.parametrize("num_frames", [5, 25, 60, 100])
