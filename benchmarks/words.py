@@ -207,17 +207,18 @@ TAKEN = {
 }
 
 
-def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float]:
-    """Mean, and its 95 % interval by resampling groups: photographs, or scenes."""
+def interval(values: Sequence[float], groups: Sequence[str]) -> dict[str, float | None]:
+    """Mean, and its 95 % interval by resampling groups: photographs, or scenes; None of nothing."""
     if not values:
-        return {"mean": float("nan"), "low": float("nan"), "high": float("nan"), "clips": 0}
+        return {"mean": None, "low": None, "high": None, "clips": 0}
     names = sorted(set(groups))
     sums = np.array([sum(v for v, g in zip(values, groups, strict=True) if g == name) for name in names])
     counts = np.array([groups.count(name) for name in names])
     drawn = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high), "clips": len(values)}
+    bounds = np.quantile(means, (0.025, 0.975))
+    mean, low, high = (round(float(value), 4) for value in (np.mean(values), *bounds))
+    return {"mean": mean, "low": low, "high": high, "clips": len(values)}
 
 
 def naming(given: Sequence[Answer], is_named: Rule) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def naming(given: Sequence[Answer], is_named: Rule) -> dict[str, Any]:
     return rows
 
 
-def share(some: Sequence[Answer], test: Rule) -> dict[str, float]:
+def share(some: Sequence[Answer], test: Rule) -> dict[str, float | None]:
     """Of how many answers something holds, with its interval."""
     return interval([float(test(a)) for a in some], [a.material.group for a in some])
 

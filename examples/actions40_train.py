@@ -20,7 +20,7 @@ from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
 from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, load_pack, load_recognizer
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer, Provenance
-from tsq_cli.packs.settings import Words
+from tsq_cli.packs.words import Words
 from tsq_cli.training.cache import FeatureCache
 from tsq_cli.training.encoder import fine_tune
 from tsq_cli.training.heads import train_heads

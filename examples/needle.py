@@ -139,7 +139,15 @@ def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]
         for floor, sharpness in product(FLOORS, SHARPNESSES):
             scales = {"rival_floor": round(floor * strongest, 2), "visual_scale": round(sharpness / strongest, 3)}
             scores = tried(size, {**chosen, **scales})
-            sizes.append({"input_size": size, "giga_macs": sampler_cost(pack, size), **scales, **scores})
+            sizes.append(
+                {
+                    "input_size": size,
+                    "giga_macs": sampler_cost(pack, size),
+                    "text_logit_scale": chosen["text_logit_scale"],
+                    **scales,
+                    **scores,
+                }
+            )
     any_size = {name: videos[own] for name, videos in read.items()}
     return {
         "part": "tuning",

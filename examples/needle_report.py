@@ -90,7 +90,8 @@ def size_table(results: Mapping[str, Any]) -> list[str]:
         lines.append("| " + " | ".join(shown) + " |")
     without = results["accuracy"]
     ways = (f"{way} {mean(without, way):.1f}" for way in next(iter(without.values())))
-    return [*lines, "", "Accuracy without a sampler, mean: " + ", ".join(ways) + "."]
+    scale = results["input_sizes"][0]["text_logit_scale"]
+    return [*lines, "", f"All at a text_logit_scale of {scale:g}. Accuracy without a sampler, mean: {', '.join(ways)}."]
 
 
 def page(results: Mapping[str, Any]) -> str:

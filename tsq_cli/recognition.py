@@ -151,7 +151,7 @@ def _likeliest(logits: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Ca
     )
     indices = logits.mean(dim=0).argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
     likeliest = probabilities[indices]
-    return categories(indices, likeliest, likeliest >= words.least_probability, loaded.class_names)
+    return categories(indices, likeliest, loaded.class_names, sure=likeliest >= words.least_probability)
 
 
 def _maps(

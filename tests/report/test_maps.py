@@ -59,7 +59,8 @@ def test_an_overlay_shows_the_frame_and_says_what_it_is(tmp_path: Path) -> None:
     assert described["time_seconds"] == 1.24
     assert described["rank"] == 2
     assert described["map"] == {
-        "index": 285, "label": "Egyptian cat", "score": 0.75, "scale": "clip", "box": [0.25, 0.0, 0.75, 1.0]
+        "index": 285, "label": "Egyptian cat", "score": 0.75, "is_sure": True, "scale": "clip",
+        "box": [0.25, 0.0, 0.75, 1.0],
     }  # fmt: skip
     assert "path" not in described
 

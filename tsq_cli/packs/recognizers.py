@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.load import Pack, load_encoder, preprocessor, ready_to_run
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
-from tsq_cli.packs.settings import Words
 from tsq_cli.packs.sources import check_in_reach, published, reach
+from tsq_cli.packs.words import Words
 
 if TYPE_CHECKING:
     import torch

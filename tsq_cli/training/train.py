@@ -26,8 +26,8 @@ from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 from tsq_cli.packs.schema import Provenance
-from tsq_cli.packs.settings import Words
 from tsq_cli.packs.store import PACK_JSON
+from tsq_cli.packs.words import Words
 from tsq_cli.training import processes
 from tsq_cli.training.cache import FeatureCache
 from tsq_cli.training.fit import CHECKPOINT
