@@ -3,8 +3,8 @@
     python -m benchmarks.footage compose --material DIR --videos VIDEOS     videos and their truth, both halves
     python -m benchmarks.footage measure --material DIR --videos VIDEOS --json docs/footage.json
 
-DIR holds clips/, fights/, footage/ and photos/imagenet200/. Rules are tuned on the half "tuning" and reported on the half "test", which
-shares no place and no photograph with it.
+DIR holds clips/, fights/, footage/ and photos/imagenet200/. Rules are tuned on the half "tuning" and reported on the
+half "test", which shares no place and no photograph with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import footage_videos
+from benchmarks import footage_drawn, footage_videos
 from benchmarks.footage_evidence import Observer
 from benchmarks.footage_material import HALVES, Half, Material
 from benchmarks.footage_report import page, summarized
@@ -42,6 +42,9 @@ KINDS: Mapping[str, tuple[int, Composer]] = {
     "turns": (10, footage_videos.turns),
     "blurred": (10, footage_videos.blurred),
     "still": (6, footage_videos.still),
+    "lectures": (10, footage_drawn.lectures),
+    "long_event": (10, footage_drawn.long_event),
+    "pans": (10, footage_drawn.pans),
 }
 
 

@@ -83,7 +83,7 @@ class Material:
             InputNotFoundError: a clip is missing.
         """
         chosen = halved(_listed())[half]
-        found = {place: _clips(PLACES[place]) for place in chosen}
+        found = {place: _clips(PLACES[place]) for place in sorted(chosen)}
         for path in (path for paths in found.values() for path in paths):
             if not (self.folder / path).is_file():
                 raise InputNotFoundError(

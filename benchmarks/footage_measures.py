@@ -1,4 +1,4 @@
-"""How good a choice of frames is: pure functions of times, features, hashes, and of what each moment of a video shows."""
+"""How good a choice of frames is: pure functions of times, features, hashes, and of what a video shows when."""
 
 from __future__ import annotations
 

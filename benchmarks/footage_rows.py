@@ -170,7 +170,7 @@ def scene_times(path: Path, k: int) -> list[float]:
 
 
 def middles(scenes: list[tuple[float, float]], k: int) -> list[float]:
-    """Times in order: the middles of the K longest scenes (start, end), and evenly spaced ones where there are fewer."""
+    """Times in order: the middles of the K longest scenes (start, end), and evenly spaced ones for want of more."""
     longest = sorted(scenes, key=lambda scene: scene[0] - scene[1])[:k]
     times = [(start + end) / 2 for start, end in longest]
     rest = k - len(times)

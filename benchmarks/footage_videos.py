@@ -116,7 +116,7 @@ def clip_piece(material: Material, shows: str, path: str, count: int, rng: np.ra
 
 
 def shots(material: Material, half: Half, rng: np.random.Generator, number: int, *, dissolve: int = 0) -> Film:
-    """Six places, one of them 9 of 16 parts of the length (16 to 40 s), the others 2, 2, 1, 1 and 1, in random order."""
+    """Six places, one of them 9 of 16 parts of the length (16 to 40 s), the others 2, 2, 1, 1, 1, in random order."""
     places = material.places(half)
     sixteenth = rng.uniform(1.0, 2.5)
     chosen = rng.choice(sorted(places), len(SIXTEENTHS), replace=False)
