@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -50,7 +51,7 @@ def lectures(material: Material, half: Half, rng: np.random.Generator, number: i
     return Film(pieces, fps=LECTURE_FPS, options=CALM_ENCODING, facts={"speaker": speaker})
 
 
-def _slide(page: int, talk: str, accent: Sequence[int], photo: object, rng: np.random.Generator) -> Image.Image:
+def _slide(page: int, talk: str, accent: Sequence[int], photo: Path, rng: np.random.Generator) -> Image.Image:
     """One slide: the talk's title, or a heading with bullets; every third has a chart, one in six a photograph."""
     picture = Image.new("RGB", LECTURE_SIZE, "white")
     draw = ImageDraw.Draw(picture)
@@ -65,7 +66,7 @@ def _slide(page: int, talk: str, accent: Sequence[int], photo: object, rng: np.r
         text = " ".join(rng.choice(WORDS, int(rng.integers(3, 6)))).capitalize()
         draw.text((44, 90 + 40 * line), "-  " + text, fill=INK, font_size=18)
     if page % 6 == 4:
-        picture.paste(cropped(photograph(photo), (200, 150)), (400, 170))  # type: ignore[arg-type]
+        picture.paste(cropped(photograph(photo), (200, 150)), (400, 170))
     elif page % 3 == 2:
         _chart(draw, accent, rng)
     return picture
@@ -202,7 +203,7 @@ def pans(material: Material, half: Half, rng: np.random.Generator, number: int) 
             add(tile, _Camera(way + _shake(rng, count, 1.5), np.full(count, 380.0), True), "blurred")
         count = round(rng.uniform(1.5, 5.0) * FPS)
         drift = rng.uniform(-25, 25, 2) * np.linspace(0, 1, count)[:, None]
-        widths = np.linspace(*rng.uniform(320, 400, 2), count)
+        widths = np.linspace(rng.uniform(320, 400), rng.uniform(320, 400), count)
         add(tile, _Camera(center(tile) + drift + _shake(rng, count, 1.5), widths, False), "sharp")
         at = center(tile) + drift[-1]
         if rng.random() < 1 / 3:

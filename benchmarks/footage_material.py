@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -170,7 +170,7 @@ def _read(path: Path, size: tuple[int, int], most: int) -> UInt8Array:
             picture = frame.to_ndarray(format="rgb24", width=scaled[0], height=scaled[1], interpolation="AREA")
             left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
             pictures.append(picture[top : top + height, left : left + width])
-            times.append(cast(float, frame.time))
+            times.append(frame.time)
             if times[-1] - times[0] > most / FPS:
                 break
     seconds = np.array(times) - times[0]

@@ -214,10 +214,8 @@ def measures(frames: Frames, candidates: Float32Array, truth: Truth, k: int) -> 
 
 
 def interval(values: Sequence[float], *, resamples: int = 2000) -> dict[str, float]:
-    """Mean over the videos, and the 95 % interval of the mean by resampling them; NaN values are left out."""
+    """Mean over the videos, and its 95 % interval by resampling them; NaN values are left out, not all may be."""
     kept = np.array([value for value in values if not math.isnan(value)])
-    if len(kept) == 0:
-        return {"mean": math.nan, "low": math.nan, "high": math.nan, "videos": 0}
     means = Bootstrap(np.ones((len(kept), 1), dtype=bool), resamples=resamples).mean(kept)
     low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     found: dict[str, Any] = {"mean": kept.mean(), "low": low, "high": high}

@@ -79,13 +79,13 @@ def real(material: Material, videos: Path, half: Half) -> Iterator[Video]:
         )
 
 
-def needles(folder: Path, half: Half) -> list[Video]:
+def needles(folder: Path, videos: Path, half: Half) -> list[Video]:
     """The videos of examples/needle.py."""
     paths = sorted((folder / NEEDLE_PARTS[half]).glob("*/[0-9]*.json"))
     return [
         Video(
             path=path.with_suffix(".mp4"),
-            cache=path.with_suffix(""),
+            cache=videos / half / "needle" / path.parent.name / path.stem,
             truth=needle_truth(read_truth(path)),
             kind=f"needle, {path.parent.name}",
             half=half,
