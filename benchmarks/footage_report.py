@@ -91,18 +91,55 @@ def table(rows: Results) -> list[str]:
     of = next(iter(rows.values())).get("shots_of")
     headings = [COLUMNS[name][0] + (f" (of {of['mean']:.2g})" if name == "shots" and of else "") for name in names]
     lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(names) + 1) + "|"]
-    ordered = [row for row in (PRODUCT, SCENES) if row in rows] + [row for row in rows if row not in (PRODUCT, SCENES)]
-    for row in ordered:
+    for row in _ordered(rows):
         lines.append(f"| {row} | " + " | ".join(_cell(rows[row].get(name), name) for name in names) + " |")
     return lines
+
+
+def _ordered(rows: Results) -> list[str]:
+    """The product and PySceneDetect before the rules."""
+    first = [row for row in (PRODUCT, SCENES) if row in rows]
+    return first + [row for row in rows if row not in first]
+
+
+def _number(value: float, name: str) -> str:
+    _, digits, factor = COLUMNS[name]
+    return f"{factor * value:.{digits}f}"
 
 
 def _cell(value: Results | None, name: str) -> str:
     if value is None:
         return ""
-    _, digits, factor = COLUMNS[name]
-    mean, low, high = (f"{factor * value[part]:.{digits}f}" for part in ("mean", "low", "high"))
+    mean, low, high = (_number(value[part], name) for part in ("mean", "low", "high"))
     return mean if low == high else f"{mean} ({low}-{high})"
+
+
+# What the overview shows of a kind: the first of these that it has; blurred frames count with the blank ones.
+TELLING = ("event_recall", "shots", "distinct")
+OVERVIEW = {
+    "real": ("distinct", "coverage"),
+    "blurred": ("blurred",),
+    "still": ("span",),
+    "long_event": ("event_found",),
+}
+
+
+def overview(kinds: Results) -> list[str]:
+    """One half: a row per way to choose, a column per kind with the mean of its telling measure."""
+    columns = [
+        (kind, name)
+        for kind, rows in kinds.items()
+        for name in OVERVIEW.get(kind, [name for name in TELLING if name in next(iter(rows.values()))][:1])
+    ]
+    headings = [f"{kind}: {COLUMNS[name][0]}" for kind, name in columns]
+    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in _ordered({row: None for rows in kinds.values() for row in rows}):
+        cells = (kinds[kind].get(row, {}).get(name) for kind, name in columns)
+        means = [
+            "" if cell is None else _number(cell["mean"], name) for cell, (_, name) in zip(cells, columns, strict=True)
+        ]
+        lines.append(f"| {row} | " + " | ".join(means) + " |")
+    return lines
 
 
 def page(results: Results) -> str:
@@ -110,7 +147,9 @@ def page(results: Results) -> str:
     lines = ["# Frames on film: what each way to choose shows", "", *INTRODUCTION.splitlines(), ""]
     if "timed" in results:
         lines += ["## Seconds for two minutes of 1280 x 720", "", *footage_times.table(results["timed"]), ""]
-    for half in sorted(results["results"]):
+    for half, kinds in results["results"].items():
+        lines += [f"## Overview, {half} half", "", *overview(kinds), ""]
+    for half in results["results"]:
         for kind, rows in results["results"][half].items():
             count = max(cell["videos"] for measured in rows.values() for cell in measured.values())
             lines += [f"## {kind}, {half} half: {count} videos", "", *table(rows), ""]
