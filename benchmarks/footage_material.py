@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import numpy as np
@@ -198,6 +198,6 @@ def cropped(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The middle of a picture, scaled to fill the size."""
     scale = max(size[0] / picture.width, size[1] / picture.height)
     width, height = size[0] / scale, size[1] / scale
-    left, top = (picture.width - width) / 2, (picture.height - height) / 2
-    box: Any = (left, top, left + width, top + height)
+    left, top = max(0.0, (picture.width - width) / 2), max(0.0, (picture.height - height) / 2)
+    box = (left, top, min(left + width, picture.width), min(top + height, picture.height))  # against rounding
     return picture.resize(size, Image.Resampling.BICUBIC, box=box)

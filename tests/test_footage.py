@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks import footage, footage_report, footage_rows, footage_sheets, footage_times, footage_videos
 from benchmarks.footage_evidence import Observer
-from benchmarks.footage_material import HALVES, PLACES, Half, Material, _clips, there_and_back
+from benchmarks.footage_material import HALVES, PLACES, Half, Material, _clips, cropped, there_and_back
 from benchmarks.footage_measures import (
     EVENT,
     Frames,
@@ -133,6 +133,15 @@ def test_the_halves_share_nothing(material: Material) -> None:
     assert abs(len(places[0]) - len(places[1])) <= 1
     for half_places, half_clips in zip(places, clips, strict=True):
         assert {path for paths in half_places.values() for path in paths} == set(half_clips)
+
+
+def test_a_picture_of_any_size_is_cropped_to_its_middle() -> None:
+    for width, height in ((200, 113), (341, 256), (256, 384), (426, 240), (333, 77), (116, 93)):
+        left_to_right = Image.fromarray(np.tile(np.linspace(0, 250, width, dtype=np.uint8), (height, 1)))
+        for size in ((200, 150), (426, 240), (426, 320)):
+            found = np.asarray(cropped(left_to_right, size))
+            assert found.shape == (size[1], size[0])
+            assert found.mean() == pytest.approx(125, abs=2)
 
 
 def test_material_that_is_missing_is_named(tmp_path: Path) -> None:
