@@ -274,15 +274,18 @@ def test_a_difference_hash_has_a_bit_where_it_gets_lighter() -> None:
     ramp = np.tile(np.linspace(0, 255, 90, dtype=np.uint8)[None, :, None], (80, 1, 3))
     half = ramp.copy()
     half[40:] = half[40:, ::-1]  # the lower four of eight rows get darker
-    hashes = difference_hashes(np.stack([ramp, ramp[:, ::-1], half]))
-    assert [int(value) for value in hashes] == [2**64 - 1, 0, (2**32 - 1) << 32]
+    hashes = difference_hashes(np.stack([ramp, ramp[:, ::-1], half, np.full_like(ramp, 90)]))
+    assert [int(value) for value in hashes] == [2**64 - 1, 0, (2**32 - 1) << 32, 0]
 
 
 def test_frames_are_distinct_from_seven_bits_on() -> None:
-    hashes = np.array([0, 0b111111, 0b1111111, 0b1111110, 2**64 - 1], dtype=np.uint64)
-    # The second is 6 bits from the first, the third 7; the fourth is 6 from the first; the last is far from both.
-    assert distinct(hashes) == 3
-    assert distinct(hashes[:1]) == 1
+    for values, expected in (
+        ([0, 0b111111], 1),
+        ([0, 0b1111111], 2),
+        ([0, 0b1111111, 0b1111110], 2),  # 1 bit from the second
+        ([0, 2**64 - 1, 0b1111111], 3),
+    ):
+        assert distinct(np.array(values, dtype=np.uint64)) == expected
 
 
 def test_cosines_and_coverage() -> None:
@@ -304,8 +307,9 @@ def test_kfs_bench_by_hand() -> None:
     assert balance({"a": 0, "b": 0, "c": 0}, shown.scenes) == 0.0
     # Of 3 frames each scene deserves 3 * min(its share, 1/3) = 1, 0.75 and 0.75: one each.
     assert balanced_recall(counts, shown.scenes) == pytest.approx(2 / 3)
-    # Of 10, floor(3.33), floor(2.5), floor(2.5).
+    # Of 10, floor(3.33), floor(2.5), floor(2.5): the longest does not need five.
     assert balanced_recall({"a": 6, "b": 3, "c": 1}, shown.scenes) == pytest.approx(2 / 3)
+    assert balanced_recall({"a": 4, "b": 4, "c": 2}, shown.scenes) == 1.0
     # A fourth frame shows nothing: 3 of 4 frames count.
     assert ukss(counts, shown.scenes, 4) == pytest.approx((3 / 4 * 2 / 3 * 5 / math.sqrt(30)) ** (1 / 3))
 
