@@ -94,7 +94,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for video in track(videos, f"measure {half}", console=console, transient=True):
             rows = {
                 found.row: {"times": found.times, "values": _finite(found.values)}
-                for found in footage_rows.measure(observer, video, options.rows)
+                for found in footage_rows.measure(observer, video, options.rows, afresh=options.afresh)
             }
             measured.append({"half": half, "kind": video.kind, "path": str(video.path), "k": video.k, "rows": rows})
     pack = {"name": observer.pack.config.name, "sha256": observer.pack.config.sha256}
@@ -158,6 +158,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument("--needle", type=Path, help="also measure what examples/needle.py compose wrote")
     command.add_argument("--halves", nargs="+", default=list(HALVES), choices=HALVES)
     command.add_argument("--rows", nargs="*", default=[PRODUCT, SCENES], choices=(PRODUCT, SCENES))
+    command.add_argument("--afresh", action="store_true", help=f"run {PRODUCT} again, as after a change of its code")
     command.add_argument("--pack", default=DEFAULT_PACK)
     command = made["report"]
     command.add_argument("--json", type=Path)

@@ -21,6 +21,7 @@ from tsq_cli.selection import RULES
 from tsq_cli.video import open_video
 
 PRODUCT, SCENES = "tsq select", "PySceneDetect"
+SUFFIXES = {PRODUCT: "product", SCENES: "scenes"}
 RANDOM_SEEDS = range(10)
 NEEDLE_PARTS: Mapping[Half, str] = {"tuning": "tuning", "test": "held-out"}
 WANTED = {"lectures": 12}
@@ -146,7 +147,7 @@ def other_row(observer: Observer, video: Video, looked: Looked, row: str, *, rec
         PRODUCT: lambda: product_times(observer.selector, video.path, video.k),
         SCENES: lambda: scene_times(video.path, video.k),
     }
-    cache = video.cache_of({PRODUCT: "product", SCENES: "scenes"}[row])
+    cache = video.cache_of(SUFFIXES[row])
     chosen, seconds = observer.chosen(video.path, cache, ways[row], recognizes=recognizes)
     values = measures(chosen, looked.frames.features, video.truth, video.k)
     return Measured(row=row, times=tuple(chosen.times.tolist()), values={**values, "seconds": seconds})
@@ -178,8 +179,17 @@ def middles(scenes: list[tuple[float, float]], k: int) -> list[float]:
     return sorted([*times, *((i + 0.5) * end / rest for i in range(rest))])
 
 
-def measure(observer: Observer, video: Video, rows: Collection[str]) -> list[Measured]:
-    """Rows of one video: every rule, and of PRODUCT and SCENES those that are wanted."""
+def measure(observer: Observer, video: Video, rows: Collection[str], *, afresh: bool = False) -> list[Measured]:
+    """Rows of one video: every rule, and of PRODUCT and SCENES those that are wanted.
+
+    Args:
+        observer: looks at it.
+        video: to be measured.
+        rows: PRODUCT, SCENES, both or none.
+        afresh: whether the product chooses again; the cache knows the weights that it chose with, not the code.
+    """
+    if afresh:
+        video.cache_of(SUFFIXES[PRODUCT]).unlink(missing_ok=True)
     recognizes = video.kind.startswith("needle")
     looked = observer.candidates(video.path, video.cache_of("16"), recognizes=recognizes)
     return [

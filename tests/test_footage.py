@@ -406,6 +406,8 @@ def test_every_row_of_a_video_is_measured_once(
     video.path.unlink()  # all that is needed again lies in the caches
     again = {found.row: found for found in footage_rows.measure(observer, video, [footage_rows.PRODUCT])}
     assert {row: found.times for row, found in again.items()} == {row: found.times for row, found in rows.items()}
+    with pytest.raises(InputNotFoundError):
+        footage_rows.measure(observer, video, [footage_rows.PRODUCT], afresh=True)
 
 
 def measured_video(name: str, half: Half = "test", **shots: float) -> dict[str, Any]:
