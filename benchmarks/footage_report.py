@@ -1,0 +1,159 @@
+"""What benchmarks.footage measured: means with intervals, as JSON and as Markdown tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks import footage_times
+from benchmarks.footage_measures import interval
+from benchmarks.footage_rows import PRODUCT, SCENES
+
+INTRODUCTION = """\
+Written by `python -m benchmarks.footage`, which composes the videos and says how; the numbers are also in
+`footage.json`. Film clips, surveillance clips and photographs are split in two halves by what they show: rules were
+tuned on the one, and no place and no photograph of it is in the other. Every video is a real H.264 file.
+
+- shots: six places, one for 9 of 16 parts of the length, the others for 2, 2, 1, 1 and 1; hard cuts, 16 to 40 s.
+- dissolves: the same, blended over half a second. one_source: four to six clips of one place, some by one camera.
+- turns: four places in turns, eight times each, 1 to 2 s. pans: a hand-held look at a wall of six photographs.
+- lectures: 12 drawn slides in 5 to 10 minutes, half of them with a speaker; 12 frames are wanted, elsewhere 5.
+- long_event: 6 s of another place in ten calm minutes, half of them without keyframes where the scene changes.
+- blurred: sharp for 1.5 s of every 8, with black and white flashes. still: a photograph for 3 s.
+- real: clips as they are; nothing is known of their shots.
+- needle: the videos of [needle.md](needle.md), photographs of 16 objects of which one is to be found.
+
+The rules choose among the paper's 16 even candidates. `tsq select` is the product as it is, which looks where it wants;
+PySceneDetect looks at every frame, and the middles of its K longest scenes are taken.
+
+- Shots shown: different shots among the chosen frames; blurred and blank frames show none.
+- Hit rate, balance and UKSS are KFS-Bench's (Z. Li et al., WACV 2026): the share of scenes with a frame; how near the
+  frames' distribution over scenes is to the scenes' lengths to the power 0 to 1, whichever fits best (so five frames of
+  one long shot still score well); and the geometric mean of the share of frames that show a scene, the share of scenes
+  that got their share of frames, and the balance.
+- Event's recall: of its shots, at most K. Accuracy: top 1 of the pack's own classifier, mean of the chosen frames.
+- Distinct: frames whose 64-bit difference hashes are more than 6 bits apart. Mean cosine: of the chosen, in pairs.
+- Coverage: the mean, over the 16 even candidates, of the best cosine to a chosen frame.
+- Span: the part of the video between the first and the last. Blurred and blank: how many chosen frames are.
+- Seconds: what choosing took, on whatever else the machine did.
+
+In brackets the 95 % interval of the mean over resampled videos. `random` is the mean of ten draws."""
+
+Results = Mapping[str, Any]
+
+# Columns of the tables: a measure, its heading, digits after the point, and a factor.
+COLUMNS: Mapping[str, tuple[str, int, float]] = {
+    "shots": ("shots shown", 2, 1),
+    "hit_rate": ("hit rate %", 1, 100),
+    "balance": ("balance %", 1, 100),
+    "ukss": ("UKSS %", 1, 100),
+    "event_found": ("event found %", 1, 100),
+    "event_recall": ("event's recall %", 1, 100),
+    "accuracy": ("accuracy %", 1, 100),
+    "frames": ("frames", 2, 1),
+    "distinct": ("distinct", 2, 1),
+    "mean_cosine": ("mean cosine", 3, 1),
+    "coverage": ("coverage", 3, 1),
+    "span": ("span", 2, 1),
+    "blurred": ("blurred", 2, 1),
+    "blank": ("blank", 2, 1),
+    "seconds": ("seconds", 2, 1),
+}
+
+
+def summarized(videos: Iterable[Results]) -> dict[str, Any]:
+    """Per half, kind and row: mean and interval of every measure.
+
+    Args:
+        videos: {"half", "kind", "rows": {row: {"values": {measure: number}}}} each.
+    """
+    values: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
+    for video in videos:
+        of_kind = values.setdefault((video["half"], video["kind"]), {})
+        for row, measured in video["rows"].items():
+            for name, value in measured["values"].items():
+                of_kind.setdefault(row, {}).setdefault(name, []).append(math.nan if value is None else value)
+    results: dict[str, Any] = {}
+    for (half, kind), rows in values.items():
+        results.setdefault(half, {})[kind] = {
+            row: {name: interval(numbers) for name, numbers in measured.items() if not all(map(math.isnan, numbers))}
+            for row, measured in rows.items()
+        }
+    return results
+
+
+def table(rows: Results) -> list[str]:
+    """One kind: a row per way to choose, a column per measure, mean and in brackets its 95 % interval."""
+    names = [name for name in COLUMNS if any(name in measured for measured in rows.values())]
+    if all(cell["mean"] == 0 for measured in rows.values() for cell in (measured.get("blurred"),) if cell):
+        names = [name for name in names if name != "blurred"]
+    of = next(iter(rows.values())).get("shots_of")
+    headings = [COLUMNS[name][0] + (f" (of {of['mean']:.2g})" if name == "shots" and of else "") for name in names]
+    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in _ordered(rows):
+        lines.append(f"| {row} | " + " | ".join(_cell(rows[row].get(name), name) for name in names) + " |")
+    return lines
+
+
+def _ordered(rows: Results) -> list[str]:
+    """The product and PySceneDetect before the rules."""
+    first = [row for row in (PRODUCT, SCENES) if row in rows]
+    return first + [row for row in rows if row not in first]
+
+
+def _number(value: float, name: str) -> str:
+    _, digits, factor = COLUMNS[name]
+    return f"{factor * value:.{digits}f}"
+
+
+def _cell(value: Results | None, name: str) -> str:
+    if value is None:
+        return ""
+    mean, low, high = (_number(value[part], name) for part in ("mean", "low", "high"))
+    return mean if low == high else f"{mean} ({low}-{high})"
+
+
+# What the overview shows of a kind: the first of these that it has; blurred frames count with the blank ones.
+TELLING = ("event_recall", "shots", "distinct")
+OVERVIEW = {
+    "real": ("distinct", "coverage"),
+    "blurred": ("blurred",),
+    "still": ("span",),
+    "long_event": ("event_found",),
+}
+
+
+def overview(kinds: Results) -> list[str]:
+    """One half: a row per way to choose, a column per kind with the mean of its telling measure."""
+    columns = [
+        (kind, name)
+        for kind, rows in kinds.items()
+        for name in OVERVIEW.get(kind, [name for name in TELLING if name in next(iter(rows.values()))][:1])
+    ]
+    headings = [f"{kind}: {COLUMNS[name][0]}" for kind, name in columns]
+    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in _ordered({row: None for rows in kinds.values() for row in rows}):
+        cells = (kinds[kind].get(row, {}).get(name) for kind, name in columns)
+        means = [
+            "" if cell is None else _number(cell["mean"], name) for cell, (_, name) in zip(cells, columns, strict=True)
+        ]
+        lines.append(f"| {row} | " + " | ".join(means) + " |")
+    return lines
+
+
+def page(results: Results) -> str:
+    """What was measured and how, as Markdown."""
+    lines = ["# Frames on film: what each way to choose shows", "", *INTRODUCTION.splitlines(), ""]
+    if "timed" in results:
+        lines += ["## Seconds for two minutes of 1280 x 720", "", *footage_times.table(results["timed"]), ""]
+    for half, kinds in results["results"].items():
+        lines += [f"## Overview, {half} half", "", *overview(kinds), ""]
+    for half in results["results"]:
+        for kind, rows in results["results"][half].items():
+            count = max(cell["videos"] for measured in rows.values() for cell in measured.values())
+            lines += [f"## {kind}, {half} half: {count} videos", "", *table(rows), ""]
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    lines.append(f"Measured with python {machine['python']}, {versions}; float32 on a CPU.")
+    return "\n".join(lines) + "\n"
