@@ -90,8 +90,7 @@ def size_table(results: Mapping[str, Any]) -> list[str]:
         lines.append("| " + " | ".join(shown) + " |")
     without = results["accuracy"]
     ways = (f"{way} {mean(without, way):.1f}" for way in next(iter(without.values())))
-    scale = results["input_sizes"][0]["text_logit_scale"]
-    return [*lines, "", f"All at a text_logit_scale of {scale:g}. Accuracy without a sampler, mean: {', '.join(ways)}."]
+    return [*lines, "", "Accuracy without a sampler, mean: " + ", ".join(ways) + "."]
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -108,5 +107,7 @@ def page(results: Mapping[str, Any]) -> str:
         if results["tuning"]["input_sizes"]:
             lines += ["## Tuning classes: sampler input size", ""]
             lines += [*SIZES.splitlines(), "", *size_table(results["tuning"]), ""]
+            scale = results["tuning"]["input_sizes"][0]["text_logit_scale"]
+            lines += [f"This table is of a text_logit_scale of {scale:g}.", ""]
     versions = ", ".join(f"{name} {number}" for name, number in results["circumstances"]["versions"].items())
     return "\n".join([*lines, f"Measured with {versions}; float32 on a CPU."])
