@@ -190,7 +190,7 @@ def measures(frames: Frames, candidates: Float32Array, truth: Truth, k: int) -> 
     states = [truth.states[truth.piece_at(seconds)] for seconds in frames.times.tolist()]
     found: dict[str, float] = {
         "frames": len(frames),
-        "distinct": distinct(frames.hashes),
+        "distinct": distinct(frames.hashes[frames.quality > 0]),  # noise in the dark differs from itself
         "mean_cosine": mean_cosine(frames.features),
         "coverage": coverage(candidates, frames.features),
         "span": float(frames.times[-1] - frames.times[0]) / truth.duration_seconds,

@@ -33,7 +33,8 @@ PySceneDetect looks at every frame, and the middles of its K longest scenes are 
   one long shot still score well); and the geometric mean of the share of frames that show a scene, the share of scenes
   that got their share of frames, and the balance.
 - Event's recall: of its shots, at most K. Accuracy: top 1 of the pack's own classifier, mean of the chosen frames.
-- Distinct: frames whose 64-bit difference hashes are more than 6 bits apart. Mean cosine: of the chosen, in pairs.
+- Distinct: frames, blank ones aside, whose 64-bit difference hashes are more than 6 bits apart.
+- Mean cosine: of the chosen frames, in pairs.
 - Coverage: the mean, over the 16 even candidates, of the best cosine to a chosen frame.
 - Span: the part of the video between the first and the last. Blurred and blank: how many chosen frames are.
 - Seconds: what choosing took, on whatever else the machine did.
