@@ -100,7 +100,7 @@ def test_curves_rounded_on_the_device_are_whole_on_the_host() -> None:
     """Weights that sum to one within single precision give a curve of one candidate a little above or below it."""
     above, below = (FrameSaliency(torch.tensor([[score]]), ONE, ONE.float()) for score in (1 + 2.0**-23, 1 - 2.0**-24))
     assert above.scores.item() > 1 > below.scores.item()
-    (read,) = ScoredClips((Group([0], ClipScores(above, below), ["a"], ["a"]),)).read()
+    (read,) = ScoredClips((Group([0], ClipScores(above, below), torch.zeros(1, 1, 2), ["a"], ["a"]),)).read()
     assert (read.visual.tolist(), read.textual.tolist()) == ([1.0], [1.0])
 
 

@@ -133,7 +133,7 @@ def test_a_category_is_named_where_both_modules_and_a_frame_say_so(
     textual: list[float], evidence: list[float], least: float | None, sure: bool, multi_label: bool
 ) -> None:
     scores = scores_of([3.0, 1.0, 0.0], textual, evidence, Words(least_evidence=least), multi_label=multi_label)
-    (read_back,) = ScoredClips((Group([0], scores, "abc", "abc"),)).read()
+    (read_back,) = ScoredClips((Group([0], scores, torch.zeros(1, 1, 2), "abc", "abc"),)).read()
     assert [category.label for category in read_back.visual_categories] == ["a", "b"]
     of_visual, of_textual = (
         [category.is_sure for category in categories]

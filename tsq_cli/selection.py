@@ -281,10 +281,7 @@ def ranking(scores: npt.NDArray[Any] | Sequence[float], k: int | None = None) ->
 
 
 def tie_order(num_candidates: int, k: int) -> Int64Array:
-    """The order [T] in which equal candidates are taken: first the k that lie evenly, then the others in order of time.
-
-    The evenly spread ones come from the middle outwards in steps that any prefix of them is spread as well.
-    """
+    """The order [T] in which equal candidates are taken: first k that lie evenly, then the others."""
     even = spread(num_candidates, k)
     first = [even[rank] for rank in _halving(len(even))]
     rest = np.setdiff1d(np.arange(num_candidates), first)

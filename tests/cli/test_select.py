@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import DEMO, ROOT, Result
+from tsq_cli.selection import RULES
 from tsq_cli.video import decode_frames, open_video
 
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
@@ -35,7 +36,7 @@ def test_a_table_says_which_frames_and_why(tsq: Tsq, demo: Path) -> None:
 
 
 def test_json_is_one_valid_document_that_agrees_with_itself(tsq: Tsq, demo: Path) -> None:
-    result = tsq("select", demo, "--json")
+    result = tsq("select", demo, "--json", "--selector", "tsq")
     record = valid(json.loads(result.out))
     assert len(record["candidates"]) == 16
     assert len(record["frames"]) == 5
@@ -64,11 +65,15 @@ def test_order_by_score_lists_the_same_frames_best_first(tsq: Tsq, demo: Path) -
     assert [frame["rank"] for frame in frames] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("selector", ["vqm", "tqm", "uniform", "random", "middle"])
+@pytest.mark.parametrize("selector", RULES)
 def test_every_selector_gives_a_valid_record(tsq: Tsq, demo: Path, selector: str) -> None:
     record = valid(json.loads(tsq("select", demo, "--json", "--selector", selector, "-k", "4").out))
-    reasons = {"vqm": "visual", "tqm": "textual"}
-    assert {frame["chosen_by"] for frame in record["frames"]} == {reasons.get(selector, selector)}
+    reasons = {"vqm": {"visual"}, "tqm": {"textual"}, "cover": {"event"}}
+    fused = {"visual", "textual"} if selector == "tsq" else {"visual", "textual", "refill"}
+    chosen_by = {frame["chosen_by"] for frame in record["frames"]}
+    assert chosen_by <= (fused if selector in ("tsq", "auto") else reasons.get(selector, {selector}))
+    assert (record["selector"], record["rule"]) == (selector, "tsq" if selector == "auto" else selector)
+    assert len({frame["position"] for frame in record["frames"]}) == 4
     assert (record["pack"] is None) == (selector in ("uniform", "random", "middle"))
     if selector == "uniform":
         assert [frame["position"] for frame in record["frames"]] == [2, 6, 10, 14]

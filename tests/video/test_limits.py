@@ -19,7 +19,7 @@ from tests.video.encoding import FRAME, Recipe, encode
 from tests.video.test_broken_clips import half, joined_streams
 from tsq_cli import clip as clip_module
 from tsq_cli.clip import load_clip
-from tsq_cli.config import Limits, SelectSettings
+from tsq_cli.config import PAPER, Limits, SelectSettings
 from tsq_cli.errors import NoDecodableFrameError, NotAVideoError, TooLargeError, VideoError, VideoTimeoutError
 from tsq_cli.video import deadline, decode, decode_frames, frames_at_once, open_video
 from tsq_cli.video.convert import Geometry, Orientation
@@ -86,8 +86,8 @@ def test_loading_has_one_allowance_for_all_of_it(clock: Clock, monkeypatch: pyte
     monkeypatch.setattr(clip_module, "sample_frames", sample_slowly)
     path = clip("h264_b_frames").path
     with pytest.raises(VideoTimeoutError, match="600 s"):
-        load_clip(path, SelectSettings())
-    load_clip(path, SelectSettings(), limits=Limits(timeout_seconds=800)).close()
+        load_clip(path, PAPER)
+    load_clip(path, PAPER, limits=Limits(timeout_seconds=800)).close()
 
 
 @EVERY_CACHE
