@@ -92,9 +92,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if options.needle is not None:
             videos += footage_rows.needles(options.needle, options.videos, half)
         for video in track(videos, f"measure {half}", console=console, transient=True):
+            wanted = () if video.kind.startswith("needle") else options.rows  # there the product is the rule auto
             rows = {
                 found.row: {"times": found.times, "values": _finite(found.values)}
-                for found in footage_rows.measure(observer, video, options.rows, afresh=options.afresh)
+                for found in footage_rows.measure(observer, video, wanted, afresh=options.afresh)
             }
             measured.append({"half": half, "kind": video.kind, "path": str(video.path), "k": video.k, "rows": rows})
     pack = {"name": observer.pack.config.name, "sha256": observer.pack.config.sha256}

@@ -19,7 +19,7 @@ from tsq_cli.files import atomic_path
 from tsq_cli.models.device import chunks
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
 from tsq_cli.pipeline import Selector
-from tsq_cli.quality import frame_quality
+from tsq_cli.quality import candidate_quality, frame_quality
 from tsq_cli.scoring import encode, score_clips
 from tsq_cli.selection import Evidence, RuleSettings
 from tsq_cli.types import Float32Array, UInt8Array
@@ -80,6 +80,7 @@ class Observer:
                     "features": scored.unit_features()[0],
                     "visual": curves.visual,
                     "textual": curves.textual,
+                    "candidate_quality": candidate_quality(clip.batch.pixels),
                 }
 
         values = self._kept(cache, look)
@@ -89,7 +90,7 @@ class Observer:
             visual=values["visual"],
             textual=values["textual"],
             features=frames.features,
-            quality=frames.quality,
+            quality=values["candidate_quality"],
         )
         return Looked(evidence=evidence, frames=frames)
 

@@ -102,7 +102,7 @@ class RuleSettings:
 
     lambda_v: float = 0.6
     standing_out: float = 1.9
-    duplicate_cosine: float = 0.975
+    duplicate_cosine: float = 0.97
     skips_duplicates: bool = True
     only_different: bool = False
     seed: int = 0

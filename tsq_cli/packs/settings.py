@@ -50,7 +50,7 @@ class Settings:
     flat_visual: float = 1.05
     flat_textual: float = 1.05
     standing_out: float = 1.9
-    duplicate_cosine: float = 0.975
+    duplicate_cosine: float = 0.97
     multi_label: bool = False
     words: Words = field(default_factory=Words)
 
