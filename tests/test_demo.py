@@ -135,9 +135,21 @@ def test_select_finds_and_names_the_event() -> None:
     record = selected_record(DEMO, "-k", "5")
     times = [frame["time_seconds"] for frame in record["frames"]]
     assert len(set(times)) == 5
-    assert sum(shows_event(time) for time in times) >= 4, times
+    for interval in DESCRIPTION["event"]["intervals"]:  # each of its views, and no second copy of one
+        assert sum(interval["start_seconds"] <= time < interval["end_seconds"] for time in times) == 1
+    assert not any(frame["duplicate_of"] is not None for frame in record["frames"])
+    alike = [candidate for candidate in record["candidates"] if candidate["duplicate_of"] is not None]
+    assert all(shows_event(candidate["time_seconds"]) for candidate in alike)
+    assert len(alike) + sum(map(shows_event, times)) == sum(
+        shows_event(c["time_seconds"]) for c in record["candidates"]
+    )
     for categories in record["top_categories"].values():
         assert categories[0]["label"] in DESCRIPTION["event"]["class_names"]
+
+
+def test_the_papers_rule_takes_the_event_alone() -> None:
+    times = [frame["time_seconds"] for frame in selected_record(DEMO, "-k", "5", "--selector", "tsq")["frames"]]
+    assert sum(map(shows_event, times)) == 5, times
 
 
 def test_uniform_choice_of_the_command_misses_the_event() -> None:
