@@ -155,7 +155,7 @@ class Selector:
                 chosen = self.choose(each, settings)
             if settings.sharpest:
                 with timed(look.timings, "sharpest"):
-                    self._sharpen(look, number, chosen, settings)
+                    each = self._sharpened(look, number, each, chosen, settings)
             dtype = self.dtype_name(settings)
             records.append(describe(each, chosen, settings, pack=self.pack, dtype=dtype, settings_hash=settings_hash))
         return [with_timings(record, look.timings, look.started, len(look.clips)) for record in records]
@@ -212,14 +212,16 @@ class Selector:
             look.timings[stage] = look.timings.get(stage, 0.0) + seconds
         return self._read(again, settings)[0]
 
-    def _sharpen(self, look: Look, number: int, chosen: Selection, settings: SelectSettings) -> None:
+    def _sharpened(self, look: Look, number: int, seen: Seen, chosen: Selection, settings: SelectSettings) -> Seen:
         """Let sharper frames beside them take the place of the selected ones."""
-        clip = look.clips[number]
+        clip = seen.clip
         clip.batch = sharpen(clip, [choice.position for choice in chosen.choices], settings)
         if look.pixels:
             import torch
 
             look.pixels[number] = torch.from_numpy(clip.batch.pixels)
+        quality = None if seen.evidence.quality is None else candidate_quality(clip.batch.pixels)
+        return replace(seen, evidence=replace(seen.evidence, times=clip.batch.pts_seconds, quality=quality))
 
     def lambda_v(self, settings: SelectSettings) -> float:
         """The share of the visual module in the selected frames: all or nothing where one module is asked alone."""

@@ -101,7 +101,7 @@ class RuleSettings:
     """
 
     lambda_v: float = 0.6
-    standing_out: float = 1.9
+    standing_out: float = 2.0
     duplicate_cosine: float = 0.97
     skips_duplicates: bool = True
     only_different: bool = False

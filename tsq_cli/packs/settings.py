@@ -49,7 +49,7 @@ class Settings:
     centre_object_embeddings: bool = False
     flat_visual: float = 1.05
     flat_textual: float = 1.05
-    standing_out: float = 1.9
+    standing_out: float = 2.0
     duplicate_cosine: float = 0.97
     multi_label: bool = False
     words: Words = field(default_factory=Words)
