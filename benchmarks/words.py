@@ -286,7 +286,9 @@ def logit_scales(clips: Sequence[Clip], pack: Pack, seen: Sequence[Seen]) -> lis
 
 def recalls(pack: Pack, seen: Sequence[Seen], clips: Sequence[Clip], scale: float) -> dict[str, float]:
     """Recall at K of the event's frames, by the paper's fusion and by the textual curve alone."""
-    settings, fused, textual = pack.config.settings, [], []
+    settings = pack.config.settings
+    fused: list[float] = []
+    textual: list[float] = []
     for one, clip in zip(seen, clips, strict=True):
         if one.material.event is None:
             continue

@@ -185,9 +185,8 @@ def film_clips(folder: Path, class_names: Sequence[str]) -> Iterator[Material]:
         right = frozenset(class_names.index(name) for name in names.split("|") if name)
         for stem in spelled_out(stems):
             if stem in files:
-                yield Material(
-                    stem, "film", PARTS[number % 2], stems, right, lambda path=files[stem]: _candidates(path)
-                )
+                pictures = partial(_candidates, files[stem])
+                yield Material(stem, "film", PARTS[number % 2], stems, right, pictures)
 
 
 def spelled_out(stems: str) -> Iterator[str]:
