@@ -112,6 +112,7 @@ def report(options: argparse.Namespace) -> None:
     """Write means and intervals of what was measured and timed."""
     measured = _read(options.videos / MEASURED, "measure")
     results = {**measured["circumstances"], "results": footage_report.summarized(measured["videos"])}
+    results["gains"] = footage_report.gains(measured["videos"])
     if (options.videos / TIMED).exists():
         results["timed"] = _read(options.videos / TIMED, "time")
     text = footage_report.page(results)
