@@ -183,12 +183,13 @@ class Selector:
 
     def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
         """Whether more candidates are worth their price, where none stands out (ours)."""
+        least = 1 if settings.num_frames == "auto" else settings.num_frames
         return (
             settings.num_candidates == "auto"
             and settings.selector in PASSING_OVER
             and settings.query is None
             and settings.decode_mode != "keyframes"
-            and shows_too_little(seen.evidence.similarity, seen.evidence.quality, settings.most_frames)
+            and shows_too_little(seen.evidence.similarity, seen.evidence.quality, least)
             and (settings.selector == "cover" or follow(seen.evidence, self.rule_settings(settings))[0] == "cover")
         )
 
