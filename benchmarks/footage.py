@@ -103,6 +103,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {"circumstances": {"machine": machine_facts(PACKAGES), "pack": pack, "seeds": seeds}, "videos": measured}
 
 
+def _with_other_halves(measured: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Keep what an earlier run measured of the halves that this one left out, with the same weights."""
+    path = options.videos / MEASURED
+    if path.exists():
+        before = _read(path, "measure")
+        if before["circumstances"]["pack"] == measured["circumstances"]["pack"]:
+            measured["videos"] += [video for video in before["videos"] if video["half"] not in options.halves]
+    return measured
+
+
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN."""
     return {name: None if math.isnan(value) else value for name, value in values.items()}
@@ -183,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "compose":
                 compose(Material(options.material), options.videos, options.seed, options.kinds)
             case "measure":
-                write_json(options.videos / MEASURED, measure(options))
+                write_json(options.videos / MEASURED, _with_other_halves(measure(options), options))
             case "time":
                 timed = footage_times.run_in_turns(sorted((options.videos / LARGE).glob("*.mp4")))
                 write_json(options.videos / TIMED, timed)
