@@ -13,8 +13,9 @@ import numpy as np
 
 from tsq_cli.types import BoolArray, ChosenBy, Float64Array, Int64Array
 
-CUT_COSINE = 0.7
-"""Neighboring candidates less alike than this belong to two events in any video."""
+HARD_CUT, CUT_COSINE = 0.5, 0.7
+"""Neighboring candidates less alike than CUT_COSINE belong to two events in any video, and less alike than HARD_CUT to
+two that come first: two shots hardly ever are more alike, and a moving shot hardly ever less."""
 
 CUT_DEVIATIONS = 6.0
 """Median absolute deviations by which a difference must stand out to end an event in a calm video."""
@@ -52,10 +53,11 @@ def cover(
 ) -> list[tuple[int, ChosenBy]]:
     """Events first, the most salient good frame of each; then whatever adds most to what is shown.
 
-    A choice is scored by coverage, the mean over all candidates of the best cosine to a chosen one, less the likeness
-    of the chosen, the mean of each one's best cosine to another, plus a little saliency. Where there are more events
-    than K, those whose anchors score best are kept; where there are fewer, frames are added that score best. What shows
-    the same as a chosen frame is passed over while something else is left.
+    Events between hard cuts come first, and those that they fall into second. A choice is scored by coverage, the mean
+    over all candidates of the best cosine to a chosen one, less the likeness of the chosen, the mean of each one's best
+    cosine to another, plus a little saliency. Where there are more events than K, those whose anchors score best are
+    kept; where there are fewer, frames are added that score best. What shows the same as a chosen frame is passed over
+    while something else is left.
 
     Args:
         similarity: cosines [T, T].
@@ -72,15 +74,12 @@ def cover(
     """
     count = len(similarity)
     same = np.eye(count, dtype=bool) | (skips_duplicates & (similarity >= duplicate_cosine))
-    events = events_of(similarity, duplicate_cosine=duplicate_cosine)
-    good = passable(quality, events)
-    anchors = np.zeros(count, dtype=bool)
-    for event in range(int(events[-1]) + 1):
-        members = np.flatnonzero((events == event) & good)
-        if len(members):
-            from_middle = members[np.abs(members - members.mean()).argsort(kind="stable")]  # which ties go to
-            anchors[from_middle[saliency[from_middle].argmax()]] = True
-    of_events = _best_cover(similarity, saliency, [], k, anchors, same)
+    of_events: list[int] = []
+    for cut_cosine in (HARD_CUT, CUT_COSINE):
+        events = events_of(similarity, duplicate_cosine=duplicate_cosine, cut_cosine=cut_cosine)
+        good = passable(quality, events)
+        anchors = _anchors(events, saliency, good, of_events)
+        of_events = _best_cover(similarity, saliency, of_events, k, anchors, same)
     covering = _best_cover(similarity, saliency, of_events, k, good, same)
     choices: list[tuple[int, ChosenBy]] = [(position, "event") for position in of_events]
     choices += [(position, "coverage") for position in covering[len(of_events) :]]
@@ -91,6 +90,17 @@ def cover(
         return [(position, "spread") for position in spread(count, k)]
     rest = _rest(covering, 1 if only_different else k, times, similarity, blank)
     return [*choices, *((position, "spread") for position in rest)]
+
+
+def _anchors(events: Int64Array, saliency: Float64Array, good: BoolArray, chosen: Sequence[int]) -> BoolArray:
+    """The most salient good frame of each event that has none among the chosen; of equal ones the middle one."""
+    anchors = np.zeros(len(events), dtype=bool)
+    for event in np.setdiff1d(events, events[list(chosen)]):
+        members = np.flatnonzero((events == event) & good)
+        if len(members):
+            from_middle = members[np.abs(members - members.mean()).argsort(kind="stable")]
+            anchors[from_middle[saliency[from_middle].argmax()]] = True
+    return anchors
 
 
 def spread(num_candidates: int, k: int) -> list[int]:
@@ -131,22 +141,23 @@ def duplicate_level(similarity: Float64Array, duplicate_cosine: float) -> float:
     return max(duplicate_cosine, 1.0 - usual)
 
 
-def events_of(similarity: Float64Array, *, duplicate_cosine: float) -> Int64Array:
+def events_of(similarity: Float64Array, *, duplicate_cosine: float, cut_cosine: float = CUT_COSINE) -> Int64Array:
     """The event that each candidate [T] belongs to, from 0: a new one begins where neighbors differ abruptly.
 
-    Neighbors less alike than CUT_COSINE always differ abruptly. In a calm video less is enough: a difference that
+    Neighbors less alike than cut_cosine always differ abruptly. In a calm video less is enough: a difference that
     stands out by CUT_DEVIATIONS from the median difference, and that is no duplicate's.
 
     Args:
         similarity: cosines [T, T].
         duplicate_cosine: frames at least this much alike show the same.
+        cut_cosine: neighbors less alike than this belong to two events.
     """
     differences = 1.0 - similarity.diagonal(offset=1)
     if len(differences) == 0:
         return np.zeros(1, dtype=np.int64)
     median = float(np.median(differences))
     outlying = median + CUT_DEVIATIONS * float(np.median(np.abs(differences - median)))
-    is_cut = differences > min(max(outlying, 1.0 - duplicate_cosine), 1.0 - CUT_COSINE)
+    is_cut = differences > min(max(outlying, 1.0 - duplicate_cosine), 1.0 - cut_cosine)
     return np.concatenate([[0], np.cumsum(is_cut)]).astype(np.int64)
 
 
