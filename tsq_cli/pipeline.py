@@ -149,10 +149,13 @@ class Selector:
             seen = self._read(look, settings)
         records = []
         for number, each in enumerate(seen):
+            first, by = each, settings
             if self._misses_much(each, settings):
-                each = self._looked_closer(look, number, each, settings)
+                each, by = self._looked_closer(look, number, each, settings), replace(settings, selector="cover")
             with timed(look.timings, "choose"):
-                chosen = self.choose(each, settings)
+                chosen = self.choose(each, by)
+            if by.selector != settings.selector:  # what stands out was told among the first candidates
+                chosen = replace(chosen, reason=follow(first.evidence, self.rule_settings(settings))[1])
             if settings.sharpest:
                 with timed(look.timings, "sharpest"):
                     each = self._sharpened(look, number, each, chosen, settings)
