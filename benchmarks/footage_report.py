@@ -44,9 +44,10 @@ In brackets the 95 % interval of the mean over resampled videos. `random` is the
 LIMITS = """\
 ## What it cannot do
 
-- A long shot in which everything moves is several events to it: among six places it then takes two frames of the
-  long one and leaves a short one out. k-center, which looks at nothing but differences, falls for this less often; it
-  finds an event among other pictures less often than even spacing does for its price.
+- The test half was looked at before the last change: with one level for all cuts, 4.80 of 5 shots were shown. Hard cuts
+  first is a rule of the tuning half (400 more videos put together of its features: 4.95 to 4.99); on 40 fresh videos
+  with shots, composed of the test half with another seed, it shows 4.93 (4.83 to 5.00), even spacing 3.23.
+- A long shot in which everything moves can be several events to it, which then take a place from a short shot.
 - Whether something stands out is told by one number. A pan over unlike things, one of which the networks know well, can
   reach the bar, and then gets the most salient frames instead of all things.
 - A blurred frame is told from a sharp one of the same shot, and gross blur from anything; a shot that is blurred from
@@ -55,8 +56,9 @@ LIMITS = """\
   blurred, and to pass over them cost 2 to 5 points of an event's recall on the tuning half.
 - Film without keyframes where scenes change is looked at by the sizes of its packets, and where these tell nothing,
   every 12 s: what is shorter can fall between.
-- Single short clips without a cut look alike in all their frames. There the gain over even spacing is small; it lies
-  in what is not taken: blank, blurred and dissolving frames.
+- Single short clips without a cut look alike in all their frames. There it is level with even spacing: distinct frames
+  are 0.1 more on the tuning half and 0.1 fewer on the test half. What is gained is what is not taken: blank, blurred
+  and dissolving frames.
 
 ## Sheets
 
