@@ -432,7 +432,11 @@ def test_the_report_has_means_and_intervals() -> None:
     assert results["test"]["shots"]["auto"]["shots"] == {"mean": 4.5, "low": 4.0, "high": 5.0, "videos": 2}
     assert "mean_cosine" not in results["test"]["shots"]["auto"]
     machine = {"python": "3.11", "versions": {"av": "18"}}
-    text = footage_report.page({"machine": machine, "results": results})
+    gains = footage_report.gains(videos)
+    (gain,) = gains["test"]["shots"]  # 5 - 3 and 4 - 3
+    assert (gain["row"], gain["over"], gain["mean"], gain["low"], gain["high"]) == ("auto", "uniform", 1.5, 1.0, 2.0)
+    text = footage_report.page({"machine": machine, "results": results, "gains": gains})
+    assert "| shots (2) | shots shown | auto | uniform | 1.50 (1.00 to 2.00) |" in text
     assert "| | shots shown (of 5) | distinct |" in text
     assert "| auto | 4.50 (4.00-5.00) | 3.00 |" in text
     assert json.loads(json.dumps(results, allow_nan=False)) == results
