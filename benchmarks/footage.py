@@ -18,6 +18,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from benchmarks.footage_evidence import Observer
 from benchmarks.footage_material import HALVES, SPLIT_SEED, Half, Material
 from benchmarks.footage_rows import PRODUCT, SCENES
 from benchmarks.footage_videos import Film, write_film
-from tsq_cli.benchmark.measure import machine_facts
+from tsq_cli.benchmark.measure import exit_code, machine_facts
 from tsq_cli.config import DEFAULT_PACK
-from tsq_cli.errors import InputNotFoundError, TsqError
+from tsq_cli.errors import InputNotFoundError
 from tsq_cli.files import write_json, write_text
 from tsq_cli.pipeline import Selector
 
@@ -188,24 +189,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is tsq's own."""
     options = parse(arguments)
-    try:
-        match options.command:
-            case "compose":
-                compose(Material(options.material), options.videos, options.seed, options.kinds)
-            case "measure":
-                write_json(options.videos / MEASURED, _with_other_halves(measure(options), options))
-            case "time":
-                timed = footage_times.run_in_turns(sorted((options.videos / LARGE).glob("*.mp4")))
-                write_json(options.videos / TIMED, timed)
-                print("\n".join(footage_times.table(timed)))
-            case "report":
-                report(options)
-            case "sheets":
-                sheets(options)
-    except TsqError as error:
-        console.print(f"error: {error}", style="red")
-        return error.exit_code
-    return 0
+    return exit_code(partial(_run, options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    match options.command:
+        case "compose":
+            compose(Material(options.material), options.videos, options.seed, options.kinds)
+        case "measure":
+            write_json(options.videos / MEASURED, _with_other_halves(measure(options), options))
+        case "time":
+            timed = footage_times.run_in_turns(sorted((options.videos / LARGE).glob("*.mp4")))
+            write_json(options.videos / TIMED, timed)
+            print("\n".join(footage_times.table(timed)))
+        case "report":
+            report(options)
+        case "sheets":
+            sheets(options)
 
 
 if __name__ == "__main__":

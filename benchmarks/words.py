@@ -10,10 +10,10 @@ the clips of words_material.SCENES, in any folders below it. The fitted numbers 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from torch import Tensor
 from benchmarks.words_material import KINDS, Kind, Material, Seen, film_clips, photograph_clips, see
 from benchmarks.words_report import page
 from tsq_cli import selection
-from tsq_cli.errors import TsqError
-from tsq_cli.files import atomic_path
+from tsq_cli.benchmark.measure import exit_code
+from tsq_cli.files import write_json, write_text
 from tsq_cli.models import object_text_features
 from tsq_cli.packs import Pack, choose_recognizer, load_pack, load_recognizer
 from tsq_cli.recognition import class_probabilities
@@ -353,20 +353,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write everything measured here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     options = parser.parse_args(arguments)
-    try:
-        pack = load_pack(options.pack)
-        materials = [*photograph_clips(options.photos), *film_clips(options.film, pack.class_names)]
-        results = measure(pack, look(pack, materials))
-        text = page(results)
-        print(text)
-        for path, content in ((options.json, json.dumps(results, indent=1)), (options.markdown, text)):
-            if path is not None:
-                with atomic_path(path) as temporary:
-                    Path(temporary).write_text(content + "\n")
-    except TsqError as error:
-        console.print(f"error: {error}", style="red")
-        return error.exit_code
-    return 0
+    return exit_code(partial(_run, options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    pack = load_pack(options.pack)
+    materials = [*photograph_clips(options.photos), *film_clips(options.film, pack.class_names)]
+    results = measure(pack, look(pack, materials))
+    text = page(results)
+    print(text)
+    if options.json is not None:
+        write_json(options.json, results)
+    if options.markdown is not None:
+        write_text(options.markdown, text + "\n")
 
 
 if __name__ == "__main__":

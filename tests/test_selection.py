@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tsq_cli import selection
+from tsq_cli import ordering, selection
 from tsq_cli.errors import UsageError
 
 
@@ -63,7 +63,7 @@ def test_what_stands_out_comes_before_a_tie() -> None:
 @pytest.mark.parametrize("candidates", [1, 2, 5, 16, 37])
 @pytest.mark.parametrize("k", [1, 3, 5, 16, 40])
 def test_the_order_of_ties_begins_with_the_uniform_choice(candidates: int, k: int) -> None:
-    order = selection.tie_order(candidates, k).tolist()
+    order = ordering.tie_order(candidates, k).tolist()
     assert sorted(order) == list(range(candidates))
     even = [math.floor((i + 0.5) * candidates / min(k, candidates)) for i in range(min(k, candidates))]
     assert sorted(order[: len(even)]) == even

@@ -6,11 +6,11 @@ question answering (EFS), with submodular coverage (facility location) deciding 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from tsq_cli.ordering import spread
 from tsq_cli.types import BoolArray, ChosenBy, Float64Array, Int64Array
 
 HARD_CUT, CUT_COSINE = 0.5, 0.7
@@ -77,7 +77,7 @@ def cover(
     of_events: list[int] = []
     for cut_cosine in (HARD_CUT, CUT_COSINE):
         events = events_of(similarity, duplicate_cosine=duplicate_cosine, cut_cosine=cut_cosine)
-        good = passable(quality, events)
+        good = _passable(quality, events)
         anchors = _anchors(events, saliency, good, of_events)
         of_events = _best_cover(similarity, saliency, of_events, k, anchors, same)
     covering = _best_cover(similarity, saliency, of_events, k, good, same)
@@ -103,17 +103,8 @@ def _anchors(events: Int64Array, saliency: Float64Array, good: BoolArray, chosen
     return anchors
 
 
-def spread(num_candidates: int, k: int) -> list[int]:
-    """Positions at the centers of min(k, T) equal segments of [0, T), in order of time."""
-    k = min(k, num_candidates)
-    return [math.floor((i + 0.5) * num_candidates / k) for i in range(k)]
-
-
 def _rest(chosen: Sequence[int], k: int, times: Float64Array, similarity: Float64Array, blank: BoolArray) -> list[int]:
-    """What was passed over, up to K of all: blank frames last; of the others what differs most, and of what differs
-
-    alike, what lies farthest from the chosen in time.
-    """
+    """What was passed over, up to K of all: what differs most first, then what is far in time; blank frames last."""
     taken = list(chosen)
     while len(taken) < k:
         left = np.setdiff1d(np.arange(len(times)), taken)
@@ -189,7 +180,7 @@ def duplicates_of(chosen: Sequence[int], similarity: Float64Array, duplicate_cos
     return found
 
 
-def passable(quality: Float64Array | None, events: Int64Array) -> BoolArray:
+def _passable(quality: Float64Array | None, events: Int64Array) -> BoolArray:
     """Candidates [T] that need not be passed over: neither blank, nor blurred in any video, nor beside a sharper one.
 
     Args:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, most_candidates, timed
-from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectorName, SelectSettings
 from tsq_cli.cover import shows_too_little
 from tsq_cli.describe import Seen, describe
 from tsq_cli.quality import candidate_quality
@@ -147,19 +147,19 @@ class Selector:
             )
         with timed(look.timings, "read"):
             seen = self._read(look, settings)
-        records = []
+        records, dtype = [], self.dtype_name(settings)
         for number, each in enumerate(seen):
-            first, by = each, settings
+            follows = None
             if self._misses_much(each, settings):
-                each, by = self._looked_closer(look, number, each, settings), replace(settings, selector="cover")
+                # The bar of `auto` is made for the first candidates, so what stands out is told among them.
+                follows = follow(each.evidence, self.rule_settings(settings))
+                if "cover" in (settings.selector, follows[0]):
+                    each = self._looked_closer(look, number, each, settings)
             with timed(look.timings, "choose"):
-                chosen = self.choose(each, by)
-            if by.selector != settings.selector:  # what stands out was told among the first candidates
-                chosen = replace(chosen, reason=follow(first.evidence, self.rule_settings(settings))[1])
+                chosen = self.choose(each, settings, follows=follows)
             if settings.sharpest:
                 with timed(look.timings, "sharpest"):
                     each = self._sharpened(look, number, each, chosen, settings)
-            dtype = self.dtype_name(settings)
             records.append(describe(each, chosen, settings, pack=self.pack, dtype=dtype, settings_hash=settings_hash))
         return [with_timings(record, look.timings, look.started, len(look.clips)) for record in records]
 
@@ -185,7 +185,7 @@ class Selector:
         ]
 
     def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
-        """Whether more candidates are worth their price, where none stands out (ours)."""
+        """Whether more candidates are worth their price, unless something stands out among these (ours)."""
         least = 1 if settings.num_frames == "auto" else settings.num_frames
         return (
             settings.num_candidates == "auto"
@@ -193,7 +193,6 @@ class Selector:
             and settings.query is None
             and settings.decode_mode != "keyframes"
             and shows_too_little(seen.evidence.similarity, seen.evidence.quality, least)
-            and (settings.selector == "cover" or follow(seen.evidence, self.rule_settings(settings))[0] == "cover")
         )
 
     def _looked_closer(self, look: Look, number: int, seen: Seen, settings: SelectSettings) -> Seen:
@@ -235,12 +234,15 @@ class Selector:
             return 1.0
         return settings.lambda_v if settings.lambda_v is not None else self.loaded_pack().config.settings.lambda_v
 
-    def choose(self, seen: Seen, settings: SelectSettings) -> Selection:
-        """Choose min(K, T) candidates of one clip by the rule of the settings."""
+    def choose(
+        self, seen: Seen, settings: SelectSettings, *, follows: tuple[SelectorName, str] | None = None
+    ) -> Selection:
+        """Choose min(K, T) candidates of one clip by the rule of the settings; `follows` as in selection.choose."""
         if settings.query is not None and seen.saliency is not None:
             choices = selection.top_k(seen.saliency.textual, settings.most_frames, chosen_by="query")
             return Selection(choices=tuple(choices), rule="tqm")
-        return selection.choose(settings.selector, seen.evidence, settings.most_frames, self.rule_settings(settings))
+        rules = self.rule_settings(settings)
+        return selection.choose(settings.selector, seen.evidence, settings.most_frames, rules, follows=follows)
 
     def rule_settings(self, settings: SelectSettings) -> RuleSettings:
         """The numbers of the rules: those of the run, and of the pack where one looks."""
@@ -269,7 +271,7 @@ class Selector:
     def loaded_pack(self) -> Pack:
         """The pack; a selector made without a model has none, and refuses to guess."""
         if self.pack is None:
-            raise ValueError("this selector was made without a model; use Selector.load for tsq, vqm, tqm or a query")
+            raise ValueError("this selector was made without a model; use Selector.load for rules that look at pixels")
         return self.pack
 
 

@@ -33,7 +33,8 @@ class Candidate:
         pts, time_base: the frame's presentation time stamp in the file, and seconds per unit of it.
         time_seconds: time of the frame relative to the first frame shown.
         shift_seconds: how much later than asked for the frame is: below or above 0 where the nearest keyframe was taken
-            (keyframe mode), or where another frame stands in for one that cannot be decoded; else 0.
+            (keyframe mode), where another frame stands in for one that cannot be decoded, or where a sharper one was
+            found beside it (--sharpest); else 0.
         score_visual, score_textual: S^v and S^t, each summing to one over the candidates; None where not computed.
         quality: 0 for a blank frame, else its sharpness (tsq_cli.quality); None where no rule asked for it.
         event: the event that the frame belongs to, from 0; None where frames were not compared.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from tsq_cli.clip import timed
 from tsq_cli.config import SelectSettings
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from tsq_cli.models import FrameEncoder, FrameSaliency
     from tsq_cli.packs import Pack
     from tsq_cli.preprocess import Preprocessor
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,11 @@ class ScoredClips:
         """What tsq_cli.selection.fuse will choose of each clip: int64 [min(K, T)] on the device, in order of time."""
         from tsq_cli.models import fuse_on_device
 
-        chosen: dict[int, Tensor] = {}
-        for group in self.groups:
+        def of_group(group: Group) -> Tensor:
             visual, textual = group.scores.visual.scores, group.scores.textual.scores
-            positions = fuse_on_device(visual, textual, min(k, visual.shape[1]), lambda_v=lambda_v)
-            chosen.update(zip(group.numbers, positions, strict=True))
-        return [chosen[number] for number in range(len(chosen))]
+            return fuse_on_device(visual, textual, min(k, visual.shape[1]), lambda_v=lambda_v)
+
+        return self._by_clip(of_group)
 
     def read(self) -> list[Saliency]:
         """Bring the curves and their categories to the host, waiting for them; one for each clip.
@@ -71,25 +74,29 @@ class ScoredClips:
         Raises:
             WeightsError: saliency that is not finite.
         """
-        results: dict[int, Saliency] = {}
-        for group in self.groups:
+
+        def of_group(group: Group) -> Iterator[Saliency]:
             visual = _named(group.scores.visual, group.names_visual)
             textual = _named(group.scores.textual, group.names_textual)
-            for number, (s_v, categories_v), (s_t, categories_t) in zip(group.numbers, visual, textual, strict=True):
-                results[number] = Saliency(
-                    visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t
-                )
-        return [results[number] for number in range(len(results))]
+            for (s_v, categories_v), (s_t, categories_t) in zip(visual, textual, strict=True):
+                yield Saliency(visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t)
+
+        return self._by_clip(of_group)
 
     def unit_features(self) -> list[Float32Array]:
         """Bring the features to the host at unit length, float32 [T, Dv] for each clip, waiting for them."""
         from torch.nn import functional
 
-        results: dict[int, Float32Array] = {}
-        for group in self.groups:
-            features = functional.normalize(group.features.float(), dim=2).cpu().numpy()
-            results.update(zip(group.numbers, features, strict=True))
-        return [results[number] for number in range(len(results))]
+        def of_group(group: Group) -> Iterable[Float32Array]:
+            features: Float32Array = functional.normalize(group.features.float(), dim=2).cpu().numpy()
+            return features
+
+        return self._by_clip(of_group)
+
+    def _by_clip(self, of_group: Callable[[Group], Iterable[T]]) -> list[T]:
+        """What each group says of its clips, one by one, in the order of all clips."""
+        pairs = (pair for group in self.groups for pair in zip(group.numbers, of_group(group), strict=True))
+        return [of_clip for _, of_clip in sorted(pairs, key=itemgetter(0))]
 
 
 def score_clips(

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from tsq_cli import other_rules
 from tsq_cli.config import SelectorName
-from tsq_cli.cover import cover, duplicate_level, duplicates_of, events_of, spread
+from tsq_cli.cover import cover, duplicate_level, duplicates_of, events_of
 from tsq_cli.errors import UsageError
+from tsq_cli.ordering import ranking, spread
 from tsq_cli.types import ChosenBy, Float32Array, Float64Array, Int64Array
 
 
@@ -64,14 +65,14 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.times)
 
-    @property
+    @cached_property
     def saliency(self) -> Float64Array:
         """The mean of both curves [T], each over its own mean: 1 is as salient as the mean of all candidates (ours)."""
         curves = [curve / curve.mean() if curve.mean() > 0 else np.ones(len(self)) for curve in self.both_curves()]
         mean: Float64Array = np.mean(curves, axis=0)
         return mean
 
-    @property
+    @cached_property
     def similarity(self) -> Float64Array:
         """Cosines [T, T] of the candidates' features."""
         if self.features is None:
@@ -130,7 +131,14 @@ class Selection:
     duplicate_of: Int64Array | None = None
 
 
-def choose(name: SelectorName, evidence: Evidence, k: int, settings: RuleSettings | None = None) -> Selection:
+def choose(
+    name: SelectorName,
+    evidence: Evidence,
+    k: int,
+    settings: RuleSettings | None = None,
+    *,
+    follows: tuple[SelectorName, str] | None = None,
+) -> Selection:
     """Choose K of T candidates by a rule's name, and say what it did.
 
     Args:
@@ -138,6 +146,7 @@ def choose(name: SelectorName, evidence: Evidence, k: int, settings: RuleSetting
         evidence: of one video.
         k: frames wanted, at least 1; above T it is T.
         settings: the rules' numbers.
+        follows: the rule that `auto` follows, and why, where that was decided on other evidence; else `follow` decides.
 
     Raises:
         UsageError: k below 1, or a name that is no rule.
@@ -147,8 +156,9 @@ def choose(name: SelectorName, evidence: Evidence, k: int, settings: RuleSetting
     _check_k(k)
     if name not in RULES:
         raise UsageError(f"{name} is no way to choose", wanted=f"one of {', '.join(RULES)}", fix="correct the name")
-    rule, reason = follow(evidence, settings) if name == "auto" else (name, "")
-    choices = RULES[name](evidence, min(k, len(evidence)), settings)
+    k = min(k, len(evidence))
+    rule, reason = (follows or follow(evidence, settings)) if name == "auto" else (name, "")
+    choices = _auto(evidence, k, settings, rule) if name == "auto" else RULES[name](evidence, k, settings)
     if evidence.features is None:
         return Selection(choices=tuple(choices), rule=rule, reason=reason)
     similarity = evidence.similarity
@@ -269,37 +279,6 @@ def middle(num_candidates: int, k: int) -> list[Choice]:
     return [Choice(position, "middle") for position in range(first, first + k)]
 
 
-def ranking(scores: npt.NDArray[Any] | Sequence[float], k: int | None = None) -> list[int]:
-    """Positions [T] from the highest score to the lowest.
-
-    Equal scores come in the order of tie_order where `k` frames are to be chosen, so that a flat curve gives frames
-    from the whole video (ours); else in order of time.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    order = np.arange(len(values)) if k is None else tie_order(len(values), k)
-    return [int(position) for position in order[np.argsort(-values[order], kind="stable")]]
-
-
-def tie_order(num_candidates: int, k: int) -> Int64Array:
-    """The order [T] in which equal candidates are taken: first k that lie evenly, then the others."""
-    even = spread(num_candidates, k)
-    first = [even[rank] for rank in _halving(len(even))]
-    rest = np.setdiff1d(np.arange(num_candidates), first)
-    return np.concatenate([np.array(first, dtype=np.int64), rest])
-
-
-def _halving(count: int) -> list[int]:
-    """0 .. count-1, the middle first, then the middles of what is left of it and right of it, and so on."""
-    order: list[int] = []
-    waiting = [(0, count)]
-    for start, stop in waiting:
-        if start < stop:
-            middle_of_part = (start + stop) // 2
-            order.append(middle_of_part)
-            waiting += [(start, middle_of_part), (middle_of_part + 1, stop)]
-    return order
-
-
 def peak_over_mean(scores: npt.ArrayLike) -> float:
     """How far a saliency curve stands out: its peak over its mean, 1.0 where all candidates are alike (ours)."""
     checked = _checked_scores(scores, "one-module")
@@ -350,9 +329,9 @@ def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
     return [Choice(position, chosen_by) for position, chosen_by in chosen]
 
 
-def _auto(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
-    """The paper's fusion without duplicates where something stands out, else cover (ours)."""
-    return (_salient if follow(evidence, settings)[0] == "tsq" else _cover)(evidence, k, settings)
+def _auto(evidence: Evidence, k: int, settings: RuleSettings, rule: SelectorName | None = None) -> list[Choice]:
+    """The paper's fusion without duplicates where something stands out, or as `rule` says, else cover (ours)."""
+    return (_salient if (rule or follow(evidence, settings)[0]) == "tsq" else _cover)(evidence, k, settings)
 
 
 def _compared(choose_positions: Callable[[Float64Array, Float64Array, int], list[int]], name: ChosenBy) -> Rule:

@@ -111,7 +111,7 @@ class FrameBatch:
         pts: int64 [T], presentation time stamps in units of time_base, as in the file.
         time_base: seconds per unit of pts.
         pts_seconds: float64 [T], time of each frame relative to the first frame shown.
-        snap_seconds: float64 [T], decoded minus requested frame time; 0 in exact mode unless a frame was lost.
+        snap_seconds: float64 [T], decoded minus requested frame time; 0 in exact mode unless a frame was lost or moved.
         decode_errors: damaged packets or frames that were skipped.
         notes: plain sentences for the record.
     """

@@ -248,7 +248,7 @@ class Shared:
     end: End = None
     decode: Mode = "exact"
     num_frames: NumFramesOrNone = None
-    num_candidates: num_candidates_option("") = None  # type: ignore[valid-type]
+    num_candidates: str | None = None  # takes_shared makes it num_candidates_option, with the command's own default
     selector: SelectorOption = "auto"
     duplicates: DuplicatesOption = "skip"
     sharpest: SharpestOption = False

@@ -13,6 +13,7 @@ from tsq_cli import selection
 from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency
+from tsq_cli.ordering import ranking
 from tsq_cli.selection import Evidence, RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 
@@ -163,7 +164,7 @@ def _rule(name: Selector, inputs: SelectorInput, k: int, seed: int) -> Callable[
     if name == "confident" or name == "oracle":
         counted = inputs.targets if name == "oracle" else np.ones_like(inputs.targets)
         highest = np.where(counted[:, None, :], inputs.frame_probabilities, 0.0).max(axis=2)
-        return lambda n: selection.ranking(highest[n])[:k]
+        return lambda n: ranking(highest[n])[:k]
     if name == "all":
         return lambda _: range(num_candidates)
     seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # each video draws afresh

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from tsq_cli.errors import WeightsError
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
-from tsq_cli.selection import tie_order, visual_share
+from tsq_cli.ordering import tie_order
+from tsq_cli.selection import visual_share
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""Orders of a video's T candidates: spread over it, by score, and among equal scores (ours)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsq_cli.types import Int64Array
+
+
+def spread(num_candidates: int, k: int) -> list[int]:
+    """Positions at the centers of min(k, T) equal segments of [0, T), in order of time."""
+    k = min(k, num_candidates)
+    return [math.floor((i + 0.5) * num_candidates / k) for i in range(k)]
+
+
+def ranking(scores: npt.NDArray[Any] | Sequence[float], k: int | None = None) -> list[int]:
+    """Positions [T] from the highest score to the lowest.
+
+    Equal scores come in the order of tie_order where `k` frames are to be chosen, so that a flat curve gives frames
+    from the whole video (ours); else in order of time.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.arange(len(values)) if k is None else tie_order(len(values), k)
+    return [int(position) for position in order[np.argsort(-values[order], kind="stable")]]
+
+
+def tie_order(num_candidates: int, k: int) -> Int64Array:
+    """The order [T] in which equal candidates are taken: first k that lie evenly, then the others."""
+    even = spread(num_candidates, k)
+    first = [even[rank] for rank in _halving(len(even))]
+    rest = np.setdiff1d(np.arange(num_candidates), first)
+    return np.concatenate([np.array(first, dtype=np.int64), rest])
+
+
+def _halving(count: int) -> list[int]:
+    """0 .. count-1, the middle first, then the middles of what is left of it and right of it, and so on."""
+    order: list[int] = []
+    waiting = [(0, count)]
+    for start, stop in waiting:
+        if start < stop:
+            middle_of_part = (start + stop) // 2
+            order.append(middle_of_part)
+            waiting += [(start, middle_of_part), (middle_of_part + 1, stop)]
+    return order
