@@ -19,7 +19,7 @@ from tsq_cli.files import atomic_path
 from tsq_cli.models.device import chunks
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
 from tsq_cli.pipeline import Selector
-from tsq_cli.quality import candidate_quality, frame_quality
+from tsq_cli.rules.quality import candidate_quality, frame_quality
 from tsq_cli.scoring import encode, score_clips
 from tsq_cli.selection import Evidence, RuleSettings
 from tsq_cli.types import Float32Array, UInt8Array

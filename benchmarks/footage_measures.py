@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tsq_cli.evaluation.resampling import LEVEL, Bootstrap
+from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap
 from tsq_cli.types import Float32Array, Float64Array, UInt8Array
 
 EVENT = "event"

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.footage_material import FPS, SIZE, Half, Material, cropped, photograph, there_and_back
+from benchmarks.reference_decoder import write_clip
 from tsq_cli.files import atomic_path, write_json
 from tsq_cli.types import UInt8Array
-from tsq_cli.video.plain import write_clip
 
 State = Literal["sharp", "blurred", "blank"]
 Pictures = Callable[[], Iterator[UInt8Array]]

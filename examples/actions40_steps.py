@@ -19,13 +19,13 @@ from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities, selector_input
+from tsq_cli.features.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer
-from tsq_cli.training.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
-from tsq_cli.training.material import name_queries
+from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Float32Array, Progress
 

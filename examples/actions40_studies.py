@@ -13,17 +13,17 @@ from actions40_videos import class_names
 
 from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import aside, progress_bar
-from tsq_cli.evaluation.ablate import StudyData, run_study
-from tsq_cli.evaluation.studies import find_studies
-from tsq_cli.evaluation.study_data import with_texts
-from tsq_cli.evaluation.study_tables import study_grid, study_notes
-from tsq_cli.evaluation.tsne import train_queries, tsne_figure
 from tsq_cli.files import write_json
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.schema import Layer
 from tsq_cli.report.scatter import plot_scatter, write_scatter_page
+from tsq_cli.studies.ablation import StudyData, run_study
+from tsq_cli.studies.data import with_texts
+from tsq_cli.studies.registry import find_studies
+from tsq_cli.studies.tables import study_grid, study_notes
+from tsq_cli.studies.tsne import train_queries, tsne_figure
+from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.heads import ClipBatch
-from tsq_cli.training.material import name_queries
 
 EPOCHS = 3
 SETTINGS = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=EPOCHS))

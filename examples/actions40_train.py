@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import evaluate
+from tsq_cli.features.cache import FeatureCache
 from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
 from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, load_pack, load_recognizer
 from tsq_cli.packs.load import ready_to_run
 from tsq_cli.packs.schema import Layer, Provenance
 from tsq_cli.packs.words import Words
-from tsq_cli.training.cache import FeatureCache
+from tsq_cli.packs.write import TrainedNetwork, write_pack
+from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.encoder import fine_tune
 from tsq_cli.training.heads import train_heads
 from tsq_cli.training.images import MemoryFrames
-from tsq_cli.training.material import name_queries
-from tsq_cli.training.pack import TrainedNetwork, write_pack
 from tsq_cli.training.prototypes import Prototypes, visual_prototypes
 from tsq_cli.training.recognizer import fit_probe, probed
 from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings, RecognizerSettings

@@ -20,9 +20,9 @@ from torchvision.models import ResNet101_Weights
 
 from tsq_cli.files import atomic_path
 from tsq_cli.packs.load import load_text_encoder
-from tsq_cli.packs.reading import build
+from tsq_cli.packs.registry import read_pack
 from tsq_cli.packs.schema import TextRole
-from tsq_cli.packs.store import read_pack
+from tsq_cli.validation import build
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 

@@ -31,9 +31,9 @@ from needle_videos import PARTS, VARIANTS, describe, find_photos, plan_video, wr
 from PIL import Image
 from rich.progress import track
 
-from tsq_cli.benchmark.counting import count
 from tsq_cli.errors import TsqError
 from tsq_cli.files import atomic_path
+from tsq_cli.models.flops import count
 from tsq_cli.packs import Pack, load_pack
 
 # The plain method: no competition, embeddings as they are, scales tuned for that.

@@ -35,11 +35,11 @@ from benchmarks.footage_measures import (
     ukss,
 )
 from benchmarks.footage_videos import Film, Piece, read_truth, write_film
+from benchmarks.reference_decoder import write_clip
 from tsq_cli.errors import InputNotFoundError
 from tsq_cli.pipeline import Selector
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import decode_frames, open_video
-from tsq_cli.video.plain import write_clip
 from tsq_cli.video.sample import displayed_at
 
 CODEC_ERROR = 6  # levels that H.264 may move a plain color

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.reference_decoder import write_clip
 from tests.machine import needs_fifos, needs_signals
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
@@ -22,7 +23,6 @@ from tsq_cli.record import Record
 from tsq_cli.report.frames import is_picture, video_id_in
 from tsq_cli.types import Category, FrameBatch, SaliencyMaps, UInt8Array
 from tsq_cli.video import decode_frames
-from tsq_cli.video.plain import write_clip
 
 SETTINGS = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
 RED, BLUE = (200, 30, 30), (30, 30, 200)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tsq_cli import ordering, selection
+from tsq_cli import selection
 from tsq_cli.errors import UsageError
+from tsq_cli.rules import ordering
 
 
 def chosen(visual: list[float], textual: list[float], k: int, **options: float) -> list[tuple[int, str]]:

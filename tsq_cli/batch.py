@@ -1,4 +1,4 @@
-"""Room 4: many videos through one model, in order, with decoding ahead, resume, and no video stopping another."""
+"""Many videos through one model, in order, with decoding ahead, resume, and no video stopping another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: select, then recognise: what `tsq classify` does with each batch of videos."""
+"""Select, then recognise: what `tsq classify` does with each batch of videos."""
 
 from __future__ import annotations
 

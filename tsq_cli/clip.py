@@ -1,4 +1,4 @@
-"""Room 1: a video opened, sampled and decoded: everything that happens before a network looks at it."""
+"""A video opened, sampled and decoded: everything that happens before a network looks at it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 0: the settings of a run, checked where they are built."""
+"""The settings of a run, checked where they are built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: from a choice to its record: what is said of one clip, and the notes that a user should read."""
+"""From a choice to its record: what is said of one clip, and the notes that a user should read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 0: every error a user can meet, each with its exit code.
+"""Every error a user can meet, each with its exit code.
 
 Errors are raised deep and printed once, in ``cli``, as one line: what was got, what was wanted, what to do next.
 """

@@ -1,4 +1,4 @@
-"""Room 0: writing files, with one policy for every output of every command.
+"""Writing files, with one policy for every output of every command.
 
 - A file appears whole under its final name, or not at all.
 - A symlink is followed and its target replaced; an existing file keeps its mode and its owner.

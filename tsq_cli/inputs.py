@@ -1,4 +1,4 @@
-"""Room 1: from what the user typed to a list of video files."""
+"""From what the user typed to a list of video files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 1: what a run is busy with, kept on disk, so that the next run knows which video killed it."""
+"""What a run is busy with, kept on disk, so that the next run knows which video killed it."""
 
 from __future__ import annotations
 

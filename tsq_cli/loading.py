@@ -1,4 +1,4 @@
-"""Room 4: videos decoded ahead of the networks, in threads, each within its time; what killed a run is found out."""
+"""Videos decoded ahead of the networks, in threads, each within its time; what killed a run is found out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: the pictures of a run (saved frames, saliency maps, contact sheets): what they are called, whose they are."""
+"""The pictures of a run (saved frames, saliency maps, contact sheets): what they are called, whose they are."""
 
 from __future__ import annotations
 

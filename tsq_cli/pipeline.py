@@ -1,4 +1,4 @@
-"""Room 4: the stages of selection in order, for every command, the Python API and the measurements.
+"""The stages of selection in order, for every command, the Python API and the measurements.
 
 open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> saliency -> choose K -> record
 
@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, most_candidates, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectorName, SelectSettings
-from tsq_cli.cover import shows_too_little
 from tsq_cli.describe import Seen, describe
-from tsq_cli.quality import candidate_quality
 from tsq_cli.record import Record
+from tsq_cli.rules.cover import shows_too_little
+from tsq_cli.rules.quality import candidate_quality
 from tsq_cli.scoring import ScoredClips, score_clips
 from tsq_cli.selection import Evidence, RuleSettings, Selection, follow
 from tsq_cli.sharpest import sharpen

@@ -1,4 +1,4 @@
-"""Room 0: which characters can be shown, and what stands for the others."""
+"""Which characters can be shown, and what stands for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: what the selected frames show: the recogniser's predictions, and where in each frame it sees the class."""
+"""What the selected frames show: the recogniser's predictions, and where in each frame it sees the class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 0: the record of one video, the same for --json, --jsonl and Python (docs/schema.json describes it)."""
+"""The record of one video, the same for --json, --jsonl and Python (docs/schema.json describes it)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Candidate:
             (keyframe mode), where another frame stands in for one that cannot be decoded, or where a sharper one was
             found beside it (--sharpest); else 0.
         score_visual, score_textual: S^v and S^t, each summing to one over the candidates; None where not computed.
-        quality: 0 for a blank frame, else its sharpness (tsq_cli.quality); None where no rule asked for it.
+        quality: 0 for a blank frame, else its sharpness (tsq_cli.rules.quality); None where no rule asked for it.
         event: the event that the frame belongs to, from 0; None where frames were not compared.
         duplicate_of: position of a selected frame that shows the same; None where there is none. A selected frame
             names one that was chosen before it.

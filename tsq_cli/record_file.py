@@ -1,4 +1,4 @@
-"""Room 1: the JSONL file of a batch, which is also its memory of what is done."""
+"""The JSONL file of a batch, which is also its memory of what is done."""
 
 from __future__ import annotations
 

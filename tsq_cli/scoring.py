@@ -1,4 +1,4 @@
-"""Room 4: what TSQNet says of decoded candidates: preprocess, encode, TSQ layers, saliency (METHOD section 5)."""
+"""What TSQNet says of decoded candidates: preprocess, encode, TSQ layers, saliency (METHOD section 5)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tsq_cli.models import FrameEncoder, FrameSaliency
+    from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.packs import Pack
-    from tsq_cli.preprocess import Preprocessor
 
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli import other_rules
 from tsq_cli.config import SelectorName
-from tsq_cli.cover import cover, duplicate_level, duplicates_of, events_of
 from tsq_cli.errors import UsageError
-from tsq_cli.ordering import ranking, spread
+from tsq_cli.rules import others
+from tsq_cli.rules.cover import cover, duplicate_level, duplicates_of, events_of
+from tsq_cli.rules.ordering import ranking, spread
 from tsq_cli.types import ChosenBy, Float32Array, Float64Array, Int64Array
 
 
@@ -38,7 +38,7 @@ class Evidence:
         times: [T], seconds, not decreasing.
         visual, textual: S^v and S^t [T], finite; None where no network looked.
         features: [T, D] of unit length, of the visual encoder; None where no network looked.
-        quality: [T], 0 for a blank frame, else its sharpness (see tsq_cli.quality); None where it was not measured.
+        quality: [T], 0 for a blank frame, else its sharpness (see rules/quality.py); None where it was not measured.
 
     Raises:
         ValueError: no candidate, shapes that disagree, or numbers that are not finite.
@@ -314,7 +314,7 @@ def _salient(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]
 
 
 def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
-    """Events first, then what adds most to what is shown; see tsq_cli.cover (ours)."""
+    """Events first, then what adds most to what is shown; see tsq_cli.rules.cover (ours)."""
     similarity = evidence.similarity
     chosen = cover(
         similarity,
@@ -350,12 +350,12 @@ RULES: Mapping[SelectorName, Rule] = {
     "vqm": lambda evidence, k, _: top_k(evidence.both_curves()[0], k, chosen_by="visual"),
     "tqm": lambda evidence, k, _: top_k(evidence.both_curves()[1], k, chosen_by="textual"),
     "topk": lambda evidence, k, _: top_k(evidence.saliency, k, chosen_by="topk"),
-    "mmr": _compared(other_rules.mmr, "mmr"),
-    "bolt": _compared(lambda relevance, _, k: other_rules.bolt(relevance, k), "bolt"),
-    "aks": _compared(lambda relevance, _, k: other_rules.aks(relevance, k), "aks"),
-    "dpp": _compared(other_rules.dpp, "dpp"),
-    "kcenter": _compared(lambda _, similarity, k: other_rules.k_center(similarity, k), "kcenter"),
-    "facility": _compared(lambda _, similarity, k: other_rules.facility_location(similarity, k), "facility"),
+    "mmr": _compared(others.mmr, "mmr"),
+    "bolt": _compared(lambda relevance, _, k: others.bolt(relevance, k), "bolt"),
+    "aks": _compared(lambda relevance, _, k: others.aks(relevance, k), "aks"),
+    "dpp": _compared(others.dpp, "dpp"),
+    "kcenter": _compared(lambda _, similarity, k: others.k_center(similarity, k), "kcenter"),
+    "facility": _compared(lambda _, similarity, k: others.facility_location(similarity, k), "facility"),
     "uniform": lambda evidence, k, _: uniform(len(evidence), k),
     "random": lambda evidence, k, settings: random(len(evidence), k, seed=settings.seed),
     "middle": lambda evidence, k, _: middle(len(evidence), k),

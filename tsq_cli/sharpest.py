@@ -1,4 +1,4 @@
-"""Room 1: the sharpest frame beside each selected one (ours)."""
+"""The sharpest frame beside each selected one (ours)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tsq_cli.clip import Clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import NoDecodableFrameError
-from tsq_cli.quality import frame_quality
+from tsq_cli.rules.quality import frame_quality
 from tsq_cli.types import Float64Array, FrameBatch, Int64Array, UInt8Array
 from tsq_cli.video import decode_frames
 from tsq_cli.video.sample import shown_between

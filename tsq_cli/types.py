@@ -1,4 +1,4 @@
-"""Room 0: the values that pass between rooms. Frozen, checked where they are built, free of torch and av."""
+"""The values that pass between rooms. Frozen, checked where they are built, free of torch and av."""
 
 from __future__ import annotations
 

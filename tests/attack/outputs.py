@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.attack.running import UNIFORM, Outcome, Report, Tell, run, run_inside, scratch, wrong
-from tests.evaluation.study_videos import write_study
 from tests.packs.making import NAMES
+from tests.studies.videos import write_study
 
 Run = Callable[[list[str]], Outcome]
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks import decode as bench
+from benchmarks.decode import Outcome, compare, fastest_of_families, measure_clip, ratios_of
+from benchmarks.decode_clips import RECIPES, encode, pictures
+from benchmarks.decode_contenders import Contender, Task, contenders, sequential
+from benchmarks.reference_decoder import repeat_packets
 from tests.video.clips import clip
-from tsq_cli.benchmark import decode as bench
-from tsq_cli.benchmark.decode import Outcome, compare, fastest_of_families, measure_clip, ratios_of
-from tsq_cli.benchmark.decode_clips import RECIPES, encode, pictures
-from tsq_cli.benchmark.decode_contenders import Contender, Task, contenders, sequential
 from tsq_cli.benchmark.measure import Run, Timing, in_turns
-from tsq_cli.video.plain import repeat_packets
 
 
 def outcome(family: str, seconds: list[float], *, is_rival: bool = False, failure: str | None = None) -> Outcome:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import decode_workers
 from tests.cli.conftest import DEMO
 from tsq_cli import SelectSettings
-from tsq_cli.benchmark import decode_workers
 from tsq_cli.clip import load_clip
 
 

@@ -16,13 +16,13 @@ from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tsq_cli import selection
 from tsq_cli.benchmark import runners
-from tsq_cli.benchmark.counting import count
 from tsq_cli.benchmark.end_to_end import time_files, with_decoding
 from tsq_cli.benchmark.runners import AdaFocusRunner, FrameExitRunner, FramesRunner, Setting, TSQNetRunner
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.explain import scale_maps
 from tsq_cli.models import create_encoder
+from tsq_cli.models.flops import count
 from tsq_cli.scoring import encode, tsq_scores
 
 SMALL = "test_efficientnet"

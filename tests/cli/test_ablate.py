@@ -12,11 +12,11 @@ import huggingface_hub.constants
 import pytest
 
 from tests.cli.conftest import Result
-from tests.evaluation.study_videos import write_study
+from tests.studies.videos import write_study
 from tsq_cli.errors import OutputError
-from tsq_cli.evaluation import ablate
-from tsq_cli.evaluation.ablate import run_study
-from tsq_cli.evaluation.studies import Study
+from tsq_cli.studies import ablation
+from tsq_cli.studies.ablation import run_study
+from tsq_cli.studies.registry import Study
 
 Tsq = Callable[..., Result]
 
@@ -104,7 +104,7 @@ def test_studies_are_written_as_they_finish(
             raise OutputError("the disk is full", wanted="room", fix="make some")
         return run_study(study, *args, **options)
 
-    monkeypatch.setattr(ablate, "run_study", fails_at_top_n)
+    monkeypatch.setattr(ablation, "run_study", fails_at_top_n)
     files = ("--json", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
     result = tsq("ablate", "lambda-v", "top-n", *options(given), "--seeds", "1", *files)
     assert result.code == OutputError.exit_code

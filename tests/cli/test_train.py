@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Result
-from tests.evaluation.study_videos import COLOURS, write_study
+from tests.studies.videos import COLOURS, write_study
 from tsq_cli.training.settings import read_settings
 
 Tsq = Callable[..., Result]

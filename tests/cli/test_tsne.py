@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Result
-from tests.evaluation.study_videos import COLOURS, write_study
 from tests.packs.making import make_pack
+from tests.studies.videos import COLOURS, write_study
 
 Tsq = Callable[..., Result]
 

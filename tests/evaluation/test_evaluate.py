@@ -13,20 +13,20 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from tests.evaluation.world import Measured
-from tsq_cli.benchmark.counting import count
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.data import read_video_list
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.bootstrap import Bootstrap, described
 from tsq_cli.evaluation.costs import Costs, count_costs
 from tsq_cli.evaluation.evaluate import evaluate, score_selectors, video_scores
-from tsq_cli.evaluation.resampling import Bootstrap, described
+from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
 from tsq_cli.evaluation.selectors import SelectorInput, class_probabilities, select
-from tsq_cli.metrics import mean_average_precision, top_k_accuracy
+from tsq_cli.features.cache import FeatureCache
+from tsq_cli.models.flops import count
 from tsq_cli.pipeline import Selector
 from tsq_cli.scoring import encode, tsq_scores
 from tsq_cli.selection import RuleSettings
-from tsq_cli.training.cache import FeatureCache
 
 N, T, C = 60, 8, 6
 

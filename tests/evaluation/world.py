@@ -11,8 +11,8 @@ import numpy as np
 from tests.packs.making import NAMES, make_pack
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import Evaluation, evaluate
+from tsq_cli.features.cache import FeatureCache
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, find_pack, load_pack, load_recognizer
-from tsq_cli.training.cache import FeatureCache
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tests.explain.networks import NETWORKS, network, pictures
 from tsq_cli.errors import UsageError
 from tsq_cli.explain import class_activation_maps, grad_cam, saliency_maps, scale_maps, seen_box
 from tsq_cli.models.encoders import FrameEncoder, create_encoder
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.models.recognizer import Recognizer
-from tsq_cli.preprocess import Preprocessor
 
 FIXTURE = Path(__file__).with_name("grad_cam.npz")
 

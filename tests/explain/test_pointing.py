@@ -10,6 +10,7 @@ import skimage.data
 import torch
 from PIL import Image, ImageOps
 
+from benchmarks.reference_decoder import write_clip
 from tsq_cli.explain import saliency_maps, scale_maps, seen_box, spread
 from tsq_cli.models.device import chunks
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
@@ -17,7 +18,6 @@ from tsq_cli.packs import find_pack
 from tsq_cli.packs.load import load_encoder, preprocessor
 from tsq_cli.types import Float32Array, UInt8Array
 from tsq_cli.video import decode_frames, open_video
-from tsq_cli.video.plain import write_clip
 
 WIDTH, HEIGHT = 456, 256  # the network sees the middle square only, 224 pixels wide
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket", "camera")

@@ -14,7 +14,7 @@ import pytest
 from tests.packs.making import packed, write_json
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs import find_pack, load_pack, verify_pack
-from tsq_cli.packs.store import read_pack
+from tsq_cli.packs.registry import read_pack
 
 # What a terminal obeys, what ends a line in one place and not in another, what turns the direction of writing.
 OBEYED = {

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tests.packs.making import NETWORK, network_weights, packed, write_json
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs import load_pack
-from tsq_cli.packs.sources import read_tensors
+from tsq_cli.packs.weights import read_tensors
 
 
 def stored(tmp_path: Path, suffix: str, tensors: dict[Any, torch.Tensor]) -> Path:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from tests.packs.making import NETWORK, network_weights
 from tsq_cli.errors import UsageError
 from tsq_cli.models import FrameEncoder, create_encoder
-from tsq_cli.preprocess import Preprocessor
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training.encoder import FrameTask, fine_tune, training_images, with_classifier
 from tsq_cli.training.images import FrameImages, MemoryFrames
 from tsq_cli.training.settings import Augmentation, EncoderSettings, FitSettings

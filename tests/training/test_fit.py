@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tsq_cli.errors import TsqError, UsageError, WeightsError
-from tsq_cli.training import processes
+from tsq_cli.training import distributed
 from tsq_cli.training.fit import CHECKPOINT, LOG_CSV, LOG_JSON, Task, fit, learning_rate_share
 from tsq_cli.training.settings import FitSettings
 
@@ -31,12 +31,12 @@ class Blobs(Task):
         self.labels = torch.arange(30) % 2
         self.points = torch.randn(30, 5) + 3.0 * self.labels[:, None]
         self.model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(dropout), nn.Linear(8, 2))
-        self.batches_per_epoch = processes.batches_per_epoch(30, 8)
+        self.batches_per_epoch = distributed.batches_per_epoch(30, 8)
         self._stop_after, self._poison = stop_after, poison
         self.modes: list[bool] = []
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
-        for step, chosen in enumerate(processes.shuffled_batches(30, 8, seed=3, epoch=epoch)):
+        for step, chosen in enumerate(distributed.shuffled_batches(30, 8, seed=3, epoch=epoch)):
             if self._stop_after == epoch and step == 1:
                 raise KeyboardInterrupt
             if self._poison == epoch:
@@ -194,19 +194,19 @@ def test_bfloat16_is_for_the_activations_only() -> None:
 
 
 def test_an_epoch_visits_every_item_once_in_its_own_order() -> None:
-    epochs = [torch.cat(list(processes.shuffled_batches(30, 8, seed=1, epoch=epoch))) for epoch in (0, 1, 0)]
+    epochs = [torch.cat(list(distributed.shuffled_batches(30, 8, seed=1, epoch=epoch))) for epoch in (0, 1, 0)]
     assert [sorted(order.tolist()) for order in epochs] == [list(range(30))] * 3
     assert torch.equal(epochs[0], epochs[2])
     assert not torch.equal(epochs[0], epochs[1])
-    assert len(list(processes.shuffled_batches(30, 8, seed=1, epoch=0))) == processes.batches_per_epoch(30, 8) == 4
+    assert len(list(distributed.shuffled_batches(30, 8, seed=1, epoch=0))) == distributed.batches_per_epoch(30, 8) == 4
 
 
 def train_beside_others(folder: Path) -> dict[str, Tensor]:
     """What each of several processes does: take its turn with the files, then train."""
-    with processes.joined_processes("cpu"):
-        for _ in processes.in_turn():
+    with distributed.joined_processes("cpu"):
+        for _ in distributed.in_turn():
             with (folder / "turns").open("a") as stream:
-                stream.write(str(processes.rank()))
+                stream.write(str(distributed.rank()))
         task = _without_batch_norm()
         fit(task, replace(SETTINGS, epochs=2), folder)
         return _weights(task)

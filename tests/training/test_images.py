@@ -10,7 +10,7 @@ import pytest
 import torch
 from skimage import data as pictures
 
-from tsq_cli.preprocess import Preprocessor
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training.images import FrameImages, MemoryFrames, image_batches, normalised, stretches
 from tsq_cli.training.settings import Augmentation
 

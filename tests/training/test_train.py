@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.evaluation.study_videos import COLOURS, write_study
+from tests.studies.videos import COLOURS, write_study
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
 from tsq_cli.training import train as workflow
-from tsq_cli.training.material import name_queries, read_lists, readable
+from tsq_cli.training.datasets import name_queries, read_lists, readable
 from tsq_cli.training.settings import TrainSettings, read_settings, settings_from
 from tsq_cli.training.train import train
 

@@ -1,4 +1,4 @@
-"""Room 4: whole files, from path to record: what a user of `tsq classify` waits for, and which stage limits it."""
+"""Whole files, from path to record: what a user of `tsq classify` waits for, and which stage limits it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
 from tsq_cli.models import Recognizer, create_encoder
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import RecognizerChoice, load_pack
 from tsq_cli.packs.load import Pack, ready_to_run
 from tsq_cli.packs.recognizers import LoadedRecognizer
 from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
-from tsq_cli.preprocess import Preprocessor
 from tsq_cli.types import Progress, silent
 from tsq_cli.video import open_video
 

@@ -1,4 +1,4 @@
-"""Room 4: what every benchmark shares: timed runs taken in turns, their summary, and where they were taken."""
+"""What every benchmark shares: timed runs taken in turns, their summary, and where they were taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: the contenders of `tsq benchmark`, each from decoded frames on the host to the class of each video there.
+"""The contenders of `tsq benchmark`, each from decoded frames on the host to the class of each video there.
 
 A runner holds one method's networks, with random weights, as they are published: float32, weights as torch lays them
 out, batch norms in place. `tune` gives it the general treatment, the same for all: batch norms folded away,
@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from tsq_cli import selection
-from tsq_cli.baselines import AdaFocus, FrameExit
-from tsq_cli.baselines.frameexit import FRAME_ORDER
-from tsq_cli.benchmark.counting import Cost, count
+from tsq_cli.benchmark.methods import AdaFocus, FrameExit
+from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.explain import saliency_maps, scale_maps
 from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device
 from tsq_cli.models.device import chunks, to_device
+from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.graphs import Graphed
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import Pack, find_pack, load_pack
 from tsq_cli.packs.load import ready_to_run
-from tsq_cli.preprocess import Preprocessor
 from tsq_cli.scoring import encode_images, prepare_clips, tsq_scores
 
 RIVAL_BACKBONE = "resnet50"  # of FrameExit, and what AdaFocus looks closely with

@@ -19,9 +19,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tsq_cli.baselines.frameexit import FRAME_ORDER
-from tsq_cli.benchmark.counting import Cost, count
 from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, process_mib
+from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.runners import (
     AdaFocusRunner,
     FrameExitRunner,
@@ -32,6 +31,7 @@ from tsq_cli.benchmark.runners import (
 )
 from tsq_cli.errors import UsageError
 from tsq_cli.models.device import to_device
+from tsq_cli.models.flops import Cost, count
 from tsq_cli.packs import find_pack
 from tsq_cli.types import Progress, silent
 

@@ -21,9 +21,9 @@ from tsq_cli.report.console import SafeConsole
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
-    from tsq_cli.evaluation.studies import Study
-    from tsq_cli.evaluation.study_data import Lists
-    from tsq_cli.training.cache import FeatureCache
+    from tsq_cli.features.cache import FeatureCache
+    from tsq_cli.studies.data import Lists
+    from tsq_cli.studies.registry import Study
     from tsq_cli.training.settings import TrainSettings
     from tsq_cli.types import Progress
 
@@ -125,7 +125,7 @@ def ablate(
 
     Example: tsq ablate alpha beta --train train.txt --val val.txt --root videos/ --cache features/
     """
-    from tsq_cli.evaluation.studies import find_studies
+    from tsq_cli.studies.registry import find_studies
 
     if list_:
         _print_list()
@@ -146,8 +146,8 @@ def ablate(
     )
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("loading"))
-        from tsq_cli.evaluation.study_data import both_lists
-        from tsq_cli.evaluation.study_tables import studies_markdown
+        from tsq_cli.studies.data import both_lists
+        from tsq_cli.studies.tables import studies_markdown
 
         lists = both_lists(settings)
         check_outputs(
@@ -209,7 +209,7 @@ def files_read(settings: TrainSettings, lists: Iterable[VideoList | None], confi
 @contextmanager
 def cache_folder(cache: Path | None, config: Path | None) -> Iterator[FeatureCache]:
     """The cache that was asked for, the one beside the settings of a run, or one that goes when the work is done."""
-    from tsq_cli.training.cache import FeatureCache
+    from tsq_cli.features.cache import FeatureCache
 
     beside = None if config is None else config.parent / "cache"
     if cache is None and beside is not None and beside.is_dir():
@@ -235,10 +235,10 @@ def _measured(
     """All numbers so far, JSON-ready, after each study; says which recogniser was taken, and what was left out."""
     import torch
 
-    from tsq_cli.evaluation.ablate import check_plan, run_study
-    from tsq_cli.evaluation.study_data import gather
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
+    from tsq_cli.studies.ablation import check_plan, run_study
+    from tsq_cli.studies.data import gather
 
     check_plan(seeds, settings.num_frames, settings.num_candidates)
     for videos in lists:
@@ -272,7 +272,7 @@ def _measured(
 
 
 def _print(report: dict[str, Any]) -> None:
-    from tsq_cli.evaluation.study_tables import study_grid, study_notes
+    from tsq_cli.studies.tables import study_grid, study_notes
 
     out = SafeConsole(least_width=110)
     with aside():
@@ -283,6 +283,6 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _print_list() -> None:
-    from tsq_cli.evaluation.study_tables import list_grid
+    from tsq_cli.studies.tables import list_grid
 
     SafeConsole(least_width=110).print(list_grid().rich())

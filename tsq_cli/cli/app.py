@@ -1,4 +1,4 @@
-"""Room 5: the `tsq` program. Commands are listed here; errors are printed here, once, as one line."""
+"""The `tsq` program. Commands are listed here; errors are printed here, once, as one line."""
 
 from __future__ import annotations
 

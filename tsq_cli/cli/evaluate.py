@@ -125,7 +125,7 @@ def evaluate(
     from tsq_cli.evaluation.evaluate import evaluate as measure
     from tsq_cli.evaluation.selectors import Selector
     from tsq_cli.evaluation.sheets import check_ids, choose_videos, write_sheets
-    from tsq_cli.training.cache import FeatureCache
+    from tsq_cli.features.cache import FeatureCache
 
     rules, counts = _words(selectors), _numbers(ks)
     check_plan(rules, counts, range(seeds), resamples)

@@ -1,4 +1,4 @@
-"""Room 5: options that several commands share, declared once."""
+"""Options that several commands share, declared once."""
 
 from __future__ import annotations
 

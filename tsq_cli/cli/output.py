@@ -1,4 +1,4 @@
-"""Room 5: where results are printed. stdout is data, stderr is talk (and moves only on a terminal)."""
+"""Where results are printed. stdout is data, stderr is talk (and moves only on a terminal)."""
 
 from __future__ import annotations
 

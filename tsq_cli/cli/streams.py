@@ -1,4 +1,4 @@
-"""Room 5: standard streams that no text, no reader that leaves and no full disk can break."""
+"""Standard streams that no text, no reader that leaves and no full disk can break."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def train(
         raise UsageError("no list was given", wanted="labelled videos to train on", fix="name a LIST, or a --config")
     settings = read_settings(config, overrides) if config else settings_from({}, overrides, origin="the options")
 
-    from tsq_cli.training.material import read_lists
+    from tsq_cli.training.datasets import read_lists
     from tsq_cli.training.train import check_run_folder
     from tsq_cli.training.train import train as run
 

@@ -33,8 +33,8 @@ from tsq_cli.files import check_outputs
 
 if TYPE_CHECKING:
     from tsq_cli.data import VideoList
+    from tsq_cli.features.cache import FeatureCache
     from tsq_cli.report.scatter import Scatter
-    from tsq_cli.training.cache import FeatureCache
     from tsq_cli.training.settings import TrainSettings
     from tsq_cli.types import Progress
 
@@ -100,7 +100,7 @@ def tsne(
                 pack=pack,
                 epochs=epochs,
             )
-            from tsq_cli.training.material import read_list
+            from tsq_cli.training.datasets import read_list
 
             videos = read_list(settings, settings.train_list, settings.subset)
             check_outputs(outputs, folders={"--cache": cache}, inputs=files_read(settings, [videos], config))
@@ -126,10 +126,10 @@ def _trained(
     progress: Progress,
 ) -> tuple[Scatter, dict[str, Any]]:
     """The paper's four figures for each module."""
-    from tsq_cli.evaluation.study_data import gather_training
-    from tsq_cli.evaluation.tsne import check_tsne, train_queries, tsne_figure
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import load_pack
+    from tsq_cli.studies.data import gather_training
+    from tsq_cli.studies.tsne import check_tsne, train_queries, tsne_figure
 
     talk(videos.found)
     check_tsne(len(videos.class_names), perplexity)
@@ -151,8 +151,8 @@ def _trained(
 
 def _of_pack(name: str, perplexity: float | None, seed: int) -> tuple[Scatter, dict[str, Any]]:
     """The queries of a pack as they are."""
-    from tsq_cli.evaluation.tsne import Queries, check_tsne, tsne_figure
     from tsq_cli.packs import find_pack, load_pack
+    from tsq_cli.studies.tsne import Queries, check_tsne, tsne_figure
 
     config = find_pack(name)
     check_tsne(len(config.class_names), perplexity)

@@ -1,4 +1,4 @@
-"""Room 5: what `tsq select` and `tsq classify` do alike: read the options, run over the videos, hand out records."""
+"""What `tsq select` and `tsq classify` do alike: read the options, run over the videos, hand out records."""
 
 from __future__ import annotations
 

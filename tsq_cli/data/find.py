@@ -1,4 +1,4 @@
-"""Room 1: from what a list calls its videos to the files that are there."""
+"""From what a list calls its videos to the files that are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 1: the formats in which lists of labelled videos come, read as text; nothing here looks for the videos."""
+"""The formats in which lists of labelled videos come, read as text; nothing here looks for the videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 1: labelled videos, as found on disk."""
+"""Labelled videos, as found on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 1: a list of labelled videos, or a folder of class folders, becomes a VideoList."""
+"""A list of labelled videos, or a folder of class folders, becomes a VideoList."""
 
 from __future__ import annotations
 

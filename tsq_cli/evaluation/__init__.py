@@ -1,1 +1,1 @@
-"""Room 4: what a pack is worth on labelled videos: frames chosen by every rule, recognised, scored and shown."""
+"""What a pack is worth on labelled videos: frames chosen by every rule, recognised, scored and shown."""

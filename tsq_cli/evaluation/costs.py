@@ -1,4 +1,4 @@
-"""Room 4: GMACs a video of each rule: the networks that must look before it can choose, and the recogniser after it."""
+"""GMACs a video of each rule: the networks that must look before it can choose, and the recogniser after it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tsq_cli.benchmark.counting import count
 from tsq_cli.config import BASELINES
 from tsq_cli.evaluation.selectors import Selector
 from tsq_cli.models import object_text_features
+from tsq_cli.models.flops import count
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import LoadedRecognizer, Pack
-from tsq_cli.preprocess import Preprocessor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Room 4: accuracy against cost: every rule's frames, recognised and scored with intervals."""
+"""Accuracy against cost: every rule's frames, recognised and scored with intervals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.nn import functional
 from tsq_cli import __version__
 from tsq_cli.data import LabelledVideo, VideoList
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, described
 from tsq_cli.evaluation.costs import count_costs
-from tsq_cli.evaluation.resampling import LEVEL, Bootstrap, described
+from tsq_cli.evaluation.metrics import mean_average_precision
 from tsq_cli.evaluation.selectors import (
     ALL_SELECTORS,
     SELECTORS,
@@ -24,11 +25,10 @@ from tsq_cli.evaluation.selectors import (
     class_probabilities,
     select,
 )
-from tsq_cli.metrics import mean_average_precision
+from tsq_cli.features.cache import Extracted, FeatureCache, pack_networks, recognizer_network
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import tsq_scores
-from tsq_cli.training.cache import Extracted, FeatureCache, pack_networks, recognizer_network
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, silent
 
 KS = (1, 2, 3, 5, 8, 16)

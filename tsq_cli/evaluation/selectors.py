@@ -1,4 +1,4 @@
-"""Room 4: the rules that choose K of T frames, over many videos at once: arrays in, positions out."""
+"""The rules that choose K of T frames, over many videos at once: arrays in, positions out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsq_cli import selection
 from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency
-from tsq_cli.ordering import ranking
+from tsq_cli.rules.ordering import ranking
 from tsq_cli.selection import Evidence, RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 

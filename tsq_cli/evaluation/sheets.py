@@ -1,4 +1,4 @@
-"""Room 4: frames side by side as in the paper's figures (S): uniform against selected, of some videos."""
+"""Frames side by side as in the paper's figures (S): uniform against selected, of some videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: an evaluation as tables, for a terminal and for a page."""
+"""An evaluation as tables, for a terminal and for a page."""
 
 from __future__ import annotations
 

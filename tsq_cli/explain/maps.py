@@ -1,4 +1,4 @@
-"""Room 3: saliency maps of a class from a recogniser's last stage. torch is loaded inside the functions only.
+"""Saliency maps of a class from a recogniser's last stage. torch is loaded inside the functions only.
 
 Two ways to one quantity, the share of each place in a class's logit: the class activation map (Zhou et al., "Learning
 Deep Features for Discriminative Localization", CVPR 2016) where a linear layer on the mean over places makes the
@@ -17,8 +17,8 @@ from tsq_cli.types import Float32Array
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
-    from tsq_cli.preprocess import Preprocessor
 
 
 def saliency_maps(recognizer: Recognizer, output: RecognizerOutput, class_index: int) -> Tensor:

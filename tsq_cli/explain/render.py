@@ -1,4 +1,4 @@
-"""Room 3: saliency maps as pictures, with numpy and PIL alone."""
+"""Saliency maps as pictures, with numpy and PIL alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 2: the networks. They know tensors and texts, nothing about files of videos or data sets."""
+"""The networks. They know tensors and texts, nothing about files of videos or data sets."""
 
 from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput

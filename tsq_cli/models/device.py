@@ -1,4 +1,4 @@
-"""Room 2: which device and precision a run uses, and how many images at a time."""
+"""Which device and precision a run uses, and how many images at a time."""
 
 from __future__ import annotations
 

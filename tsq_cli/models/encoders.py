@@ -1,4 +1,4 @@
-"""Room 2: image encoders of timm as one small interface: one forward pass gives features and class scores."""
+"""Image encoders of timm as one small interface: one forward pass gives features and class scores."""
 
 from __future__ import annotations
 

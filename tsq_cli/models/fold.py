@@ -1,4 +1,4 @@
-"""Room 2: batch normalisation folded into the convolution before it, exact up to rounding."""
+"""Batch normalisation folded into the convolution before it, exact up to rounding."""
 
 from __future__ import annotations
 

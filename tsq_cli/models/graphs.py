@@ -1,4 +1,4 @@
-"""Room 2: a function of tensors as a CUDA graph: recorded once for each shape, then launched as one piece."""
+"""A function of tensors as a CUDA graph: recorded once for each shape, then launched as one piece."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 2: the recogniser: class scores of images, and the activations that a saliency map is made from."""
+"""The recogniser: class scores of images, and the activations that a saliency map is made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 2: texts to vectors through transformers (class names, object names, free text queries)."""
+"""Texts to vectors through transformers (class names, object names, free text queries)."""
 
 from __future__ import annotations
 

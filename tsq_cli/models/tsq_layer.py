@@ -1,4 +1,4 @@
-"""Room 2: the temporal saliency query layer, class queries that attend to frames ("S": supplementary of the paper).
+"""The temporal saliency query layer, class queries that attend to frames ("S": supplementary of the paper).
 
     Q = E Wq    K = (X + P) Wk    V = X Wv          E [C, D] queries, X [B, T, D] frames, P [T, D] positions
     A = softmax over frames(Q K^T * s)   [B, C, T]  the saliency of each frame for each class

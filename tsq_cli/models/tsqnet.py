@@ -1,4 +1,4 @@
-"""Room 2: TSQNet's two modules side by side, and the tensor maths around them ("S": supplementary of the paper)."""
+"""TSQNet's two modules side by side, and the tensor maths around them ("S": supplementary of the paper)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tsq_cli.errors import WeightsError
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
-from tsq_cli.ordering import tie_order
+from tsq_cli.rules.ordering import tie_order
 from tsq_cli.selection import visual_share
 
 

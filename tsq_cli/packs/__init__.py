@@ -1,10 +1,10 @@
-"""Room 3: packs, a model as a folder of data. Importing this loads no torch; load_pack does."""
+"""Packs, a model as a folder of data. Importing this loads no torch; load_pack does."""
 
-from tsq_cli.packs.check import Check, pull_pack, verify_pack
 from tsq_cli.packs.load import Pack, find_text_encoder, load_encoder, load_pack, preprocessor
 from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer
+from tsq_cli.packs.registry import find_pack, list_packs
 from tsq_cli.packs.schema import PackConfig
-from tsq_cli.packs.store import find_pack, list_packs
+from tsq_cli.packs.verify import Check, pull_pack, verify_pack
 
 __all__ = [
     "Check",

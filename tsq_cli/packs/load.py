@@ -1,4 +1,4 @@
-"""Room 3: from a pack's description to networks that are ready to run. torch is loaded inside the functions only."""
+"""From a pack's description to networks that are ready to run. torch is loaded inside the functions only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tsq_cli.errors import UsageError, WeightsError, one_line
 from tsq_cli.files import atomic_path
+from tsq_cli.packs.registry import PACK_JSON, find_pack
 from tsq_cli.packs.schema import (
     ClassifierWeights,
     EmbeddingWeights,
@@ -23,15 +24,14 @@ from tsq_cli.packs.schema import (
     TimmWeights,
     VisualModule,
 )
-from tsq_cli.packs.sources import check_in_reach, in_order, read_tensors, weights_path
-from tsq_cli.packs.store import PACK_JSON, find_pack
+from tsq_cli.packs.weights import check_in_reach, in_order, read_tensors, weights_path
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from tsq_cli.models import FrameEncoder, TextEncoder, TSQLayer, TSQLayerConfig, TSQNet
-    from tsq_cli.preprocess import Preprocessor
+    from tsq_cli.models.preprocess import Preprocessor
 
 _EMBEDDINGS = "object_embeddings"
 
@@ -291,7 +291,7 @@ def _centred(embeddings: Tensor) -> Tensor:
 
 def preprocessor(role: EncoderRole, *, input_size: int | None = None) -> Preprocessor:
     """How frames become the input of a role's network, of the role's own size where no other is given."""
-    from tsq_cli.preprocess import Preprocessor
+    from tsq_cli.models.preprocess import Preprocessor
 
     settings = asdict(role.preprocess)
     return Preprocessor(**(settings if input_size is None else {**settings, "input_size": input_size}))

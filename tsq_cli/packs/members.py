@@ -1,4 +1,4 @@
-"""Room 3: opening the files of a pack, which is untrusted: regular files inside its folder, and nothing else."""
+"""Opening the files of a pack, which is untrusted: regular files inside its folder, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: weights made small for a pack: half precision, or 8 bits with a scale for each output channel (ours).
+"""Weights made small for a pack: half precision, or 8 bits with a scale for each output channel (ours).
 
 A safetensors file says in its metadata that it holds 8-bit weights; read_tensors restores them, so that whatever reads
 a pack meets plain tensors. torch is loaded inside the functions only.

@@ -1,4 +1,4 @@
-"""Room 3: which network names what the selected frames show, and loading it. torch is loaded inside the functions only.
+"""Which network names what the selected frames show, and loading it. torch is loaded inside the functions only.
 
 The rules (ours), by what is requested:
 
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Literal
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.load import Pack, load_encoder, preprocessor, ready_to_run
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
-from tsq_cli.packs.sources import check_in_reach, published, reach
+from tsq_cli.packs.weights import check_in_reach, published, reach
 from tsq_cli.packs.words import Words
 
 if TYPE_CHECKING:
     import torch
 
     from tsq_cli.models import FrameEncoder, Recognizer
-    from tsq_cli.preprocess import Preprocessor
+    from tsq_cli.models.preprocess import Preprocessor
 
 _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
 
@@ -125,7 +125,7 @@ def load_recognizer(
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
     from tsq_cli.models import Recognizer, create_encoder
-    from tsq_cli.preprocess import Preprocessor
+    from tsq_cli.models.preprocess import Preprocessor
 
     if choice.role is not None:
         feeding = preprocessor(choice.role)

@@ -1,4 +1,4 @@
-"""Room 3: what pack.json holds, as a tree of frozen dataclasses (format 1). Free of torch."""
+"""What pack.json holds, as a tree of frozen dataclasses (format 1). Free of torch."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class EmbedNames:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How pixels are fed to a network; the arguments of tsq_cli.preprocess.Preprocessor."""
+    """How pixels are fed to a network; the arguments of tsq_cli.models.preprocess.Preprocessor."""
 
     input_size: int
     mean: tuple[float, float, float]

@@ -1,4 +1,4 @@
-"""Room 3: the numbers of a pack, as pack.json states them. Free of torch."""
+"""The numbers of a pack, as pack.json states them. Free of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: what a pack says of its own words: temperatures, and levels below which nothing is named. Free of torch."""
+"""What a pack says of its own words: temperatures, and levels below which nothing is named. Free of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: the one kind of console that tables and lines are printed on."""
+"""The one kind of console that tables and lines are printed on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: how a training went, as curves, drawn by matplotlib, which comes with the extra tsq-cli[train]."""
+"""How a training went, as curves, drawn by matplotlib, which comes with the extra tsq-cli[train]."""
 
 from __future__ import annotations
 

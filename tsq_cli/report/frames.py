@@ -1,4 +1,4 @@
-"""Room 3: the selected frames as picture files that know where they come from."""
+"""The selected frames as picture files that know where they come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: saliency maps as files that know what they show and where they come from."""
+"""Saliency maps as files that know what they show and where they come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: one self-contained HTML page for one or many videos: no script, nothing loaded from elsewhere."""
+"""One self-contained HTML page for one or many videos: no script, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: pictures inside a page, as data: URIs."""
+"""Pictures inside a page, as data: URIs."""
 
 from __future__ import annotations
 

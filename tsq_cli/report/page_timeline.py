@@ -1,4 +1,4 @@
-"""Room 3: where everything stands in the page's time line, in SVG units (pixels at full width)."""
+"""Where everything stands in the page's time line, in SVG units (pixels at full width)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: what the page's templates show of one record, worked out beforehand so that templates only lay it out."""
+"""What the page's templates show of one record, worked out beforehand so that templates only lay it out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: a record in words that a newcomer understands, for the page."""
+"""A record in words that a newcomer understands, for the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: plots, drawn by matplotlib, which comes with the extra tsq-cli[plot]."""
+"""Plots, drawn by matplotlib, which comes with the extra tsq-cli[plot]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: named points in a grid of panels, as a picture and as a page without script that shows names on hover."""
+"""Named points in a grid of panels, as a picture and as a page without script that shows names on hover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: a contact sheet, the uniform choice above the selected one, all candidates below."""
+"""A contact sheet, the uniform choice above the selected one, all candidates below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: HTML templates, into which every text goes printable and of bounded length."""
+"""HTML templates, into which every text goes printable and of bounded length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: text that is safe to show or to name a file by; numbers and curves in few characters."""
+"""Text that is safe to show or to name a file by; numbers and curves in few characters."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Room 4: from lists of labelled videos to a pack: cached features, prototypes, TSQ layers, networks fine-tuned."""
+"""From lists of labelled videos to a pack: cached features, prototypes, TSQ layers, networks fine-tuned."""

@@ -1,4 +1,4 @@
-"""Room 4: fine-tuning image networks on frames that carry their video's label: stage (a) (S: ten epochs), and (d)."""
+"""Fine-tuning image networks on frames that carry their video's label: stage (a) (S: ten epochs), and (d)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from timm.models import group_modules
 from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError
-from tsq_cli.losses import classification_loss
-from tsq_cli.metrics import mean_average_precision, top_k_accuracy
+from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
 from tsq_cli.models import FrameEncoder
 from tsq_cli.models.device import chunks
-from tsq_cli.preprocess import Preprocessor
-from tsq_cli.training import processes
+from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.training import distributed
 from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalised
+from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import EncoderSettings, FineTuneSettings, RecognizerSettings
 from tsq_cli.types import Progress, silent
 
@@ -187,12 +187,12 @@ class FrameTask(Task):
         self._device = network.classifier_weight.device
         new = {id(parameter) for parameter in network.model.get_classifier().parameters()}
         self._new = {name for name, parameter in network.named_parameters() if id(parameter) in new}
-        self.batches_per_epoch = processes.batches_per_epoch(len(images), settings.fit.batch_size)
+        self.batches_per_epoch = distributed.batches_per_epoch(len(images), settings.fit.batch_size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images uint8 [B, k, 3, S, S] and targets [B, C]."""
         fitting = self._settings.fit
-        videos = processes.shuffled_batches(len(self._images), fitting.batch_size, seed=fitting.seed, epoch=epoch)
+        videos = distributed.shuffled_batches(len(self._images), fitting.batch_size, seed=fitting.seed, epoch=epoch)
         return image_batches(self._images, videos, epoch=epoch, workers=self._workers)
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

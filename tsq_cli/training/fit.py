@@ -1,4 +1,4 @@
-"""Room 4: the one training loop. What is trained is a Task; how, FitSettings; what came of it, a History and files."""
+"""The one training loop. What is trained is a Task; how, FitSettings; what came of it, a History and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import TsqError, UsageError, WeightsError, one_line
 from tsq_cli.files import atomic_path, remove_leftovers, write_json
-from tsq_cli.training import processes
+from tsq_cli.training import distributed
 from tsq_cli.training.settings import FitSettings
 from tsq_cli.types import Progress, silent
 
@@ -38,7 +38,7 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:
-        """This process' batches of an epoch (from 0), the same whenever asked (see processes.shuffled_batches)."""
+        """This process' batches of an epoch (from 0), the same whenever asked (see distributed.shuffled_batches)."""
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
@@ -107,18 +107,18 @@ def fit(
     """
     run = _Run(task, settings, what)
     key = json.dumps({"fit": asdict(settings), **(identity or {})}, sort_keys=True)
-    if folder is not None and processes.is_first():
+    if folder is not None and distributed.is_first():
         remove_leftovers(folder)
     if folder is not None and (folder / CHECKPOINT).exists():
         run.resume(folder / CHECKPOINT, key)
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
         for epoch in range(len(run.history.rows), settings.epochs):
-            torch.manual_seed(processes.epoch_seed(settings.seed, epoch) + processes.rank())
+            torch.manual_seed(distributed.epoch_seed(settings.seed, epoch) + distributed.rank())
             run.history.rows.append(run.epoch(epoch, progress))
-            if folder is not None and processes.is_first():
+            if folder is not None and distributed.is_first():
                 run.save(folder / CHECKPOINT, key)
                 run.history.write(folder)
-            processes.wait_for_all()
+            distributed.wait_for_all()
     task.model.eval()
     return run.history
 
@@ -132,7 +132,7 @@ class _Run:
         self.device = next(task.model.parameters()).device
         self.dtype = _precision(settings.precision, self.device)
         self.network: nn.Module = _Losses(task)
-        if processes.num_processes() > 1:
+        if distributed.num_processes() > 1:
             devices = [self.device] if self.device.type == "cuda" else None
             self.network = nn.parallel.DistributedDataParallel(self.network, device_ids=devices)
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
@@ -157,7 +157,7 @@ class _Run:
         row = {"epoch": float(epoch + 1), "learning_rate": rate}
         row |= {f"train.{name}": value / per_epoch for name, value in sums.items()}
         self.network.eval()
-        if processes.is_first():
+        if distributed.is_first():
             with torch.no_grad():
                 row |= {f"val.{name}": value for name, value in self.task.validate().items()}
         return row | {"seconds": time.perf_counter() - begin}

@@ -1,4 +1,4 @@
-"""Room 4: training the two TSQ layers on features, stage (c) (METHOD section 4; "S": the paper's supplementary)."""
+"""Training the two TSQ layers on features, stage (c) (METHOD section 4; "S": the paper's supplementary)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tsq_cli.files import atomic_path
-from tsq_cli.losses import classification_loss, interaction_loss
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, TSQNetOutput, TSQOutput
-from tsq_cli.training import processes
+from tsq_cli.training import distributed
 from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.losses import classification_loss, interaction_loss
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, silent
 
@@ -76,12 +76,12 @@ class CachedClips:
         self._clips = ClipBatch(visual, textual, targets)
         self._batch_size, self._seed = batch_size, seed
         self.num_classes = targets.shape[1]
-        self.batches_per_epoch = processes.batches_per_epoch(len(visual), batch_size)
+        self.batches_per_epoch = distributed.batches_per_epoch(len(visual), batch_size)
 
     def epoch(self, number: int) -> Iterator[ClipBatch]:
         """This process' batches of an epoch, in an order drawn from (seed, number)."""
         clips = self._clips
-        for chosen in processes.shuffled_batches(len(clips.visual), self._batch_size, seed=self._seed, epoch=number):
+        for chosen in distributed.shuffled_batches(len(clips.visual), self._batch_size, seed=self._seed, epoch=number):
             yield ClipBatch(clips.visual[chosen], clips.textual[chosen], clips.targets[chosen])
 
 
@@ -130,7 +130,7 @@ def train_heads(
     tsqnet = initial_tsqnet(
         settings, queries_visual=queries_visual, queries_textual=queries_textual, num_frames=num_frames
     ).to(device)
-    if folder is not None and processes.is_first():
+    if folder is not None and distributed.is_first():
         with atomic_path(folder / INITIAL) as temporary:
             queries = {"visual": tsqnet.vqm.queries, "textual": tsqnet.tqm.queries}
             save_file({name: values.detach().cpu().contiguous() for name, values in queries.items()}, temporary)

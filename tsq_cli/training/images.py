@@ -1,4 +1,4 @@
-"""Room 4: frames as what a network learns from: drawn from their videos, cut, mirrored and coloured at random."""
+"""Frames as what a network learns from: drawn from their videos, cut, mirrored and coloured at random."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.functional import InterpolationMode
 
-from tsq_cli.preprocess import Preprocessor
-from tsq_cli.training import processes
+from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.training import distributed
 from tsq_cli.training.settings import Augmentation
 
 # torchvision re-exports these classes without saying so, which a strict type checker refuses.
@@ -21,7 +21,7 @@ transforms: Any = v2
 
 
 class FrameSource(Protocol):
-    """T frames of each of N videos: tsq_cli.training.cache.FrameStore, or MemoryFrames."""
+    """T frames of each of N videos: tsq_cli.features.cache.FrameStore, or MemoryFrames."""
 
     @property
     def num_frames(self) -> int:
@@ -107,7 +107,9 @@ class FrameImages(Dataset[tuple[Tensor, Tensor]]):
         begin, length = self._stretches
         # torchvision draws from the global generator of the CPU, so that one is lent to the item and given back.
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(processes.epoch_seed(processes.epoch_seed(self._seed, epoch), video))
+            torch.default_generator.manual_seed(
+                distributed.epoch_seed(distributed.epoch_seed(self._seed, epoch), video)
+            )
             share = torch.rand(len(begin)) if self._is_drawn else torch.full((len(begin),), 0.5)
             positions = begin + (share * length).long()
             images = [self._transform(self._frames[video, int(p)].permute(2, 0, 1)) for p in positions]
@@ -131,7 +133,7 @@ def image_batches(
 
     Args:
         images: of which.
-        videos: the videos of each batch, int64 [B] (see processes.shuffled_batches).
+        videos: the videos of each batch, int64 [B] (see distributed.shuffled_batches).
         epoch: counted from 0; what is drawn depends on it.
         workers: processes that read and cut frames ahead of the network; 0 does it here. No image depends on it.
 

@@ -1,4 +1,4 @@
-"""Room 4: where VQM's queries start: the mean of what each class looks like, stage (b) (METHOD section 3)."""
+"""Where VQM's queries start: the mean of what each class looks like, stage (b) (METHOD section 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 4: the network that names a video's classes from a few frames, stage (d): where it starts, and a linear probe.
+"""The network that names a video's classes from a few frames, stage (d): where it starts, and a linear probe.
 
 The whole network is fitted by tsq_cli.training.encoder.fine_tune. Either way a video is judged by the mean of its
 frames' logits, as it will be when it is recognised (TSN's consensus).
@@ -13,18 +13,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tsq_cli.losses import classification_loss
 from tsq_cli.models import FrameEncoder, create_encoder
+from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import PackConfig
 from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.schema import Preprocessing
-from tsq_cli.packs.sources import check_in_reach
-from tsq_cli.preprocess import Preprocessor
-from tsq_cli.training import processes
+from tsq_cli.packs.weights import check_in_reach
+from tsq_cli.packs.write import TrainedNetwork
+from tsq_cli.training import distributed
 from tsq_cli.training.encoder import measures, smoothed, with_classifier
 from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.images import stretches
-from tsq_cli.training.pack import TrainedNetwork
+from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import RecognizerSettings
 from tsq_cli.types import Progress, silent
 
@@ -143,13 +143,13 @@ class ProbeTask(Task):
         self._features, self._targets, self._settings = features, targets, settings
         self._multi_label, self._validation, self._device = multi_label, validation, device
         self._mean, self._spread = mean.to(device), spread.to(device)
-        self.batches_per_epoch = processes.batches_per_epoch(len(features), settings.fit.batch_size)
+        self.batches_per_epoch = distributed.batches_per_epoch(len(features), settings.fit.batch_size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Features [B, k, D] of drawn frames and targets [B, C]."""
         fitting = self._settings.fit
-        generator = torch.Generator().manual_seed(processes.epoch_seed(fitting.seed, epoch) + processes.rank())
-        for videos in processes.shuffled_batches(
+        generator = torch.Generator().manual_seed(distributed.epoch_seed(fitting.seed, epoch) + distributed.rank())
+        for videos in distributed.shuffled_batches(
             len(self._features), fitting.batch_size, seed=fitting.seed, epoch=epoch
         ):
             begin, length = stretches(self._features.shape[1], self._settings.num_frames)

@@ -1,4 +1,4 @@
-"""Room 4: every value of a training run, checked where it is built, to and from one TOML file. Free of torch.
+"""Every value of a training run, checked where it is built, to and from one TOML file. Free of torch.
 
 Values marked (S) are the paper's, from its supplementary; the others are ours.
 """
@@ -17,10 +17,10 @@ from typing import Any, Literal, get_args
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
 from tsq_cli.files import write_text
-from tsq_cli.losses import InteractionKind
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
-from tsq_cli.packs.reading import Misfit, build
 from tsq_cli.packs.schema import Layer
+from tsq_cli.training.losses import InteractionKind
+from tsq_cli.validation import Misfit, build
 
 Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

@@ -1,4 +1,4 @@
-"""Room 4: the stages of `tsq train`, each with a folder of its own: (a) encoder, (b, c) heads, (d) recognizer."""
+"""The stages of `tsq train`, each with a folder of its own: (a) encoder, (b, c) heads, (d) recognizer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,7 @@ from torch import Tensor
 
 from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json
-from tsq_cli.models import FrameEncoder, TSQNet
-from tsq_cli.packs import Pack, load_encoder
-from tsq_cli.packs.load import ready_to_run
-from tsq_cli.preprocess import Preprocessor
-from tsq_cli.report.curves import plot_curves
-from tsq_cli.training import processes
-from tsq_cli.training.cache import (
+from tsq_cli.features.cache import (
     SAMPLER_SHORT_SIDE,
     Extracted,
     FeatureCache,
@@ -34,11 +27,18 @@ from tsq_cli.training.cache import (
     pack_networks,
     weights_digest,
 )
+from tsq_cli.files import write_json
+from tsq_cli.models import FrameEncoder, TSQNet
+from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.packs import Pack, load_encoder
+from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.write import TrainedNetwork
+from tsq_cli.report.curves import plot_curves
+from tsq_cli.training import distributed
+from tsq_cli.training.datasets import Clips, prototype_queries
 from tsq_cli.training.encoder import fine_tune, measures
 from tsq_cli.training.fit import CHECKPOINT, LOG_JSON
 from tsq_cli.training.heads import CachedClips, judged, train_heads
-from tsq_cli.training.material import Clips, prototype_queries
-from tsq_cli.training.pack import TrainedNetwork
 from tsq_cli.training.recognizer import fit_probe, probed, starting_network
 from tsq_cli.training.settings import TrainSettings
 from tsq_cli.types import Progress
@@ -89,10 +89,10 @@ class Run:
         """The folder of a stage, which belongs to its inputs; curves are drawn and seconds taken at the end."""
         folder, begin = self.out / name, time.perf_counter()
         known = {"videos": _digest([[str(v.path), v.labels] for v in self.train.videos]), **inputs}
-        if processes.is_first():
+        if distributed.is_first():
             _claim(folder, known)
         yield folder
-        if processes.is_first():
+        if distributed.is_first():
             rows = json.loads((folder / LOG_JSON).read_text(encoding="utf-8"))
             plot_curves(rows, folder / CURVES, title=name)
             self.report["stages"][name] = {"seconds": time.perf_counter() - begin, "last_epoch": rows[-1]}
@@ -221,7 +221,7 @@ def recognizer_stage(
 
 def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
     """Features of a list's videos; the first process fills the cache, the others read it."""
-    for _ in processes.in_turn():
+    for _ in distributed.in_turn():
         extracted = run.cache.extract(
             videos.videos,
             networks,
@@ -234,7 +234,7 @@ def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extrac
 
 def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
     """The frames of a list's videos and their targets."""
-    for _ in processes.in_turn():
+    for _ in distributed.in_turn():
         store = run.cache.frames(
             videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
         )

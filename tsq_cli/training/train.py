@@ -1,4 +1,4 @@
-"""Room 4: the workflow of `tsq train`: lists of videos -> features -> (a) -> (b, c) -> (d) -> measures -> a pack.
+"""The workflow of `tsq train`: lists of videos -> features -> (a) -> (b, c) -> (d) -> measures -> a pack.
 
 Everything is in one folder: train.toml (all settings), encoder/, heads/ and recognizer/ (checkpoint, logs, curves of
 each stage), report.json, and pack/. A run into the folder of an earlier one goes on where that one ended.
@@ -21,19 +21,19 @@ from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import Selector, selector_input
+from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
+from tsq_cli.packs.registry import PACK_JSON
 from tsq_cli.packs.schema import Provenance
-from tsq_cli.packs.store import PACK_JSON
 from tsq_cli.packs.words import Words
-from tsq_cli.training import processes
-from tsq_cli.training.cache import FeatureCache
+from tsq_cli.packs.write import TrainedNetwork, check_class_names, check_pack_folder, write_pack
+from tsq_cli.training import distributed
+from tsq_cli.training.datasets import Clips, clips_of, name_queries
 from tsq_cli.training.fit import CHECKPOINT
 from tsq_cli.training.heads import judged
-from tsq_cli.training.material import Clips, clips_of, name_queries
-from tsq_cli.training.pack import TrainedNetwork, check_class_names, check_pack_folder, write_pack
 from tsq_cli.training.prototypes import need_every_class
 from tsq_cli.training.settings import STAGES, TrainSettings
 from tsq_cli.training.stages import (
@@ -87,8 +87,8 @@ def train(
     """
     check_pack_folder(out / PACK)
     check_class_names(lists[0].class_names)
-    with processes.joined_processes(resolve_device(device)) as own_device:
-        progress = progress if processes.is_first() else silent
+    with distributed.joined_processes(resolve_device(device)) as own_device:
+        progress = progress if distributed.is_first() else silent
         run = _begin(settings, lists, out, FeatureCache(cache or out / "cache"), own_device, workers, progress)
         tuned = encoder_stage(run) if run.does("encoder") else None
         start = recognizer_start(run, tuned) if run.does("recognizer") else None
@@ -101,14 +101,14 @@ def train(
         frame_logits = None if tuned is None else features[0].logits["visual"]
         tsqnet = None if texts is None else heads_stage(run, clips, texts, frame_logits, looking)
         recognizer, val_logits = (None, None) if start is None else recognizer_stage(run, start, clips, features)
-        if processes.is_first():
+        if distributed.is_first():
             if tsqnet is not None and val_logits is not None:
                 _measure(run, tsqnet, clips[1], val_logits)
             if tsqnet is not None:
                 _write_pack(run, tsqnet, tuned, recognizer, command)
             write_json(out / REPORT, run.report)
             _add_costs(run)
-        processes.wait_for_all()
+        distributed.wait_for_all()
     return run.report
 
 
@@ -190,7 +190,7 @@ def _begin(
         "chance": None,
         "pack": None,
     }
-    if processes.is_first():
+    if distributed.is_first():
         settings.write(out / SETTINGS)
     return run
 

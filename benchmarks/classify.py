@@ -1,0 +1,127 @@
+"""What `tsq classify` adds to `tsq select`: ``python -m benchmarks.classify VIDEO --json FILE``.
+
+Times, in turns and with everything loaded: selecting from a video; the recogniser's own forward pass on as many ready
+inputs; the same predictions and saliency maps through the whole chain. The overhead is what the chain costs over the
+sum of the first two. A recogniser by name gets random weights, which cost the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tsq_cli.benchmark.end_to_end import random_recognizer
+from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts
+from tsq_cli.classifier import Classifier
+from tsq_cli.clip import load_clip
+from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings
+from tsq_cli.errors import UsageError
+from tsq_cli.files import write_json
+from tsq_cli.pipeline import Selector
+from tsq_cli.report.console import SafeConsole
+
+PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
+
+
+def classifier(selector: Selector, name: str) -> Classifier:
+    """A classifier behind a loaded selector: the pack's embedded recogniser, or a network of random weights."""
+    from tsq_cli.packs import choose_recognizer, load_recognizer
+
+    pack = selector.loaded_pack()
+    if name == "embedded":
+        choice = choose_recognizer(pack.config, name)
+        loaded = load_recognizer(pack.config, choice, device=pack.device, dtype=pack.dtype, pack=pack)
+    else:
+        loaded = random_recognizer(name, pack)
+    return Classifier(selector, loaded, ClassifySettings())
+
+
+def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
+    """Times of one recogniser on one video.
+
+    Returns:
+        A JSON object: the recogniser, the timings of the three contenders, `overhead` (classify over select plus
+        forward, less 1; from the medians) and the stages of the last classification.
+    """
+    import torch
+
+    from tsq_cli.models import Recognizer
+    from tsq_cli.models.device import chunks
+
+    selector = Selector.load(DEFAULT_PACK)
+    whole = classifier(selector, name)
+    settings = PAPER
+    clip = load_clip(path, settings)
+    frames = torch.from_numpy(clip.batch.pixels[: settings.num_frames])
+    clip.close()
+    pack = selector.loaded_pack()
+    inputs = whole.recognizer.preprocessor(frames, pack.device, pack.dtype)
+
+    network: Recognizer = whole.recognizer.recognizer
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for some in chunks(inputs, share=2):
+                network(some).logits.cpu()
+
+    contenders: dict[str, Callable[[], object]] = {
+        "select": lambda: selector.select(path, settings),
+        "forward": forward,
+        "classify": lambda: whole.classify(path, settings),
+    }
+    for work in contenders.values():
+        work()
+    timings = in_turns(contenders, repeats)
+    return {
+        "recognizer": name,
+        "timings": {contender: asdict(timing) for contender, timing in timings.items()},
+        "overhead": overhead(timings),
+        "stages": whole.classify(path, settings).timings_seconds,
+    }
+
+
+def overhead(timings: dict[str, Timing]) -> float:
+    """Share by which classify exceeds select plus the forward pass; medians."""
+    return timings["classify"].median / (timings["select"].median + timings["forward"].median) - 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.classify", description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--recognizer", nargs="+", default=["embedded", "resnet101"], help="embedded, or timm names")
+    parser.add_argument("--repeats", type=int, default=9, help="timed rounds (9)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure every recogniser, print and write what was measured.
+
+    Raises:
+        UsageError: fewer than one round.
+        TsqError: a video or a recogniser that cannot be used.
+    """
+    if options.repeats < 1:
+        raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
+    table = Table("recogniser", "select ms", "forward ms", "classify ms", "overhead")
+    report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "video": options.video.name, "results": []}
+    for name in options.recognizer:
+        result = measure(options.video, name, repeats=options.repeats)
+        report["results"].append(result)
+        medians = [f"{result['timings'][key]['median'] * 1000:.0f}" for key in ("select", "forward", "classify")]
+        table.add_row(name, *medians, f"{result['overhead']:.1%}")
+    SafeConsole().print(table)
+    if options.json:
+        write_json(options.json, report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

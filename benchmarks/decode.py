@@ -1,0 +1,261 @@
+"""Time our decoding against a sequential pass, torchcodec, decord and OpenCV: ``python -m benchmarks.decode``.
+
+Every contender opens the file afresh and returns the frames on screen at the centres of 16 equal segments, as RGB with
+a short side of 256 pixels. Outputs are compared before speed: a contender that returns wrong frames is out. Then all
+take turns, round after round. Of a family's variants the fastest correct one of the trial rounds takes part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.decode_clips import make_clips
+from benchmarks.decode_contenders import Contender, Task, contenders, sequential
+from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
+from tsq_cli.errors import UsageError
+from tsq_cli.files import write_json
+from tsq_cli.report.console import SafeConsole
+from tsq_cli.types import UInt8Array
+from tsq_cli.video import open_video
+
+TARGETS = 16
+TRIAL_ROUNDS = 2
+NEIGHBOURS = 2
+PACKAGES = ("av", "torchcodec", "decord", "opencv-python-headless", "torch", "numpy", "tsq-cli")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A contender's pictures against the sequential reference.
+
+    Attributes:
+        wrong_frames: targets whose picture is closer to a neighbour of the right frame than to the right frame itself.
+        mean_absolute_difference: over all targets and pixels, 0 to 255; scalers differ by 1 or 2.
+    """
+
+    wrong_frames: int
+    mean_absolute_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one contender on one clip; ``failure`` says why it has no timing."""
+
+    contender: str
+    family: str
+    is_rival: bool
+    comparison: Comparison | None = None
+    trial: Timing | None = None
+    timing: Timing | None = None
+    peak_memory_mib: float | None = None
+    failure: str | None = None
+
+
+def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
+    """Compare pictures [T, H, W, 3] with the reference [T, 2 * NEIGHBOURS + 1, H, W, 3], the right one in the middle.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if produced.shape != (len(reference), *reference.shape[2:]):
+        raise ValueError(f"{produced.shape} was returned, wanted {(len(reference), *reference.shape[2:])}")
+    distances = np.array(
+        [
+            [np.abs(picture.astype(np.int16) - candidate).mean() for candidate in candidates]
+            for picture, candidates in zip(produced, reference, strict=True)
+        ]
+    )
+    right = distances[:, NEIGHBOURS]
+    return Comparison(
+        # A clip that stands still has neighbours equal to the right frame: only a closer one proves a mistake. A frame
+        # from far away is equally far from all of them, hence the limit.
+        wrong_frames=int(((right > distances.min(axis=1) + 1e-9) | (right > 12)).sum()),
+        mean_absolute_difference=float(right.mean()),
+    )
+
+
+def try_out(contender: Contender, task: Task, reference: UInt8Array) -> Outcome:
+    """Check a contender's pictures and time its trial rounds; one that fails or is not installed is reported."""
+    blank = Outcome(contender=contender.name, family=contender.family, is_rival=contender.is_rival)
+    try:
+        pictures = contender.decode(task)  # the first run also imports, and warms the file cache
+        comparison = compare(pictures, reference) if contender.is_exact else None
+        trial = Timing.of([timed_run(partial(contender.decode, task)) for _ in range(TRIAL_ROUNDS)])
+    except Exception as error:  # noqa: BLE001 - a rival may fail in any way of its own; the failure is the result
+        return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    wrong = comparison.wrong_frames if comparison else 0
+    failure = f"{wrong} of {task.count} frames are wrong" if wrong else None
+    return replace(blank, comparison=comparison, trial=trial, failure=failure)
+
+
+def fastest_of_families(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Of each family the correct variant with the lowest trial median, in the order of the families."""
+    best: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.failure is None and outcome.trial is not None:
+            held = best.get(outcome.family)
+            if held is None or held.trial is None or outcome.trial.median < held.trial.median:
+                best[outcome.family] = outcome
+    return list(best.values())
+
+
+def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool = False) -> dict[str, Any]:
+    """All contenders on one clip; quick: each library with two threads only, and no memory figures.
+
+    Returns:
+        A JSON object: "clip" facts, "outcomes" of every variant, "ratios".
+    """
+    task = Task.of(path, TARGETS)
+    reference = sequential(task, margin=NEIGHBOURS).reshape(TARGETS, -1, task.height, task.width, 3)
+    everyone = {
+        contender.name: contender
+        for contender in contenders()
+        if not (quick and contender.variant.endswith(("threads=0", "threads=1")))
+    }
+    outcomes = [try_out(contender, task, reference) for contender in everyone.values()]
+    finalists = [outcome.contender for outcome in fastest_of_families(outcomes)]
+    timings = in_turns({name: partial(everyone[name].decode, task) for name in finalists}, repeats)
+    complete = [
+        replace(
+            outcome,
+            timing=timings[outcome.contender],
+            peak_memory_mib=None if quick else peak_memory_mib(outcome.contender, task),
+        )
+        if outcome.contender in timings
+        else outcome
+        for outcome in outcomes
+    ]
+    console.print(table_of(path.name, complete))
+    return {
+        "clip": clip_facts(path),
+        "outcomes": [asdict(outcome) for outcome in complete],
+        "ratios": ratios_of(complete),
+    }
+
+
+def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
+    """How many times as fast ours is: exact against the best rival and the sequential pass, keyframes against exact."""
+    medians = {outcome.family: outcome.timing.median for outcome in outcomes if outcome.timing is not None}
+    rivals = {outcome.family for outcome in outcomes if outcome.is_rival} & set(medians)
+    best = min(rivals, key=lambda family: medians[family]) if rivals else None
+
+    def ratio(slow: str | None, fast: str) -> float | None:
+        return medians[slow] / medians[fast] if slow in medians and fast in medians else None
+
+    return {
+        "best_rival": best,
+        "best_rival_over_exact": ratio(best, "tsq exact"),
+        "sequential_over_exact": ratio("sequential", "tsq exact"),
+        "exact_over_keyframes": ratio("tsq exact", "tsq keyframes"),
+    }
+
+
+def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
+    """The finalists and the failures of one clip, for people."""
+    table = Table(
+        "contender", "median ms", "quartiles ms", "CPU ms", "against exact", "difference", "peak MiB", title=title
+    )
+    exact = next((o.timing.median for o in outcomes if o.family == "tsq exact" and o.timing is not None), None)
+    for outcome in sorted(outcomes, key=lambda o: o.timing.median if o.timing else float("inf")):
+        if outcome.timing is not None:
+            table.add_row(
+                outcome.contender,
+                f"{outcome.timing.median * 1000:.0f}",
+                f"{outcome.timing.lower_quartile * 1000:.0f}-{outcome.timing.upper_quartile * 1000:.0f}",
+                f"{outcome.timing.cpu_median * 1000:.0f}",
+                f"{outcome.timing.median / exact:.2f}x" if exact else "",
+                f"{outcome.comparison.mean_absolute_difference:.1f}" if outcome.comparison else "other frames",
+                f"{outcome.peak_memory_mib:.0f}" if outcome.peak_memory_mib is not None else "?",
+            )
+        elif outcome.failure is not None:
+            table.add_row(outcome.contender, outcome.failure)
+    return table
+
+
+def peak_memory_mib(name: str, task: Task) -> float | None:
+    """Peak resident memory of one run in its own process, libraries included; None where /proc does not tell it."""
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.decode", "--only", name],
+        input=task.to_json(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return float(child.stdout) if child.returncode == 0 and child.stdout.strip() else None
+
+
+def run_only(name: str, task: Task) -> None:
+    """Run one contender once and print this process's peak memory in MiB."""
+    next(contender for contender in contenders() if contender.name == name).decode(task)
+    # Not getrusage: its peak includes that of the process which started this one.
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        print(int(line.split()[1]) / 1024)
+
+
+def clip_facts(path: Path) -> dict[str, Any]:
+    """What is known of a clip, for the record."""
+    info = open_video(path).info
+    facts = asdict(info)
+    return {**facts, "path": path.name, "time_base": str(info.time_base)}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__)
+    parser.add_argument("clips", nargs="*", type=Path, help="video files to decode")
+    parser.add_argument("--make", type=Path, metavar="DIR", help="make the standard clips in DIR and decode them too")
+    parser.add_argument("--seconds", type=int, help="make shorter clips, to try the benchmark out")
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds (7)")
+    parser.add_argument("--quick", action="store_true", help="two threads a library, no memory figures: half the time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace, console: SafeConsole) -> None:
+    """The whole benchmark.
+
+    Raises:
+        UsageError: no clip, or fewer than one round.
+        TsqError: a clip that cannot be read.
+    """
+    if options.repeats < 1:
+        raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 7 rounds")
+    clips = list(options.clips) + (make_clips(options.make, seconds=options.seconds) if options.make else [])
+    if not clips:
+        raise UsageError("no clip was given", wanted="video files or --make DIR", fix="add --make DIR to make clips")
+    settings = {
+        "targets": TARGETS,
+        "repeats": options.repeats,
+        "trial_rounds": TRIAL_ROUNDS,
+        "quick": options.quick,
+    }
+    report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "settings": settings, "clips": []}
+    for path in clips:
+        report["clips"].append(measure_clip(path, repeats=options.repeats, console=console, quick=options.quick))
+        if options.json:  # after each clip: a long run that is stopped keeps what it has
+            write_json(options.json, report)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit code."""
+    options = parse(arguments)
+    if options.only:
+        return exit_code(lambda: run_only(options.only, Task.from_json(sys.stdin.read())))
+    return exit_code(lambda: run(options, SafeConsole()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

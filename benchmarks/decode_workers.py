@@ -1,0 +1,98 @@
+"""Threads or processes to decode with: ``python -m benchmarks.decode_workers FILES... --json FILE``.
+
+Every contender decodes the candidates of all files and has them in the process that would run the networks: as the
+batch of `tsq select` does with threads, or through a pool of processes, which send the pixels back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
+from tsq_cli.clip import load_clip
+from tsq_cli.config import PAPER
+from tsq_cli.errors import UsageError
+from tsq_cli.files import write_json
+from tsq_cli.report.console import SafeConsole
+from tsq_cli.types import UInt8Array
+
+
+def decode(path: str) -> UInt8Array:
+    """The candidates of a video, uint8 [T, H, W, 3], by one decoder."""
+    with closing(load_clip(path, PAPER, threads=1)) as clip:
+        return clip.batch.pixels
+
+
+def decode_all(pool: Executor, paths: Sequence[str]) -> int:
+    """Decode all videos with a pool; returns how many frames came."""
+    return sum(len(pixels) for pixels in pool.map(decode, paths))
+
+
+def measure(paths: Sequence[str], workers: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+    """Time threads and processes in turns.
+
+    Returns:
+        JSON-ready rows: kind ("threads", "processes"), workers, videos_per_second (median) and the timing.
+
+    Raises:
+        InputNotFoundError, VideoError: a file that is missing or cannot be used.
+    """
+    start = multiprocessing.get_context("spawn")  # fork is not safe beside threads
+    with ExitStack() as stack:
+        pools: dict[tuple[str, int], Executor] = {}
+        for number in workers:
+            pools["threads", number] = stack.enter_context(ThreadPoolExecutor(number))
+            pools["processes", number] = stack.enter_context(ProcessPoolExecutor(number, mp_context=start))
+        for pool in pools.values():
+            decode_all(pool, paths[: 2 * max(workers)])  # every process has started
+        timings = in_turns({name: partial(decode_all, pool, paths) for name, pool in pools.items()}, repeats)
+    return [
+        {"kind": kind, "workers": number, "videos_per_second": len(paths) / timing.median, "timing": asdict(timing)}
+        for (kind, number), timing in timings.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decode_workers", description=__doc__)
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers to try (1 2)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: run(options))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print and write what was measured.
+
+    Raises:
+        UsageError: fewer than one round or worker.
+        InputNotFoundError, VideoError: a file that is missing or cannot be used.
+    """
+    if min(options.repeats, *options.workers) < 1:
+        raise UsageError("--repeats or --workers is below 1", wanted="1 or more", fix="leave them out")
+    rows = measure(options.files, options.workers, options.repeats)
+    table = Table("decoded by", "videos/s", "quartiles")
+    for row in rows:
+        low, high = (len(options.files) / row["timing"][f"{end}_quartile"] for end in ("upper", "lower"))
+        table.add_row(f"{row['workers']} {row['kind']}", f"{row['videos_per_second']:.1f}", f"{low:.1f}-{high:.1f}")
+    SafeConsole().print(table)
+    if options.json:
+        facts = machine_facts(("av", "numpy", "tsq-cli"))
+        write_json(options.json, {"machine": facts, "videos": len(options.files), "rows": rows})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from skimage import data as pictures
+from timm.data import create_transform
+
+from tests.marks import needs_cuda
+from tsq_cli.errors import WeightsError
+from tsq_cli.models.preprocess import Preprocessor
+
+SETTINGS: dict[str, Any] = {
+    "input_size": 224,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+}
+
+
+def _picture(height: int, width: int) -> np.ndarray:
+    """A photograph at a given size, uint8 [H, W, 3]."""
+    return np.array(Image.fromarray(pictures.chelsea()).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _timm(settings: dict[str, Any], picture: np.ndarray) -> torch.Tensor:
+    size = settings["input_size"]
+    return create_transform(**{**settings, "input_size": (3, size, size)})(Image.fromarray(picture))
+
+
+@pytest.mark.parametrize("shape", [(300, 451), (640, 360), (256, 455), (120, 161), (257, 256)], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"interpolation": "bilinear"}, {"crop_pct": 0.95}, {"crop_pct": 1.0, "input_size": 160}],
+    ids=str,
+)
+def test_agrees_with_timm_on_a_photograph(shape: tuple[int, int], change: dict[str, Any]) -> None:
+    settings = {**SETTINGS, **change}
+    picture = _picture(*shape)
+    ours = Preprocessor.from_dict(settings)(torch.from_numpy(picture)[None])
+    levels = (ours[0] - _timm(settings, picture)) * torch.tensor(settings["std"])[:, None, None] * 255
+    assert ours.dtype == torch.float32
+    # PIL and torchvision both resize bytes in fixed point; they may round to neighbouring levels.
+    assert levels.abs().max() < 1.01
+    assert levels.abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(256, 455), (455, 256)])
+def test_frames_already_of_the_right_size_are_only_cropped(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
+    top, left = (16, 116) if shape == (256, 455) else (116, 16)  # (455 - 224) / 2 = 115.5 goes to the even 116
+    crop = pixels[:, top : top + 224, left : left + 224].transpose(0, 3, 1, 2) / 255
+    wanted = (crop - np.array(SETTINGS["mean"])[:, None, None]) / np.array(SETTINGS["std"])[:, None, None]
+    np.testing.assert_allclose(Preprocessor.from_dict(SETTINGS)(torch.from_numpy(pixels)), wanted, atol=1e-6)
+
+
+def test_both_layouts_give_the_same_and_leave_the_bytes_alone() -> None:
+    pixels = torch.from_numpy(np.stack([_picture(300, 451), _picture(300, 451)[::-1]]))
+    before = pixels.clone()
+    preprocess = Preprocessor.from_dict(SETTINGS)
+    last = preprocess(pixels)
+    first = preprocess(pixels.permute(0, 3, 1, 2).contiguous())
+    assert torch.equal(pixels, before)
+    assert last.shape == (2, 3, 224, 224)
+    assert torch.equal(last, first)
+    assert not torch.allclose(last[0], last[1])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
+def test_half_precision_is_rounded_once_at_the_end(dtype: torch.dtype, tolerance: float) -> None:
+    pixels = torch.from_numpy(_picture(300, 451))[None]
+    preprocess = Preprocessor.from_dict(SETTINGS)
+    half = preprocess(pixels, "cpu", dtype)
+    assert half.dtype == dtype
+    torch.testing.assert_close(half, preprocess(pixels).to(dtype), rtol=0, atol=0)
+    torch.testing.assert_close(half.float(), preprocess(pixels), rtol=0, atol=tolerance)
+
+
+@needs_cuda
+def test_the_device_gives_what_the_processor_gives() -> None:
+    pixels = torch.from_numpy(_picture(300, 451))[None]
+    preprocess = Preprocessor.from_dict({**SETTINGS, "mean": [0.0] * 3, "std": [1.0] * 3})
+    on_device = preprocess(pixels, torch.device("cuda"))
+    assert on_device.is_cuda
+    assert (on_device.cpu() - preprocess(pixels)).abs().max() < 1.01 / 255
+
+
+def test_settings_are_read_from_timm_and_from_a_plain_dict() -> None:
+    from_timm = Preprocessor.from_dict(timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict())
+    wanted = {"input_size": 224, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 0.875}
+    assert from_timm.to_dict() == wanted
+    assert Preprocessor.from_dict(wanted) == from_timm
+    assert Preprocessor.from_dict({**SETTINGS, "crop_pct": 0.95}).resize_side == 235  # 235.8, which timm cuts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": None}, "lack mean"),
+        ({"input_size": [3, 224, 192]}, r"input_size is \[3, 224, 192\]; wanted S or \[3, S, S\]"),
+        ({"input_size": [1, 224, 224]}, "input_size is"),
+        ({"input_size": 0}, "input_size is 0"),
+        ({"mean": [0.5]}, "mean is .* wanted three finite numbers"),
+        ({"std": [0.5, 0.5, 0.0]}, "wanted three finite numbers above 0"),
+        ({"interpolation": "lanczos"}, "wanted one of nearest, bilinear, bicubic"),
+        ({"crop_pct": 1.2}, "crop_pct is 1.2"),
+        ({"crop_mode": "squash"}, "crop_mode is 'squash'; wanted center"),
+    ],
+)
+def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        Preprocessor.from_dict({**SETTINGS, **change})
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        torch.zeros(2, 8, 8, 3),
+        torch.zeros(8, 8, 3, dtype=torch.uint8),
+        torch.zeros(2, 8, 8, 4, dtype=torch.uint8),
+        torch.zeros(0, 8, 8, 3, dtype=torch.uint8),
+    ],
+)
+def test_pixels_of_another_kind_are_refused(pixels: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="pixels must be uint8"):
+        Preprocessor.from_dict(SETTINGS)(pixels)

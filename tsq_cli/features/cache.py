@@ -1,0 +1,334 @@
+"""Features and frames of videos, decoded once and kept on disk, so that training opens no video twice.
+
+What is kept is keyed by the video's fingerprint (absolute path, size, time of its last change), by how its frames were
+sampled and decoded, and by the network. The precision and the device that a network ran with are no part of the key:
+they move features by rounding only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import WeightsError
+from tsq_cli.features.extraction import Maker, digest, fill, spread
+from tsq_cli.features.shards import Arrays, ShardStore
+from tsq_cli.models import FrameEncoder
+from tsq_cli.models.device import chunks
+from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.packs import LoadedRecognizer, Pack
+from tsq_cli.packs.schema import EncoderRole, TimmWeights
+from tsq_cli.types import FrameBatch, Int64Array, Progress, silent
+
+if TYPE_CHECKING:
+    from tsq_cli.data import LabelledVideo
+
+SAMPLER_SHORT_SIDE = SelectSettings.short_side
+"""Pixels of the shorter side of the frames that the sampler's networks are shown, in selection as in training."""
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameNetwork:
+    """A network whose features are to be cached.
+
+    Attributes:
+        name: what its features are called in the result ("visual", "objects", "recognizer").
+        encoder: in evaluation mode, on its device, of its dtype.
+        preprocessor: from decoded frames to its input.
+        identity: names weights and preprocessing; see network_identity.
+        short_side: pixels of the shorter side of the decoded frames it is fed from (smaller videos stay as they are).
+
+    Raises:
+        ValueError: an encoder in training mode.
+    """
+
+    name: str
+    encoder: FrameEncoder
+    preprocessor: Preprocessor
+    identity: str
+    short_side: int = SAMPLER_SHORT_SIDE
+
+    def __post_init__(self) -> None:
+        if self.encoder.training:
+            raise ValueError(f"the network {self.name} must be in evaluation mode")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Extracted:
+    """Features of the N videos that could be decoded, T frames each.
+
+    A video that gives only n < T frames has them repeated evenly, and their times with them: place i of T shows frame
+    floor((i + 1/2) n / T) (ours).
+
+    Attributes:
+        kept: [N] indices into the videos asked for, rising.
+        failed: the others, each with the reason.
+        features: by network, float16 [N, T, D] on the CPU.
+        logits: by network that has a classifier, float16 [N, T, O] on the CPU.
+        times: float64 [N, T], seconds of each frame from the first frame shown.
+    """
+
+    kept: tuple[int, ...]
+    failed: tuple[tuple[LabelledVideo, str], ...]
+    features: dict[str, Tensor]
+    logits: dict[str, Tensor]
+    times: Tensor
+
+
+def network_identity(model: str, weights: str, preprocessor: Preprocessor) -> str:
+    """Identity of a network for the cache.
+
+    Args:
+        model: timm's name of the architecture.
+        weights: a text that stands for its weights and no others: the sha256 of their file, or where they come from.
+        preprocessor: from frames to its input.
+    """
+    return f"{model}/{digest([weights, preprocessor.to_dict()])}"
+
+
+def weights_digest(encoder: FrameEncoder) -> str:
+    """The sha256 over all entries of a network as they are, for networks whose weights no file of a pack holds."""
+    content = hashlib.sha256()
+    for name, entry in sorted(encoder.state_dict().items()):
+        content.update(f"{name} {entry.dtype} {list(entry.shape)}".encode())
+        content.update(entry.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
+
+
+def pack_networks(pack: Pack) -> list[FrameNetwork]:
+    """The networks of a pack's two modules: "visual", and "objects" unless the visual encoder scores objects too."""
+    roles = pack.config.roles
+    visual = _of_role("visual", roles.visual_encoder, pack.visual_encoder, pack.visual_preprocessor)
+    if pack.object_recognizer is pack.visual_encoder:
+        return [visual]
+    return [visual, _of_role("objects", roles.objects, pack.object_recognizer, pack.object_preprocessor)]
+
+
+def recognizer_network(loaded: LoadedRecognizer) -> FrameNetwork:
+    """A recogniser as the network "recognizer", fed from frames as large as it takes, as in classification."""
+    choice, encoder, feeding = loaded.choice, loaded.recognizer.encoder, loaded.preprocessor
+    short_side = max(SAMPLER_SHORT_SIDE, feeding.resize_side)
+    if choice.role is not None:
+        return _of_role("recognizer", choice.role, encoder, feeding, short_side)
+    identity = network_identity(choice.name, weights_digest(encoder), feeding)
+    return FrameNetwork(
+        name="recognizer", encoder=encoder, preprocessor=feeding, identity=identity, short_side=short_side
+    )
+
+
+class FeatureCache:
+    """A folder of cached features and frames; see the module for what they are keyed by.
+
+    One process at a time may add to it. Everybody may read: where nothing is missing, `extract` and `frames` only read.
+    Processes that train together let the first one fill the cache before the others ask for anything.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def extract(
+        self,
+        videos: Sequence[LabelledVideo],
+        networks: Sequence[FrameNetwork],
+        *,
+        num_frames: int = 16,
+        workers: int = 1,
+        progress: Progress = silent,
+    ) -> Extracted:
+        """Features of the videos: from the cache, or decoded once for all networks that lack them, and kept.
+
+        Each video is encoded by itself, so its features do not depend on the others, nor on where a run was cut off.
+
+        Args:
+            videos: at least one.
+            networks: at least one, of different names.
+            num_frames: T, sampled as in selection: at the centres of equal segments.
+            workers: videos decoded at a time, ahead of the networks.
+            progress: told after each video.
+
+        Raises:
+            UsageError: T or workers below 1.
+            TsqError: no video could be decoded, or another process is writing to the cache, or it is damaged.
+            WeightsError: a network gives numbers that float16 does not hold.
+            OutputError: the cache cannot be written.
+        """
+        if not networks or len({network.name for network in networks}) < len(networks):
+            raise ValueError(f"need networks of different names, got {[network.name for network in networks]}")
+        store = ShardStore(self.folder / "features")
+        makers = {
+            network.name: Maker(network.identity, network.short_side, partial(_encode, network)) for network in networks
+        }
+        filled = fill(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
+        features: dict[str, Tensor] = {}
+        logits: dict[str, Tensor] = {}
+        times = torch.empty(len(filled.kept), num_frames, dtype=torch.float64)
+        for network in networks:
+            encoder = network.encoder
+            rows = {
+                "features": torch.empty(len(filled.kept), num_frames, encoder.feature_dim, dtype=torch.float16),
+                "logits": torch.empty(len(filled.kept), num_frames, encoder.num_classes, dtype=torch.float16),
+                "times": times,
+            }
+            _gather(store, filled.keys[network.name], rows)
+            features[network.name] = rows["features"]
+            if encoder.num_classes:
+                logits[network.name] = rows["logits"]
+        return Extracted(kept=filled.kept, failed=filled.failed, features=features, logits=logits, times=times)
+
+    def frames(
+        self,
+        videos: Sequence[LabelledVideo],
+        *,
+        num_frames: int = 16,
+        short_side: int = SAMPLER_SHORT_SIDE,
+        workers: int = 1,
+        progress: Progress = silent,
+    ) -> FrameStore:
+        """The frames of the videos as JPEG files of quality 95: from the cache, or decoded and kept.
+
+        Args:
+            videos: at least one.
+            num_frames: T, sampled as in selection.
+            short_side: pixels of the shorter side, at least 16; smaller videos stay as they are.
+            workers: videos decoded at a time.
+            progress: told after each video.
+
+        Raises:
+            UsageError: T or workers below 1, or a short side below 16.
+            TsqError: no video could be decoded, or another process is writing to the cache, or it is damaged.
+            OutputError: the cache cannot be written.
+        """
+        store = ShardStore(self.folder / "frames")
+        makers = {"frames": Maker(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
+        filled = fill(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
+        return FrameStore(store, filled.keys["frames"], num_frames, kept=filled.kept, failed=filled.failed)
+
+
+class FrameStore:
+    """T frames of each of N videos, read from disk when asked for. Can be pickled, for the workers of a data loader.
+
+    Attributes:
+        num_frames: T; a video of fewer frames has them repeated evenly, as in Extracted.
+        kept: [N] indices into the videos asked for, rising.
+        failed: the others, each with the reason.
+    """
+
+    def __init__(
+        self,
+        store: ShardStore,
+        keys: Sequence[str],
+        num_frames: int,
+        *,
+        kept: tuple[int, ...],
+        failed: tuple[tuple[LabelledVideo, str], ...],
+    ) -> None:
+        self.num_frames = num_frames
+        self.kept = kept
+        self.failed = failed
+        self._store = store
+        self._keys = tuple(keys)
+        # Where each JPEG file of a video's array ends: a frame is then one piece of one array.
+        self._ends: dict[str, Int64Array] = {key: held["ends"] for key, held in store.read(keys, names=("ends",))}
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._keys)
+
+    def __getitem__(self, place: tuple[int, int]) -> Tensor:
+        """Frame `position` in [0, T) of video `video` in [0, N): uint8 [H, W, 3], RGB, sizes differ by video.
+
+        Raises:
+            IndexError: a video or position out of range.
+            TsqError: the cache cannot be read.
+        """
+        video, position = place
+        if not (0 <= video < len(self) and 0 <= position < self.num_frames):
+            raise IndexError(f"frame [{video}, {position}] of {len(self)} videos of {self.num_frames} frames")
+        key = self._keys[video]
+        ends = self._ends[key]
+        frame = int(spread(len(ends), self.num_frames)[position])
+        start = int(ends[frame - 1]) if frame else 0
+        with Image.open(io.BytesIO(self._store.piece(key, "jpeg", start, int(ends[frame])).tobytes())) as picture:
+            return torch.from_numpy(np.array(picture))
+
+
+def _gather(store: ShardStore, keys: Sequence[str], rows: Mapping[str, Tensor]) -> None:
+    """Fill each tensor [N, T, ...] with the arrays [n, ...] of that name under the keys [N], frames spread over T."""
+    places: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        places.setdefault(key, []).append(row)
+    for key, arrays in store.read(places):
+        for name, array in arrays.items():
+            tensor = torch.from_numpy(array[spread(len(array), rows[name].shape[1])])
+            rows[name][places[key]] = tensor
+
+
+@torch.inference_mode()
+def _encode(network: FrameNetwork, batch: FrameBatch) -> Arrays:
+    """Features [n, D] and, where the network has a classifier, logits [n, O] of n frames, in float16."""
+    weights = next(network.encoder.parameters())
+    images = network.preprocessor(torch.from_numpy(batch.pixels), weights.device, weights.dtype)
+    outputs = [network.encoder(some) for some in chunks(images)]
+    arrays: Arrays = {"times": batch.pts_seconds}
+    arrays["features"] = _half([output.features for output in outputs], network.name)
+    if network.encoder.num_classes:
+        arrays["logits"] = _half([output.logits for output in outputs], network.name)
+    return arrays
+
+
+def _half(parts: Sequence[Tensor], network: str) -> npt.NDArray[np.float16]:
+    values = torch.cat(list(parts))
+    peak, limit = float(values.abs().max()), torch.finfo(torch.float16).max
+    if not peak <= limit:  # true of "not a number" too
+        raise WeightsError(
+            f"the network {network} gives numbers up to {peak:g}",
+            wanted=f"finite ones up to {limit:g}, which the cache holds in float16",
+            fix="check its weights, or run it in float32",
+        )
+    half: npt.NDArray[np.float16] = values.half().cpu().numpy()
+    return half
+
+
+def _jpegs(batch: FrameBatch) -> Arrays:
+    """The frames as JPEG files, one after the other, and where each ends."""
+    files = []
+    for pixels in batch.pixels:
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "jpeg", quality=JPEG_QUALITY)
+        files.append(stream.getvalue())
+    return {
+        "times": batch.pts_seconds,
+        "jpeg": np.frombuffer(b"".join(files), dtype=np.uint8),
+        "ends": np.cumsum([len(file) for file in files], dtype=np.int64),
+    }
+
+
+def _of_role(
+    name: str,
+    role: EncoderRole,
+    encoder: FrameEncoder,
+    preprocessor: Preprocessor,
+    short_side: int = SAMPLER_SHORT_SIDE,
+) -> FrameNetwork:
+    weights = "timm" if isinstance(role.weights, TimmWeights) else role.weights.sha256
+    return FrameNetwork(
+        name=name,
+        encoder=encoder,
+        preprocessor=preprocessor,
+        identity=network_identity(role.model, weights, preprocessor),
+        short_side=short_side,
+    )

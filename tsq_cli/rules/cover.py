@@ -1,0 +1,257 @@
+"""Cover what a video shows with K frames: events first, one anchor for each, then whatever adds most (ours).
+
+Pure functions of cosines [T, T], saliency [T], quality [T] and times [T]. After "events first" selectors for video
+question answering (EFS), with submodular coverage (facility location) deciding among events and inside of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tsq_cli.rules.ordering import spread
+from tsq_cli.types import BoolArray, ChosenBy, Float64Array, Int64Array
+
+HARD_CUT, CUT_COSINE = 0.5, 0.7
+"""Neighboring candidates less alike than CUT_COSINE belong to two events in any video, and less alike than HARD_CUT to
+two that come first: two shots hardly ever are more alike, and a moving shot hardly ever less."""
+
+CUT_DEVIATIONS = 6.0
+"""Median absolute deviations by which a difference must stand out to end an event in a calm video."""
+
+SALIENCY_WEIGHT = 0.01
+"""What a choice of frames twice as salient as the mean gains, where full coverage is worth 1."""
+
+LIKENESS_WEIGHT = 0.2
+"""What a choice of frames that all look alike loses, where full coverage is worth 1."""
+
+CALM_TIMES, LEAST_DIFFERENCE = 30.0, 0.005
+"""In a calm video frames differ from so many times the lower quartile of its neighbors' differences, or from this."""
+
+GOOD_QUALITY = 0.5
+"""Share of the best sharpness nearby, in the same event, that a frame needs in order not to be passed over."""
+
+NEAR = 2
+"""Candidates to either side that count as nearby."""
+
+LEAST_SHARPNESS = 0.006
+"""Sharpness under which a frame of short side 256 is blurred whatever it shows: 99.8 % of the frames of real clips have
+more (footage, actions and fights; blurred by a Gaussian of 4 pixels and more, they have 0.002 to 0.005)."""
+
+
+def cover(
+    similarity: Float64Array,
+    saliency: Float64Array,
+    times: Float64Array,
+    k: int,
+    *,
+    quality: Float64Array | None,
+    duplicate_cosine: float,
+    skips_duplicates: bool,
+    only_different: bool,
+) -> list[tuple[int, ChosenBy]]:
+    """Events first, the most salient good frame of each; then whatever adds most to what is shown.
+
+    Events between hard cuts come first, and those that they fall into second. A choice is scored by coverage, the mean
+    over all candidates of the best cosine to a chosen one, less the likeness of the chosen, the mean of each one's best
+    cosine to another, plus a little saliency. Where there are more events than K, those whose anchors score best are
+    kept; where there are fewer, frames are added that score best. What shows the same as a chosen frame is passed over
+    while something else is left.
+
+    Args:
+        similarity: cosines [T, T].
+        saliency: [T], 1 is the mean.
+        times: [T], seconds, not decreasing.
+        k: from 1 to T.
+        quality: [T], 0 for a blank frame, else its sharpness; None where it was not measured.
+        duplicate_cosine: frames at least this much alike show the same.
+        skips_duplicates: whether these are passed over.
+        only_different: whether fewer than K are returned rather than a duplicate.
+
+    Returns:
+        Positions in the order in which they were chosen, and for what: "event", "coverage" or "spread".
+    """
+    count = len(similarity)
+    same = np.eye(count, dtype=bool) | (skips_duplicates & (similarity >= duplicate_cosine))
+    of_events: list[int] = []
+    for cut_cosine in (HARD_CUT, CUT_COSINE):
+        events = events_of(similarity, duplicate_cosine=duplicate_cosine, cut_cosine=cut_cosine)
+        good = _passable(quality, events)
+        anchors = _anchors(events, saliency, good, of_events)
+        of_events = _best_cover(similarity, saliency, of_events, k, anchors, same)
+    covering = _best_cover(similarity, saliency, of_events, k, good, same)
+    choices: list[tuple[int, ChosenBy]] = [(position, "event") for position in of_events]
+    choices += [(position, "coverage") for position in covering[len(of_events) :]]
+    if len(choices) == k or (only_different and choices):
+        return choices
+    blank = np.zeros(count, dtype=bool) if quality is None else quality == 0
+    if same.all() and not blank.any():
+        return [(position, "spread") for position in spread(count, k)]
+    rest = _rest(covering, 1 if only_different else k, times, similarity, blank)
+    return [*choices, *((position, "spread") for position in rest)]
+
+
+def _anchors(events: Int64Array, saliency: Float64Array, good: BoolArray, chosen: Sequence[int]) -> BoolArray:
+    """The most salient good frame of each event that has none among the chosen; of equal ones the middle one."""
+    anchors = np.zeros(len(events), dtype=bool)
+    for event in np.setdiff1d(events, events[list(chosen)]):
+        members = np.flatnonzero((events == event) & good)
+        if len(members):
+            from_middle = members[np.abs(members - members.mean()).argsort(kind="stable")]
+            anchors[from_middle[saliency[from_middle].argmax()]] = True
+    return anchors
+
+
+def _rest(chosen: Sequence[int], k: int, times: Float64Array, similarity: Float64Array, blank: BoolArray) -> list[int]:
+    """What was passed over, up to K of all: what differs most first, then what is far in time; blank frames last."""
+    taken = list(chosen)
+    while len(taken) < k:
+        left = np.setdiff1d(np.arange(len(times)), taken)
+        distance = np.abs(times[left, None] - times[None, taken]).min(axis=1, initial=np.inf)
+        alike = similarity[left][:, taken].max(axis=1, initial=-1.0)
+        order = np.lexsort((-distance, np.floor(alike / LEAST_DIFFERENCE), blank[left]))
+        taken.append(int(left[order[0]]))
+    return taken[len(chosen) :]
+
+
+def duplicate_level(similarity: Float64Array, duplicate_cosine: float) -> float:
+    """The cosine from which on two frames of this video show the same: higher than the pack's in a calm one.
+
+    Slides of one talk are more alike than two frames of anything that moves, and yet they differ: what tells so is that
+    nothing else changes.
+
+    Args:
+        similarity: cosines [T, T].
+        duplicate_cosine: of the pack, for videos in which things move.
+    """
+    differences = 1.0 - similarity.diagonal(offset=1)
+    if len(differences) == 0:
+        return duplicate_cosine
+    usual = max(LEAST_DIFFERENCE, CALM_TIMES * float(np.quantile(differences, 0.25)))
+    return max(duplicate_cosine, 1.0 - usual)
+
+
+def events_of(similarity: Float64Array, *, duplicate_cosine: float, cut_cosine: float = CUT_COSINE) -> Int64Array:
+    """The event that each candidate [T] belongs to, from 0: a new one begins where neighbors differ abruptly.
+
+    Neighbors less alike than cut_cosine always differ abruptly. In a calm video less is enough: a difference that
+    stands out by CUT_DEVIATIONS from the median difference, and that is no duplicate's.
+
+    Args:
+        similarity: cosines [T, T].
+        duplicate_cosine: frames at least this much alike show the same.
+        cut_cosine: neighbors less alike than this belong to two events.
+    """
+    differences = 1.0 - similarity.diagonal(offset=1)
+    if len(differences) == 0:
+        return np.zeros(1, dtype=np.int64)
+    median = float(np.median(differences))
+    outlying = median + CUT_DEVIATIONS * float(np.median(np.abs(differences - median)))
+    is_cut = differences > min(max(outlying, 1.0 - duplicate_cosine), 1.0 - cut_cosine)
+    return np.concatenate([[0], np.cumsum(is_cut)]).astype(np.int64)
+
+
+def shows_too_little(similarity: Float64Array, quality: Float64Array | None, k: int) -> bool:
+    """Whether to look at more candidates: most neighbors differ abruptly, or fewer than K are good pictures.
+
+    Where most neighbors differ, as much may lie between them as was seen in them.
+
+    Args:
+        similarity: cosines [T, T].
+        quality: [T], as for cover.
+        k: frames wanted.
+    """
+    neighbors = similarity.diagonal(offset=1)
+    if 2 * (neighbors < CUT_COSINE).sum() > len(neighbors):
+        return True
+    num_sharp = k if quality is None else int((quality >= LEAST_SHARPNESS).sum())
+    return 0 < num_sharp < min(k, len(similarity))
+
+
+def duplicates_of(chosen: Sequence[int], similarity: Float64Array, duplicate_cosine: float) -> Int64Array:
+    """For each candidate [T] the first of the choices, made before it if it is one, that shows the same; else -1."""
+    found = np.full(len(similarity), -1, dtype=np.int64)
+    for position in reversed(chosen):
+        found[similarity[position] >= duplicate_cosine] = position
+    for rank, position in enumerate(chosen):
+        earlier = [other for other in chosen[:rank] if similarity[position, other] >= duplicate_cosine]
+        found[position] = earlier[0] if earlier else -1
+    return found
+
+
+def _passable(quality: Float64Array | None, events: Int64Array) -> BoolArray:
+    """Candidates [T] that need not be passed over: neither blank, nor blurred in any video, nor beside a sharper one.
+
+    Args:
+        quality: [T], 0 for a blank frame, else its sharpness; None where it was not measured.
+        events: [T], the event of each; sharpness compares within one.
+    """
+    if quality is None:
+        return np.ones(len(events), dtype=bool)
+    nearby = quality.copy()
+    for shift in range(1, NEAR + 1):
+        together = events[shift:] == events[:-shift]
+        nearby[shift:] = np.maximum(nearby[shift:], np.where(together, quality[:-shift], 0.0))
+        nearby[:-shift] = np.maximum(nearby[:-shift], np.where(together, quality[shift:], 0.0))
+    least = LEAST_SHARPNESS if quality.max() >= LEAST_SHARPNESS else 0.0
+    good: BoolArray = (quality > 0) & (quality >= least) & (quality >= GOOD_QUALITY * nearby)
+    return good
+
+
+def _best_cover(
+    similarity: Float64Array,
+    saliency: Float64Array,
+    chosen: Sequence[int],
+    k: int,
+    pool: BoolArray,
+    same: BoolArray,
+) -> list[int]:
+    """Add candidates of a pool to those chosen, up to K: greedily, then by exchanges while one makes the score better.
+
+    Args:
+        similarity: cosines [T, T].
+        saliency: [T], 1 is the mean.
+        chosen: positions that stay.
+        k: of all together.
+        pool: [T], who may be added.
+        same: [T, T], which two may not both be chosen.
+
+    Returns:
+        `chosen`, then the new ones, best first; fewer than K where nobody else may be added.
+    """
+
+    def best(others: list[int], pool: BoolArray) -> tuple[float, int] | None:
+        """The score of these others with the one of the pool that makes most of them, and who that is."""
+        is_open = pool & ~same[others].any(axis=0)
+        if not is_open.any():
+            return None
+        to_others = similarity[others]  # [K - 1, T]
+        shown = np.maximum(similarity, to_others.max(axis=0, initial=-1.0)).mean(axis=1)
+        among = np.where(np.eye(len(others), dtype=bool), -1.0, to_others[:, others]).max(axis=1, initial=-1.0)
+        likeness = np.maximum(among[:, None], to_others).sum(axis=0) + to_others.max(axis=0, initial=0.0)
+        salient = saliency[others].sum() + saliency
+        scores = shown + (SALIENCY_WEIGHT * salient - LIKENESS_WEIGHT * likeness) / (len(others) + 1)
+        scores = np.where(is_open, scores, -np.inf)
+        return float(scores.max()), int(scores.argmax())
+
+    def grown(pool: BoolArray) -> list[int]:
+        result = list(chosen)
+        while len(result) < k and (found := best(result, pool)) is not None:
+            result.append(found[1])
+        return result
+
+    result, kept, score = grown(pool), len(chosen), -np.inf
+    while True:
+        exchanges = [
+            (*found, place)
+            for place in range(kept, len(result))
+            if (found := best([*result[:place], *result[place + 1 :]], pool)) is not None
+        ]
+        if not exchanges or max(exchanges)[0] <= score + 1e-9:
+            break
+        score, position, place = max(exchanges)
+        result[place] = position
+    final = np.zeros(len(saliency), dtype=bool)
+    final[result[kept:]] = True
+    return grown(final)

@@ -1,0 +1,291 @@
+"""One ablation study: every row trained with several seeds on the same features, and scored by what its frames
+are worth to the recogniser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.evaluation.evaluate import video_scores
+from tsq_cli.evaluation.metrics import mean_average_precision
+from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities, select, selector_input
+from tsq_cli.models import TSQNet, TSQNetOutput
+from tsq_cli.studies.registry import PAPER_DATA, Row, Study, changed
+from tsq_cli.training.heads import ClipBatch, ClipSource, judged, train_heads
+from tsq_cli.training.settings import HeadSettings
+from tsq_cli.types import Progress, silent
+
+SEEDS = (0, 1, 2)
+COLUMNS: Mapping[str, Selector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
+"""The paper's three columns, in its order, and the rule that chooses the frames of each."""
+REFERENCES: tuple[Selector, ...] = ("uniform", "all", "oracle")
+METRIC = "mAP of recognition from the chosen frames, 0 to 1; sd is the standard deviation over the seeds"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """What both modules are trained on.
+
+    Attributes:
+        source: gives the training clips for a seed.
+        queries_visual: visual prototypes [C, Dv].
+        queries_textual: embeddings of the class names [C, Dt].
+        num_candidates: T, frames of a clip.
+        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
+    """
+
+    source: Callable[[int], ClipSource]
+    queries_visual: Tensor
+    queries_textual: Tensor
+    num_candidates: int = 16
+    multi_label: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.queries_visual)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StudyData(TrainingData):
+    """What the rows of a study train and measure on.
+
+    Attributes:
+        validation: the N clips to measure on, in one batch; targets [N, C] of 0 and 1.
+        frame_logits: what the recogniser says of each of their frames, float32 [N, T, C].
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+    """
+
+    validation: ClipBatch
+    frame_logits: Tensor
+
+    def __post_init__(self) -> None:
+        n, t, c = len(self.validation.visual), self.num_candidates, self.num_classes
+        shapes = {
+            "queries_textual": (self.queries_textual, (c, self.queries_textual.shape[1])),
+            "validation.visual": (self.validation.visual, (n, t, self.queries_visual.shape[1])),
+            "validation.textual": (self.validation.textual, (n, t, self.queries_textual.shape[1])),
+            "validation.targets": (self.validation.targets, (n, c)),
+            "frame_logits": (self.frame_logits, (n, t, c)),
+        }
+        wrong = {name: list(tensor.shape) for name, (tensor, shape) in shapes.items() if tensor.shape != shape}
+        if wrong:
+            raise ValueError(f"{n} validation clips of {t} frames and {c} classes do not fit {wrong}")
+
+
+def run_study(
+    study: Study,
+    data: StudyData,
+    settings: HeadSettings,
+    *,
+    text_data: Callable[[str], StudyData] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    num_frames: int = 5,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train and score all rows of a study. Rows that train alike (other fusion, other top_n) share their networks.
+
+    Args:
+        study: see tsq_cli.studies.registry.
+        data: what to train and measure on.
+        settings: the run's own; each row changes some of them. The seed of `fit` is replaced by each of `seeds`.
+        text_data: the same videos with the texts of another encoder, by its name; a row that needs one is left out,
+            with the reason, where this is None or raises a WeightsError.
+        seeds: one network each, at least one.
+        num_frames: K, from 1 to T.
+        device: to train on.
+        progress: told after each step of training, over all rows and seeds together.
+
+    Returns:
+        JSON-ready: study, title, note, paper_data, metric, num_videos, num_classes, num_candidates, num_frames, seeds,
+        multi_label, settings, seconds, reference (mAP of the rules uniform, all and oracle) and rows, each {name,
+        changes, text_encoder, is_default (whether it is the run's own settings), paper (mAP in percent, see Row),
+        left_out (why, or None), tsqnet, tqm, vqm}. The last three are {mean, sd, values}, shares from 0 to 1, one value
+        for each seed; sd is None for a single seed, and all three are None for a row left out.
+
+    Raises:
+        UsageError: settings that a row cannot have, no seed, or K out of range.
+        TsqError: a training that left the finite numbers.
+    """
+    check_plan(seeds, num_frames, data.num_candidates)
+    begin = time.perf_counter()
+    settings_of = [changed(settings, {**study.fixed, **row.changes}) for row in study.rows]
+    data_of, left_out = _texts(study.rows, data, text_data)
+    scores = _scores(study, settings_of, data_of, seeds=seeds, num_frames=num_frames, device=device, progress=progress)
+    return {
+        "study": study.name,
+        "title": study.title,
+        "note": study.note,
+        "paper_data": PAPER_DATA,
+        "metric": METRIC,
+        "num_videos": len(data.frame_logits),
+        "num_classes": data.num_classes,
+        "num_candidates": data.num_candidates,
+        "num_frames": num_frames,
+        "seeds": list(seeds),
+        "multi_label": data.multi_label,
+        "settings": asdict(settings),
+        "seconds": time.perf_counter() - begin,
+        "reference": _references(data, num_frames),
+        "rows": [
+            _described(row, own == settings, left_out.get(row.text_encoder), maps)
+            for row, own, maps in zip(study.rows, settings_of, scores, strict=True)
+        ],
+    }
+
+
+def check_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> None:
+    """Refuse what cannot be run, before anything is decoded or trained for it.
+
+    Raises:
+        UsageError: no seed, or K outside [1, T].
+    """
+    if not seeds:
+        raise UsageError("no seed was given", wanted="at least one", fix="leave --seeds at its default")
+    if not 1 <= num_frames <= num_candidates:
+        raise UsageError(f"-k is {num_frames}", wanted=f"1 to {num_candidates}, the frames of a video", fix="try -k 5")
+
+
+def _texts(
+    rows: Sequence[Row], data: StudyData, text_data: Callable[[str], StudyData] | None
+) -> tuple[dict[str | None, StudyData], dict[str | None, str]]:
+    """The data of each text encoder that the rows name, and why there is none for the others."""
+    found: dict[str | None, StudyData] = {None: data}
+    left_out: dict[str | None, str] = {}
+    for name in dict.fromkeys(row.text_encoder for row in rows if row.text_encoder is not None):
+        if text_data is None:
+            left_out[name] = "these features come with the texts of one encoder only"
+            continue
+        try:
+            found[name] = text_data(name)
+        except WeightsError as error:
+            left_out[name] = str(error)
+    return found, left_out
+
+
+def _scores(
+    study: Study,
+    settings_of: Sequence[HeadSettings],
+    data_of: Mapping[str | None, StudyData],
+    *,
+    seeds: Sequence[int],
+    num_frames: int,
+    device: torch.device | str,
+    progress: Progress,
+) -> list[list[dict[str, float]]]:
+    """mAP of each column, by row and seed; nothing for a row whose text encoder has no data."""
+    groups: dict[tuple[HeadSettings, str | None], list[int]] = {}
+    for number, (row, settings) in enumerate(zip(study.rows, settings_of, strict=True)):
+        if row.text_encoder in data_of:
+            trained = replace(settings, top_n=1, lambda_v=0.0)  # both matter after training only
+            groups.setdefault((trained, row.text_encoder), []).append(number)
+    scores: list[list[dict[str, float]]] = [[] for _ in study.rows]
+    runs = [(group, seed) for group in groups for seed in seeds]
+    for done, (group, seed) in enumerate(runs):
+
+        def tell(_what: str, step: int, steps: int, done: int = done) -> None:
+            progress(study.name, done * steps + step, len(runs) * steps)
+
+        data = data_of[group[1]]
+        tsqnet = train_network(data, group[0], seed=seed, device=device, progress=tell)
+        output = judged(tsqnet, data.validation.visual, data.validation.textual)
+        for number in groups[group]:
+            scores[number].append(_maps(output, data, settings_of[number], num_frames))
+    return scores
+
+
+def train_network(
+    data: TrainingData,
+    settings: HeadSettings,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> TSQNet:
+    """A network trained on a study's data, in evaluation mode, on its device.
+
+    Args:
+        data: to train on.
+        settings: the seed of their `fit` is replaced.
+        seed: of the clips' order and of all that is drawn.
+        device: to train on.
+        progress: told after each step.
+
+    Raises:
+        UsageError: settings that do not fit each other or the data.
+        TsqError: a loss that is not finite.
+    """
+    return train_heads(
+        data.source(seed),
+        replace(settings, fit=replace(settings.fit, seed=seed)),
+        queries_visual=data.queries_visual,
+        queries_textual=data.queries_textual,
+        num_classes=data.num_classes,
+        num_frames=data.num_candidates,
+        multi_label=data.multi_label,
+        device=device,
+        progress=progress,
+    )
+
+
+def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_frames: int) -> dict[str, float]:
+    """mAP of recognition from the K frames of each column's rule."""
+    inputs = selector_input(
+        output,
+        data.frame_logits.numpy(),
+        data.validation.targets.bool().numpy(),
+        top_n=settings.top_n,
+        lambda_v=settings.lambda_v,
+        multi_label=data.multi_label,
+    )
+    return {column: _map(data, inputs, rule, num_frames) for column, rule in COLUMNS.items()}
+
+
+def _references(data: StudyData, num_frames: int) -> dict[str, float]:
+    """mAP of rules that look at no saliency."""
+    flat = np.zeros((len(data.frame_logits), data.num_candidates))
+    inputs = SelectorInput(
+        saliency_visual=flat,
+        saliency_textual=flat,
+        frame_probabilities=class_probabilities(data.frame_logits.numpy(), multi_label=data.multi_label),
+        targets=data.validation.targets.bool().numpy(),
+    )
+    return {rule: _map(data, inputs, rule, num_frames) for rule in REFERENCES}
+
+
+def _map(data: StudyData, inputs: SelectorInput, rule: Selector, num_frames: int) -> float:
+    positions = select(rule, inputs, num_frames)
+    scores = video_scores(data.frame_logits.numpy(), positions, multi_label=data.multi_label)
+    return mean_average_precision(scores, inputs.targets)
+
+
+def _described(
+    row: Row, is_default: bool, left_out: str | None, scores: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "changes": dict(row.changes),
+        "text_encoder": row.text_encoder,
+        "is_default": is_default and row.text_encoder is None,
+        "paper": list(row.paper),
+        "left_out": left_out,
+        **{column: _spread([one[column] for one in scores]) if scores else None for column in COLUMNS},
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": float(np.mean(values)),
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "values": list(values),
+    }

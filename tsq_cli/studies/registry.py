@@ -1,0 +1,239 @@
+"""The ablation studies by name: what each row changes, and what the paper measured ("S": its supplementary)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from tsq_cli.errors import UsageError
+
+PAPER_DATA = "ActivityNet v1.3, ResNet-101 as recogniser"
+BERT = "bert-base-uncased"
+RANDOM_TEXT = "random vectors"
+
+Changes = Mapping[str, Any]
+_Settings = TypeVar("_Settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a study.
+
+    Attributes:
+        name: as printed.
+        changes: settings that differ from the run's own: names of HeadSettings' fields, a dot leads into a field that
+            is itself settings ("layer.num_heads").
+        paper: mAP in percent that S gives on its own data, for TSQNet, TQM and VQM in this order, or one number where
+            S does not say of which of them; empty where S has no such row.
+        text_encoder: what embeds the names of classes and objects, None is the pack's own.
+    """
+
+    name: str
+    changes: Changes = field(default_factory=dict)
+    paper: tuple[float, ...] = ()
+    text_encoder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One table: rows that differ in one respect.
+
+    Attributes:
+        name: as typed.
+        title: as printed.
+        rows: at least two.
+        fixed: changes that all rows share, so that nothing else varies.
+        note: what has to be known to compare with S; empty where nothing has.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    fixed: Changes = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def from_paper(self) -> bool:
+        """Whether S has this table."""
+        return any(row.paper for row in self.rows)
+
+
+# The competition of queries (ours) is made for one class-specific layer of one head: where the layer varies it is off,
+# and both modules have the same layer.
+_PLAIN: Changes = {"layer.rival_floor": None, "layer.blank_penalty": 0.0, "textual_layer": None}
+_ONE_NUMBER = "S gives one mAP a row without saying of which module."
+
+
+def _weights(name: str, paper: Mapping[float, tuple[float, float, float]]) -> tuple[Row, ...]:
+    return tuple(Row(name=f"{name} {weight}", changes={name: weight}, paper=maps) for weight, maps in paper.items())
+
+
+def _values(name: str, values: Iterable[float | int]) -> tuple[Row, ...]:
+    return tuple(Row(name=f"{name} {value:g}", changes={name: value}) for value in values)
+
+
+_FROM_PAPER = (
+    Study(
+        name="classifier",
+        title="one query for all classes (CA) or one each (CS): attention + classifier",
+        rows=(
+            Row(
+                name="CA + CA",
+                changes={"layer.attention": "class-agnostic", "layer.classifier": "class-agnostic"},
+                paper=(73.3,),
+            ),
+            Row(name="CS + CA", changes={"layer.classifier": "class-agnostic"}, paper=(68.3,)),
+            Row(name="CS + CS", paper=(74.3,)),
+        ),
+        fixed={"layer.attention": "class-specific", "layer.classifier": "class-specific", **_PLAIN},
+        note=f"{_ONE_NUMBER} In one sentence it calls CS + CA its TSQNet, which its own numbers contradict.",
+    ),
+    Study(
+        name="beta",
+        title="weight of the loss by which the visual module teaches the textual one, alone",
+        rows=_weights(
+            "beta",
+            {
+                0.0: (74.9, 72.0, 74.6),
+                0.2: (74.9, 72.3, 74.6),
+                0.4: (75.0, 72.5, 74.6),
+                0.6: (75.1, 72.7, 74.6),
+                0.8: (74.8, 72.6, 74.6),
+                1.0: (74.7, 72.6, 74.6),
+            },
+        ),
+        fixed={"alpha": 0.0},
+    ),
+    Study(
+        name="alpha",
+        title="weight of the loss by which the textual module teaches the visual one, with beta 0.6",
+        rows=_weights(
+            "alpha",
+            {
+                0.0: (75.1, 72.7, 74.6),
+                0.2: (75.0, 72.8, 74.6),
+                0.4: (75.1, 72.8, 74.7),
+                0.6: (75.3, 73.1, 74.8),
+                0.8: (71.2, 72.5, 67.5),
+            },
+        ),
+        fixed={"beta": 0.6},
+    ),
+    Study(
+        name="self-attention",
+        title="self-attention among the queries",
+        rows=(
+            Row(name="with", changes={"layer.self_attention": True}, paper=(74.2,)),
+            Row(name="without", changes={"layer.self_attention": False}, paper=(74.4,)),
+        ),
+        fixed=_PLAIN,
+        note=_ONE_NUMBER,
+    ),
+    Study(
+        name="layers-heads",
+        title="number of layers and heads",
+        rows=(
+            Row(name="1 layer, 8 heads", changes={"layer.num_heads": 8}, paper=(73.7,)),
+            Row(name="2 layers, 1 head", changes={"layer.num_layers": 2}, paper=(73.6,)),
+            Row(name="1 layer, 1 head", paper=(74.4,)),
+        ),
+        fixed={"layer.num_layers": 1, "layer.num_heads": 1, **_PLAIN},
+        note=_ONE_NUMBER,
+    ),
+)
+_OURS = (
+    Study(
+        name="init-visual",
+        title="where the visual queries start",
+        rows=(
+            Row(name="random", changes={"visual_init": "random"}),
+            Row(name="prototypes", changes={"visual_init": "prototypes"}),
+        ),
+    ),
+    Study(
+        name="init-textual",
+        title="where the textual queries start",
+        rows=(
+            Row(name="random", changes={"textual_init": "random"}),
+            Row(name="class names", changes={"textual_init": "text"}),
+        ),
+    ),
+    Study(
+        name="top-n",
+        title="most confident classes behind a saliency curve",
+        rows=_values("top_n", (1, 2, 3, 5, 10, 20)),
+    ),
+    Study(
+        name="lambda-v",
+        title="share of the visual module in the frames",
+        rows=_values("lambda_v", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+        note="It changes the fusion alone: TQM and VQM stay what they are.",
+    ),
+    Study(
+        name="interaction",
+        title="how the modules teach each other",
+        rows=(
+            Row(name="not at all", changes={"alpha": 0.0, "beta": 0.0}),
+            *(
+                Row(name=kind, changes={"interaction": kind, "alpha": 0.6, "beta": 0.6})
+                for kind in ("kl", "reverse-kl", "js", "mse")
+            ),
+        ),
+        note="alpha and beta are 0.6 where there is a loss; S gives its weights, not its formula.",
+    ),
+    Study(
+        name="scale",
+        title="sharpness s of the attention over frames",
+        rows=(
+            *_values("visual_scale", (0.01, 0.03, 0.1)),
+            *_values("textual_scale", (1.0, 3.0, 10.0)),
+        ),
+        note="One module's s changes in a row, the other keeps the run's own.",
+    ),
+    Study(
+        name="text-encoder",
+        title="what embeds the names of classes and objects",
+        rows=(
+            Row(name="the pack's own"),
+            Row(name=BERT, text_encoder=BERT),
+            Row(name=RANDOM_TEXT, text_encoder=RANDOM_TEXT),
+        ),
+        note=f"{BERT} is the paper's choice; {RANDOM_TEXT} show what the textual module is worth without language.",
+    ),
+)
+STUDIES: Mapping[str, Study] = {study.name: study for study in (*_FROM_PAPER, *_OURS)}
+
+
+def find_studies(names: Iterable[str]) -> list[Study]:
+    """The studies of these names, each once; "all" means all of them.
+
+    Raises:
+        UsageError: a name that is no study, or none at all.
+    """
+    names = list(dict.fromkeys(names))
+    if unknown := [name for name in names if name not in {*STUDIES, "all"}]:
+        raise UsageError(
+            f"{', '.join(map(repr, unknown))} is no study",
+            wanted=f"some of {', '.join(STUDIES)}, or all",
+            fix="see them with `tsq ablate --list`",
+        )
+    if not names:
+        raise UsageError(
+            "no study was named", wanted="the name of a study, or all", fix="see them with `tsq ablate --list`"
+        )
+    return list(STUDIES.values()) if "all" in names else [STUDIES[name] for name in names]
+
+
+def changed(settings: _Settings, changes: Changes) -> _Settings:
+    """Settings (a frozen dataclass) with some values replaced; a dot in a name leads into settings within settings.
+
+    Raises:
+        TypeError: a name that is no field.
+        UsageError: a value that the settings refuse.
+    """
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        new = changed(getattr(settings, name), {rest: value}) if rest else value
+        settings = replace(settings, **{name: new})  # type: ignore[type-var]
+    return settings

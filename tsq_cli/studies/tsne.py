@@ -1,0 +1,195 @@
+"""T-SNE of the TSQ embeddings (the class queries) of both modules, before and after training, by where they
+start."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsq_cli.errors import UsageError, install_extra
+from tsq_cli.models import TSQNet
+from tsq_cli.report.scatter import Panel, Scatter
+from tsq_cli.studies.ablation import TrainingData, train_network
+from tsq_cli.training.heads import initial_tsqnet
+from tsq_cli.training.settings import HeadSettings
+from tsq_cli.types import Float64Array, Progress, silent
+
+FEWEST_CLASSES = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Queries:
+    """The class queries of both modules at one moment.
+
+    Attributes:
+        title: of the moment ("random start, before training").
+        visual: [C, Dv].
+        textual: [C, Dt].
+    """
+
+    title: str
+    visual: Tensor
+    textual: Tensor
+
+    @classmethod
+    def of(cls, tsqnet: TSQNet, title: str) -> Queries:
+        """A copy of a network's queries, on the CPU.
+
+        Raises:
+            UsageError: a layer with one query for all classes.
+        """
+        if {tsqnet.vqm.config.attention, tsqnet.tqm.config.attention} != {"class-specific"}:
+            raise UsageError(
+                "a layer has one query for all classes", wanted="one query a class", fix="use class-specific attention"
+            )
+        visual, textual = (module.queries.detach().cpu().clone() for module in (tsqnet.vqm, tsqnet.tqm))
+        return cls(title=title, visual=visual, textual=textual)
+
+
+def default_perplexity(num_classes: int) -> float:
+    """30, t-SNE's usual value, or a third of the neighbours that a class has where those are fewer than 90 (ours)."""
+    return min(30.0, (num_classes - 1) / 3)
+
+
+def check_tsne(num_classes: int, perplexity: float | None) -> None:
+    """Refuse what t-SNE cannot draw, before anything is trained for it.
+
+    Args:
+        num_classes: C; each is one point.
+        perplexity: how many neighbours a point looks at, about; None is default_perplexity.
+
+    Raises:
+        UsageError: fewer than 4 classes, a perplexity outside (0, C), or scikit-learn is not installed.
+    """
+    if num_classes < FEWEST_CLASSES:
+        raise UsageError(
+            f"there are {num_classes} classes, and each is one point of the figure",
+            wanted=f"{FEWEST_CLASSES} or more, as t-SNE draws who is near to whom",
+            fix="compare so few by `tsq evaluate`",
+        )
+    if perplexity is not None and not 0 < perplexity < num_classes:
+        raise UsageError(
+            f"the perplexity is {perplexity:g}",
+            wanted=f"a number above 0 and below {num_classes}, the number of classes",
+            fix=f"leave it at its default, {default_perplexity(num_classes):.1f} here",
+        )
+    if importlib.util.find_spec("sklearn") is None:
+        raise UsageError(
+            "scikit-learn is not installed", wanted="a library that computes t-SNE", fix=install_extra("train")
+        )
+
+
+def train_queries(
+    data: TrainingData,
+    settings: HeadSettings,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+) -> list[Queries]:
+    """The queries of the four figures: random and proposed start, each before and after training.
+
+    Args:
+        data: what to train on.
+        settings: of the training; both initialisations and the seed are replaced.
+        seed: of the training and of the random start.
+        device: to train on.
+        progress: told after each step of training.
+
+    Raises:
+        UsageError: layers with one query for all classes.
+        TsqError: a training that left the finite numbers.
+    """
+    settings = replace(settings, fit=replace(settings.fit, seed=seed))
+    starts = {
+        "random": replace(settings, visual_init="random", textual_init="random"),
+        "proposed": replace(settings, visual_init="prototypes", textual_init="text"),
+    }
+    found = []
+    for number, (name, start) in enumerate(starts.items()):
+
+        def tell(_what: str, step: int, steps: int, number: int = number) -> None:
+            progress("training for t-SNE", number * steps + step, len(starts) * steps)
+
+        before = initial_tsqnet(
+            start,
+            queries_visual=data.queries_visual,
+            queries_textual=data.queries_textual,
+            num_frames=data.num_candidates,
+        )
+        found.append(Queries.of(before, f"{name} start, before training"))
+        after = train_network(data, start, seed=seed, device=device, progress=tell)
+        found.append(Queries.of(after, f"{name} start, after training"))
+    return found
+
+
+def tsne_figure(
+    queries: Sequence[Queries],
+    class_names: Sequence[str],
+    *,
+    meanings: Tensor,
+    perplexity: float | None = None,
+    seed: int = 0,
+) -> Scatter:
+    """One row of panels a module, VQM above TQM, a point a class.
+
+    Every panel is embedded by itself (scikit-learn, Euclidean distances, start by PCA): compare who is near to whom,
+    not places. A class has one colour in all panels, and classes of like meaning have like colours: their order on the
+    colour wheel is that of the angles of `meanings` in their plane of largest variance (ours).
+
+    Args:
+        queries: at least one moment.
+        class_names: C of them.
+        meanings: embeddings of the class names, [C, D].
+        perplexity: how many neighbours a point looks at, about; None is default_perplexity.
+        seed: of t-SNE.
+
+    Raises:
+        UsageError: see check_tsne.
+    """
+    check_tsne(len(class_names), perplexity)
+    perplexity = default_perplexity(len(class_names)) if perplexity is None else perplexity
+    rows = tuple(
+        tuple(
+            Panel(
+                title=f"{title}, {one.title}",
+                points=embed(getattr(one, module), perplexity=perplexity, seed=seed),
+            )
+            for one in queries
+        )
+        for module, title in (("visual", "VQM"), ("textual", "TQM"))
+    )
+    return Scatter(
+        title="t-SNE of the TSQ embeddings",
+        note=f"{len(class_names)} classes, a point each; perplexity {perplexity:.3g}; like colours, like names",
+        rows=rows,
+        names=tuple(class_names),
+        hues=meaning_hues(meanings),
+    )
+
+
+def embed(queries: Tensor, *, perplexity: float, seed: int = 0) -> Float64Array:
+    """Places [C, 2] of queries [C, D] by t-SNE; the same for the same seed."""
+    from sklearn import manifold as untyped
+
+    manifold: Any = untyped
+    tsne = manifold.TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=seed)
+    points: Float64Array = tsne.fit_transform(queries.double().numpy()).astype(np.float64)
+    return points
+
+
+def meaning_hues(embeddings: Tensor) -> Float64Array:
+    """Hues [C] in [0, 1), evenly spread, in the order of the angles of embeddings [C, D] in their principal plane."""
+    centred = (embeddings - embeddings.mean(dim=0)).double().numpy()
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    plane = left[:, :2] * sizes[:2]
+    order = np.argsort(np.arctan2(plane[:, 1], plane[:, 0]), kind="stable")
+    hues = np.empty(len(order))
+    hues[order] = np.arange(len(order)) / len(order)
+    return hues

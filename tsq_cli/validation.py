@@ -1,0 +1,161 @@
+"""Turn JSON values into frozen dataclasses by their type hints, strictly, naming the place of every misfit."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tsq_cli.printable import printable, shown
+
+T = TypeVar("T")
+
+_DEEPEST = 16  # objects and lists within each other; pack.json has 5
+_LONGEST_KEY = 100  # characters; the names of metrics are keys
+
+
+class Misfit(ValueError):  # noqa: N818 - never leaves the package: the reader turns it into a WeightsError
+    """A JSON value that does not fit: where it is, what was got and what was wanted."""
+
+    def __init__(self, where: str, got: str, wanted: str) -> None:
+        self.where, self.got, self.wanted = where, got, wanted
+        super().__init__(f"{where or 'the document'} is {got}; wanted {wanted}")
+
+
+def check_document(value: object, steps: tuple[str | int, ...] = ()) -> None:
+    """Refuse what no part of a description may hold: control characters in a text or a key, deep nesting, long keys.
+
+    Args:
+        value: as json.loads gives it.
+        steps: the keys and indices that lead to it.
+
+    Raises:
+        Misfit: it holds one of these.
+    """
+    if len(steps) > _DEEPEST:
+        raise Misfit("", f"nested more than {_DEEPEST} deep", "a pack's description")
+    if isinstance(value, str) and printable(value) != value:
+        raise Misfit(_place(steps), shown(value), "characters that can be shown")
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            if len(key) > _LONGEST_KEY or printable(key) != key:
+                raise Misfit(_place(steps), f"an object with the key {shown(key)}", "short keys that can be shown")
+            check_document(entry, (*steps, key))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            check_document(entry, (*steps, index))
+
+
+def build(cls: type[T], value: object, where: str = "") -> T:
+    """Build a dataclass from a JSON object: no unknown keys, none missing, every value of the hinted type.
+
+    Supported hints: str, int, float, bool, None, Literal, dataclasses, tuples, Mapping[str, X] and unions; among
+    several dataclasses in a union the one whose `source: Literal[...]` equals the object's "source" is taken.
+
+    Raises:
+        Misfit: the value does not fit; also when the dataclass' own `__post_init__` raises ValueError.
+    """
+    if not isinstance(value, dict):
+        raise Misfit(where, shown(value), "an object {...}")
+    hints = get_type_hints(cls)
+    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(value) - set(known)):
+        raise Misfit(_join(where, unknown[0]), "an unknown key", "one of " + ", ".join(known))
+    for name, item in known.items():
+        if name not in value and item.default is MISSING and item.default_factory is MISSING:
+            raise Misfit(_join(where, name), "missing", _described(hints[name]))
+    arguments = {name: _convert(hints[name], entry, _join(where, name)) for name, entry in value.items()}
+    try:
+        return cls(**arguments)
+    except Misfit:
+        raise
+    except ValueError as error:
+        raise Misfit(where, "not consistent", str(error)) from error
+
+
+def _convert(hint: Any, value: object, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(get_args(hint), value, where)
+    if origin is tuple:
+        return _convert_tuple(get_args(hint), value, where)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise Misfit(where, shown(value), _described(hint))
+        entry_hint = get_args(hint)[1]
+        return {key: _convert(entry_hint, entry, _join(where, key)) for key, entry in value.items()}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return build(hint, value, where)
+    if not _is_scalar(hint, value):
+        raise Misfit(where, shown(value), _described(hint))
+    return float(value) if hint is float else value  # type: ignore[arg-type]
+
+
+def _convert_union(members: tuple[Any, ...], value: object, where: str) -> Any:
+    if isinstance(value, dict):
+        objects = [member for member in members if isinstance(member, type) and is_dataclass(member)]
+        if len(objects) == 1:
+            return build(objects[0], value, where)
+        by_source = {get_args(get_type_hints(member)["source"])[0]: member for member in objects}
+        if by_source:
+            source = value.get("source")
+            if not isinstance(source, str) or source not in by_source:
+                got = shown(source) if "source" in value else "missing"
+                raise Misfit(_join(where, "source"), got, "one of " + ", ".join(by_source))
+            return build(by_source[source], value, where)
+    for member in members:
+        if not is_dataclass(member) and _is_scalar(member, value):
+            return float(value) if member is float else value  # type: ignore[arg-type]
+    raise Misfit(where, shown(value), " or ".join(_described(member) for member in members))
+
+
+def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise Misfit(where, shown(value), "a list [...]")
+    if len(value) != len(members):
+        raise Misfit(where, f"a list of {len(value)}", f"a list of {len(members)}")
+    pairs = zip(members, value, strict=True)
+    return tuple(_convert(member, entry, f"{where}[{i}]") for i, (member, entry) in enumerate(pairs))
+
+
+def _is_scalar(hint: Any, value: object) -> bool:
+    """Whether a value is of a plain type; true is no number, and a float may be written without its point."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _described(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in get_args(hint))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(member) for member in get_args(hint))
+    if origin is tuple:
+        return "a list [...]"
+    if origin is Mapping or is_dataclass(hint):
+        return "an object {...}"
+    names = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false"}
+    return names.get(hint, "null")
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _place(steps: tuple[str | int, ...]) -> str:
+    """Where steps lead, as "roles.visual_encoder.preprocess.mean[0]"."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return False
