@@ -13,6 +13,7 @@ import pytest
 
 from tests.video import pictures
 from tests.video.clips import clip
+from tsq_cli.errors import VideoTimeoutError
 from tsq_cli.video import decode_frames, open_video, sample_frames
 
 TIME_LIMIT_SECONDS = 120
@@ -76,10 +77,10 @@ def test_error_in_one_thread_ends_the_others_and_is_the_one_raised() -> None:
         nonlocal calls
         calls += 1
         if calls == 5:
-            raise RuntimeError("planted")
+            raise VideoTimeoutError("planted")
         return False
 
-    with pytest.raises(RuntimeError, match="planted"):
+    with pytest.raises(VideoTimeoutError, match="planted"):
         decode_frames(source, range(len(source.pts)), threads=2, should_stop=fail_once)
 
 
@@ -103,6 +104,7 @@ def test_packets_are_freed_and_frames_still_come_after_close() -> None:
 LEAVE_EARLY = """
 import sys, threading
 import torch
+from tsq_cli.errors import VideoTimeoutError
 from tsq_cli.video import decode_frames, open_video, sample_frames
 torch.ones(64, 64) @ torch.ones(64, 64)
 for path in sys.argv[1:]:

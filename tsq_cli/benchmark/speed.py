@@ -1,4 +1,4 @@
-"""Room 4: `tsq benchmark`: the paper's speed table for this machine, and where TSQNet's time goes.
+"""`tsq benchmark`: the paper's speed table for this machine, and where TSQNet's time goes.
 
 All contenders take turns, round after round, in one process. Each is timed from decoded frames on the host to classes
 on the host, so preprocessing and copies count.

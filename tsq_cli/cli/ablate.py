@@ -1,4 +1,4 @@
-"""Room 5: `tsq ablate`."""
+"""`tsq ablate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: `tsq benchmark`."""
+"""`tsq benchmark`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: `tsq classify`."""
+"""`tsq classify`."""
 
 from __future__ import annotations
 

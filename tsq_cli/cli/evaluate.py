@@ -1,4 +1,4 @@
-"""Room 5: `tsq evaluate`."""
+"""`tsq evaluate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: `tsq packs`: list, show, pull, verify."""
+"""`tsq packs`: list, show, pull, verify."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: `tsq select`."""
+"""`tsq select`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: `tsq train`."""
+"""`tsq train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 5: `tsq tsne`."""
+"""`tsq tsne`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 3: `tsq packs verify` and `tsq packs pull`: is a pack whole, and are its hub weights here?"""
+"""`tsq packs verify` and `tsq packs pull`: is a pack whole, and are its hub weights here?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 1, pure: how good a picture a frame is, as far as its pixels tell without knowing what it shows."""
+"""How good a picture a frame is, as far as its pixels tell without knowing what it shows."""
 
 from __future__ import annotations
 
