@@ -1,8 +1,8 @@
 """What `tsq classify` adds to `tsq select`: ``python -m benchmarks.classify VIDEO --json FILE``.
 
-Times, in turns and with everything loaded: selecting from a video; the recogniser's own forward pass on as many ready
+Times, in turns and with everything loaded: selecting from a video; the recognizer's own forward pass on as many ready
 inputs; the same predictions and saliency maps through the whole chain. The overhead is what the chain costs over the
-sum of the first two. A recogniser by name gets random weights, which cost the same.
+sum of the first two. A recognizer by name gets random weights, which cost the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
 
 
 def classifier(selector: Selector, name: str) -> Classifier:
-    """A classifier behind a loaded selector: the pack's embedded recogniser, or a network of random weights."""
+    """A classifier behind a loaded selector: the pack's embedded recognizer, or a network of random weights."""
     from tsq_cli.packs import choose_recognizer, load_recognizer
 
     pack = selector.loaded_pack()
@@ -43,10 +43,10 @@ def classifier(selector: Selector, name: str) -> Classifier:
 
 
 def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
-    """Times of one recogniser on one video.
+    """Times of one recognizer on one video.
 
     Returns:
-        A JSON object: the recogniser, the timings of the three contenders, `overhead` (classify over select plus
+        A JSON object: the recognizer, the timings of the three contenders, `overhead` (classify over select plus
         forward, less 1; from the medians) and the stages of the last classification.
     """
     import torch
@@ -103,15 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure every recogniser, print and write what was measured.
+    """Measure every recognizer, print and write what was measured.
 
     Raises:
         UsageError: fewer than one round.
-        TsqError: a video or a recogniser that cannot be used.
+        TsqError: a video or a recognizer that cannot be used.
     """
     if options.repeats < 1:
         raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
-    table = Table("recogniser", "select ms", "forward ms", "classify ms", "overhead")
+    table = Table("recognizer", "select ms", "forward ms", "classify ms", "overhead")
     report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "video": options.video.name, "results": []}
     for name in options.recognizer:
         result = measure(options.video, name, repeats=options.repeats)

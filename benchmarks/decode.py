@@ -1,6 +1,6 @@
 """Time our decoding against a sequential pass, torchcodec, decord and OpenCV: ``python -m benchmarks.decode``.
 
-Every contender opens the file afresh and returns the frames on screen at the centres of 16 equal segments, as RGB with
+Every contender opens the file afresh and returns the frames on screen at the centers of 16 equal segments, as RGB with
 a short side of 256 pixels. Outputs are compared before speed: a contender that returns wrong frames is out. Then all
 take turns, round after round. Of a family's variants the fastest correct one of the trial rounds takes part.
 """
@@ -39,7 +39,7 @@ class Comparison:
     """A contender's pictures against the sequential reference.
 
     Attributes:
-        wrong_frames: targets whose picture is closer to a neighbour of the right frame than to the right frame itself.
+        wrong_frames: targets whose picture is closer to a neighbor of the right frame than to the right frame itself.
         mean_absolute_difference: over all targets and pixels, 0 to 255; scalers differ by 1 or 2.
     """
 
@@ -77,7 +77,7 @@ def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
     )
     right = distances[:, NEIGHBOURS]
     return Comparison(
-        # A clip that stands still has neighbours equal to the right frame: only a closer one proves a mistake. A frame
+        # A clip that stands still has neighbors equal to the right frame: only a closer one proves a mistake. A frame
         # from far away is equally far from all of them, hence the limit.
         wrong_frames=int(((right > distances.min(axis=1) + 1e-9) | (right > 12)).sum()),
         mean_absolute_difference=float(right.mean()),

@@ -29,7 +29,7 @@ class Task:
 
     Attributes:
         path: the file.
-        count: number of targets T; they are the centres of T equal segments.
+        count: number of targets T; they are the centers of T equal segments.
         start_seconds: time of the first frame shown on the file's own clock.
         times_seconds: float64 [T], times of the targets relative to the first frame shown.
         indices: int64 [T], the frames on screen at those times, for contenders that count frames.
@@ -169,7 +169,7 @@ def sequential(task: Task, *, threads: int = 2, margin: int = 0) -> UInt8Array:
     """Decode the whole stream with PyAV and keep the targets, each with ``margin`` frames on both sides.
 
     Returns:
-        uint8 [T * (2 * margin + 1), H, W, 3]; a neighbour beyond either end of the clip is the frame at that end.
+        uint8 [T * (2 * margin + 1), H, W, 3]; a neighbor beyond either end of the clip is the frame at that end.
     """
     wanted = task.indices[:, None] + np.arange(-margin, margin + 1)
     return decode_all(task.path, wanted.ravel(), width=task.width, height=task.height, threads=threads)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli.benchmark.measure import exit_code
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import UsageError, VideoError
 from tsq_cli.report.console import SafeConsole
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def records(tree: Path, command: Sequence[str], videos: Sequence[Path]) -> dict[
     """The record of each video by its path, from the code in a folder, offline and on the CPU.
 
     Raises:
-        TsqError: the command wrote no records.
+        VideoError: the command wrote no records.
     """
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "records.jsonl"
@@ -47,7 +47,11 @@ def records(tree: Path, command: Sequence[str], videos: Sequence[Path]) -> dict[
         environment = {**os.environ, "PYTHONPATH": str(tree), "HF_HUB_OFFLINE": "1"}
         run = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
         if not lines.exists():
-            raise TsqError(f"{' '.join(command)} of {tree} ended with exit code {run.returncode}: {run.stderr[-500:]}")
+            raise VideoError(
+                f"tsq {' '.join(command)} of {tree} wrote no records (exit code {run.returncode}): {run.stderr[-500:]}",
+                wanted="one record per video",
+                fix="run it by hand",
+            )
         found = [json.loads(line) for line in lines.read_text().splitlines()]
     return {record["video"]["path"]: record for record in found}
 
@@ -62,7 +66,7 @@ def differences(before: Any, after: Any, at: str = "") -> Iterator[str]:
         for number, pair in enumerate(zip(before, after, strict=True)):
             yield from differences(*pair, f"{at}[{number}]")
     elif before != after or type(before) is not type(after):
-        yield f"{at}: {json.dumps(before)[:80]} -> {json.dumps(after)[:80]}"
+        yield f"{at or 'record'}: {json.dumps(before)[:80]} -> {json.dumps(after)[:80]}"
 
 
 def unpack(commit: str, folder: Path) -> None:
@@ -83,7 +87,7 @@ def compare(commit: str, videos: Sequence[Path]) -> int:
 
     Raises:
         UsageError: no such commit or video.
-        TsqError: a command wrote no records.
+        VideoError: a command wrote no records.
     """
     if lost := [str(path) for path in videos if not path.is_file()]:
         raise UsageError(f"no such file: {', '.join(lost)}", wanted="video files", fix="check the paths")

@@ -41,7 +41,7 @@ WRONG_ON_FILM = 0.05  # of the tuning half's clips may show a wrong name
 RESAMPLES = 2000
 
 # A module shares one unit of probability among all the classes that a clip shows: where these are fifteen, as in a
-# needle, no temperature tells how probable the first is. The recogniser sees five frames, chosen for the event.
+# needle, no temperature tells how probable the first is. The recognizer sees five frames, chosen for the event.
 FITTED_ON: dict[str, tuple[Kind, ...]] = {
     "visual": ("whole",),
     "textual": ("whole",),
@@ -61,7 +61,7 @@ class Clip:
         material: the clip.
         visual, textual: [C], the logits of the two modules; `textual` at a text_logit_scale of 1.
         evidence: [C], see TSQOutput.
-        frames: [K, C], the embedded recogniser's logits of the frames that the paper's fusion selects.
+        frames: [K, C], the embedded recognizer's logits of the frames that the paper's fusion selects.
         strongest: [C], share of the candidates in which a class is the strongest.
     """
 
@@ -99,7 +99,7 @@ Rule = Callable[[Answer], bool]
 
 
 def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
-    """What the modules and the recogniser say of every clip."""
+    """What the modules and the recognizer say of every clip."""
     settings, clips = pack.config.settings, []
     for one in seen:
         with torch.inference_mode():
@@ -125,7 +125,7 @@ def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
 
 
 def distributions(logit_scale: float) -> dict[str, Distribution]:
-    """Who says what: each module, the recogniser, by name."""
+    """Who says what: each module, the recognizer, by name."""
     return {
         "visual": lambda clip, t: (clip.visual / (t or 1.0)).softmax(dim=0),
         "textual": lambda clip, t: (clip.textual * logit_scale / (t or 1.0)).softmax(dim=0),

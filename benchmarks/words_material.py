@@ -128,8 +128,8 @@ class Seen:
     Attributes:
         material: the clip.
         features: float32 [T, Dv] of the visual encoder.
-        logits: float32 [T, O] of the object recogniser.
-        recognized: float32 [T, C], logits of the embedded recogniser, which sees larger pictures.
+        logits: float32 [T, O] of the object recognizer.
+        recognized: float32 [T, C], logits of the embedded recognizer, which sees larger pictures.
     """
 
     material: Material

@@ -1,4 +1,4 @@
-"""The pack `weights/actions40`: compose labelled videos of 40 human actions, train on them, show what each step gives.
+"""The pack `weights/actions40`: compose labeled videos of 40 human actions, train on them, show what each step gives.
 
     python examples/actions40.py compose --photos DIR --videos /tmp/actions40
     python examples/actions40.py train --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\

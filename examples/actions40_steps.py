@@ -82,7 +82,7 @@ def gather(photos: Path, work: Path, validation: Path, progress: Progress) -> Ga
 
 
 def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
-    """Train the heads of every step, and score all of them with the same recogniser."""
+    """Train the heads of every step, and score all of them with the same recognizer."""
     with progress_bar("training") as progress:
         on = gather(photos, work, validation, progress)
         logits, targets = on.logits("tuned"), on.targets
@@ -102,7 +102,7 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
             rules: tuple[Selector, ...] = ("uniform", "random", "confident", "all", "oracle")
             scored = score_selectors(plain, of_frames, targets, selectors=rules, ks=(K,))
             references[name] = scored["rows"]
-            _say(f"recogniser {name}", scored)
+            _say(f"recognizer {name}", scored)
     report = {
         "machine": machine_facts(("torch", "timm", "tsq-cli")),
         "videos": len(targets),

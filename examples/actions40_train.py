@@ -34,7 +34,7 @@ from tsq_cli.types import Progress, silent
 
 BASE = "imagenet-lite"
 DATA = (
-    "7,625 photographs of Stanford 40 Actions: half for the encoder, a fifth besides for heads and recogniser, the "
+    "7,625 photographs of Stanford 40 Actions: half for the encoder, a fifth besides for heads and recognizer, the "
     "rest held out; ImageNet-1k through the weights of EfficientNet-Lite0"
 )
 COMMAND = "python examples/actions40.py train --photos DIR --videos DIR --work DIR --out weights/actions40"
@@ -156,7 +156,7 @@ def refit_objects(frames: Frames, base: Pack, *, ridge: float = 0.01) -> nn.Line
 
 
 def prototypes(composer: Composer, sight: Sight, network: str, *, keep: float, seed: int) -> Prototypes:
-    """Where VQM's queries start: the best frames of composed clips (METHOD section 3)."""
+    """Where VQM's queries start: the best frames of composed clips (docs/method.md, section 3)."""
     chosen, events = composer.draw(PROTOTYPE_CLIPS, np.random.default_rng([seed, 2]))
     features = composer.frames.outputs[network][torch.from_numpy(chosen)]
     targets = torch.nn.functional.one_hot(torch.from_numpy(events), composer.num_classes)
@@ -232,8 +232,8 @@ def build(photos: Path, work: Path, out: Path, validation: Path, *, commit: str 
         pack = _write(work / "pack", base, names, tuned, sight, tsqnet, provenance)
         videos = read_video_list(validation).aligned(names)
         loaded = load_pack(pack)
-        recogniser = load_recognizer(pack, choose_recognizer(pack), device="cpu", dtype=torch.float32, pack=loaded)
-        measured = evaluate(videos, loaded, recogniser, FeatureCache(work / "cache"), ks=(5,), progress=progress)
+        recognizer = load_recognizer(pack, choose_recognizer(pack), device="cpu", dtype=torch.float32, pack=loaded)
+        measured = evaluate(videos, loaded, recognizer, FeatureCache(work / "cache"), ks=(5,), progress=progress)
     metrics: dict[str, str | float] = {"videos": float(len(measured.videos)), "frames": 5.0}
     for row in measured.report["rows"]:
         metrics[f"map_{row['selector']}"] = round(row["map"]["value"], 4)
@@ -259,7 +259,7 @@ def _write(
     return write_pack(
         folder,
         base=base.config,
-        description="40 human actions (Stanford 40 Actions); EfficientNet-Lite0, fine-tuned, is encoder and recogniser",
+        description="40 human actions (Stanford 40 Actions); EfficientNet-Lite0, fine-tuned, is encoder and recognizer",
         class_names=names,
         tsqnet=tsqnet,
         visual_encoder=TrainedNetwork(

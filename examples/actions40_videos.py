@@ -2,7 +2,7 @@
 
 A video is 16 shots of one second, so that the 16 candidates of `tsq select` fall one in each. Two to five of them show
 the action. The others are distractors: photographs of other actions, no two of the same one, and up to four shots
-without any (title cards, plain colours, dark and blurred pictures). So the video's class is what is seen more than
+without any (title cards, plain colors, dark and blurred pictures). So the video's class is what is seen more than
 once, and no single frame gives it away. Photographs are split before anything is composed: none is in two parts.
 """
 

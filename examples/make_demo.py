@@ -32,14 +32,14 @@ EVENT_PHOTOGRAPH = "chelsea"
 # ImageNet's names for what the photograph shows; the three overlap, and classifiers divide their belief among them.
 EVENT_CLASS_NAMES = ("tabby", "tabby cat", "tiger cat", "Egyptian cat")
 
-# Grey photographs are toned, so that they sit beside the colour ones: (tone of the shadows, tone of the lights).
+# Gray photographs are toned, so that they sit beside the color ones: (tone of the shadows, tone of the lights).
 TONES = {
     "brick": ((34, 18, 14), (255, 214, 180)),
     "camera": ((16, 20, 30), (250, 240, 222)),
     "grass": ((14, 24, 12), (236, 246, 196)),
 }
 
-# Where the camera looks: centre x and y as shares of the photograph, width as a share of its widest 16:9 crop.
+# Where the camera looks: center x and y as shares of the photograph, width as a share of its widest 16:9 crop.
 View = tuple[float, float, float]
 Transition = Literal["cut", "fade", "defocus"]
 
@@ -50,7 +50,7 @@ class Shot:
 
     Attributes:
         photograph: name of the function in skimage.data that holds the picture.
-        seconds: length on the time line; a transition is centred on the cut, so half of it lies in each shot.
+        seconds: length on the time line; a transition is centered on the cut, so half of it lies in each shot.
         look: where the camera starts and where it ends.
         enters: how the shot follows the one before.
         clock: small caption, the hour of the day.
@@ -202,7 +202,7 @@ def _crop(photograph: Image.Image, x: float, y: float, width: float) -> Image.Im
 def _write(
     picture: Image.Image, text: str, *, size: int, y: int, x: int = SIZE[0] // 2, tracking: int = 0, opacity: float
 ) -> None:
-    """Write one line centred on (x, y) into the picture, its letters `tracking` pixels further apart than usual."""
+    """Write one line centered on (x, y) into the picture, its letters `tracking` pixels further apart than usual."""
     font = ImageFont.load_default(size)
     advances = [font.getlength(letter) + tracking for letter in text]
     mask = Image.new("L", picture.size)

@@ -44,7 +44,7 @@ PLAIN: dict[str, Any] = {
     "blank_penalty": 0.0,
     "textual_scale": 3.0,
     "text_logit_scale": 100.0,
-    "centred": False,
+    "centered": False,
     "top_n": 3,
     "lambda_v": 0.6,
 }
@@ -84,20 +84,20 @@ def pack_settings(pack: Pack) -> dict[str, Any]:
         "blank_penalty": layer.blank_penalty,
         "textual_scale": stated.textual_scale,
         "text_logit_scale": stated.text_logit_scale,
-        "centred": stated.centre_object_embeddings,
+        "centered": stated.center_object_embeddings,
         "top_n": stated.top_n,
         "lambda_v": stated.lambda_v,
     }
 
 
 def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What `tune` tries: plain settings, each change from there to the pack's, and the pack's neighbours."""
+    """What `tune` tries: plain settings, each change from there to the pack's, and the pack's neighbors."""
     steps: dict[str, dict[str, Any]] = {"plain TSQ layers": PLAIN}
     changes = {
         "queries compete": ("rival_floor", "visual_scale"),
         "own strength counts": ("rival_share",),
         "blank frames lose": ("blank_penalty",),
-        "centred embeddings": ("centred", "textual_scale"),
+        "centered embeddings": ("centered", "textual_scale"),
         "textual module not certain": ("text_logit_scale",),
     }
     reached = PLAIN
@@ -112,7 +112,7 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "blank_penalty": (0.0, 1.0, 2.0, 3.0, 5.0, 8.0),
         "textual_scale": (1.0, 1.5, 2.0, 2.5, 3.0, 5.0),
         "text_logit_scale": (100.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0),
-        "centred": (False, True),
+        "centered": (False, True),
         "top_n": (1, 2, 3, 5, 10),
         "lambda_v": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     }

@@ -40,8 +40,8 @@ class Video:
         truth: bool [T], which candidates show the event.
         class_index: of the event.
         features: float32 [T, Dv] of the visual encoder, at the sampler's input size.
-        logits: float32 [T, O] of the object recogniser, at the same size.
-        recognised: float32 [T, C], logits of the pack's embedded recogniser, at the recogniser's own input size.
+        logits: float32 [T, O] of the object recognizer, at the same size.
+        recognized: float32 [T, C], logits of the pack's embedded recognizer, at the recognizer's own input size.
         visual, textual: S^v and S^t [T] as the pipeline gives them.
     """
 
@@ -49,7 +49,7 @@ class Video:
     class_index: int
     features: Tensor
     logits: Tensor
-    recognised: Tensor
+    recognized: Tensor
     visual: np.ndarray
     textual: np.ndarray
 
@@ -65,7 +65,7 @@ def read_videos(
     """Score every video of a folder with the project's own pipeline, and keep what its encoder saw.
 
     Args:
-        pack: whose visual encoder is the object recogniser too.
+        pack: whose visual encoder is the object recognizer too.
         folder, part, variant: where `compose` wrote the videos.
         input_sizes: what the sampler looks at, one reading for each; none given, the pack's own.
 
@@ -88,7 +88,7 @@ def read_videos(
     for path in track(truths, f"read {part} {variant}", console=console, transient=True):
         truth = json.loads(path.read_text())
         clip = load_clip(path.with_suffix(".mp4"), PAPER)
-        recognised = _recognised(recognizer, clip.batch.pixels)
+        recognized = _recognized(recognizer, clip.batch.pixels)
         for size, looks in packs.items():
             seen.clear()
             saliency = score_clips(looks, [torch.from_numpy(clip.batch.pixels)], PAPER).read()[0]
@@ -98,7 +98,7 @@ def read_videos(
                     class_index=truth["event"]["class_index"],
                     features=torch.cat([output.features for output in seen]).float(),
                     logits=torch.cat([output.logits for output in seen]).float(),
-                    recognised=recognised,
+                    recognized=recognized,
                     visual=saliency.visual,
                     textual=saliency.textual,
                 )
@@ -114,7 +114,7 @@ def at_size(pack: Pack, input_size: int) -> Pack:
     return replace(pack, visual_preprocessor=preprocessor, object_preprocessor=preprocessor)
 
 
-def _recognised(loaded: LoadedRecognizer, pixels: np.ndarray) -> Tensor:
+def _recognized(loaded: LoadedRecognizer, pixels: np.ndarray) -> Tensor:
     """Logits [T, C] of all candidates, uint8 [T, H, W, 3]."""
     with torch.inference_mode():
         images = loaded.preprocessor(torch.from_numpy(pixels))
@@ -128,8 +128,8 @@ def recall(choices: Iterable[Choice], truth: np.ndarray) -> float:
 
 
 def is_right(video: Video, choices: Iterable[Choice]) -> float:
-    """Whether the mean of what the recogniser says of the chosen frames names the event's class."""
-    mean = video.recognised[[choice.position for choice in choices]].mean(dim=0)
+    """Whether the mean of what the recognizer says of the chosen frames names the event's class."""
+    mean = video.recognized[[choice.position for choice in choices]].mean(dim=0)
     return float(int(mean.argmax()) == video.class_index)
 
 
@@ -179,7 +179,7 @@ def measure(videos: Sequence[Video], lambda_v: float) -> dict[str, Any]:
 def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) -> list[Video]:
     """The same videos with the saliency that other settings give (named as in PLAIN), from the features kept."""
     embeddings = pack.object_embeddings
-    if settings["centred"]:
+    if settings["centered"]:
         embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
     vqm = pack.tsqnet.vqm
     rivals = {name: settings[name] for name in ("rival_floor", "rival_share", "blank_penalty")}

@@ -12,9 +12,9 @@ Written by `examples/needle.py`, which composes the videos and says how; the num
 video is a real H.264 file of 16 shots, one photograph per class, so that every candidate falls into its own shot:
 
 - plain: 2 of 16 shots show the event, 14 others another class each; slow zooms and crops of 0.6-1 of the width.
-- hard: the event's two shots are mirrored at random, cropped to 0.35-0.7 and recoloured.
+- hard: the event's two shots are mirrored at random, cropped to 0.35-0.7 and recolored.
 - long: 4 of 16 shots show the event.
-- blanks: as plain, and 5 of the 14 others are title cards, plain colours, dark or blurred pictures.
+- blanks: as plain, and 5 of the 14 others are title cards, plain colors, dark or blurred pictures.
 - lone: 1 shot shows the event, the 15 others are such blank pictures (blurred and dark ones still show a little).
 
 There is one photograph per class, so the event's shots are views of the same photograph: easier than the same class
@@ -39,10 +39,10 @@ measure: among the frames of one event, the clearer ones come first."""
 
 
 SIZES = """\
-The sampler finds frames and the recogniser names them, so the sampler need not see as much. The smaller the picture,
+The sampler finds frames and the recognizer names them, so the sampler need not see as much. The smaller the picture,
 the larger this network's logits: each size has the rival_floor and visual_scale that serve it best among 16 pairs in
 units of its own logits, by mean recall over the five kinds of video; the other settings are the pack's. Cost is that of
-the sampler's one network for the 16 candidates. Accuracy, by the recogniser at its own size, is a mean over the five
+the sampler's one network for the 16 candidates. Accuracy, by the recognizer at its own size, is a mean over the five
 kinds too; below the table, that of frames chosen without a sampler. In these photographs the object is large: where it
 is small in the picture, small sizes will lose more than they do here."""
 

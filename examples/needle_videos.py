@@ -30,7 +30,7 @@ SIZE = (340, 256)
 SPLIT_SEED = 7
 
 # Pictures without an object: what stands between the scenes of edited films.
-BLANKS = ("title card", "plain colour", "dark", "blurred")
+BLANKS = ("title card", "plain color", "dark", "blurred")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Look:
         start, end: windows at the shot's start and end: left, top, width as shares of the photograph's largest window
             of the video's shape (width 1), left and top as shares of the room that the width leaves.
         mirrored: left and right swapped.
-        brightness, contrast, colour: factors, 1 leaves the picture alone.
+        brightness, contrast, color: factors, 1 leaves the picture alone.
         blur: radius of a Gaussian in pixels.
     """
 
@@ -59,18 +59,18 @@ class Look:
     mirrored: bool = False
     brightness: float = 1.0
     contrast: float = 1.0
-    colour: float = 1.0
+    color: float = 1.0
     blur: float = 0.0
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One second of video: a look at a photograph, or a drawn picture without a photograph (colour, text)."""
+    """One second of video: a look at a photograph, or a drawn picture without a photograph (color, text)."""
 
     kind: str
     photo: Photo | None = None
     look: Look | None = None
-    colour: tuple[int, int, int] = (0, 0, 0)
+    color: tuple[int, int, int] = (0, 0, 0)
     text: str = ""
 
 
@@ -81,7 +81,7 @@ class Variant:
     Attributes:
         event_shots: shots of 16 that show the event.
         is_hard: whether the event's shots are mirrored at random, cropped to 0.35-0.7 of the width (else 0.6-1) and
-            recoloured, so that telling duplicates is not enough.
+            recolored, so that telling duplicates is not enough.
         blank_shots: shots without an object, among those that do not show the event.
     """
 
@@ -160,12 +160,12 @@ def hard_look(rng: np.random.Generator) -> Look:
         mirrored=bool(rng.random() < 0.5),
         brightness=float(rng.uniform(0.5, 1.4)),
         contrast=float(rng.uniform(0.6, 1.3)),
-        colour=float(rng.uniform(0.3, 1.6)),
+        color=float(rng.uniform(0.3, 1.6)),
     )
 
 
 def blank(rng: np.random.Generator, photos: Sequence[Photo]) -> Shot:
-    """A shot without an object: a title card, a plain colour, or a photograph of these, dark or blurred."""
+    """A shot without an object: a title card, a plain color, or a photograph of these, dark or blurred."""
     kind = str(rng.choice(BLANKS))
     if kind in ("dark", "blurred"):
         look = plain_look(rng)
@@ -176,15 +176,15 @@ def blank(rng: np.random.Generator, photos: Sequence[Photo]) -> Shot:
     red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
     words = ("Chapter", "one", "The end", "A film by", "Thanks for watching", "Part", "two", "Credits", "Episode")
     text = "\n".join(str(word) for word in rng.choice(words, 3)) if kind == "title card" else ""
-    return Shot(kind, colour=(red, green, blue), text=text)
+    return Shot(kind, color=(red, green, blue), text=text)
 
 
 def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> Image.Image:
     """The picture of a shot at progress 0 (its start) to 1 (its end), RGB, of the video's size."""
     if shot.photo is None or shot.look is None:
-        picture = Image.new("RGB", SIZE, shot.colour)
+        picture = Image.new("RGB", SIZE, shot.color)
         if shot.text:
-            opposite = tuple(255 - value for value in shot.colour)
+            opposite = tuple(255 - value for value in shot.color)
             ImageDraw.Draw(picture).multiline_text((24, 40), shot.text, fill=opposite, font_size=36)
         return picture
     look, photo = shot.look, opened(shot.photo.path)
@@ -199,7 +199,7 @@ def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> 
     for enhance, factor in (
         (ImageEnhance.Brightness, look.brightness),
         (ImageEnhance.Contrast, look.contrast),
-        (ImageEnhance.Color, look.colour),
+        (ImageEnhance.Color, look.color),
     ):
         picture = enhance(picture).enhance(factor) if factor != 1.0 else picture
     return picture.filter(ImageFilter.GaussianBlur(look.blur)) if look.blur else picture
@@ -230,7 +230,7 @@ def describe(shots: Sequence[Shot]) -> dict[str, Any]:
     listed = []
     for i, shot in enumerate(shots):
         photo = {"photo": shot.photo.path.name, "class_name": shot.photo.class_name} if shot.photo else {}
-        look = {"look": asdict(shot.look)} if shot.look else {"colour": shot.colour, "text": shot.text}
+        look = {"look": asdict(shot.look)} if shot.look else {"color": shot.color, "text": shot.text}
         listed.append({"start_seconds": i, "end_seconds": i + 1, "kind": shot.kind, **photo, **look})
     seconds = [[i, i + 1] for i, shot in enumerate(shots) if shot.kind == "event"]
     named = {"class_index": event.class_index, "class_name": event.class_name, "seconds": seconds}

@@ -19,7 +19,7 @@ DEMO = EXAMPLES / "demo.mp4"
 DESCRIPTION = json.loads((EXAMPLES / "demo.json").read_text())
 SHOTS = DESCRIPTION["shots"]
 
-# Centres of 5 of 16 equal segments: floor(1.6), floor(4.8), floor(8.0), floor(11.2), floor(14.4).
+# Centers of 5 of 16 equal segments: floor(1.6), floor(4.8), floor(8.0), floor(11.2), floor(14.4).
 UNIFORM_5_OF_16 = (1, 4, 8, 11, 14)
 
 
@@ -41,7 +41,7 @@ def decoded() -> list[np.ndarray]:
 
 
 def distance(left: np.ndarray, right: np.ndarray) -> float:
-    """Mean absolute difference in grey levels, 0 to 255."""
+    """Mean absolute difference in gray levels, 0 to 255."""
     return float(np.abs(left.astype(np.float64) - right).mean())
 
 

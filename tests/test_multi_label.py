@@ -8,7 +8,7 @@ from tests.packs.making import make_pack, write_json
 from tsq_cli.config import ClassifySettings
 from tsq_cli.models import object_text_features
 from tsq_cli.packs import Pack, choose_recognizer, load_pack, load_recognizer
-from tsq_cli.recognition import recognise_clips
+from tsq_cli.recognition import recognize_clips
 from tsq_cli.scoring import encode, tsq_scores
 
 
@@ -53,7 +53,7 @@ def test_predictions_are_of_the_mean_logit(packs: dict[bool, Pack], frames: np.n
     choice = choose_recognizer(pack.config, "embedded")
     loaded = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
     settings = ClassifySettings(num_predictions=3, maps=False)
-    (recognition,) = recognise_clips(loaded, [torch.from_numpy(frames)], settings)
+    (recognition,) = recognize_clips(loaded, [torch.from_numpy(frames)], settings)
     with torch.inference_mode():
         logits = loaded.recognizer(loaded.preprocessor(torch.from_numpy(frames))).logits
     for said, z in [
@@ -73,7 +73,7 @@ def test_classes_all_but_certain_keep_their_order(packs: dict[bool, Pack], frame
     bias = loaded.recognizer.encoder.classifier_bias
     with torch.no_grad():
         bias += torch.tensor([20.0, -20.0, 30.0])
-    (recognition,) = recognise_clips(
+    (recognition,) = recognize_clips(
         loaded, [torch.from_numpy(frames)], ClassifySettings(num_predictions=3, maps=False)
     )
     assert [category.index for category in recognition.predictions] == [2, 0, 1]

@@ -1,4 +1,4 @@
-"""The composer of examples/needle.py: its truth is read back from decoded pixels; the photographs are plain colours."""
+"""The composer of examples/needle.py: its truth is read back from decoded pixels; the photographs are plain colors."""
 
 from __future__ import annotations
 
@@ -44,20 +44,18 @@ def measures(needle: ModuleType) -> ModuleType:
     return sys.modules["needle_measure"]
 
 
-def colour_of(index: int) -> tuple[int, int, int]:
-    """A colour per class, at least 40 levels from every other one in some channel."""
+def color_of(index: int) -> tuple[int, int, int]:
+    """A color per class, at least 40 levels from every other one in some channel."""
     return 40 + 50 * (index % 4), 40 + 50 * (index // 4 % 4), 40 + 50 * (index // 16)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One plain colour per class, portrait and landscape in turn."""
+    """One plain color per class, portrait and landscape in turn."""
     folder = tmp_path_factory.mktemp("photos")
     for index in range(NUM_PHOTOS):
         size = (341, 256) if index % 2 else (256, 384)
-        Image.new("RGB", size, colour_of(index)).save(
-            folder / f"{index:03d}_n{index:08d}_class_{index}.jpg", quality=95
-        )
+        Image.new("RGB", size, color_of(index)).save(folder / f"{index:03d}_n{index:08d}_class_{index}.jpg", quality=95)
     return folder
 
 
@@ -76,9 +74,9 @@ def truths(videos: Path, part: str, variant: str) -> list[tuple[Path, dict[str, 
 
 
 def shown_class(pixels: np.ndarray) -> int | None:
-    """The class whose colour fills a decoded picture [H, W, 3], None where no colour comes near."""
+    """The class whose color fills a decoded picture [H, W, 3], None where no color comes near."""
     mean = pixels.reshape(-1, 3).mean(axis=0)
-    error = [np.abs(mean - colour_of(index)).max() for index in range(NUM_PHOTOS)]
+    error = [np.abs(mean - color_of(index)).max() for index in range(NUM_PHOTOS)]
     return int(np.argmin(error)) if min(error) < 12 else None
 
 
@@ -137,18 +135,18 @@ def test_blank_shots_hide_the_event_nowhere(videos: Path, variant: str, event_sh
     kinds = [shot["kind"] for shot in truth["shots"]]
     assert kinds.count("event") == event_shots
     assert kinds.count("other") == other_shots
-    assert set(kinds) - {"event", "other"} <= {"title card", "plain colour", "dark", "blurred"}
+    assert set(kinds) - {"event", "other"} <= {"title card", "plain color", "dark", "blurred"}
     event_photo = {shot["photo"] for shot in truth["shots"] if shot["kind"] == "event"}
     assert len(event_photo) == 1
     assert all(shot.get("photo") not in event_photo for shot in truth["shots"] if shot["kind"] != "event")
 
 
-def test_hard_events_are_cropped_and_recoloured(videos: Path) -> None:
+def test_hard_events_are_cropped_and_recolored(videos: Path) -> None:
     _, truth = truths(videos, "tuning", "hard")[0]
     for shot in truth["shots"]:
         widths = (shot["look"]["start"][2], shot["look"]["end"][2])
-        recoloured = shot["look"]["brightness"] != 1.0
-        assert recoloured == (shot["kind"] == "event")
+        recolored = shot["look"]["brightness"] != 1.0
+        assert recolored == (shot["kind"] == "event")
         low, high = (0.35, 0.7) if shot["kind"] == "event" else (0.6, 1.0)
         assert low * 0.95 <= min(widths) < max(widths) <= min(1.0, high * 1.05)
 
@@ -240,9 +238,9 @@ def test_tuning_rebuilds_the_saliency_of_the_pipeline(
         assert set(measured["fused"]) == {"accuracy", "recall"}
 
 
-def test_the_samplers_size_changes_what_it_sees_and_not_what_the_recogniser_sees(read: dict[int, list[Any]]) -> None:
+def test_the_samplers_size_changes_what_it_sees_and_not_what_the_recognizer_sees(read: dict[int, list[Any]]) -> None:
     for small, own in zip(*read.values(), strict=True):
-        assert torch.equal(small.recognised, own.recognised)
+        assert torch.equal(small.recognized, own.recognized)
         assert not torch.allclose(small.features, own.features, rtol=0.1)
 
 
@@ -255,7 +253,7 @@ def test_accuracy_is_what_the_classify_chain_says(
         record = classifier.classify(path)
         chosen = [Choice(frame.candidate.position, frame.chosen_by) for frame in record.frames]
         first = record.predictions[0]
-        logits = video.recognised[[choice.position for choice in chosen]]
+        logits = video.recognized[[choice.position for choice in chosen]]
         mean = logits.mean(dim=0)
         gain = (logits.amax(dim=1) - logits.mean(dim=1)).mean() / (mean.max() - mean.mean())
         temperature = pack.config.settings.words.recognizer_temperature
@@ -264,13 +262,13 @@ def test_accuracy_is_what_the_classify_chain_says(
             assert measures.is_right(replace(video, class_index=right), chosen) == (right < 1000)
 
 
-def test_accuracy_asks_the_recogniser_and_not_the_sampler(measures: ModuleType) -> None:
-    recognised, logits = torch.zeros(16, 10), torch.zeros(16, 10)
-    recognised[[2, 5], 3] = 1.0
+def test_accuracy_asks_the_recognizer_and_not_the_sampler(measures: ModuleType) -> None:
+    recognized, logits = torch.zeros(16, 10), torch.zeros(16, 10)
+    recognized[[2, 5], 3] = 1.0
     logits[:, 7] = 9.0
     curve = np.full(16, 1 / 16)
     for right in (3, 7):
-        video = measures.Video(curve > 1, right, torch.zeros(16, 4), logits, recognised, curve, curve)
+        video = measures.Video(curve > 1, right, torch.zeros(16, 4), logits, recognized, curve, curve)
         assert measures.is_right(video, [Choice(2, "visual"), Choice(5, "textual")]) == (right == 3)
 
 

@@ -59,7 +59,7 @@ def test_saved_frames_are_shown_at_their_recorded_times(
         with Image.open(frame["path"]) as picture:
             saved = np.asarray(picture).astype(np.int16)
         assert saved.shape == expected.shape
-        # The two may round a colour apart by a level; the next frame of these clips differs by tens in whole blocks.
+        # The two may round a color apart by a level; the next frame of these clips differs by tens in whole blocks.
         assert np.abs(saved - expected).max() <= 2
         seconds = frame["pts"] * Fraction(frame["time_base"]) - known.pts[0]
         assert float(seconds) == pytest.approx(frame["time_seconds"], abs=1e-6)

@@ -175,12 +175,12 @@ def test_fusing_a_curve_with_itself_is_its_top_k(both: tuple[np.ndarray, np.ndar
         (10, 2, [2, 7]),
     ],
 )
-def test_uniform_takes_the_centres_of_equal_segments(candidates: int, k: int, expected: list[int]) -> None:
+def test_uniform_takes_the_centers_of_equal_segments(candidates: int, k: int, expected: list[int]) -> None:
     assert [choice.position for choice in selection.uniform(candidates, k)] == expected
 
 
 @pytest.mark.parametrize(("candidates", "k", "expected"), [(16, 4, [6, 7, 8, 9]), (5, 2, [1, 2]), (2, 9, [0, 1])])
-def test_middle_takes_neighbours_around_the_middle(candidates: int, k: int, expected: list[int]) -> None:
+def test_middle_takes_neighbors_around_the_middle(candidates: int, k: int, expected: list[int]) -> None:
     assert [choice.position for choice in selection.middle(candidates, k)] == expected
 
 

@@ -1,4 +1,4 @@
-"""Frames are chosen and recognised on the device before the host has read a score, and are the ones it would choose."""
+"""Frames are chosen and recognized on the device before the host has read a score, and are the ones it would choose."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def facts(record: Record) -> dict[str, Any]:
     ],
     ids=lambda settings: f"{settings.selector} {settings.query or ''} {settings.num_frames}",
 )
-def test_the_device_recognises_the_frames_that_the_host_lists(
+def test_the_device_recognizes_the_frames_that_the_host_lists(
     classifier: Classifier, clips: list[Clip], settings: SelectSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if settings.query is not None:
@@ -125,7 +125,7 @@ def test_classify_asks_for_all_before_it_makes_records(
     monkeypatch.setattr(classifier_module, "see_clips", see)
     with Reads() as reads:
         classifier.process_clips(clips, SETTINGS)
-    assert before == [-1, 0], reads.seen  # the recogniser was asked, then the first score was read
+    assert before == [-1, 0], reads.seen  # the recognizer was asked, then the first score was read
 
 
 def test_maps_go_with_their_frames_in_either_order(classifier: Classifier, clips: list[Clip]) -> None:

@@ -39,7 +39,7 @@ def made(name: str, recipe: Recipe) -> Clip:
 
 
 def known(name: str) -> Clip:
-    """A clip of the catalogue, or one of these: what is known of it is what the encoder was given."""
+    """A clip of the catalog, or one of these: what is known of it is what the encoder was given."""
     if name == "ntsc_in_mkv":  # 29.97 frames per second in a container of whole milliseconds
         pts = [Fraction(round(1000 * NTSC * i), 1000) for i in range(240)]
         return made(f"{name}.mkv", Recipe(pts=pts, time_base=MILLISECOND, last_duration=Fraction(33, 1000)))

@@ -144,17 +144,17 @@ def test_a_category_is_named_where_both_modules_and_a_frame_say_so(
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_a_recogniser_names_what_reaches_its_level(tmp_path: Path, multi_label: bool) -> None:
+def test_a_recognizer_names_what_reaches_its_level(tmp_path: Path, multi_label: bool) -> None:
     document = make_pack(tmp_path / "small")
     document["settings"]["multi_label"] = multi_label
     path = ROOT / "examples" / "demo.mp4"
-    recognised = {}
+    recognized = {}
     for level in (0.0, 1.0):
         document["settings"]["words"] = {"recognizer_temperature": 2.0, "least_probability": level}
         write_json(tmp_path / "small", document)
         classifier = Classifier.load(str(tmp_path / "small"), recognizer="embedded", device="cpu")
-        recognised[level] = classifier.classify(path).to_dict()
-    sure, unsure = recognised[0.0], recognised[1.0]
+        recognized[level] = classifier.classify(path).to_dict()
+    sure, unsure = recognized[0.0], recognized[1.0]
     assert sure["stated"]["prediction"] == sure["predictions"][0]["label"]
     assert unsure["stated"]["prediction"] == "unsure"
     assert not any(prediction["is_sure"] for prediction in unsure["predictions"])
@@ -228,7 +228,7 @@ def test_the_record_states_and_keeps_its_candidates() -> None:
     assert [category["label"] for category in made["top_categories"]["visual"]] == NAMES
     assert [category["is_sure"] for category in made["predictions"]] == [False] * 3
     assert json.loads(json.dumps(made)) == made
-    asked = record(query="a cat", recognised=False, predictions=None).to_dict()
+    asked = record(query="a cat", recognized=False, predictions=None).to_dict()
     assert asked["stated"]["textual"] is None
     assert asked["stated"]["prediction"] is None
 

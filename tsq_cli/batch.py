@@ -41,7 +41,7 @@ class Worker(Protocol):
 class RunPlan:
     """A whole run: which videos, how, with how many decoding workers and videos a batch, and what is done already.
 
-    `recognition` is what identifies the recogniser and what it is asked, None where nothing is recognised; `dtype` the
+    `recognition` is what identifies the recognizer and what it is asked, None where nothing is recognized; `dtype` the
     precision of the networks, None where none looks; `journal` is told which videos are being read.
     """
 

@@ -1,4 +1,4 @@
-"""Select, then recognise: what `tsq classify` does with each batch of videos."""
+"""Select, then recognize: what `tsq classify` does with each batch of videos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tsq_cli import config
 from tsq_cli.clip import Clip
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
 from tsq_cli.pipeline import Look, Selector, graph_networks, process_file, with_timings
-from tsq_cli.recognition import Recognition, read_clip, recognise_clips, see_clips
+from tsq_cli.recognition import Recognition, read_clip, recognize_clips, see_clips
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """Selects frames and says what they show: a selector with a recogniser behind it.
+    """Selects frames and says what they show: a selector with a recognizer behind it.
 
     Example:
         >>> record = Classifier.load("imagenet-lite").classify("examples/demo.mp4")  # doctest: +SKIP
@@ -47,7 +47,7 @@ class Classifier:
         device: str = "auto",
         dtype: str = "auto",
     ) -> Classifier:
-        """Load a pack and the recogniser that looks at the selected frames.
+        """Load a pack and the recognizer that looks at the selected frames.
 
         Args:
             pack, device, dtype: as for Selector.load.
@@ -57,7 +57,7 @@ class Classifier:
             selects: False where only baselines will choose the frames: the pack's own networks are then left out.
 
         Raises:
-            UsageError: unknown pack, recogniser, device or dtype, a recogniser of other classes than the pack's, or one
+            UsageError: unknown pack, recognizer, device or dtype, a recognizer of other classes than the pack's, or one
                 that has no saliency maps to give.
             WeightsError: weights that are missing, damaged or out of reach.
         """
@@ -77,11 +77,11 @@ class Classifier:
         settings = settings or ClassifySettings()
         if settings.maps and not network.recognizer.is_pooled_linear:
             side = network.preprocessor.resize_side  # better refused now than at every video
-            recognise_clips(network, [torch.zeros((1, side, side, 3), dtype=torch.uint8)], settings)
+            recognize_clips(network, [torch.zeros((1, side, side, 3), dtype=torch.uint8)], settings)
         return cls(Selector(loaded), network, settings)
 
     def classify(self, path: str | PathLike[str], settings: SelectSettings | None = None) -> Record:
-        """Select frames of one video and recognise them; see Record for what comes back.
+        """Select frames of one video and recognize them; see Record for what comes back.
 
         Without settings the frames are chosen as the paper does.
 
@@ -93,7 +93,7 @@ class Classifier:
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
     ) -> list[Record]:
-        """Select frames of several decoded videos and recognise them; arguments as Selector.process_clips."""
+        """Select frames of several decoded videos and recognize them; arguments as Selector.process_clips."""
         if settings_hash is None:
             settings_hash = config.settings_hash(
                 settings,
@@ -134,7 +134,7 @@ class Classifier:
         return [pixels[positions] for pixels, positions in zip(look.pixels, chosen, strict=True)]
 
     def _chosen(self, look: Look, number: int, record: Record) -> Tensor:
-        """A clip's selected frames in order of time, decoded anew where the recogniser wants larger ones."""
+        """A clip's selected frames in order of time, decoded anew where the recognizer wants larger ones."""
         import torch
 
         clip = look.clips[number]
@@ -146,7 +146,7 @@ class Classifier:
         return look.pixels[number][positions] if look.pixels else torch.from_numpy(clip.batch.pixels[positions])
 
     def _wants_larger(self, clip: Clip) -> bool:
-        """Whether the recogniser wants larger frames than were decoded for scoring, and the video has them."""
+        """Whether the recognizer wants larger frames than were decoded for scoring, and the video has them."""
         own = min(clip.source.info.width, clip.source.info.height)
         decoded: int = min(clip.batch.pixels.shape[1:3])
         return decoded < min(self.recognizer.preprocessor.resize_side, own)

@@ -49,6 +49,8 @@ _BOUNDS = {
 class SelectSettings:
     """What to select, and from which candidates. Everything here can change the result, so all of it is hashed.
 
+    S: the paper's supplementary (docs/method.md, section 1).
+
     Attributes:
         num_frames: K, frames to select, from 1 to 1,000,000 (S: 5); "auto" for as many as differ, at most
             MOST_DIFFERENT (ours; `auto` and `cover` only).
@@ -206,7 +208,7 @@ class ClassifySettings:
 
     Attributes:
         num_predictions: classes listed for the video and for each frame, at least 1.
-        maps: whether to compute where in each frame the recogniser sees the video's first class.
+        maps: whether to compute where in each frame the recognizer sees the video's first class.
         map_scale: maps compare over the clip's frames, or each fills its own range.
 
     Raises:

@@ -2,7 +2,7 @@
 
 open (probe) -> sample -> decode -> preprocess -> encode -> TSQ layers -> saliency -> choose K -> record
 
-tsq_cli.classifier puts the recogniser and its maps behind the fusion.
+tsq_cli.classifier puts the recognizer and its maps behind the fusion.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the selected frames show: the recogniser's predictions, and where in each frame it sees the class."""
+"""What the selected frames show: the recognizer's predictions, and where in each frame it sees the class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Recognition:
-    """What a recogniser says of one clip's K selected frames.
+    """What a recognizer says of one clip's K selected frames.
 
     Attributes:
         predictions: of the video, most likely first, by the mean of the frames' logits (ours: of logits); see
@@ -34,17 +34,17 @@ class Recognition:
     maps: SaliencyMaps | None
 
 
-def recognise_clips(
+def recognize_clips(
     loaded: LoadedRecognizer,
     clips: Sequence[Tensor],
     settings: ClassifySettings,
     *,
     timings: dict[str, float] | None = None,
 ) -> list[Recognition]:
-    """Recognise the selected frames of several clips, all of them encoded as one batch.
+    """Recognize the selected frames of several clips, all of them encoded as one batch.
 
     Args:
-        loaded: the recogniser with its preprocessing and class names.
+        loaded: the recognizer with its preprocessing and class names.
         clips: at least one; of each its selected frames, uint8 [K, H, W, 3]. K, H and W may differ between clips.
         settings: how many predictions, and which maps.
         timings: seconds of each stage are added here.
@@ -61,10 +61,10 @@ def recognise_clips(
 
 
 def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]) -> list[RecognizerOutput]:
-    """What the recogniser says of the frames of each clip, on its device, where nothing has been waited for.
+    """What the recognizer says of the frames of each clip, on its device, where nothing has been waited for.
 
     Args:
-        loaded, clips: as for recognise_clips.
+        loaded, clips: as for recognize_clips.
         timings: seconds of each stage are added here; on a GPU those that the host took to ask for it.
     """
     import torch
@@ -95,13 +95,13 @@ def read_clip(
     """Bring to the host what was seen in one clip's frames, waiting for it, and make the maps.
 
     Args:
-        loaded, settings: as for recognise_clips.
+        loaded, settings: as for recognize_clips.
         output: of see_clips, for the K frames in the order that the result is to have.
         size: height and width of the frames, in pixels.
         timings: seconds of each stage are added here.
 
     Raises:
-        UsageError: as recognise_clips.
+        UsageError: as recognize_clips.
     """
     import torch
 

@@ -63,7 +63,7 @@ class SelectedFrame:
         rank: 1.. in the order listed.
         chosen_by: the rule that chose it.
         candidate: the frame itself.
-        predictions: of the recogniser for this frame alone, most likely first; None where none looked at it.
+        predictions: of the recognizer for this frame alone, most likely first; None where none looked at it.
         path, map_path: the files that the frame and its saliency map were saved to, if any.
     """
 
@@ -113,7 +113,7 @@ class Record:
     `selector` is the way to choose that was asked for, `rule` the one that was followed (they differ for "auto"), and
     `rule_reason` says why in a sentence.
 
-    `predictions` (most likely first) and `recognizer` are None where no recogniser looked at the frames; `maps` holds
+    `predictions` (most likely first) and `recognizer` are None where no recognizer looked at the frames; `maps` holds
     one map for each of `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu",
     "cuda:0") are those that the networks ran with, None where none looked. `size_bytes` and `modified_ns` (nanoseconds
     since 1970) are those of a file whose video failed, where they are known; else `video` has them.
@@ -152,10 +152,10 @@ class Record:
 
     @property
     def stated(self) -> dict[str, str | None]:
-        """What may be said of the video: the first class by each module and by the recogniser, or UNSURE.
+        """What may be said of the video: the first class by each module and by the recognizer, or UNSURE.
 
         None where there is none: of the modules without a pack, of the textual one with a query (its categories are
-        near the query, not seen in the video), of the prediction without a recogniser.
+        near the query, not seen in the video), of the prediction without a recognizer.
         """
         return {
             "visual": name_of(self.visual_categories),

@@ -1,4 +1,4 @@
-"""What TSQNet says of decoded candidates: preprocess, encode, TSQ layers, saliency (METHOD section 5)."""
+"""The scores of decoded candidates: preprocess, encode, TSQ layers, saliency (docs/method.md, section 5)."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
     Args:
         pack: the networks.
         features: [B, T, Dv] of the visual encoder.
-        object_logits: [B, T, O] of the object recogniser.
+        object_logits: [B, T, O] of the object recognizer.
         top_n: categories behind each curve.
     """
     from tsq_cli.models import frame_saliency, object_text_features

@@ -1,7 +1,8 @@
 """Every way to choose K of a video's T candidates: named, pure functions of what is known of the candidates.
 
 A rule takes Evidence, K and RuleSettings, and returns its choices in the order in which it made them. `choose` applies
-one by its name and says what it did. S: the paper's supplementary; the rest is ours, or another author's where said.
+one by its name and says what it did. S: the paper's supplementary; the rest is ours, or another author's
+where said (docs/method.md, sections 5 and 9).
 """
 
 from __future__ import annotations
@@ -259,7 +260,7 @@ def top_k(scores: npt.ArrayLike, k: int, *, chosen_by: ChosenBy) -> list[Choice]
 
 
 def uniform(num_candidates: int, k: int) -> list[Choice]:
-    """Baseline: the candidates at the centres of min(k, T) equal segments of [0, T)."""
+    """Baseline: the candidates at the centers of min(k, T) equal segments of [0, T)."""
     _check_k(k)
     return [Choice(position, "uniform") for position in spread(num_candidates, k)]
 
@@ -272,7 +273,7 @@ def random(num_candidates: int, k: int, *, seed: int) -> list[Choice]:
 
 
 def middle(num_candidates: int, k: int) -> list[Choice]:
-    """Baseline: the min(k, T) neighbouring candidates around the middle of the video."""
+    """Baseline: the min(k, T) neighboring candidates around the middle of the video."""
     _check_k(k)
     k = min(k, num_candidates)
     first = (num_candidates - k) // 2

@@ -80,7 +80,7 @@ class SamplePlan:
 
     Attributes:
         frame_indices: int64 [T], strictly increasing, indices of displayed frames.
-        times_seconds: float64 [T], the times asked for (centres of the segments), relative to the first frame shown.
+        times_seconds: float64 [T], the times asked for (centers of the segments), relative to the first frame shown.
         requested: the number of candidates asked for; T may be smaller on a short video.
         notes: plain sentences for the record (why T shrank, for example).
     """
@@ -141,7 +141,7 @@ class FrameBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
-    """One category behind a module's saliency, or a class that a recogniser sees.
+    """One category behind a module's saliency, or a class that a recognizer sees.
 
     Attributes:
         index, label: of the class, or of the object that is near a query.
@@ -160,7 +160,7 @@ class Saliency:
     """What TSQNet says of one video's T candidates.
 
     Attributes:
-        visual, textual: float64 [T], each sums to one over the candidates (METHOD: S^v, S^t).
+        visual, textual: float64 [T], each sums to one over the candidates (S^v, S^t of docs/method.md, section 5).
         visual_categories, textual_categories: the categories behind each, most confident first.
     """
 
@@ -176,7 +176,7 @@ class Saliency:
 
 @dataclass(frozen=True, kw_only=True)
 class SaliencyMaps:
-    """Where in each of K frames a recogniser sees one class.
+    """Where in each of K frames a recognizer sees one class.
 
     Attributes:
         values: float32 [K, h, w] in [0, 1] on the network's own grid of places; 0 is nothing for the class, 1 the most.

@@ -28,7 +28,7 @@ def outcome(family: str, seconds: list[float], *, is_rival: bool = False, failur
     return Outcome(contender=family, family=family, is_rival=is_rival, trial=timing, timing=timing, failure=failure)
 
 
-def test_compare_finds_neighbours_and_strangers_but_allows_standstill() -> None:
+def test_compare_finds_neighbors_and_strangers_but_allows_standstill() -> None:
     random = np.random.default_rng(0)
     scene = random.integers(0, 255, size=(9, 8, 12, 3)).astype(np.uint8)
     reference = np.stack([scene[i : i + 5] for i in range(4)])  # the right frames are 2, 3, 4 and 5
@@ -121,9 +121,9 @@ def test_task_is_worked_out_from_a_plain_pass() -> None:
     known = clip("vfr_rising_gaps")
     task = Task.of(known.path, 16)
     # Gaps rise to 0.77 s and their median is 0.39 s, which the task takes as the last frame's length.
-    centres = [(15.21 + 0.39) * (i + 0.5) / 16 for i in range(16)]
-    np.testing.assert_allclose(task.times_seconds, centres)
-    assert task.indices.tolist() == [known.position_at(centre) for centre in centres]
+    centers = [(15.21 + 0.39) * (i + 0.5) / 16 for i in range(16)]
+    np.testing.assert_allclose(task.times_seconds, centers)
+    assert task.indices.tolist() == [known.position_at(center) for center in centers]
     assert (task.width, task.height) == (160, 120)
     assert task.start_seconds == 0
     assert Task.of(clip("mpeg4_b_frames").path, 2).start_seconds == pytest.approx(0.04)

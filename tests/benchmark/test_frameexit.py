@@ -14,7 +14,7 @@ from tsq_cli.benchmark.methods import FrameExit
 from tsq_cli.benchmark.methods.frameexit import frame_indices
 from tsq_cli.errors import UsageError
 
-ORDER = [5, 0, 9, 2, 7, 4, 6, 3, 8, 1]  # METHOD section 8
+ORDER = [5, 0, 9, 2, 7, 4, 6, 3, 8, 1]  # docs/method.md, section 8
 CLASSES = 6
 
 

@@ -121,18 +121,18 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
         "copy to the device",
         "preprocess candidates",
         "visual encoder",
-        "object recogniser, the same pass",
+        "object recognizer, the same pass",
         "TSQ layers and fusion",
         "gather and preprocess K frames",
-        "recogniser",
+        "recognizer",
         "maps",
     ]
-    assert stages["object recogniser, the same pass"] < 0.1 * stages["visual encoder"]
+    assert stages["object recognizer, the same pass"] < 0.1 * stages["visual encoder"]
     decoded = with_decoding(report["stages"], {"workers": [{"stages": {"probe": 0.25, "decode": 0.5, "tsq": 9.0}}]})
     assert decoded["2"] == {"probe and decode": 1.5, **stages}
-    share = report["recogniser_share_of_peak"]["1"]
+    share = report["recognizer_share_of_peak"]["1"]
     assert share == pytest.approx(
-        2 * macs["uniform"] / report["stages"]["1"]["recogniser"] / report["matrix_peak_gflops"], rel=1e-6
+        2 * macs["uniform"] / report["stages"]["1"]["recognizer"] / report["matrix_peak_gflops"], rel=1e-6
     )
 
 
@@ -178,7 +178,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     options = ("--methods", "tsqnet, uniform", "--recognizer", SMALL, "--input-size", "64", "--repeats", "2", "-b", "1")
     table = tsq("benchmark", *options, "--plot", plot, "--decode", DEMO)
     assert table.code == 0
-    for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recogniser", "1 files, from path"):
+    for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recognizer", "1 files, from path"):
         assert word in table.out, word
     with Image.open(plot) as picture:
         assert picture.format == "PNG"

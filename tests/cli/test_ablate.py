@@ -55,7 +55,7 @@ def test_tables_stand_beside_the_papers_numbers(tsq: Tsq, given: Path, tmp_path:
     files = ("--json", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
     result = tsq("ablate", "layers-heads", "text-encoder", *options(given), "--seeds", "2", "-k", "3", *files)
     assert result.code == 0, result.err
-    for words in ("found 10 of 10 videos", "found 5 of 5 videos", "recogniser: test_efficientnet"):
+    for words in ("found 10 of 10 videos", "found 5 of 5 videos", "recognizer: test_efficientnet"):
         assert words in result.err, words
     for words in ("layers-heads: number of layers", "73.7", "ActivityNet", "bert-base-uncased was left out"):
         assert words in result.out, words
@@ -80,7 +80,7 @@ def test_tables_stand_beside_the_papers_numbers(tsq: Tsq, given: Path, tmp_path:
     assert "5 videos of 5 classes, mean ± standard deviation over 2 seeds" in page
 
 
-def test_a_pack_that_knows_the_classes_recognises_by_itself(tsq: Tsq, given: Path, tmp_path: Path) -> None:
+def test_a_pack_that_knows_the_classes_recognizes_by_itself(tsq: Tsq, given: Path, tmp_path: Path) -> None:
     known = {"red car": "tree", "green_tree": "cat", "BlueSky": "dog"}  # the pack has them in another order
     for subset in ("train", "val"):
         lines = [line.split("\t") for line in (given / f"{subset}.txt").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""`tsq classify` from the outside: what it names, where it looks, which recogniser it takes and says it takes."""
+"""`tsq classify` from the outside: what it names, where it looks, which recognizer it takes and says it takes."""
 
 import csv
 import json
@@ -57,7 +57,7 @@ def timm_says(paths: list[str]) -> torch.Tensor:
 def test_the_demo_is_named_in_words_and_bars(tsq: Tsq, demo: Path) -> None:
     result = tsq("classify", demo, "--recognizer", "embedded")
     assert result.code == 0
-    assert "recogniser: " in result.err
+    assert "recognizer: " in result.err
     assert "tf_efficientnet_lite0" in result.err
     assert len(result.err.splitlines()) == 1
     rows = [line for line in result.out.splitlines() if "of 5" in line and "candidates" not in line]
@@ -139,7 +139,7 @@ def test_csv_has_a_label_for_the_video_and_each_frame(tsq: Tsq, demo: Path, tmp_
     assert (rows[5]["status"], rows[5]["label"]) == ("error", "")
 
 
-def test_a_second_run_skips_what_is_done_with_the_same_recogniser_only(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+def test_a_second_run_skips_what_is_done_with_the_same_recognizer_only(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
     lines = tmp_path / "out.jsonl"
     page = tmp_path / "report.html"
     first = ("classify", demo, "--recognizer", "embedded", "--jsonl", lines)
@@ -222,7 +222,7 @@ def test_the_whole_chain_with_resnet101_from_a_hub(demo: Path, tmp_path: Path) -
     record = valid(json.loads(done.stdout))
     assert record["recognizer"]["name"] == "resnet101.a1h_in1k"
     assert record["recognizer"]["source"] == "timm"
-    assert f"recogniser: resnet101.a1h_in1k, from the hub at {hub.url}" in done.stderr
+    assert f"recognizer: resnet101.a1h_in1k, from the hub at {hub.url}" in done.stderr
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     pictures = []
     for frame in record["frames"]:

@@ -36,7 +36,7 @@ def test_tables_go_to_stdout_talk_to_stderr_and_a_broken_video_is_an_exit_code(t
     assert result.code == 1  # broken.mkv
     for words in ("2 of 4 frames, 6 videos of 3 classes", "TSQNet (both modules)", "mAP by number of frames", "oracle"):
         assert words in result.out, words
-    for words in ("found 7 of 8 videos", "1 missing: gone.mkv", "recogniser: test_efficientnet", "broken.mkv"):
+    for words in ("found 7 of 8 videos", "1 missing: gone.mkv", "recognizer: test_efficientnet", "broken.mkv"):
         assert words in result.err, words
 
 

@@ -26,7 +26,7 @@ FILE_OPTIONS = ("--csv", "--html", "--jsonl", "--sheet")
 
 
 @pytest.fixture
-def labelled(demo: Path, tmp_path: Path) -> Path:
+def labeled(demo: Path, tmp_path: Path) -> Path:
     """A list of one video, as train, evaluate, ablate and tsne take it."""
     path = tmp_path / "list.txt"
     path.write_text(f"{demo} cat\n")
@@ -35,34 +35,34 @@ def labelled(demo: Path, tmp_path: Path) -> Path:
     return path
 
 
-def commands(demo: Path, labelled: Path, output: str, place: Path) -> list[list[str]]:
+def commands(demo: Path, labeled: Path, output: str, place: Path) -> list[list[str]]:
     """Every command that has this output option, writing to a place."""
-    lists = ["--train", str(labelled), "--val", str(labelled.with_name("val.txt"))]
+    lists = ["--train", str(labeled), "--val", str(labeled.with_name("val.txt"))]
     videos = [["select", str(demo), *UNIFORM], ["classify", str(demo), *UNIFORM, "--recognizer", "embedded"]]
     known = {
         "--csv": videos,
-        "--html": [*videos, ["tsne", "--train", str(labelled)]],
+        "--html": [*videos, ["tsne", "--train", str(labeled)]],
         "--jsonl": videos,
         "--sheet": videos,
         "--plot": [
-            ["benchmark", "--decode", str(demo)], ["evaluate", str(labelled)], ["tsne", "--train", str(labelled)],
+            ["benchmark", "--decode", str(demo)], ["evaluate", str(labeled)], ["tsne", "--train", str(labeled)],
         ],
         "--json": [
-            ["evaluate", str(labelled)], ["ablate", "alpha", *lists], ["tsne", "--train", str(labelled)],
+            ["evaluate", str(labeled)], ["ablate", "alpha", *lists], ["tsne", "--train", str(labeled)],
         ],
-        "--markdown": [["evaluate", str(labelled)], ["ablate", "alpha", *lists]],
+        "--markdown": [["evaluate", str(labeled)], ["ablate", "alpha", *lists]],
     }  # fmt: skip
     return [[*command, output, str(place)] for command in known[output]]
 
 
 @pytest.mark.parametrize("output", ["--csv", "--html", "--jsonl", "--sheet", "--plot", "--json", "--markdown"])
 def test_no_output_of_any_command_may_be_an_input(
-    tsq: Tsq, demo: Path, labelled: Path, tmp_path: Path, output: str
+    tsq: Tsq, demo: Path, labeled: Path, tmp_path: Path, output: str
 ) -> None:
     before = DEMO.read_bytes()
     hard = tmp_path / "hard.png"
     os.link(demo, hard)  # a picture's name, which --sheet and --plot ask for; the same file all the same
-    for command in commands(demo, labelled, output, hard):
+    for command in commands(demo, labeled, output, hard):
         result = tsq(*command)
         assert result.code == 2, (command, result)
         assert f"{output} {hard} is also an input" in result.err
@@ -70,18 +70,18 @@ def test_no_output_of_any_command_may_be_an_input(
         assert demo.read_bytes() == before
 
 
-def test_a_list_is_an_input_too(tsq: Tsq, demo: Path, labelled: Path, tmp_path: Path) -> None:
-    content = labelled.read_text()
+def test_a_list_is_an_input_too(tsq: Tsq, demo: Path, labeled: Path, tmp_path: Path) -> None:
+    content = labeled.read_text()
     for arguments in (
-        ("evaluate", labelled, "--markdown", labelled),
-        ("ablate", "alpha", "--train", labelled, "--val", tmp_path / "val.txt", "--json", labelled),
+        ("evaluate", labeled, "--markdown", labeled),
+        ("ablate", "alpha", "--train", labeled, "--val", tmp_path / "val.txt", "--json", labeled),
     ):
         result = tsq(*arguments)
         assert (result.code, "is also an input" in result.err) == (2, True), result.err
     names = tmp_path / "names.txt"
     names.write_text(f"{demo}\n")
     assert tsq("select", "--files-from", names, "--csv", names, *UNIFORM).code == 2
-    assert (labelled.read_text(), names.read_text()) == (content, f"{demo}\n")
+    assert (labeled.read_text(), names.read_text()) == (content, f"{demo}\n")
 
 
 def test_a_forgotten_value_costs_no_video(tsq: Tsq, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_marks_stand_below_their_candidates(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("events", [None, [0] * 16])
 def test_nothing_is_said_of_what_is_not_there(capsys: pytest.CaptureFixture[str], events: list[int] | None) -> None:
-    lines = shown(capsys, record(chosen={3: "visual"}, events=events, recognised=False))
+    lines = shown(capsys, record(chosen={3: "visual"}, events=events, recognized=False))
     assert below(lines) == ["       ^              1 of 16 candidates"]
     assert not [line for line in lines if line.startswith("rule")]
 
@@ -55,7 +55,7 @@ def test_more_than_a_line_of_candidates_is_counted(capsys: pytest.CaptureFixture
 
 def test_the_table_says_what_each_frame_was_chosen_for(capsys: pytest.CaptureFixture[str]) -> None:
     chosen: dict[int, Any] = {0: "event", 5: "coverage", 9: "spread", 12: "event"}
-    made = record(chosen=chosen, events=[0] * 10 + [1] * 6, duplicate_of={9: 5}, recognised=False)
+    made = record(chosen=chosen, events=[0] * 10 + [1] * 6, duplicate_of={9: 5}, recognized=False)
     lines = shown(capsys, made)
     first = next(number for number, line in enumerate(lines) if line.startswith("    1 "))
     assert [line.split(maxsplit=5)[5] for line in lines[first : first + 4]] == [

@@ -49,7 +49,7 @@ def at_a_terminal(arguments: list[str], stdout: Path | None) -> str:
     return seen.decode()
 
 
-def without_colours(shown: str) -> str:
+def without_colors(shown: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", shown)
 
 
@@ -57,7 +57,7 @@ def without_colours(shown: str) -> str:
     ("arguments", "bar"), [([*SELECT, "--jsonl", "-"], "videos"), (["-c", PRINTS_WHILE_IT_WORKS], "measuring")]
 )
 def test_data_reaches_the_file_that_stdout_is(arguments: list[str], bar: str, tmp_path: Path) -> None:
-    shown = without_colours(at_a_terminal(arguments, tmp_path / "out.json"))
+    shown = without_colors(at_a_terminal(arguments, tmp_path / "out.json"))
     assert json.loads((tmp_path / "out.json").read_text())
     assert bar in shown
     assert "{" not in shown
@@ -67,7 +67,7 @@ def test_data_reaches_the_file_that_stdout_is(arguments: list[str], bar: str, tm
     ("arguments", "begins", "bar"), [(SELECT, str(DEMO), "videos"), (["-c", PRINTS_WHILE_IT_WORKS], "{", "measuring")]
 )
 def test_the_bar_gives_way_to_data_on_the_same_terminal(arguments: list[str], begins: str, bar: str) -> None:
-    before, _, after = without_colours(at_a_terminal(arguments, None)).partition(begins)
+    before, _, after = without_colors(at_a_terminal(arguments, None)).partition(begins)
     assert bar in before
     assert before.endswith("\x1b[2K")  # the bar's line was wiped: nothing stands before the data
     assert bar in after  # and the bar came back
@@ -83,7 +83,7 @@ with progress_bar(name) as progress:
     progress(name + "2", 1, 2)
     talk(name)
 """
-# What rich itself sends: colours, the cursor hidden and shown, a line up, a line wiped.
+# What rich itself sends: colors, the cursor hidden and shown, a line up, a line wiped.
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\x1b\[1A|\x1b\[2K")
 
 
@@ -92,7 +92,7 @@ def test_no_name_commands_a_terminal(work: str, tmp_path: Path) -> None:
     shutil.copy(DEMO, tmp_path / EVIL)
     select = ["-m", "tsq_cli", "select", "--selector", "uniform", "-n", "4", str(tmp_path)]
     shown = at_a_terminal(select if work == "select" else ["-c", BAR_WITH_A_NAME], None)
-    assert SHOWN in without_colours(shown)
+    assert SHOWN in without_colors(shown)
     assert "\x1b[31mred" not in shown
     assert re.findall("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", OURS.sub("", shown)) == []
 

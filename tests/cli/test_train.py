@@ -37,7 +37,7 @@ def test_one_command_trains_measures_and_leaves_a_pack(tsq: Tsq, given: Path, tm
     assert "tsq: found 10 of 10 videos" in result.err
     assert "tsq: found 5 of 5 videos" in result.err
     assert "heads: epoch 2 of 2, loss " in result.err
-    assert "recogniser: epoch 2 of 2, loss " in result.err
+    assert "recognizer: epoch 2 of 2, loss " in result.err
     assert f"--pack {tmp_path / 'mine' / 'pack'}" in result.err
     assert "2 of 8 frames, 5 videos of 5 classes" in result.out
     assert "by chance: mAP 20.0, top-1 20.0" in result.out
@@ -60,7 +60,7 @@ def test_one_command_trains_measures_and_leaves_a_pack(tsq: Tsq, given: Path, tm
     assert report["settings"] == settings.to_dict()
     assert report == json.loads((tmp_path / "mine" / "report.json").read_text())
     costs = {row["selector"]: row["giga_macs"] for row in report["evaluation"]["rows"]}
-    assert costs["all"] == pytest.approx(8 / 2 * costs["uniform"])  # the recogniser on all frames, and on K
+    assert costs["all"] == pytest.approx(8 / 2 * costs["uniform"])  # the recognizer on all frames, and on K
     assert costs["tsq"] > costs["vqm"] > costs["uniform"] > 0
 
 

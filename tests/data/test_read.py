@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.packs.hub import REPOSITORY
-from tsq_cli.data import LabelledVideo, VideoList, read_video_list
+from tsq_cli.data import LabeledVideo, VideoList, read_video_list
 from tsq_cli.errors import InputNotFoundError, UsageError
 
 FIGHTS = REPOSITORY.parent / "shared" / "fights"
@@ -323,7 +323,7 @@ def test_places_and_options_that_make_no_sense_are_refused(listed: Listed, tmp_p
 
 
 def video_list(class_names: tuple[str, ...], *labels: tuple[int, ...]) -> VideoList:
-    videos = tuple(LabelledVideo(id=str(n), path=Path(f"{n}.mp4"), labels=some) for n, some in enumerate(labels))
+    videos = tuple(LabeledVideo(id=str(n), path=Path(f"{n}.mp4"), labels=some) for n, some in enumerate(labels))
     return VideoList(videos=videos, class_names=class_names, missing=(), origin=Path("list.txt"))
 
 
@@ -346,7 +346,7 @@ def test_aligning_follows_names_and_sorts() -> None:
 def test_values_are_checked_where_they_are_built() -> None:
     for labels in ((), (1, 0), (1, 1), (-1, 0)):
         with pytest.raises(ValueError, match="ascending indices"):
-            LabelledVideo(id="a", path=Path("a.mp4"), labels=labels)
+            LabeledVideo(id="a", path=Path("a.mp4"), labels=labels)
     with pytest.raises(ValueError, match="must be unique"):
         video_list(("a", "a"))
     with pytest.raises(ValueError, match="below the number of classes"):

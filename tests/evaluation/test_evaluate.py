@@ -1,4 +1,4 @@
-"""Accuracy against cost: on a made world by scikit-learn, and through real files as tsq classify recognises them."""
+"""Accuracy against cost: on a made world by scikit-learn, and through real files as tsq classify recognizes them."""
 
 from __future__ import annotations
 
@@ -199,14 +199,14 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         ("middle", 99, 16 * 2), ("confident", 5, 16 * 2), ("oracle", 1, 16 * 2), ("all", 16, 16 * 2),
     ],
 )  # fmt: skip
-def test_a_rule_costs_what_must_look_before_it_and_the_recogniser_after_it(
+def test_a_rule_costs_what_must_look_before_it_and_the_recognizer_after_it(
     selector: str, k: int, expected: float
 ) -> None:
     assert Costs(visual=6, textual=4, both=9, frame=2, num_candidates=16).of(selector, k) == expected
 
 
 def test_costs_are_those_of_the_chain_that_selects(measured: Measured) -> None:
-    """The whole sampler counted as tsq select runs it, and the recogniser on two frames at once."""
+    """The whole sampler counted as tsq select runs it, and the recognizer on two frames at once."""
     pack, recognizer = measured.pack, measured.recognizer
     pixels = torch.zeros(4, 64, 64, 3, dtype=torch.uint8)
 
@@ -222,7 +222,7 @@ def test_costs_are_those_of_the_chain_that_selects(measured: Measured) -> None:
     assert costs.both < costs.visual + costs.textual  # one encoder serves both
 
 
-def test_videos_are_recognised_as_tsq_classify_recognises_them(measured: Measured) -> None:
+def test_videos_are_recognized_as_tsq_classify_recognizes_them(measured: Measured) -> None:
     for selector in ("tsq", "uniform"):
         classifier = Classifier(Selector(measured.pack), measured.recognizer, ClassifySettings(maps=False))
         settings = SelectSettings(num_candidates=4, num_frames=2, selector=selector)  # type: ignore[arg-type]

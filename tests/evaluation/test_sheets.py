@@ -51,7 +51,7 @@ def test_a_sheet_shows_the_uniform_frames_above_those_of_tsq_select(measured: Me
     assert [index.name, sheet.name] == ["sheets.md", "one.png"]
     settings = SelectSettings(selector="tsq", num_candidates=4, num_frames=2)
     record = Selector(measured.pack).select(measured.evaluation.videos[3].path, settings)
-    uniform, everything = [1, 3], range(4)  # of four candidates the centres of two halves
+    uniform, everything = [1, 3], range(4)  # of four candidates the centers of two halves
     bands = [uniform, [frame.candidate.position for frame in record.frames], everything]
     with Image.open(sheet) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)

@@ -70,7 +70,7 @@ def test_top5_of_five_classes_says_nothing_and_is_left_out() -> None:
 def test_the_page_says_what_was_measured_and_how() -> None:
     page = evaluation_markdown(REPORT)
     for words in (
-        "mine, recognised by resnet101", "found 7 of 8 videos of list.txt; 1 could not be decoded; a: no",
+        "mine, recognized by resnet101", "found 7 of 8 videos of list.txt; 1 could not be decoded; a: no",
         "| TSQNet (both modules) | 10.00 | 60.0 [50.0, 70.0] |", "- mAP: mean.", "over 2 seeds",
     ):  # fmt: skip
         assert words in page, words

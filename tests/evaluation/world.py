@@ -27,7 +27,7 @@ class Measured:
 
 
 def write_video(path: Path, number: int) -> None:
-    """Twenty frames of coarse colours at random, coded without loss."""
+    """Twenty frames of coarse colors at random, coded without loss."""
     rng = np.random.default_rng(number)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)

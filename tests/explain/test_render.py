@@ -63,8 +63,8 @@ def test_frames_smaller_than_the_grid_are_possible(size: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize("eye", COLOUR_VISION)
 def test_more_heat_is_lighter_to_every_eye(eye: str) -> None:
-    colours = heat(RAMP[None])[0, ::5, :3] / 255
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    colors = heat(RAMP[None])[0, ::5, :3] / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     seen = (linear @ np.transpose(COLOUR_VISION[eye])).clip(0, 1)
     encoded = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
     lightness = rgb2lab(encoded[None])[0, :, 0]

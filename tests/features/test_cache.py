@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.features.test_extraction import colour, labelled, write_video
+from tests.features.test_extraction import color, labeled, write_video
 from tests.features.test_shards import names_in_headers
-from tsq_cli.data import LabelledVideo
+from tsq_cli.data import LabeledVideo
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.features import extraction
 from tsq_cli.features.cache import (
@@ -33,10 +33,10 @@ from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
 SHOWN = (2, 7, 12, 17)
-"""Of 20 frames at 10 a second: those on screen at 0.25, 0.75, 1.25 and 1.75 s, the centres of four equal segments."""
+"""Of 20 frames at 10 a second: those on screen at 0.25, 0.75, 1.25 and 1.75 s, the centers of four equal segments."""
 
 
-class MeanColour(nn.Module):
+class MeanColor(nn.Module):
     """Features are the mean red, green and blue; logits are red + green and blue - red, times a gain."""
 
     def __init__(self, gain: float = 1.0) -> None:
@@ -61,9 +61,9 @@ def network(name: str = "visual", *, gain: float = 1.0, size: int = 8, short_sid
     feeding = Preprocessor(input_size=size, mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation="nearest", crop_pct=1.0)
     return FrameNetwork(
         name=name,
-        encoder=FrameEncoder(MeanColour(gain), pretrained_cfg={}).eval(),
+        encoder=FrameEncoder(MeanColor(gain), pretrained_cfg={}).eval(),
         preprocessor=feeding,
-        identity=network_identity("mean-colour", f"gain {gain}", feeding),
+        identity=network_identity("mean-color", f"gain {gain}", feeding),
         short_side=short_side,
     )
 
@@ -92,9 +92,9 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> Decodes:
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledVideo]:
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[LabeledVideo]:
     folder = tmp_path_factory.mktemp("videos")
-    return labelled(*(write_video(folder / f"{number}.mkv", number) for number in range(3)))
+    return labeled(*(write_video(folder / f"{number}.mkv", number) for number in range(3)))
 
 
 def same(one: Extracted, other: Extracted) -> bool:
@@ -103,9 +103,9 @@ def same(one: Extracted, other: Extracted) -> bool:
     return one.kept == other.kept and all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_features_logits_and_times_are_those_of_the_frames_drawn(three: list[LabelledVideo], tmp_path: Path) -> None:
+def test_features_logits_and_times_are_those_of_the_frames_drawn(three: list[LabeledVideo], tmp_path: Path) -> None:
     found = FeatureCache(tmp_path).extract(three, [network()], num_frames=4, workers=2)
-    drawn = torch.tensor([[colour(video, frame) for frame in SHOWN] for video in range(3)])
+    drawn = torch.tensor([[color(video, frame) for frame in SHOWN] for video in range(3)])
     assert found.features["visual"].dtype == found.logits["visual"].dtype == torch.float16
     assert torch.equal(found.features["visual"].int(), drawn.int())
     red, green, blue = drawn.unbind(2)
@@ -116,7 +116,7 @@ def test_features_logits_and_times_are_those_of_the_frames_drawn(three: list[Lab
 
 
 def test_each_video_is_decoded_once_for_all_networks_and_never_again(
-    three: list[LabelledVideo], tmp_path: Path, decodes: Decodes
+    three: list[LabeledVideo], tmp_path: Path, decodes: Decodes
 ) -> None:
     cache = FeatureCache(tmp_path)
     first = cache.extract(three[:2], [network(), network("louder", gain=2.0)], num_frames=4)
@@ -134,7 +134,7 @@ def test_each_video_is_decoded_once_for_all_networks_and_never_again(
 def test_other_frames_another_network_size_or_file_are_made_anew(tmp_path: Path, decodes: Decodes) -> None:
     path = write_video(tmp_path / "clip.mkv", 0)
     cache = FeatureCache(tmp_path / "cache")
-    videos = labelled(path)
+    videos = labeled(path)
     cache.extract(videos, [network()], num_frames=4)
     decodes.taken()
     for networks, num_frames in (([network()], 5), ([network(size=4)], 4), ([network(short_side=16)], 4)):
@@ -144,24 +144,24 @@ def test_other_frames_another_network_size_or_file_are_made_anew(tmp_path: Path,
     cache.extract(videos, [network()], num_frames=4)
     assert decodes.taken() == ["clip.mkv"]
     write_video(path, 5)
-    assert int(cache.extract(videos, [network()], num_frames=4).features["visual"][0, 0, 0]) == colour(5, 0)[0]
+    assert int(cache.extract(videos, [network()], num_frames=4).features["visual"][0, 0, 0]) == color(5, 0)[0]
 
 
-def test_a_short_video_has_its_frames_repeated_evenly(three: list[LabelledVideo], tmp_path: Path) -> None:
-    short = labelled(write_video(tmp_path / "short.mkv", 9, num_frames=3))
+def test_a_short_video_has_its_frames_repeated_evenly(three: list[LabeledVideo], tmp_path: Path) -> None:
+    short = labeled(write_video(tmp_path / "short.mkv", 9, num_frames=3))
     cache = FeatureCache(tmp_path / "cache")
     found = cache.extract([*three, *short], [network()], num_frames=4)
-    assert found.features["visual"][3].int().tolist() == [list(colour(9, frame)) for frame in (0, 1, 1, 2)]
+    assert found.features["visual"][3].int().tolist() == [list(color(9, frame)) for frame in (0, 1, 1, 2)]
     np.testing.assert_allclose(found.times[3].numpy(), [0.0, 0.1, 0.1, 0.2])
     frames = cache.frames([*three, *short], num_frames=4)
     assert [round(float(frames[3, place][..., 1].float().mean())) for place in range(4)] == pytest.approx(
-        [colour(9, frame)[1] for frame in (0, 1, 1, 2)], abs=2
+        [color(9, frame)[1] for frame in (0, 1, 1, 2)], abs=2
     )
 
 
-def test_videos_that_cannot_be_decoded_are_named_and_left_out(three: list[LabelledVideo], tmp_path: Path) -> None:
+def test_videos_that_cannot_be_decoded_are_named_and_left_out(three: list[LabeledVideo], tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
-    bad = labelled(tmp_path / "notes.mp4", tmp_path / "gone.mp4")
+    bad = labeled(tmp_path / "notes.mp4", tmp_path / "gone.mp4")
     videos = [bad[0], three[1], bad[1], three[2]]
     cache = FeatureCache(tmp_path / "cache")
     for found in (cache.extract(videos, [network()], num_frames=4), cache.frames(videos, num_frames=4)):
@@ -176,10 +176,10 @@ def test_videos_that_cannot_be_decoded_are_named_and_left_out(three: list[Labell
 
 
 def test_a_video_listed_twice_and_a_network_named_twice_are_stored_once(
-    three: list[LabelledVideo], tmp_path: Path, decodes: Decodes, monkeypatch: pytest.MonkeyPatch
+    three: list[LabeledVideo], tmp_path: Path, decodes: Decodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(three[0].path.parent)
-    twice = [three[0], three[1], *labelled(Path("0.mkv"))]
+    twice = [three[0], three[1], *labeled(Path("0.mkv"))]
     found = FeatureCache(tmp_path).extract(twice, [network("visual"), network("recognizer")], num_frames=4)
     assert decodes.taken() == ["0.mkv", "1.mkv"]
     assert found.kept == (0, 1, 2)
@@ -191,14 +191,14 @@ def test_a_video_listed_twice_and_a_network_named_twice_are_stored_once(
 
 @pytest.mark.parametrize("gain", [1e3, float("inf"), float("nan")])
 def test_numbers_that_float16_does_not_hold_are_an_error(
-    three: list[LabelledVideo], tmp_path: Path, gain: float
+    three: list[LabeledVideo], tmp_path: Path, gain: float
 ) -> None:
     with pytest.raises(WeightsError, match="the network visual gives numbers up to"):
         FeatureCache(tmp_path).extract(three, [network(gain=gain)], num_frames=4)
     assert len(ShardStore(tmp_path / "features")) == 0
 
 
-def test_an_interrupt_keeps_what_is_done(three: list[LabelledVideo], tmp_path: Path, decodes: Decodes) -> None:
+def test_an_interrupt_keeps_what_is_done(three: list[LabeledVideo], tmp_path: Path, decodes: Decodes) -> None:
     def interrupt(_what: str, done: int, _total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
@@ -213,7 +213,7 @@ def test_an_interrupt_keeps_what_is_done(three: list[LabelledVideo], tmp_path: P
     assert told == [(2, 3), (3, 3)]
 
 
-def test_while_another_writes_what_is_there_can_be_read_and_no_more(three: list[LabelledVideo], tmp_path: Path) -> None:
+def test_while_another_writes_what_is_there_can_be_read_and_no_more(three: list[LabeledVideo], tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     there = cache.extract(three[:2], [network()], num_frames=4)
     with ShardStore(tmp_path / "features").writer():
@@ -223,7 +223,7 @@ def test_while_another_writes_what_is_there_can_be_read_and_no_more(three: list[
 
 
 @pytest.mark.parametrize("wrong", [{"num_frames": 0}, {"workers": 0}])
-def test_counts_below_one_are_refused(three: list[LabelledVideo], tmp_path: Path, wrong: dict[str, int]) -> None:
+def test_counts_below_one_are_refused(three: list[LabeledVideo], tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="is 0; wanted 1"):
         FeatureCache(tmp_path).extract(three, [network()], **wrong)
     with pytest.raises(UsageError, match="wanted 16 to 16384"):
@@ -239,7 +239,7 @@ def test_the_digest_of_weights_changes_with_any_of_them_and_is_fixed_otherwise()
     assert len({weights_digest(one), *others}) == 3
 
 
-def test_networks_in_training_or_of_one_name_are_refused(three: list[LabelledVideo], tmp_path: Path) -> None:
+def test_networks_in_training_or_of_one_name_are_refused(three: list[LabeledVideo], tmp_path: Path) -> None:
     training = network().encoder.train()
     with pytest.raises(ValueError, match="visual must be in evaluation mode"):
         replace(network(), encoder=training)
@@ -248,7 +248,7 @@ def test_networks_in_training_or_of_one_name_are_refused(three: list[LabelledVid
 
 
 def test_frames_come_back_as_drawn_to_a_copy_in_another_process_too(
-    three: list[LabelledVideo], tmp_path: Path, decodes: Decodes
+    three: list[LabeledVideo], tmp_path: Path, decodes: Decodes
 ) -> None:
     cache = FeatureCache(tmp_path)
     made = cache.frames(three, num_frames=4, workers=2)
@@ -259,16 +259,16 @@ def test_frames_come_back_as_drawn_to_a_copy_in_another_process_too(
             for place, frame in enumerate(SHOWN):
                 pixels = store[video, place]
                 assert (pixels.shape, pixels.dtype) == ((16, 16, 3), torch.uint8)
-                assert (pixels.int() - torch.tensor(colour(video, frame))).abs().max() <= 3  # JPEG's own rounding
+                assert (pixels.int() - torch.tensor(color(video, frame))).abs().max() <= 3  # JPEG's own rounding
     assert decodes.taken() == []
     for place in ((3, 0), (0, 4), (-1, 0)):
         with pytest.raises(IndexError):
             made[place]
-    large = labelled(write_video(tmp_path / "large.mkv", 0, size=64))
+    large = labeled(write_video(tmp_path / "large.mkv", 0, size=64))
     assert cache.frames(large, num_frames=4, short_side=32)[0, 0].shape == (32, 32, 3)
 
 
-def test_a_packs_networks_give_what_they_give_in_selection(three: list[LabelledVideo], tmp_path: Path) -> None:
+def test_a_packs_networks_give_what_they_give_in_selection(three: list[LabeledVideo], tmp_path: Path) -> None:
     from tests.packs.making import make_pack  # brings timm, which the processes that are killed do without
     from tsq_cli.clip import load_clip
     from tsq_cli.config import SelectSettings

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.features.killing import Pace, killed_until_done
 from tests.features.test_shards import contents, names_in_headers
-from tsq_cli.data import LabelledVideo
+from tsq_cli.data import LabeledVideo
 from tsq_cli.features import shards
 from tsq_cli.features.extraction import Maker, fill
 from tsq_cli.features.shards import Arrays, ShardStore
@@ -22,24 +22,24 @@ from tsq_cli.types import FrameBatch
 NUM_VIDEOS = 30
 
 
-def colour(video: int, frame: int) -> tuple[int, int, int]:
+def color(video: int, frame: int) -> tuple[int, int, int]:
     return 10 + 7 * video, 20 + 9 * frame, 200
 
 
 def write_video(path: Path, number: int, *, num_frames: int = 20, size: int = 16) -> Path:
-    """One colour a frame, coded without loss."""
+    """One color a frame, coded without loss."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
         stream.width, stream.height, stream.pix_fmt = size, size, "bgr0"
         for frame in range(num_frames):
-            pixels = np.full((size, size, 3), colour(number, frame), dtype=np.uint8)
+            pixels = np.full((size, size, 3), color(number, frame), dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="bgr0")))
         container.mux(stream.encode(None))
     return path
 
 
-def labelled(*paths: Path) -> list[LabelledVideo]:
-    return [LabelledVideo(id=path.stem, path=path, labels=(0,)) for path in paths]
+def labeled(*paths: Path) -> list[LabeledVideo]:
+    return [LabeledVideo(id=path.stem, path=path, labels=(0,)) for path in paths]
 
 
 def means(batch: FrameBatch) -> Arrays:
@@ -53,7 +53,7 @@ def pixels(batch: FrameBatch) -> Arrays:
 MAKERS = {"means": Maker("means", 256, means), "pixels": Maker("pixels", 16, pixels)}
 
 
-def fill_with_both(videos: list[LabelledVideo], folder: Path, pace: Pace) -> None:
+def fill_with_both(videos: list[LabeledVideo], folder: Path, pace: Pace) -> None:
     """First one maker, then both, as a run does that was first asked for less."""
     for makers in ({"means": MAKERS["means"]}, MAKERS):
         fill(ShardStore(folder), videos, makers, num_frames=4, workers=2, progress=lambda *_: pace())
@@ -72,7 +72,7 @@ def kill_and_compare(root: str) -> None:
     """In a process of its own: fill one store in peace, another under fire, and compare them."""
     shards.SHARD_ENTRIES = 3
     calm, killed = Path(root) / "calm", Path(root) / "killed"
-    videos = labelled(*(write_video(Path(root) / f"{number}.mkv", number) for number in range(NUM_VIDEOS)))
+    videos = labeled(*(write_video(Path(root) / f"{number}.mkv", number) for number in range(NUM_VIDEOS)))
     fill_with_both(videos, calm, lambda: None)
     before: dict[str, object] = {}
 

@@ -40,7 +40,7 @@ def resnet_macs_by_hand(blocks: tuple[int, ...], *, side: int) -> int:
 
 
 def tsq_layer_macs_by_hand(*, clips: int, frames: int, dim: int, classes: int) -> int:
-    """METHOD section 2: E Wq once; Kf and V of every frame; Q Kf^T; each class's classifier on every frame."""
+    """docs/method.md, section 2: E Wq once; Kf and V of every frame; Q Kf^T; each class's classifier on every frame."""
     return classes * dim**2 + clips * (2 * frames * dim**2 + 2 * classes * frames * dim)
 
 

@@ -45,7 +45,7 @@ def test_agrees_with_timm_on_a_photograph(shape: tuple[int, int], change: dict[s
     ours = Preprocessor.from_dict(settings)(torch.from_numpy(picture)[None])
     levels = (ours[0] - _timm(settings, picture)) * torch.tensor(settings["std"])[:, None, None] * 255
     assert ours.dtype == torch.float32
-    # PIL and torchvision both resize bytes in fixed point; they may round to neighbouring levels.
+    # PIL and torchvision both resize bytes in fixed point; they may round to neighboring levels.
     assert levels.abs().max() < 1.01
     assert levels.abs().mean() < 0.05
 

@@ -55,7 +55,7 @@ def _frames(seed: int = 1, *, dtype: torch.dtype = torch.float64, shape: tuple[i
 
 
 def _reference(layer: TSQLayer, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """METHOD section 2 for one clip [T, D] in its plain form, head by head and class by class, in float64."""
+    """docs/method.md, section 2, for one clip [T, D] in its plain form, head by head and class by class, in float64."""
     config = layer.config
     state = {name: value.detach().double().numpy() for name, value in layer.state_dict().items()}
     width = D // config.num_heads
@@ -180,11 +180,11 @@ def test_untrained_projections_and_positions_change_nothing(settings: dict[str, 
     torch.testing.assert_close(start(_frames()).attention, bare(_frames()).attention, rtol=0, atol=1e-12)
 
 
-def test_positions_are_interpolated_over_time_between_the_centres_of_the_segments() -> None:
+def test_positions_are_interpolated_over_time_between_the_centers_of_the_segments() -> None:
     layer = _layer(num_frames=4)
     twice = _layer(num_frames=8)
     ramp = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
-    # Eight segments' centres on the scale of four: (i + 0.5) / 2 - 0.5, held at both ends.
+    # Eight segments' centers on the scale of four: (i + 0.5) / 2 - 0.5, held at both ends.
     by_hand = torch.tensor([0.0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.0], dtype=torch.float64)
     direction = _frames(3, shape=(D,))
     state = {name: value for name, value in layer.state_dict().items() if name != "position"}

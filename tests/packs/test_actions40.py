@@ -10,7 +10,7 @@ import torch
 
 from tsq_cli.config import ClassifySettings
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer, verify_pack
-from tsq_cli.recognition import recognise_clips
+from tsq_cli.recognition import recognize_clips
 from tsq_cli.scoring import encode
 
 PACK = Path(__file__).parents[2] / "weights" / "actions40"
@@ -33,7 +33,7 @@ def test_it_was_measured_to_beat_uniform_frames_by_25_points_and_all_frames() ->
     assert metrics["map_tsq"] > metrics["map_all"]
 
 
-def test_one_pass_feeds_both_modules_and_the_recogniser_knows_the_classes() -> None:
+def test_one_pass_feeds_both_modules_and_the_recognizer_knows_the_classes() -> None:
     config = find_pack("actions40")
     pack = load_pack(config)
     assert pack.object_recognizer is pack.visual_encoder
@@ -44,7 +44,7 @@ def test_one_pass_feeds_both_modules_and_the_recogniser_knows_the_classes() -> N
     with torch.inference_mode():
         features, objects = encode(pack, [torch.from_numpy(pixels)])
     assert (features[0].shape, objects[0].shape) == ((3, 1280), (3, 1000))
-    predicted = recognise_clips(loaded, [torch.from_numpy(pixels)], ClassifySettings(num_predictions=40, maps=False))[
+    predicted = recognize_clips(loaded, [torch.from_numpy(pixels)], ClassifySettings(num_predictions=40, maps=False))[
         0
     ].predictions
     assert {category.label for category in predicted} == set(config.class_names)

@@ -63,8 +63,8 @@ def test_lite_shares_one_network_and_builds_both_modules_from_what_it_knows(lite
     settings = lite.config.settings
     assert lite.tsqnet.vqm.config.scale == settings.visual_scale
     assert lite.tsqnet.tqm.config.scale == settings.textual_scale
-    centred = lite.object_embeddings - lite.object_embeddings.mean(dim=0)
-    expected = centred / centred.norm(dim=1, keepdim=True)
+    centered = lite.object_embeddings - lite.object_embeddings.mean(dim=0)
+    expected = centered / centered.norm(dim=1, keepdim=True)
     torch.testing.assert_close(lite.textual_embeddings, expected, rtol=1e-5, atol=1e-7)
     assert torch.equal(lite.tsqnet.tqm.queries, lite.textual_embeddings)
     assert lite.tsqnet.vqm.config.rival_floor == lite.config.modules.visual.layer.rival_floor
@@ -106,9 +106,9 @@ def test_lite_names_photographs(lite: Pack) -> None:
 
 def test_the_image_networks_take_the_dtype_and_the_layers_stay_in_float32() -> None:
     pack = load_pack("imagenet-lite", dtype=torch.bfloat16)
-    grey = torch.full((2, 60, 80, 3), 100, dtype=torch.uint8)
+    gray = torch.full((2, 60, 80, 3), 100, dtype=torch.uint8)
     with torch.inference_mode():
-        output = pack.visual_encoder(pack.visual_preprocessor(grey, pack.device, pack.dtype))
+        output = pack.visual_encoder(pack.visual_preprocessor(gray, pack.device, pack.dtype))
     assert output.features.dtype == pack.dtype == torch.bfloat16
     assert {parameter.dtype for parameter in pack.tsqnet.parameters()} == {torch.float32}
     assert pack.object_embeddings.dtype == torch.float32
@@ -126,7 +126,7 @@ def test_a_pack_with_its_own_files_gives_its_networks_answers(folder: Path, docu
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recognisers(
+def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recognizers(
     folder: Path, document: dict[str, Any], shared: bool
 ) -> None:
     document["settings"]["sampler_input_size"] = 48
@@ -139,9 +139,9 @@ def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recogniser
     for prepare in (pack.visual_preprocessor, pack.object_preprocessor):
         assert prepare(frames).shape == (2, 3, 48, 48)
     choice = choose_recognizer(pack.config, "embedded")
-    recogniser = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
-    assert recogniser.recognizer.encoder is pack.object_recognizer
-    assert recogniser.preprocessor(frames).shape == (2, 3, 64, 64)
+    recognizer = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    assert recognizer.recognizer.encoder is pack.object_recognizer
+    assert recognizer.preprocessor(frames).shape == (2, 3, 64, 64)
 
 
 def test_trained_layers_come_back_with_their_variant(folder: Path, document: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Choosing and loading the recogniser: ResNet-101 through a hub for real, the rest with small networks."""
+"""Choosing and loading the recognizer: ResNet-101 through a hub for real, the rest with small networks."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_resnet101_comes_through_the_hub_once_and_is_chosen_offline_from_then_on
     ]
 
 
-def test_pulling_a_pack_fetches_its_recogniser_which_then_loads_offline(resnet101: ResNet101) -> None:
+def test_pulling_a_pack_fetches_its_recognizer_which_then_loads_offline(resnet101: ResNet101) -> None:
     assert resnet101.said["pulled"] == [SMALL]
     assert f"GET timm/{SMALL}/resolve/main/model.safetensors" in resnet101.requests
 
@@ -148,7 +148,7 @@ def test_resnet101_is_ready_to_run(resnet101: ResNet101) -> None:
 
 
 def thousand(folder: Path) -> dict[str, Any]:
-    """A small pack of a thousand classes, whose recogniser comes off the hub: timm's SMALL."""
+    """A small pack of a thousand classes, whose recognizer comes off the hub: timm's SMALL."""
     return make_pack(folder, names=[f"thing {i}" for i in range(1000)])
 
 
@@ -165,7 +165,7 @@ def fill_cache(cache: Path, repository: str, weights: Mapping[str, torch.Tensor]
 
 
 def choice_of(config: PackConfig, requested: str) -> tuple[str, str, bool]:
-    """Name and source of the network chosen, and whether it is fed as the pack's recogniser is."""
+    """Name and source of the network chosen, and whether it is fed as the pack's recognizer is."""
     choice = choose_recognizer(config, requested)
     assert choice.requested == requested
     return choice.name, choice.source, choice.role is config.roles.recognizer
@@ -201,7 +201,7 @@ def test_auto_passes_over_a_hub_that_lacks_the_network(cache: Path, monkeypatch:
         assert hub.requests == [f"HEAD api/models/timm/{RESNET101}"]
 
 
-def test_the_embedded_network_is_the_packs_own_object_recogniser_and_not_a_second_copy(cache: Path) -> None:
+def test_the_embedded_network_is_the_packs_own_object_recognizer_and_not_a_second_copy(cache: Path) -> None:
     config = find_pack("imagenet-lite")
     pack = load_pack(config)
     choice = choose_recognizer(config, "embedded")
@@ -218,7 +218,7 @@ def test_the_embedded_network_is_the_packs_own_object_recogniser_and_not_a_secon
     assert alone.recognizer.is_pooled_linear
 
 
-def test_names_mean_the_packs_recogniser_or_timms_published_weights(tmp_path: Path, cache: Path) -> None:
+def test_names_mean_the_packs_recognizer_or_timms_published_weights(tmp_path: Path, cache: Path) -> None:
     document = thousand(tmp_path / "pack")
     fill_cache(cache, f"timm/{SMALL}", network_weights("test_resnet"))
     fill_cache(cache, "timm/test_efficientnet.r160_in1k", network_weights("test_efficientnet"))
@@ -311,8 +311,8 @@ def test_what_cannot_be_used_is_told_before_anything_is_loaded(cache: Path, requ
         choose_recognizer(find_pack("imagenet-lite"), requested)
 
 
-def test_a_pack_may_have_no_embedded_recogniser(tmp_path: Path, cache: Path) -> None:
-    """Its object network names the objects, as many as there are classes; its recogniser is on the hub."""
+def test_a_pack_may_have_no_embedded_recognizer(tmp_path: Path, cache: Path) -> None:
+    """Its object network names the objects, as many as there are classes; its recognizer is on the hub."""
     document = make_pack(tmp_path / "pack")
     (tmp_path / "pack" / "classes.txt").write_text("running\nswimming\nsinging\n")
     document["classes"] = packed(tmp_path / "pack" / "classes.txt")
@@ -321,7 +321,7 @@ def test_a_pack_may_have_no_embedded_recogniser(tmp_path: Path, cache: Path) -> 
     document["roles"]["recognizer"]["model"] = "hf-hub:tests/sports"
     write_json(tmp_path / "pack", document)
     config = find_pack(tmp_path / "pack")
-    with pytest.raises(UsageError, match=r"no embedded recogniser: .*tests/sports comes off the hub.*of its 3 classes"):
+    with pytest.raises(UsageError, match=r"no embedded recognizer: .*tests/sports comes off the hub.*of its 3 classes"):
         choose_recognizer(config, "embedded")
     with pytest.raises(WeightsError, match="the weights of hf-hub:tests/sports are not in"):
         choose_recognizer(config)
@@ -331,14 +331,14 @@ def test_a_pack_may_have_no_embedded_recogniser(tmp_path: Path, cache: Path) -> 
     )
 
 
-def test_a_recogniser_that_does_not_fit_its_pack_is_refused(tmp_path: Path, cache: Path) -> None:
-    make_pack(tmp_path / "pack")  # three classes, and a recogniser of a thousand
+def test_a_recognizer_that_does_not_fit_its_pack_is_refused(tmp_path: Path, cache: Path) -> None:
+    make_pack(tmp_path / "pack")  # three classes, and a recognizer of a thousand
     fill_cache(cache, f"timm/{SMALL}", network_weights("test_resnet"))
     with pytest.raises(UsageError, match=f"{SMALL} has 1000 classes; wanted 3, one for each class of the pack pack"):
         choose_recognizer(find_pack(tmp_path / "pack"))
 
 
-def test_a_pack_all_off_the_hub_has_its_object_recogniser_for_the_embedded_one(cache: Path) -> None:
+def test_a_pack_all_off_the_hub_has_its_object_recognizer_for_the_embedded_one(cache: Path) -> None:
     config = find_pack("imagenet")
     choice = choose_recognizer(config, "embedded")
     assert (choice.name, choice.source, choice.role) == ("efficientnet_b0.ra_in1k", "timm", config.roles.objects)

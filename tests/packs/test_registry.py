@@ -135,7 +135,7 @@ def _drop(*path: str) -> Callable[[Any], None]:
     [
         (_set("schema_version", to=2), "schema_version 2; wanted schema_version 1"),
         (_drop("schema_version"), "schema_version None; wanted schema_version 1"),
-        (_set("colour", to="red"), "colour is an unknown key; wanted one of schema_version, "),
+        (_set("color", to="red"), "color is an unknown key; wanted one of schema_version, "),
         (_set("settings", "topn", to=3), r"settings\.topn is an unknown key"),
         (_drop("settings", "top_n"), r"settings\.top_n is missing; wanted a whole number"),
         (_set("settings", "top_n", to=True), r"settings\.top_n is True; wanted a whole number"),

@@ -31,7 +31,7 @@ from tsq_cli.packs import (
 from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.write import TrainedNetwork, write_pack
-from tsq_cli.recognition import recognise_clips
+from tsq_cli.recognition import recognize_clips
 from tsq_cli.training.encoder import with_classifier
 
 CLASSES = ("running", "swimming", "playing the piano", "écrire")
@@ -92,7 +92,7 @@ def said(encoder: FrameEncoder, images: torch.Tensor) -> tuple[torch.Tensor, tor
     return output.features, output.logits
 
 
-def test_a_fine_tuned_encoder_is_stored_once_and_is_encoder_and_recogniser(base: PackConfig, tmp_path: Path) -> None:
+def test_a_fine_tuned_encoder_is_stored_once_and_is_encoder_and_recognizer(base: PackConfig, tmp_path: Path) -> None:
     network = trained(base)
     config = write(tmp_path / "new", base, visual_encoder=network, recognizer=network)
     assert {path.name for path in config.folder.iterdir()} == {
@@ -171,11 +171,11 @@ def test_a_probe_over_the_unchanged_encoder_leaves_one_pass_for_both_modules(bas
     torch.testing.assert_close(
         said(loaded.recognizer.encoder, images)[1], logits, rtol=0, atol=5e-3 * float(logits.abs().max())
     )
-    recognition = recognise_clips(loaded, [frames()], ClassifySettings(num_predictions=1))[0]
+    recognition = recognize_clips(loaded, [frames()], ClassifySettings(num_predictions=1))[0]
     assert recognition.predictions[0].label == CLASSES[int(logits.mean(dim=0).argmax())]
 
 
-def test_an_eight_bit_recogniser_is_small_and_says_nearly_the_same(base: PackConfig, tmp_path: Path) -> None:
+def test_an_eight_bit_recognizer_is_small_and_says_nearly_the_same(base: PackConfig, tmp_path: Path) -> None:
     network = trained(base, precision="int8")
     config = write(tmp_path / "new", base, visual_encoder=trained(base, seed=2), recognizer=network)
     sizes = {path.stem: path.stat().st_size for path in config.folder.iterdir()}

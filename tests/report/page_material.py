@@ -30,7 +30,7 @@ def record(
     path: str = "clips/cat.mp4",
     scores: tuple[list[float], list[float]] | None = None,
     times: list[float] | None = None,
-    recognised: bool = True,
+    recognized: bool = True,
     events: list[int] | None = None,
     duplicate_of: dict[int, int] | None = None,
     blank: tuple[int, ...] = (),
@@ -61,7 +61,7 @@ def record(
             rank=rank,
             chosen_by=chosen_by,
             candidate=candidates[position],
-            predictions=CATEGORIES[:2] if recognised else None,
+            predictions=CATEGORIES[:2] if recognized else None,
         )
         for rank, (position, chosen_by) in enumerate(sorted(chosen.items()), start=1)
     )
@@ -96,7 +96,7 @@ def record(
         textual_peak_over_mean=max(textual) * num if textual else None,
         timings_seconds={"probe": 0.05, "decode": 0.2, "encode": 0.5, "total": 1.0},
     )
-    if recognised:
+    if recognized:
         made = replace(
             made,
             predictions=CATEGORIES,
@@ -117,7 +117,7 @@ def failed(path: str = "clips/broken.mp4", message: str = "it is empty; wanted a
 
 
 def pictures(of: Record, *, height: int = 36, width: int = 64, maps: bool = True) -> Pictures:
-    """Candidates of one grey level each, 10 apart; maps whose one hot cell moves right from frame to frame."""
+    """Candidates of one gray level each, 10 apart; maps whose one hot cell moves right from frame to frame."""
     levels = [10 * position % 250 for position in range(len(of.candidates))]
     candidates = np.stack([np.full((height, width, 3), level, np.uint8) for level in levels])
     values = np.zeros((len(of.frames), 4, 4), np.float32)

@@ -34,7 +34,7 @@ def picture(uri: str) -> Image.Image:
     return made
 
 
-def grey(uri: str) -> float:
+def gray(uri: str) -> float:
     return float(np.asarray(picture(uri)).mean())
 
 
@@ -240,8 +240,8 @@ def test_saliency_held_is_compared_with_the_uniform_choice(tmp_path: Path) -> No
     assert "the uniform ones 60 % and 40 %" in text
 
 
-def test_without_a_recogniser_nothing_is_said_of_what_it_shows(tmp_path: Path) -> None:
-    made = record(recognised=False)
+def test_without_a_recognizer_nothing_is_said_of_what_it_shows(tmp_path: Path) -> None:
+    made = record(recognized=False)
     with Page(tmp_path / "page.html") as one:
         one.add(made.to_dict(), pictures(made, maps=False))
     tree = read(tmp_path / "page.html")
@@ -288,12 +288,12 @@ def test_any_number_of_candidates_fits(tmp_path: Path, num: int) -> None:
 def test_pictures_are_those_of_the_frames(tmp_path: Path) -> None:
     tree = read(page(tmp_path / "page.html", record()))
     large = [figure.all("img")[0].attributes["src"] for figure in tree.all("figure")]
-    assert [grey(uri) for uri in large] == pytest.approx([0, 140, 150], abs=1.5)
+    assert [gray(uri) for uri in large] == pytest.approx([0, 140, 150], abs=1.5)
     strip = [image.attributes["src"] for image in tree.all("ol", class_="thumbnails")[0].all("img")]
-    assert [grey(uri) for uri in strip] == pytest.approx([10 * position for position in range(16)], abs=1.5)
+    assert [gray(uri) for uri in strip] == pytest.approx([10 * position for position in range(16)], abs=1.5)
     uniform, selected = tree.all("ol", class_="strip")
-    # Three uniform ones of sixteen are the centres of three equal segments: 2, 8, 13.
-    levels = [[grey(image.attributes["src"]) for image in row.all("img")] for row in (uniform, selected)]
+    # Three uniform ones of sixteen are the centers of three equal segments: 2, 8, 13.
+    levels = [[gray(image.attributes["src"]) for image in row.all("img")] for row in (uniform, selected)]
     assert levels == [pytest.approx([20, 80, 130], abs=1.5), pytest.approx([0, 140, 150], abs=1.5)]
 
 
@@ -431,7 +431,7 @@ def test_words_stay_words(rich: Path) -> None:
     assert tree.all("h2")[0].text == nasty.replace("/", "|") + ".mp4"
     assert tree.all(class_="bad-notice")[0].text == f"Failed. {nasty}"
     assert tree.all("img", class_="heat")[0].attributes["alt"] == f"Saliency map of frame 1 for {NASTY}"
-    # title, h1, index, labels of predictions and categories, notes, query, pack, recogniser, timings, ...
+    # title, h1, index, labels of predictions and categories, notes, query, pack, recognizer, timings, ...
     assert tree.text.count(nasty) > 30
 
 
@@ -464,7 +464,7 @@ def test_structure_is_sound(rich: Path) -> None:
     assert all(image.attributes["alt"] for image in tree.all("img"))
 
 
-def test_colours_are_those_of_the_sheet(rich: Path) -> None:
+def test_colors_are_those_of_the_sheet(rich: Path) -> None:
     style = read(rich).all("style")[0].text
     assert f"--visual: rgb({', '.join(map(str, COLORS['visual']))});" in style
 
@@ -473,7 +473,7 @@ def test_colours_are_those_of_the_sheet(rich: Path) -> None:
 
 
 def test_an_index_leads_to_every_video(tmp_path: Path) -> None:
-    records = (record(), failed(), record(path="clips/dog.mp4", recognised=False))
+    records = (record(), failed(), record(path="clips/dog.mp4", recognized=False))
     tree = read(page(tmp_path / "page.html", *records, title="Holiday"))
     assert tree.all("h1")[0].text == "Holiday"
     assert tree.all("header")[0].text.endswith("3 videos, 1 failed")

@@ -17,9 +17,9 @@ from tsq_cli.types import ChosenBy
 
 FILE_NAME = NASTY.replace("/", "|") + ".mp4"
 EVENTS: dict[int, ChosenBy] = {1: "event", 9: "coverage", 12: "spread"}
-# Every element with text of its own: the text, its colour, and the first colour behind it that is not transparent.
+# Every element with text of its own: the text, its color, and the first color behind it that is not transparent.
 TEXTS = """() => {
-  const opaque = colour => !/rgba\\(.*, 0\\)|transparent/.test(colour);
+  const opaque = color => !/rgba\\(.*, 0\\)|transparent/.test(color);
   return [...document.querySelectorAll('body *')].filter(element =>
     !element.closest('svg') && element.getClientRects().length
     && [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())
@@ -216,10 +216,10 @@ def test_it_prints_on_white_without_cutting_the_time_line(open_tab: Open) -> Non
 
 
 def contrast(front: str, behind: str) -> float:
-    """Ratio of two CSS colours "rgb(r, g, b)", 1 to 21 (WCAG 2)."""
+    """Ratio of two CSS colors "rgb(r, g, b)", 1 to 21 (WCAG 2)."""
 
-    def luminance(colour: str) -> float:
-        parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(", ")]
+    def luminance(color: str) -> float:
+        parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(", ")]
         red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -227,7 +227,7 @@ def contrast(front: str, behind: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_contrast_of_known_colours() -> None:
+def test_contrast_of_known_colors() -> None:
     assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
     assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.01)  # the known near miss
 

@@ -14,7 +14,7 @@ from tsq_cli.evaluation.selectors import SELECTORS
 from tsq_cli.report.plots import ACCURACY_STYLES, check_plot_path, plot_accuracy
 
 LEGEND = 1045
-"""Column, in pixels, right of which the legend shows all colours again."""
+"""Column, in pixels, right of which the legend shows all colors again."""
 
 
 def row(selector: str, k: int, cost: float, value: float) -> dict[str, Any]:
@@ -22,11 +22,11 @@ def row(selector: str, k: int, cost: float, value: float) -> dict[str, Any]:
     return {"selector": selector, "k": k, "giga_macs": cost, "map": interval}
 
 
-def places(path: Path, colour: str) -> np.ndarray:
-    """[P, 2]: (column, row) of the pixels of a colour, left of the legend."""
+def places(path: Path, color: str) -> np.ndarray:
+    """[P, 2]: (column, row) of the pixels of a color, left of the legend."""
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"))
-    found = np.argwhere((pixels == ImageColor.getrgb(colour)).all(axis=2))[:, ::-1]
+    found = np.argwhere((pixels == ImageColor.getrgb(color)).all(axis=2))[:, ::-1]
     return found[found[:, 0] < LEGEND]
 
 

@@ -1,4 +1,4 @@
-"""Points with names: where they are drawn, their colours, and a page that loads and runs nothing."""
+"""Points with names: where they are drawn, their colors, and a page that loads and runs nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_page_holds_every_point_with_its_name_in_every_panel(tmp_path: Path)
     for svg in (first, second):
         assert tuple(title.text for title in svg.iter("title")) == NAMES
         assert tuple(text.text for text in svg.iter("text")) == NAMES
-    # the same colour in every panel: red, green and blue are a third of the wheel apart
+    # the same color in every panel: red, green and blue are a third of the wheel apart
     fills = [[circle.attrib["fill"] for circle in svg.iter("circle")] for svg in (first, second)]
     assert fills == [["#d22d2d", "#2dd22d", "#2d2dd2"]] * 2
 
@@ -68,13 +68,13 @@ def test_the_page_runs_no_script_and_loads_nothing(tmp_path: Path) -> None:
     assert "script" not in policy
 
 
-def test_the_picture_shows_every_point_in_its_colour(tmp_path: Path) -> None:
+def test_the_picture_shows_every_point_in_its_color(tmp_path: Path) -> None:
     plot_scatter(scatter_of(TRIANGLE, TRIANGLE), tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert pixels.shape[1] > 1000
-    for number, colour in enumerate([(210, 45, 45), (45, 210, 45), (45, 45, 210)]):
-        rows, columns = np.nonzero((np.abs(pixels - colour) <= 3).all(axis=2))
+    for number, color in enumerate([(210, 45, 45), (45, 210, 45), (45, 45, 210)]):
+        rows, columns = np.nonzero((np.abs(pixels - color) <= 3).all(axis=2))
         left, right = columns < pixels.shape[1] // 2, columns >= pixels.shape[1] // 2
         assert min(left.sum(), right.sum()) > 50, number
         if number == 2:  # the upper point of the triangle
@@ -88,12 +88,12 @@ def test_many_names_are_left_to_the_page(tmp_path: Path) -> None:
     few = scatter_of(points[:50], names=tuple("x" * 30 for _ in points[:50]))
     plot_scatter(few, tmp_path / "few.png")
 
-    def coloured(path: Path) -> int:
+    def colored(path: Path) -> int:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB")).astype(int)
         return int((np.ptp(pixels, axis=2) > 60).sum())
 
-    assert coloured(tmp_path / "few.png") > coloured(tmp_path / "many.png")
+    assert colored(tmp_path / "few.png") > colored(tmp_path / "many.png")
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

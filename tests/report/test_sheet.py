@@ -53,7 +53,7 @@ def record(num_candidates: int, selected: list[int]) -> Record:
 
 
 def solid(num: int) -> np.ndarray:
-    """Square frames, each of one grey level that tells its position."""
+    """Square frames, each of one gray level that tells its position."""
     return np.stack([np.full((64, 64, 3), 10 * position + 20, np.uint8) for position in range(num)])
 
 
@@ -71,7 +71,7 @@ def test_uniform_stands_above_selected_above_all_candidates() -> None:
     assert [position(3, column) for column in range(8)] == list(range(8, 16))
 
 
-def test_selected_tiles_have_a_border_of_their_colour_and_others_none() -> None:
+def test_selected_tiles_have_a_border_of_their_color_and_others_none() -> None:
     sheet = draw_sheet(record(16, [9]), solid(16))
     x, y = tile_center(sheet, 3, 1)  # candidate 9
     assert sheet.getpixel((x - TILE_HEIGHT // 2 - 2, y)) == COLORS["visual"]

@@ -25,7 +25,7 @@ class CountedSource:
 
 
 def make_data(*, num_train: int = 40, num_val: int = 60, seed: int = 0) -> StudyData:
-    """Two frames in eight show the event; of the others the recogniser says something at random."""
+    """Two frames in eight show the event; of the others the recognizer says something at random."""
     generator = torch.Generator().manual_seed(seed)
     looks, texts = torch.randn(C, DV, generator=generator), torch.randn(C, DT, generator=generator)
 

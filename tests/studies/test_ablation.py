@@ -72,7 +72,7 @@ def test_scores_are_those_of_recognition_from_the_chosen_frames(data: StudyData)
         return float(average_precision_score(truth, logits[:, positions].mean(dim=1).softmax(dim=1), average="macro"))
 
     assert report["reference"]["all"] == pytest.approx(expected(list(range(8))))
-    assert report["reference"]["uniform"] == pytest.approx(expected([2, 6]))  # centres of two halves of eight
+    assert report["reference"]["uniform"] == pytest.approx(expected([2, 6]))  # centers of two halves of eight
     random, prototypes = report["rows"]
     for row in (random, prototypes):
         for name in ("tsqnet", "tqm", "vqm"):

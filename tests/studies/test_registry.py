@@ -13,7 +13,7 @@ from tsq_cli.packs.schema import Layer
 from tsq_cli.studies.registry import STUDIES, Study, changed, find_studies
 from tsq_cli.training.settings import HeadSettings
 
-# The supplementary's tables, TSQNet/TQM/VQM where it gives all three.
+# The supplementary's tables (docs/method.md, section 7), TSQNet/TQM/VQM where it gives all three.
 PAPER = {
     "classifier": "73.3 68.3 74.3",
     "beta": "74.9/72.0/74.6 74.9/72.3/74.6 75.0/72.5/74.6 75.1/72.7/74.6 74.8/72.6/74.6 74.7/72.6/74.6",

@@ -1,4 +1,4 @@
-"""t-SNE of the class queries: who is near stays near, panels in the paper's order, colours by meaning."""
+"""t-SNE of the class queries: who is near stays near, panels in the paper's order, colors by meaning."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_who_is_near_stays_near() -> None:
     generator = torch.Generator().manual_seed(0)
-    centres = 10 * torch.randn(4, 32, generator=generator)
-    queries = centres.repeat_interleave(6, dim=0) + 0.1 * torch.randn(24, 32, generator=generator)
+    centers = 10 * torch.randn(4, 32, generator=generator)
+    queries = centers.repeat_interleave(6, dim=0) + 0.1 * torch.randn(24, 32, generator=generator)
     places = embed(queries, perplexity=5.0, seed=1)
     distances = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e9 * np.eye(24)
     assert (distances.argsort(axis=1)[:, :5] // 6 == np.arange(24)[:, None] // 6).all()
@@ -61,7 +61,7 @@ def test_four_figures_for_each_module() -> None:
     np.testing.assert_array_equal(figure.hues, meaning_hues(proposed.textual))
 
 
-def test_colours_go_round_as_the_names_do() -> None:
+def test_colors_go_round_as_the_names_do() -> None:
     angles = np.array([200.0, 10.0, 100.0, 290.0, 60.0])
     circle = np.stack([3 * np.cos(np.radians(angles)), 2 * np.sin(np.radians(angles))], axis=1)
     turned = circle @ np.random.default_rng(0).normal(size=(2, 7))

@@ -1,4 +1,4 @@
-"""Videos whose class is their colour, lists of them, and a pack with random weights that embeds names for real."""
+"""Videos whose class is their color, lists of them, and a pack with random weights that embeds names for real."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def write_study(folder: Path) -> None:
     (folder / "videos").mkdir(parents=True)
     for subset, copies in (("train", 2), ("val", 1)):
         lines = []
-        for name, colour in COLOURS.items():
+        for name, color in COLOURS.items():
             for copy in range(copies):
                 path = folder / "videos" / f"{subset}-{name.replace(' ', '_')}-{copy}.mkv"
-                _write_video(path, colour, seed=len(lines) + 100 * (subset == "val"))
+                _write_video(path, color, seed=len(lines) + 100 * (subset == "val"))
                 lines.append(f"{path.name}\t{name}")
         (folder / f"{subset}.txt").write_text("\n".join([*lines, ""]))
     document = make_pack(folder / "small")
@@ -41,16 +41,16 @@ def write_study(folder: Path) -> None:
     write_json(folder / "small", document)
 
 
-def _write_video(path: Path, colour: tuple[int, int, int], *, seed: int) -> None:
-    """Sixteen frames: every fourth shows the colour, the others grey noise."""
+def _write_video(path: Path, color: tuple[int, int, int], *, seed: int) -> None:
+    """Sixteen frames: every fourth shows the color, the others gray noise."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
         stream.width = stream.height = 64
         stream.pix_fmt = "bgr0"
         for number in range(16):
-            grey = rng.integers(90, 160, (4, 4, 1)) * np.ones((1, 1, 3))
-            blocks = np.full((4, 4, 3), colour) if number % 4 == 1 else grey
+            gray = rng.integers(90, 160, (4, 4, 1)) * np.ones((1, 1, 3))
+            blocks = np.full((4, 4, 3), color) if number % 4 == 1 else gray
             pixels = np.kron(blocks, np.ones((16, 16, 1))).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="bgr0")))
         container.mux(stream.encode(None))

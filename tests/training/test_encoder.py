@@ -1,4 +1,4 @@
-"""Fine-tuning: a tiny network learns two colours, the loss is what it should be, and a cut run ends as a whole one."""
+"""Fine-tuning: a tiny network learns two colors, the loss is what it should be, and a cut run ends as a whole one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def untrained() -> FrameEncoder:
     return network
 
 
-def coloured(num_videos: int, *, seed: int) -> tuple[MemoryFrames, Tensor]:
+def colored(num_videos: int, *, seed: int) -> tuple[MemoryFrames, Tensor]:
     """Noisy videos of three frames, reddish and bluish ones in turn."""
     noise = torch.randint(160, (num_videos, 3, 36, 40, 3), generator=torch.Generator().manual_seed(seed))
     labels = torch.arange(num_videos) % 2
@@ -51,7 +51,7 @@ def coloured(num_videos: int, *, seed: int) -> tuple[MemoryFrames, Tensor]:
 
 
 def tuned(start: FrameEncoder, settings: EncoderSettings = SETTINGS, **options: Any) -> FrameEncoder:
-    frames, targets = coloured(16, seed=1)
+    frames, targets = colored(16, seed=1)
     return fine_tune(start, frames, targets, settings, preprocessor=PREPARE, **options)
 
 
@@ -61,12 +61,12 @@ def entries(network: FrameEncoder) -> dict[str, Tensor]:
 
 def test_it_learns_from_frames_and_measures_videos_it_has_not_seen(start: FrameEncoder, tmp_path: Path) -> None:
     before = entries(start)
-    network = tuned(start, validation=coloured(12, seed=2), folder=tmp_path)
+    network = tuned(start, validation=colored(12, seed=2), folder=tmp_path)
     rows = json.loads((tmp_path / "log.json").read_text())
     assert rows[-1]["train.loss"] < 0.7 * rows[0]["train.loss"]
     assert (rows[-1]["val.top1"], rows[-1]["val.map"]) == (1.0, 1.0)
     assert (network.num_classes, network.feature_dim, network.training) == (2, start.feature_dim, False)
-    frames, targets = coloured(12, seed=2)
+    frames, targets = colored(12, seed=2)
     images = torch.cat([PREPARE(frames[video, 1][None]) for video in range(12)])
     with torch.inference_mode():
         assert torch.equal(network(images).logits.argmax(dim=1), targets.int().argmax(dim=1))
@@ -101,7 +101,7 @@ def test_a_network_without_so_many_stages_says_how_many_it_has(start: FrameEncod
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("consensus", [False, True])
 def test_a_frame_is_judged_by_itself_or_with_its_video(start: FrameEncoder, multi_label: bool, consensus: bool) -> None:
-    frames, _ = coloured(6, seed=3)
+    frames, _ = colored(6, seed=3)
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]] * 2)
     settings = replace(SETTINGS, label_smoothing=0.2, fit=replace(FITTING, batch_size=3))
     network = with_classifier(start, 2, seed=4)
@@ -155,6 +155,6 @@ def test_a_run_cut_off_ends_where_the_whole_one_does(start: FrameEncoder, tmp_pa
 
 
 def test_targets_of_other_videos_are_refused() -> None:
-    frames, targets = coloured(4, seed=0)
+    frames, targets = colored(4, seed=0)
     with pytest.raises(ValueError, match="4 videos need as many targets"):
         FrameImages(frames, targets[:3], frames_per_video=1, preprocessor=PREPARE, augmentation=None)

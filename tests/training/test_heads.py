@@ -69,7 +69,7 @@ def test_the_total_is_the_sum_that_the_method_gives() -> None:
 
 
 def test_who_is_taught_is_who_moves() -> None:
-    """Alpha's loss moves VQM alone, beta's TQM alone (METHOD section 4)."""
+    """Alpha's loss moves VQM alone, beta's TQM alone (docs/method.md, section 4)."""
     visual, textual, targets, _, queries_v, queries_t = _clips()
     net = initial_tsqnet(SETTINGS, queries_visual=queries_v, queries_textual=queries_t, num_frames=T)
     task = HeadTask(net, CachedClips(visual, textual, targets, batch_size=8), SETTINGS)

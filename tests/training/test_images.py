@@ -11,7 +11,7 @@ import torch
 from skimage import data as pictures
 
 from tsq_cli.models.preprocess import Preprocessor
-from tsq_cli.training.images import FrameImages, MemoryFrames, image_batches, normalised, stretches
+from tsq_cli.training.images import FrameImages, MemoryFrames, image_batches, normalized, stretches
 from tsq_cli.training.settings import Augmentation
 
 PREPARE = Preprocessor(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.5), crop_pct=0.875)
@@ -70,9 +70,9 @@ def test_crops_keep_their_least_area_and_half_of_them_are_mirrored() -> None:
     assert not any(int(r[0, 0] > r[0, -1]) for e in range(20) for r in [dataset(images._frames, STILL)[e, 0][0][0, 0]])
 
 
-def test_colours_move_where_they_are_told_to() -> None:
-    grey = MemoryFrames([torch.full((1, 40, 40, 3), 100, dtype=torch.uint8)])
-    values = {int(dataset(grey, Augmentation(color_jitter=0.2))[epoch, 0][0].float().mean()) for epoch in range(40)}
+def test_colors_move_where_they_are_told_to() -> None:
+    gray = MemoryFrames([torch.full((1, 40, 40, 3), 100, dtype=torch.uint8)])
+    values = {int(dataset(gray, Augmentation(color_jitter=0.2))[epoch, 0][0].float().mean()) for epoch in range(40)}
     assert 78 <= min(values) < 90 < 110 < max(values) <= 122  # brightness within a fifth
 
 
@@ -99,14 +99,14 @@ def test_an_image_is_the_same_whenever_and_wherever_it_is_drawn() -> None:
 def test_an_undrawn_image_is_what_the_network_sees_in_use() -> None:
     picture = torch.from_numpy(pictures.chelsea())
     images = dataset(MemoryFrames([picture[None]]), None)
-    ours = normalised(images[0, 0][0][None], PREPARE, "cpu")
+    ours = normalized(images[0, 0][0][None], PREPARE, "cpu")
     torch.testing.assert_close(ours, PREPARE(picture[None]), rtol=0, atol=0)
 
 
-def test_images_are_normalised_by_the_networks_own_mean_and_spread() -> None:
+def test_images_are_normalized_by_the_networks_own_mean_and_spread() -> None:
     values = np.array([51, 102, 255])  # 0.2, 0.4 and 1
     pixels = torch.from_numpy(values.astype(np.uint8))[None, None, :, None, None].expand(2, 3, 3, 32, 32)
-    ours = normalised(pixels, PREPARE, "cpu")
+    ours = normalized(pixels, PREPARE, "cpu")
     assert ours.shape == (6, 3, 32, 32)
     torch.testing.assert_close(ours[4, :, 7, 9], torch.tensor([-1.0, -0.4, 0.8]))
 

@@ -1,4 +1,4 @@
-"""The recogniser: a probe that takes features as they are, the networks it starts from, and a chain to a pack."""
+"""The recognizer: a probe that takes features as they are, the networks it starts from, and a chain to a pack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.packs.making import NETWORK, make_pack, network_weights
-from tests.training.test_encoder import PREPARE, coloured, untrained
+from tests.training.test_encoder import PREPARE, colored, untrained
 from tsq_cli.errors import UsageError
 from tsq_cli.models import create_encoder
 from tsq_cli.packs import PackConfig, find_pack
@@ -117,8 +117,8 @@ def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.Monke
         fit=FitSettings(epochs=4, batch_size=8, learning_rate=0.02, warmup_epochs=0.5),
     )
     encoder = untrained()
-    frames, targets = coloured(16, seed=1)
-    options: dict[str, Any] = {"preprocessor": PREPARE, "validation": coloured(12, seed=2), "folder": tmp_path}
+    frames, targets = colored(16, seed=1)
+    options: dict[str, Any] = {"preprocessor": PREPARE, "validation": colored(12, seed=2), "folder": tmp_path}
     network = fine_tune(encoder, frames, targets, settings, **options)
     assert (network.num_classes, network.training, judged) == (2, False, [True])  # by their frames' mean
     assert json.loads((tmp_path / "log.json").read_text())[-1]["val.top1"] == 1.0
@@ -126,7 +126,7 @@ def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.Monke
         fine_tune(encoder, frames, targets, replace(settings, num_frames=1), **options)
 
 
-def test_a_recogniser_starts_from_the_packs_networks_or_timms(base: PackConfig, tmp_path: Path) -> None:
+def test_a_recognizer_starts_from_the_packs_networks_or_timms(base: PackConfig, tmp_path: Path) -> None:
     own = starting_network(base, "visual_encoder")
     role = base.roles.visual_encoder
     assert (own.model, own.preprocess) == (role.model, role.preprocess)

@@ -1,4 +1,4 @@
-"""The whole of `tsq train` on small videos whose class is a colour, with a pack of small networks."""
+"""The whole of `tsq train` on small videos whose class is a color, with a pack of small networks."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_heads_start_at_prototypes_and_names(given: Path, trained: tuple[Pat
     assert not torch.equal(final, start["visual"].half())
 
 
-def test_the_packs_recogniser_says_what_was_measured(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:
+def test_the_packs_recognizer_says_what_was_measured(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:
     """Recognition of whole videos by the written pack, through the library, and the report's row of all frames."""
     out, report = trained
     pack = find_pack(out / "pack")
@@ -150,8 +150,8 @@ def test_the_encoder_can_be_tuned_and_then_serves_both_roles(given: Path, tmp_pa
     report = run(given, tmp_path / "out", stages="encoder,heads,recognizer", **{"encoder.frames_per_video": 2})
     config = find_pack(tmp_path / "out" / "pack")
     assert set(report["stages"]) == {"encoder", "heads", "recognizer"}
-    visual, recogniser = config.roles.visual_encoder, config.roles.recognizer
-    assert visual.weights == recogniser.weights, "one file"
+    visual, recognizer = config.roles.visual_encoder, config.roles.recognizer
+    assert visual.weights == recognizer.weights, "one file"
     assert visual.weights != config.roles.objects.weights, "the objects are the base's"
     tuned, base = (load_encoder(c.roles.visual_encoder, c.folder) for c in (config, find_pack(given / "small")))
     assert tuned.num_classes == 5
@@ -159,7 +159,7 @@ def test_the_encoder_can_be_tuned_and_then_serves_both_roles(given: Path, tmp_pa
     assert all(check.ok for check in verify_pack(tmp_path / "out" / "pack"))
 
 
-def test_the_whole_recogniser_can_be_tuned(given: Path, tmp_path: Path) -> None:
+def test_the_whole_recognizer_can_be_tuned(given: Path, tmp_path: Path) -> None:
     how = {"recognizer.method": "finetune", "recognizer.fit.epochs": 1, "recognizer.num_frames": 2}
     how |= {"encoder.frames_per_video": 2}
     report = run(given, tmp_path / "out", stages="encoder,recognizer", **how)
@@ -168,9 +168,9 @@ def test_the_whole_recogniser_can_be_tuned(given: Path, tmp_path: Path) -> None:
     report = run(given, tmp_path / "out", stages="heads", **how)
     assert set(report["stages"]) == {"encoder", "heads", "recognizer"}, "what was trained before takes part"
     roles = find_pack(tmp_path / "out" / "pack").roles
-    visual, recogniser = (load_encoder(r, tmp_path / "out" / "pack") for r in (roles.visual_encoder, roles.recognizer))
-    assert recogniser.num_classes == 5
-    assert not torch.equal(next(visual.parameters()), next(recogniser.parameters())), "VQM's features must stay"
+    visual, recognizer = (load_encoder(r, tmp_path / "out" / "pack") for r in (roles.visual_encoder, roles.recognizer))
+    assert recognizer.num_classes == 5
+    assert not torch.equal(next(visual.parameters()), next(recognizer.parameters())), "VQM's features must stay"
 
 
 def test_a_folder_of_another_run_is_refused(given: Path, trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

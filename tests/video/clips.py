@@ -59,15 +59,15 @@ class Clip:
         return max(i for i, pts in enumerate(self.pts) if pts - self.pts[0] <= seconds or i == 0)
 
     def sampled(self, count: int, start: Fraction, end: Fraction) -> list[int]:
-        """Distinct positions on screen at the centres of ``count`` equal segments of [start, end).
+        """Distinct positions on screen at the centers of ``count`` equal segments of [start, end).
 
         Where no more than ``count`` frames are on screen in the range, all of them: each once.
         """
         on_screen = range(self.position_at(start), len([pts for pts in self.pts if pts - self.pts[0] < end]))
         if len(on_screen) <= count:
             return list(on_screen)
-        centres = (start + (end - start) * (2 * i + 1) / (2 * count) for i in range(count))
-        return sorted({self.position_at(centre) for centre in centres})
+        centers = (start + (end - start) * (2 * i + 1) / (2 * count) for i in range(count))
+        return sorted({self.position_at(center) for center in centers})
 
 
 def facts(path: Path, recipe: Recipe, **changes: Any) -> Clip:
@@ -202,7 +202,7 @@ _WILD = (0, 1, 2, 3, 4, 40, 41, 42, 300, 301, 303, 306, 310, 315, 900, 901, 902,
 _VFR = replace(_H264, pts=[FRAME * i for i in _WILD], time_base=MILLISECOND)
 _SLIDES = (0, 12, 25, 31, 60)
 
-CATALOGUE: dict[str, tuple[str, Callable[[Path], Clip]]] = {
+CATALOG: dict[str, tuple[str, Callable[[Path], Clip]]] = {
     # Groups of pictures
     "h264_b_frames": (".mp4", _coded(_H264)),
     "h264_no_b_frames": (".mp4", _coded(Recipe())),
@@ -288,5 +288,5 @@ CATALOGUE: dict[str, tuple[str, Callable[[Path], Clip]]] = {
 @functools.cache
 def clip(name: str) -> Clip:
     """The named clip, made on first use."""
-    suffix, make = CATALOGUE[name]
+    suffix, make = CATALOG[name]
     return make(folder() / f"{name}{suffix}")

@@ -52,7 +52,7 @@ _QUIET = {
     "libx264rgb": {"preset": "veryfast", "sc_threshold": "0"},
     "libx265": {"preset": "ultrafast"},
     "libvpx-vp9": {"deadline": "good", "cpu-used": "8", "lag-in-frames": "16", "auto-alt-ref": "1"},
-    # Faster presets skip blocks that change, and temporal filtering blends neighbouring numbers.
+    # Faster presets skip blocks that change, and temporal filtering blends neighboring numbers.
     "libsvtav1": {"preset": "8", "crf": "20", "svtav1-params": "enable-tf=0"},
 }
 
@@ -150,9 +150,9 @@ def _yuv_frame(recipe: Recipe, rgb: np.ndarray) -> av.VideoFrame:
 
 
 def _palette_frame(rgb: np.ndarray) -> av.VideoFrame:
-    colours = np.array([*pictures.COLOURS, [pictures.BLACK] * 3, [pictures.WHITE] * 3], dtype=np.uint8)
-    indices = (rgb[:, :, None] == colours).all(axis=3).argmax(axis=2).astype(np.uint8)
+    colors = np.array([*pictures.COLOURS, [pictures.BLACK] * 3, [pictures.WHITE] * 3], dtype=np.uint8)
+    indices = (rgb[:, :, None] == colors).all(axis=3).argmax(axis=2).astype(np.uint8)
     palette = np.zeros((256, 4), dtype=np.uint8)
-    palette[: len(colours), 0] = 255
-    palette[: len(colours), 1:] = colours
+    palette[: len(colors), 0] = 255
+    palette[: len(colors), 1:] = colors
     return av.VideoFrame.from_ndarray((indices, palette), "pal8")

@@ -1,6 +1,6 @@
 """Pictures that say which frame they are: drawn before coding, read back from decoded pixels.
 
-A picture is a grid of 4 x 4 blocks. The top row holds four known colours, which prove orientation and colour matrix;
+A picture is a grid of 4 x 4 blocks. The top row holds four known colors, which prove orientation and color matrix;
 the twelve blocks below are the bits of the frame's number, white for 1, most significant first. Blocks are so large
 that lossy coding, chroma subsampling and scaling leave their middles as they were.
 """
@@ -47,23 +47,23 @@ def block_means(pixels: UInt8Array) -> np.ndarray:
 
 
 def read(pixels: UInt8Array) -> int:
-    """The frame number in a decoded picture uint8 [H, W, 3]; AssertionError where a block is grey."""
+    """The frame number in a decoded picture uint8 [H, W, 3]; AssertionError where a block is gray."""
     levels = block_means(pixels)[1:].mean(axis=2).ravel()
     blurred = (levels > 80) & (levels < 170)
     assert not blurred.any(), f"no number can be read, the blocks' levels are {levels.round().astype(int).tolist()}"
     return int("".join("1" if level > 125 else "0" for level in levels), 2)
 
 
-def assert_upright_and_true_colours(pixels: UInt8Array, *, tolerance: float = 7.0) -> None:
-    """AssertionError unless the four colours stand in the top row, each channel within tolerance of what was drawn."""
+def assert_upright_and_true_colors(pixels: UInt8Array, *, tolerance: float = 7.0) -> None:
+    """AssertionError unless the four colors stand in the top row, each channel within tolerance of what was drawn."""
     means = block_means(pixels)
     error = np.abs(means[0] - np.array(COLOURS)).max(axis=1)
     assert error.max() <= tolerance, (
         f"top row is {means[0].round().astype(int).tolist()}, drawn {COLOURS}; corner rows read "
         f"{means[-1].round().astype(int).tolist()}"
     )
-    grey = means[1:].reshape(-1, 3)
-    level_error = np.minimum(np.abs(grey - BLACK), np.abs(grey - WHITE)).max()
+    gray = means[1:].reshape(-1, 3)
+    level_error = np.minimum(np.abs(gray - BLACK), np.abs(gray - WHITE)).max()
     assert level_error <= tolerance, f"bits are {level_error:.0f} off black {BLACK} or white {WHITE}: wrong range"
 
 

@@ -270,7 +270,7 @@ def test_indices_that_make_no_sense(indices: list[int]) -> None:
         decode_frames(open_video(clip("h264_b_frames").path), indices)
 
 
-def test_lost_frames_are_replaced_by_their_nearest_neighbour(tmp_path: Path) -> None:
+def test_lost_frames_are_replaced_by_their_nearest_neighbor(tmp_path: Path) -> None:
     """The second of five groups loses all its packets: its frames give way to those around it, and the notes say so."""
     source, known = damaged_group(tmp_path, range(12, 24))
     batch = decode_frames(source, [5, 13, 30])
@@ -279,7 +279,7 @@ def test_lost_frames_are_replaced_by_their_nearest_neighbour(tmp_path: Path) -> 
     np.testing.assert_allclose(batch.snap_seconds, [0, -0.08, 0], atol=1e-9)
     assert batch.decode_errors == 12
     assert batch.notes == ("1 of 3 frames could not be decoded: the nearest ones that could stand in for them.",)
-    # Two requests meet the same neighbour: it comes once, for the nearer one.
+    # Two requests meet the same neighbor: it comes once, for the nearer one.
     both = decode_frames(source, [13, 14])
     assert both.frame_indices.tolist() == [11]
     np.testing.assert_allclose(both.snap_seconds, [-0.08], atol=1e-9)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tests.video import pictures
-from tests.video.clips import CATALOGUE, Clip, clip
+from tests.video.clips import CATALOG, Clip, clip
 from tests.video.encoding import Recipe, encode
 from tsq_cli.types import FrameBatch
 from tsq_cli.video import VideoSource, decode_frames, open_video, sample_frames
 
-EVERY_CLIP = pytest.mark.parametrize("name", list(CATALOGUE))
+EVERY_CLIP = pytest.mark.parametrize("name", list(CATALOG))
 # Zero bytes of cache force the decoder to seek for its packets again.
 EVERY_CACHE = pytest.mark.parametrize("packet_cache_bytes", [64 * 2**20, 0], ids=["cached", "seeking"])
 NO_CLOCK = ("raw_h264", "raw_hevc")
@@ -43,7 +43,7 @@ KNOWN_KEYFRAMES = (
 
 
 def assert_frames(batch: FrameBatch, known: Clip, positions: list[int]) -> None:
-    """The batch holds exactly the frames at these positions of the clip, undamaged, upright and in true colours."""
+    """The batch holds exactly the frames at these positions of the clip, undamaged, upright and in true colors."""
     assert [pictures.read(picture) for picture in batch.pixels] == [known.numbers[i] for i in positions]
     assert batch.frame_indices.tolist() == positions
     assert [pts * batch.time_base for pts in batch.pts.tolist()] == [known.pts[i] for i in positions]
@@ -53,7 +53,7 @@ def assert_frames(batch: FrameBatch, known: Clip, positions: list[int]) -> None:
     assert batch.snap_seconds.tolist() == [0] * len(positions)
     assert batch.decode_errors == 0
     for picture in (batch.pixels[0], batch.pixels[-1]):
-        pictures.assert_upright_and_true_colours(picture)
+        pictures.assert_upright_and_true_colors(picture)
 
 
 def end_of(source: VideoSource, known: Clip) -> Fraction:

@@ -14,8 +14,8 @@ from tsq_cli.video import parse_timecode, sample_frames
 from tsq_cli.video.sample import displayed_at
 
 
-def test_centres_of_equal_segments() -> None:
-    # 20 frames of 0.1 s, 4 segments of 0.5 s: centres 0.25, 0.75, 1.25, 1.75 meet frames 2, 7, 12, 17.
+def test_centers_of_equal_segments() -> None:
+    # 20 frames of 0.1 s, 4 segments of 0.5 s: centers 0.25, 0.75, 1.25, 1.75 meet frames 2, 7, 12, 17.
     plan = sample_frames(np.arange(20) / 10, 2.0, 4)
     assert plan.frame_indices.tolist() == [2, 7, 12, 17]
     np.testing.assert_allclose(plan.times_seconds, [0.25, 0.75, 1.25, 1.75], rtol=1e-12)
@@ -43,17 +43,17 @@ def test_short_video_takes_each_frame_once_and_says_so() -> None:
 
 
 def test_frames_met_twice_count_once() -> None:
-    # One frame is on screen for 10 s among quick ones: 5 of 8 centres meet it.
+    # One frame is on screen for 10 s among quick ones: 5 of 8 centers meet it.
     pts = np.array([0, 1, 2, 3, 4, 5, 15, 16, 17.0])
     plan = sample_frames(pts, 18.0, 8)
-    centres = [1.125, 3.375, 5.625, 7.875, 10.125, 12.375, 14.625, 16.875]
+    centers = [1.125, 3.375, 5.625, 7.875, 10.125, 12.375, 14.625, 16.875]
     assert plan.frame_indices.tolist() == [1, 3, 5, 7]
-    np.testing.assert_allclose(plan.times_seconds, [centres[0], centres[1], centres[2], centres[7]])
+    np.testing.assert_allclose(plan.times_seconds, [centers[0], centers[1], centers[2], centers[7]])
     assert plan.notes == ("8 candidates were asked for, but they meet 4 different frames, each taken once.",)
 
 
 def test_target_on_a_frame_takes_that_frame() -> None:
-    # 30000/1001 fps, as many centres as hit frame times exactly: rounding must not pull one to the frame before.
+    # 30000/1001 fps, as many centers as hit frame times exactly: rounding must not pull one to the frame before.
     pts = [Fraction(1001 * i, 30000) for i in range(48)]
     plan = sample_frames(np.array([float(p) for p in pts]), float(48 * pts[1]), 24)
     assert plan.frame_indices.tolist() == list(range(1, 48, 2))
@@ -93,8 +93,8 @@ def test_every_target_is_the_frame_on_screen(gaps: list[int], count: int, window
     )
     end = min(end, duration)
     on_screen = [i for i in range(len(pts)) if pts[i] < end and (pts[i] + gaps[i] > start)]
-    centres = [start + Fraction(end - start) * (2 * i + 1) / (2 * count) for i in range(count)]
-    met = sorted({max(i for i in range(len(pts)) if pts[i] <= centre) for centre in centres})
+    centers = [start + Fraction(end - start) * (2 * i + 1) / (2 * count) for i in range(count)]
+    met = sorted({max(i for i in range(len(pts)) if pts[i] <= center) for center in centers})
     assert plan.frame_indices.tolist() == (on_screen if len(on_screen) <= count else met)
     assert bool(plan.notes) == (len(plan.frame_indices) < count)
 

@@ -27,7 +27,7 @@ from tsq_cli.video import open_video
 
 
 def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
-    """A recogniser of random weights for a loaded pack's classes: costs what the real one costs."""
+    """A recognizer of random weights for a loaded pack's classes: costs what the real one costs."""
     encoder = create_encoder(name, num_classes=len(pack.class_names))
     return LoadedRecognizer(
         choice=RecognizerChoice(

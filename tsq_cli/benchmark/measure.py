@@ -42,7 +42,7 @@ class Timing:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Timing:
-        """Summarise at least one round."""
+        """Summarize at least one round."""
         seconds = [run.seconds for run in runs]
         lower, upper = np.percentile(seconds, [25, 75]).tolist()
         return cls(

@@ -98,7 +98,7 @@ class Runner(ABC):
 
 
 class TSQNetRunner(Runner):
-    """TSQNet and a recogniser, stage by stage: what `tsq classify` does, without records."""
+    """TSQNet and a recognizer, stage by stage: what `tsq classify` does, without records."""
 
     name = "TSQNet"
 
@@ -118,8 +118,8 @@ class TSQNetRunner(Runner):
         """Of the networks as they are now."""
         return self._pack.dtype
 
-    def recogniser_cost(self, video: Tensor) -> Cost:
-        """Of the recogniser on K frames of one video, uint8 [1, T, H, W, 3]."""
+    def recognizer_cost(self, video: Tensor) -> Cost:
+        """Of the recognizer on K frames of one video, uint8 [1, T, H, W, 3]."""
         held = {
             "pixels": video.to(self.device),
             "positions": torch.arange(self._setting.num_frames, device=self.device)[None],
@@ -163,10 +163,10 @@ class TSQNetRunner(Runner):
         return {
             "preprocess candidates": self._prepare,
             "visual encoder": self._see,
-            "object recogniser" + ", the same pass" * self._shared: self._see_objects,
+            "object recognizer" + ", the same pass" * self._shared: self._see_objects,
             "TSQ layers and fusion": self._choose,
             "gather and preprocess K frames": self._gather,
-            "recogniser": self._recognise,
+            "recognizer": self._recognize,
         }
 
     def _prepare(self, held: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ class TSQNetRunner(Runner):
         chosen = pixels[clips, held["positions"]].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
         held["images"] = _prepared(self._preprocessor, chosen, self._recognizer)
 
-    def _recognise(self, held: dict[str, Any]) -> None:
+    def _recognize(self, held: dict[str, Any]) -> None:
         held["outputs"] = _seen(self._recognizer, held["images"])
         held["classes"] = _mean_class(held["outputs"], len(held["pixels"]))
 
@@ -215,7 +215,7 @@ class TSQNetRunner(Runner):
 
 
 class FramesRunner(Runner):
-    """A recogniser on K evenly spaced frames, or on all T."""
+    """A recognizer on K evenly spaced frames, or on all T."""
 
     def __init__(self, setting: Setting, num_frames: int) -> None:
         super().__init__(setting)
@@ -346,7 +346,7 @@ def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer
 
 
 def _seen(recognizer: Recognizer, images: Tensor) -> list[RecognizerOutput]:
-    """What a recogniser says of images [N, 3, S, S], as many at a time as are good for the device."""
+    """What a recognizer says of images [N, 3, S, S], as many at a time as are good for the device."""
     return [recognizer(some) for some in chunks(images, share=2)]
 
 

@@ -117,7 +117,7 @@ def speed_table(
 
     Returns:
         A JSON object: machine, settings, rows; with the tuned TSQNet among them also its stages' seconds by batch
-        size, and what share of the device's matrix_peak_gflops its recogniser reaches.
+        size, and what share of the device's matrix_peak_gflops its recognizer reaches.
 
     Raises:
         UsageError: an unknown method, a number out of range, or a network that timm does not have.
@@ -232,12 +232,12 @@ def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, An
         str(size): _stages(runner, stages, frames[:size], repeats if size == 1 else max(2, repeats // 3))
         for size in sizes
     }
-    gflops = runner.recogniser_cost(frames[:1]).giga_flops
+    gflops = runner.recognizer_cost(frames[:1]).giga_flops
     return {
         "stages": seconds,
         "matrix_peak_gflops": peak,
-        "recogniser_share_of_peak": {
-            size: int(size) * gflops / of_size["recogniser"] / peak for size, of_size in seconds.items()
+        "recognizer_share_of_peak": {
+            size: int(size) * gflops / of_size["recognizer"] / peak for size, of_size in seconds.items()
         },
     }
 

@@ -33,7 +33,7 @@ EPOCHS = 8
 TrainList = Annotated[
     Path | None,
     typer.Option(
-        "--train", metavar="LIST", help="Labelled videos to train on, as for tsq train.", rich_help_panel=INPUT
+        "--train", metavar="LIST", help="Labeled videos to train on, as for tsq train.", rich_help_panel=INPUT
     ),
 ]
 Root = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Where the files are.", rich_help_panel=INPUT)]
@@ -82,7 +82,7 @@ def ablate(
     train: TrainList = None,
     val: Annotated[
         Path | None,
-        typer.Option("--val", metavar="LIST", help="Labelled videos to measure on.", rich_help_panel=INPUT),
+        typer.Option("--val", metavar="LIST", help="Labeled videos to measure on.", rich_help_panel=INPUT),
     ] = None,
     root: Root = None,
     delimiter: Delimiter = None,
@@ -98,7 +98,7 @@ def ablate(
             "-k",
             "--num-frames",
             metavar="K",
-            help="Frames to recognise from, else those of --config, else 5.",
+            help="Frames to recognize from, else those of --config, else 5.",
             rich_help_panel=SELECTION,
         ),
     ] = None,
@@ -117,10 +117,10 @@ def ablate(
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables.", rich_help_panel=OUTPUT)
     ] = None,
 ) -> None:
-    """Redo the paper's ablation tables, and ours, on your own labelled videos.
+    """Redo the paper's ablation tables, and ours, on your own labeled videos.
 
     A study is a table: each row changes one thing, is trained with several seeds on cached features, and is measured
-    by recognition from the frames that it chooses. The recogniser is the same for all rows: the pack's where it knows
+    by recognition from the frames that it chooses. The recognizer is the same for all rows: the pack's where it knows
     the classes, else a linear probe on its features. The paper's numbers stand beside, on its own data.
 
     Example: tsq ablate alpha beta --train train.txt --val val.txt --root videos/ --cache features/
@@ -193,13 +193,13 @@ def run_settings(config: Path | None, *, epochs: int | None, **values: Any) -> T
         return settings
     if values["train_list"] is None:
         raise UsageError(
-            "no list to train on was given", wanted="labelled videos", fix="add --train LIST, or --config train.toml"
+            "no list to train on was given", wanted="labeled videos", fix="add --train LIST, or --config train.toml"
         )
     return settings_from({}, overrides, origin="the command line")
 
 
 def files_read(settings: TrainSettings, lists: Iterable[VideoList | None], config: Path | None) -> Iterator[str | Path]:
-    """What a run over labelled videos reads: its lists and settings, and the videos."""
+    """What a run over labeled videos reads: its lists and settings, and the videos."""
     named = (settings.train_list, settings.val_list, settings.classes, config)
     yield from (path for path in named if path is not None)
     for videos in lists:
@@ -232,7 +232,7 @@ def _measured(
     workers: int,
     progress: Progress,
 ) -> Iterator[dict[str, Any]]:
-    """All numbers so far, JSON-ready, after each study; says which recogniser was taken, and what was left out."""
+    """All numbers so far, JSON-ready, after each study; says which recognizer was taken, and what was left out."""
     import torch
 
     from tsq_cli.models.device import resolve_device
@@ -246,7 +246,7 @@ def _measured(
     place = resolve_device(device)
     config = find_pack(settings.pack)
     choice = choose_recognizer(config, recognizer)
-    talk(f"recogniser: {choice.reason}")
+    talk(f"recognizer: {choice.reason}")
     pack = load_pack(config, device=place)
     network = load_recognizer(config, choice, device=place, dtype=torch.float32, pack=pack)
     material = gather(settings, lists, pack, network, cache, device=place, workers=workers, progress=progress)

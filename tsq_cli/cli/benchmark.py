@@ -145,12 +145,12 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     if any("maps" in stages for stages in report.get("stages", {}).values()):
         out.print("maps come after the class and are in no videos/s above" + _DECODING * ("files" not in report))
         out.print()
-    if "recogniser_share_of_peak" in report:
+    if "recognizer_share_of_peak" in report:
         out.print(
-            f"matrix products reach {report['matrix_peak_gflops']:.0f} GFLOPs/s here; the recogniser reaches "
+            f"matrix products reach {report['matrix_peak_gflops']:.0f} GFLOPs/s here; the recognizer reaches "
             + ", ".join(
                 f"{share:.0%} of it with {videos} at once"
-                for videos, share in report["recogniser_share_of_peak"].items()
+                for videos, share in report["recognizer_share_of_peak"].items()
             )
         )
     if report.get("files"):

@@ -50,7 +50,7 @@ def classify(
 ) -> None:
     """Select frames of each video and say what they show, and where in them.
 
-    Chooses frames as `tsq select` does, passes them to a recogniser (ResNet-101 in the paper), and averages what it
+    Chooses frames as `tsq select` does, passes them to a recognizer (ResNet-101 in the paper), and averages what it
     says of each into one prediction for the video.
 
     Example: tsq classify holiday.mp4 --html report.html --maps maps/

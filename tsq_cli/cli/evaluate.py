@@ -28,7 +28,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="LIST",
-            help="Labelled videos: `path label` lines, a CSV, ActivityNet JSON, Kinetics CSV, or a folder of class "
+            help="Labeled videos: `path label` lines, a CSV, ActivityNet JSON, Kinetics CSV, or a folder of class "
             "folders.",
             show_default=False,
         ),
@@ -113,9 +113,9 @@ def evaluate(
     ] = None,
     workers: options.Workers = 1,
 ) -> None:
-    """Measure how well videos are recognised from the frames that each rule chooses, and at what cost.
+    """Measure how well videos are recognized from the frames that each rule chooses, and at what cost.
 
-    Every rule's frames of every video go to the recogniser, whose logits are averaged. Without --cache the features
+    Every rule's frames of every video go to the recognizer, whose logits are averaged. Without --cache the features
     are dropped at the end.
 
     Example: tsq evaluate val.txt --root videos/ --pack mine/ --markdown report.md --plot report.png --sheets sheets/
@@ -170,14 +170,14 @@ def evaluate(
 def _load(
     listed: VideoList, name: str, input_size: int | None, requested: str, device: str, dtype: Dtype
 ) -> tuple[Pack, LoadedRecognizer]:
-    """The pack and the recogniser, once it is known that they know the list's classes; says which recogniser."""
+    """The pack and the recognizer, once it is known that they know the list's classes; says which recognizer."""
     from tsq_cli.models.device import resolve_device, resolve_dtype
     from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
     config = find_pack(name).at_input_size(input_size)
     listed.aligned(config.class_names)
     choice = choose_recognizer(config, requested)
-    talk(f"recogniser: {choice.reason}")
+    talk(f"recognizer: {choice.reason}")
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     loaded = load_pack(config, device=place, dtype=kind)

@@ -35,14 +35,14 @@ def train(
         str | None,
         typer.Argument(
             metavar="LIST",
-            help="Labelled videos to train on: `path label` lines, a CSV, ActivityNet JSON, Kinetics CSV, or a folder "
+            help="Labeled videos to train on: `path label` lines, a CSV, ActivityNet JSON, Kinetics CSV, or a folder "
             "of class folders.",
             show_default=False,
         ),
     ] = None,
     *,
     val: Annotated[
-        str | None, typer.Option("--val", metavar="LIST", help="Labelled videos to measure on.", rich_help_panel=INPUT)
+        str | None, typer.Option("--val", metavar="LIST", help="Labeled videos to measure on.", rich_help_panel=INPUT)
     ] = None,
     root: Annotated[
         str | None, typer.Option("--root", metavar="DIR", help="Where the files are.", rich_help_panel=INPUT)
@@ -117,7 +117,7 @@ def train(
     ] = None,
     workers: options.Workers = 1,
 ) -> None:
-    """Train TSQNet on your own labelled videos, measure it, and write a pack that --pack DIR/pack uses at once.
+    """Train TSQNet on your own labeled videos, measure it, and write a pack that --pack DIR/pack uses at once.
 
     Videos are decoded once. An interrupted run goes on where it was when it is started again. On several GPUs:
     torchrun --nproc-per-node 4 -m tsq_cli train ...
@@ -142,7 +142,7 @@ def train(
         **{f"{stage}.fit.seed": seed for stage in STAGES},
     }
     if config is None and train_list is None:
-        raise UsageError("no list was given", wanted="labelled videos to train on", fix="name a LIST, or a --config")
+        raise UsageError("no list was given", wanted="labeled videos to train on", fix="name a LIST, or a --config")
     settings = read_settings(config, overrides) if config else settings_from({}, overrides, origin="the options")
 
     from tsq_cli.training.datasets import read_lists

@@ -53,7 +53,7 @@ def tsne(
         float | None,
         typer.Option(
             "--perplexity",
-            help="Neighbours that a class looks at, about; below the number of classes.",
+            help="Neighbors that a class looks at, about; below the number of classes.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -74,7 +74,7 @@ def tsne(
 ) -> None:
     """Draw the class queries (TSQ embeddings) of both modules by t-SNE, a point a class.
 
-    With a list of labelled videos, or --config, the paper's four figures for each module: a random and the proposed
+    With a list of labeled videos, or --config, the paper's four figures for each module: a random and the proposed
     start, each before and after training on the list. Without, the queries of a pack as they are.
 
     Example: tsq tsne --train train.txt --root videos/ --cache features/ --plot tsne.png --html tsne.html

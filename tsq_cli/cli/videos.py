@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Recognition:
-    """What `tsq classify` adds: which recogniser, what it is asked, where its maps go."""
+    """What `tsq classify` adds: which recognizer, what it is asked, where its maps go."""
 
     recognizer: str
     settings: ClassifySettings
@@ -44,7 +44,7 @@ class Recognition:
 
 
 def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
-    """Select frames of the videos, and recognise them where that is asked for; exit 1 where a video failed."""
+    """Select frames of the videos, and recognize them where that is asked for; exit 1 where a video failed."""
     settings, limits = _select_settings(shared), _limits(shared)
     inputs = _collect(shared)
     pack = _checked_pack(shared, settings)
@@ -57,7 +57,7 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
 
         chosen = None
         if recognition is not None:
-            with out.waiting("choosing a recogniser"):
+            with out.waiting("choosing a recognizer"):
                 chosen = _choose(pack, recognition), recognition.settings
         plan = RunPlan(
             paths=inputs.paths,
@@ -173,11 +173,11 @@ def _say_what_half_precision_costs(shared: Shared) -> None:
 
 
 def _choose(pack: PackConfig, recognition: Recognition) -> RecognizerChoice:
-    """Decide which network recognises, and say so."""
+    """Decide which network recognizes, and say so."""
     from tsq_cli.packs.recognizers import choose_recognizer
 
     choice = choose_recognizer(pack, recognition.recognizer)
-    talk(f"recogniser: {choice.reason}")
+    talk(f"recognizer: {choice.reason}")
     return choice
 
 

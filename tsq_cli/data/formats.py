@@ -1,4 +1,4 @@
-"""The formats in which lists of labelled videos come, read as text; nothing here looks for the videos."""
+"""The formats in which lists of labeled videos come, read as text; nothing here looks for the videos."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def parse(path: Path, *, delimiter: str | None, subset: str | None) -> Listing:
         subset: the part to read, where the list has several.
 
     Raises:
-        UsageError: a file that cannot be read or is no list of labelled videos, naming the line.
+        UsageError: a file that cannot be read or is no list of labeled videos, naming the line.
     """
     text = read_text(path)
     if text.lstrip().startswith(("{", "[")):
@@ -173,8 +173,8 @@ def _activitynet(path: Path, text: str, subset: str | None) -> Listing:
         ]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise _bad(path, f"does not fit ({type(error).__name__}: {error})", wanted) from error
-    labelled = {part for _, labels, part in rows if labels}  # the testing subset comes without annotations
-    rows = [row for row in rows if row[2] in labelled]
+    labeled = {part for _, labels, part in rows if labels}  # the testing subset comes without annotations
+    rows = [row for row in rows if row[2] in labeled]
     if bare := [name for name, labels, _ in rows if not labels]:
         raise _bad(path, f"gives {bare[0]} no annotation", "at least one for each video of its subset")
     return _of_subset(

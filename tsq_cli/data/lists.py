@@ -1,4 +1,4 @@
-"""Labelled videos, as found on disk."""
+"""Labeled videos, as found on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsq_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledVideo:
+class LabeledVideo:
     """A video and what it shows.
 
     Attributes:
@@ -33,7 +33,7 @@ class LabelledVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoList:
-    """The labelled videos of one list.
+    """The labeled videos of one list.
 
     Attributes:
         videos: the found ones, in the list's order.
@@ -43,7 +43,7 @@ class VideoList:
         subset: the part of the list that was read ("training"); None for all of it.
     """
 
-    videos: tuple[LabelledVideo, ...]
+    videos: tuple[LabeledVideo, ...]
     class_names: tuple[str, ...]
     missing: tuple[str, ...]
     origin: Path

@@ -1,4 +1,4 @@
-"""A list of labelled videos, or a folder of class folders, becomes a VideoList."""
+"""A list of labeled videos, or a folder of class folders, becomes a VideoList."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tsq_cli.data.find import Finder, video_files
 from tsq_cli.data.formats import Entry, Listing, parse, read_text
-from tsq_cli.data.lists import LabelledVideo, VideoList
+from tsq_cli.data.lists import LabeledVideo, VideoList
 from tsq_cli.errors import InputNotFoundError, UsageError
 
 _NUMBERED = re.compile(r"(\d+)[\s,;]\s*(.+)")
@@ -22,7 +22,7 @@ def read_video_list(
     classes: Path | None = None,
     subset: str | None = None,
 ) -> VideoList:
-    r"""Read a list of labelled videos and find them; its format is told by its content.
+    r"""Read a list of labeled videos and find them; its format is told by its content.
 
     - Lines `path label`. The path ends with its video ending, or else at the first tab, space, ";", "|" or ",". Several
       labels are separated by ",", ";", "|" or tabs. Empty lines and lines that start with "#" do not count.
@@ -73,7 +73,7 @@ def read_video_list(
             missing.append(entry.id)
         else:
             labels = tuple(sorted({index[label] for label in entry.labels}))
-            videos.append(LabelledVideo(id=entry.id, path=found, labels=labels))
+            videos.append(LabeledVideo(id=entry.id, path=found, labels=labels))
     if not videos:
         raise InputNotFoundError(
             f"none of the {len(missing)} videos of {path} was found under {root or path.parent} "

@@ -1,1 +1,1 @@
-"""What a pack is worth on labelled videos: frames chosen by every rule, recognised, scored and shown."""
+"""What a pack is worth on labeled videos: frames chosen by every rule, recognized, scored and shown."""

@@ -1,4 +1,4 @@
-"""GMACs a video of each rule: the networks that must look before it can choose, and the recogniser after it."""
+"""GMACs a video of each rule: the networks that must look before it can choose, and the recognizer after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Costs:
     Attributes:
         visual, textual: encoding T frames and running one module over them.
         both: running both modules; less than their sum where one encoder serves both.
-        frame: recognising one frame.
+        frame: recognizing one frame.
         num_candidates: T.
     """
 
@@ -35,7 +35,7 @@ class Costs:
     def of(self, selector: Selector, k: int) -> float:
         """Of a rule with K frames.
 
-        The rules that look at no pixel cost the recogniser on K frames. `all` costs it on all T; so do `confident`,
+        The rules that look at no pixel cost the recognizer on K frames. `all` costs it on all T; so do `confident`,
         which asks it about each of them, and `oracle`, which would have to.
         """
         if selector in ("all", "confident", "oracle"):
@@ -45,7 +45,7 @@ class Costs:
 
 
 def count_costs(pack: Pack, recognizer: LoadedRecognizer) -> Costs:
-    """Count what a pack's sampler, over the candidates that its settings say, and a recogniser cost.
+    """Count what a pack's sampler, over the candidates that its settings say, and a recognizer cost.
 
     Networks are run once on black pictures, where they lie. Folded batch norms cost nothing; they cost papers nothing
     either, which count convolutions and matrix products.

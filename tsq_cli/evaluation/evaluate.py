@@ -1,4 +1,4 @@
-"""Accuracy against cost: every rule's frames, recognised and scored with intervals."""
+"""Accuracy against cost: every rule's frames, recognized and scored with intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from tsq_cli import __version__
-from tsq_cli.data import LabelledVideo, VideoList
+from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, described
 from tsq_cli.evaluation.costs import count_costs
@@ -55,12 +55,12 @@ class Evaluation:
         report: JSON-ready; what score_selectors gives, and tsq_version, list, pack, recognizer, num_frames and videos.
         videos: the N videos that could be decoded.
         num_frames: K of the pack.
-        true_probability: by selector (uniform and tsq), float64 [N]: how likely the recogniser finds a true class from
+        true_probability: by selector (uniform and tsq), float64 [N]: how likely the recognizer finds a true class from
             K frames; of several true classes the likeliest.
     """
 
     report: dict[str, Any]
-    videos: tuple[LabelledVideo, ...]
+    videos: tuple[LabeledVideo, ...]
     num_frames: int
     true_probability: Mapping[Selector, Float64Array]
 
@@ -78,7 +78,7 @@ def evaluate(
     workers: int = 1,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Measure a pack and a recogniser on labelled videos.
+    """Measure a pack and a recognizer on labeled videos.
 
     Args:
         videos: of classes that the pack knows.
@@ -188,11 +188,11 @@ def score_selectors(
     cost: Callable[[Selector, int], float] | None = None,
     resamples: int = 1000,
 ) -> dict[str, Any]:
-    """Recognise every video from the frames that each rule chooses, and score that.
+    """Recognize every video from the frames that each rule chooses, and score that.
 
     Args:
         inputs: what the rules look at, of N videos with T frames.
-        frame_logits: [N, T, C] of the recogniser.
+        frame_logits: [N, T, C] of the recognizer.
         targets: bool [N, C], the true classes, at least one a video.
         selectors: the rules to compare.
         ks: numbers of frames, at least 1 each; those above T count as T. The rule `all` has one row, of T frames.

@@ -53,7 +53,7 @@ class SelectorInput:
 
     Attributes:
         saliency_visual, saliency_textual: S^v and S^t, real and finite, [N, T].
-        frame_probabilities: what the recogniser says of each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
+        frame_probabilities: what the recognizer says of each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
         targets: bool [N, C], the true classes, at least one a video; only the oracle looks at them.
         settings: numbers of the rules of tsq_cli.selection.
         features: of the visual encoder, unit length, [N, T, D], for the rules that compare frames; None without them.
@@ -98,7 +98,7 @@ def selector_input(
 
     Args:
         output: of both modules, on the CPU.
-        frame_logits: of the recogniser, [N, T, C].
+        frame_logits: of the recognizer, [N, T, C].
         targets: bool [N, C], the true classes.
         top_n: categories behind each saliency curve, at least 1.
         lambda_v: share of the visual module in the fusion, 0 to 1.

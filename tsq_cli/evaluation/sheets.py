@@ -1,4 +1,4 @@
-"""Frames side by side as in the paper's figures (S): uniform against selected, of some videos."""
+"""Frames side by side as in S's figures (docs/method.md, section 7): uniform against selected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEADING = "frames: uniform, and selected with"
 def choose_videos(evaluation: Evaluation, ids: Sequence[str] = (), *, count: int = NUM_EXTREMES) -> dict[str, int]:
     """Which videos to draw: those asked for, or those that selection helps and harms most.
 
-    What a video gains is how much likelier the recogniser finds a true class from the selected frames than from as many
+    What a video gains is how much likelier the recognizer finds a true class from the selected frames than from as many
     uniform ones.
 
     Args:

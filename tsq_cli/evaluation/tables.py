@@ -47,7 +47,7 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
     """
     failed = report["list"]["failed"]
     lines = [
-        markdown(f"# Frames chosen by {report['pack']['name']}, recognised by {report['recognizer']['name']}"),
+        markdown(f"# Frames chosen by {report['pack']['name']}, recognized by {report['recognizer']['name']}"),
         "",
         markdown(
             f"tsq {report['tsq_version']}; the visual module sees {report['pack']['input_size']} pixels; "
@@ -59,7 +59,7 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
         *(grid.markdown() for grid in evaluation_grids(report)),
         *(f"- {METRIC_TITLES[metric]}: {definition}." for metric, definition in report["metrics"].items()),
         f"- Intervals: {report['interval']}. ±: standard deviation over {len(report['seeds'])} seeds.",
-        "- GMACs: multiply-adds in 10^9, of the networks that a rule needs and of the recogniser on its frames.",
+        "- GMACs: multiply-adds in 10^9, of the networks that a rule needs and of the recognizer on its frames.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Saliency maps of a class from a recogniser's last stage. torch is loaded inside the functions only.
+"""Saliency maps of a class from a recognizer's last stage. torch is loaded inside the functions only.
 
 Two ways to one quantity, the share of each place in a class's logit: the class activation map (Zhou et al., "Learning
 Deep Features for Discriminative Localization", CVPR 2016) where a linear layer on the mean over places makes the
@@ -106,7 +106,7 @@ def scale_maps(maps: Tensor, scale: MapScale) -> Float32Array:
 
 
 def seen_box(width: int, height: int, preprocessor: Preprocessor) -> tuple[float, float, float, float]:
-    """The part of a frame that resize and centre crop show to the network.
+    """The part of a frame that resize and center crop show to the network.
 
     Args:
         width, height: of the frame, in pixels.

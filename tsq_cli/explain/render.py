@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 from tsq_cli.types import Float32Array, UInt8Array
 
 # Ours. Lightness rises steadily from deep violet over crimson and orange to pale yellow, and hue from cold to warm, so
-# that more reads as more in grey and to the colour-blind too.
+# that more reads as more in gray and to the color-blind too.
 _COLOURS = (
     (48, 18, 92),
     (104, 26, 120),
@@ -42,7 +42,7 @@ def spread(values: Float32Array, box: tuple[float, float, float, float], *, heig
 
 
 def heat(values: Float32Array) -> UInt8Array:
-    """Colours for values, transparent at 0 and more opaque, lighter and warmer towards 1.
+    """Colors for values, transparent at 0 and more opaque, lighter and warmer toward 1.
 
     Args:
         values: float32 [H, W] in [0, 1].
@@ -50,12 +50,12 @@ def heat(values: Float32Array) -> UInt8Array:
     Returns:
         uint8 [H, W, 4], RGBA, alpha not multiplied in.
     """
-    coloured: UInt8Array = _PALETTE[np.rint(values * 255).astype(np.uint8)]
-    return coloured
+    colored: UInt8Array = _PALETTE[np.rint(values * 255).astype(np.uint8)]
+    return colored
 
 
 def overlay(pixels: UInt8Array, values: Float32Array, box: tuple[float, float, float, float]) -> UInt8Array:
-    """A frame under its heat; what the network did not see is grey and dark.
+    """A frame under its heat; what the network did not see is gray and dark.
 
     Args:
         pixels: uint8 [H, W, 3], RGB.
@@ -69,8 +69,8 @@ def overlay(pixels: UInt8Array, values: Float32Array, box: tuple[float, float, f
     frame = Image.fromarray(pixels)
     picture = ImageEnhance.Brightness(frame.convert("L").convert("RGB")).enhance(_UNSEEN_BRIGHTNESS)
     picture.paste(frame.crop(corners), corners[:2])
-    colours = Image.fromarray(heat(spread(values, box, height=height, width=width)))
-    picture.paste(colours, mask=colours)
+    colors = Image.fromarray(heat(spread(values, box, height=height, width=width)))
+    picture.paste(colors, mask=colors)
     return np.array(picture)
 
 
@@ -86,8 +86,8 @@ def _palette() -> UInt8Array:
     stops = np.linspace(0, 1, len(_COLOURS))
     channels = [np.interp(values, stops, channel) for channel in zip(*_COLOURS, strict=True)]
     alpha = np.minimum(values / _FULL_FROM, 1) * _MOST_OPAQUE * 255
-    colours: UInt8Array = np.rint(np.stack([*channels, alpha], axis=1)).astype(np.uint8)
-    return colours
+    colors: UInt8Array = np.rint(np.stack([*channels, alpha], axis=1)).astype(np.uint8)
+    return colors
 
 
 _PALETTE = _palette()

@@ -33,7 +33,7 @@ from tsq_cli.packs.schema import EncoderRole, TimmWeights
 from tsq_cli.types import FrameBatch, Int64Array, Progress, silent
 
 if TYPE_CHECKING:
-    from tsq_cli.data import LabelledVideo
+    from tsq_cli.data import LabeledVideo
 
 SAMPLER_SHORT_SIDE = SelectSettings.short_side
 """Pixels of the shorter side of the frames that the sampler's networks are shown, in selection as in training."""
@@ -83,7 +83,7 @@ class Extracted:
     """
 
     kept: tuple[int, ...]
-    failed: tuple[tuple[LabelledVideo, str], ...]
+    failed: tuple[tuple[LabeledVideo, str], ...]
     features: dict[str, Tensor]
     logits: dict[str, Tensor]
     times: Tensor
@@ -119,7 +119,7 @@ def pack_networks(pack: Pack) -> list[FrameNetwork]:
 
 
 def recognizer_network(loaded: LoadedRecognizer) -> FrameNetwork:
-    """A recogniser as the network "recognizer", fed from frames as large as it takes, as in classification."""
+    """A recognizer as the network "recognizer", fed from frames as large as it takes, as in classification."""
     choice, encoder, feeding = loaded.choice, loaded.recognizer.encoder, loaded.preprocessor
     short_side = max(SAMPLER_SHORT_SIDE, feeding.resize_side)
     if choice.role is not None:
@@ -142,7 +142,7 @@ class FeatureCache:
 
     def extract(
         self,
-        videos: Sequence[LabelledVideo],
+        videos: Sequence[LabeledVideo],
         networks: Sequence[FrameNetwork],
         *,
         num_frames: int = 16,
@@ -156,7 +156,7 @@ class FeatureCache:
         Args:
             videos: at least one.
             networks: at least one, of different names.
-            num_frames: T, sampled as in selection: at the centres of equal segments.
+            num_frames: T, sampled as in selection: at the centers of equal segments.
             workers: videos decoded at a time, ahead of the networks.
             progress: told after each video.
 
@@ -191,7 +191,7 @@ class FeatureCache:
 
     def frames(
         self,
-        videos: Sequence[LabelledVideo],
+        videos: Sequence[LabeledVideo],
         *,
         num_frames: int = 16,
         short_side: int = SAMPLER_SHORT_SIDE,
@@ -234,7 +234,7 @@ class FrameStore:
         num_frames: int,
         *,
         kept: tuple[int, ...],
-        failed: tuple[tuple[LabelledVideo, str], ...],
+        failed: tuple[tuple[LabeledVideo, str], ...],
     ) -> None:
         self.num_frames = num_frames
         self.kept = kept

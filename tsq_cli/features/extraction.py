@@ -23,7 +23,7 @@ from tsq_cli.features.shards import Arrays, ShardStore
 from tsq_cli.types import FrameBatch, Int64Array, Progress
 
 if TYPE_CHECKING:
-    from tsq_cli.data import LabelledVideo
+    from tsq_cli.data import LabeledVideo
 
 DECODING = "decoding videos"
 """What progress is told."""
@@ -66,13 +66,13 @@ class Filled:
     """
 
     kept: tuple[int, ...]
-    failed: tuple[tuple[LabelledVideo, str], ...]
+    failed: tuple[tuple[LabeledVideo, str], ...]
     keys: dict[str, list[str]]
 
 
 def fill(
     store: ShardStore,
-    videos: Sequence[LabelledVideo],
+    videos: Sequence[LabeledVideo],
     makers: Mapping[str, Maker],
     *,
     num_frames: int,

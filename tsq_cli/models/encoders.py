@@ -80,7 +80,7 @@ class FrameEncoder(nn.Module):
         return classifier.weight.new_zeros(self.num_classes) if classifier.bias is None else classifier.bias
 
     def forward(self, images: Tensor) -> EncoderOutput:
-        """Encode images, normalised as pretrained_cfg says and in the dtype of the weights, float [N, 3, H, W].
+        """Encode images, normalized as pretrained_cfg says and in the dtype of the weights, float [N, 3, H, W].
 
         Raises:
             ValueError: images of another shape, or not floating point.
@@ -118,7 +118,7 @@ def create_encoder(
     """Build a timm network as a FrameEncoder in eval mode, on the CPU, in float32.
 
     Weights come from state_dict (strictly: every key, every shape), or with pretrained from timm's own loading through
-    the hub or its local cache (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE honoured), else they are random.
+    the hub or its local cache (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE honored), else they are random.
 
     Args:
         timm_name: a timm model, with a weights tag or without ("resnet101", "resnet101.a1h_in1k"), or timm's

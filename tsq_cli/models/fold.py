@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it, exact up to rounding."""
+"""Batch normalization folded into the convolution before it, exact up to rounding."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
-    """Resize the shorter side, crop the centre, scale to [0, 1], normalise: what a network was trained to see.
+    """Resize the shorter side, crop the center, scale to [0, 1], normalize: what a network was trained to see.
 
     Attributes:
         input_size: S, side of the square the network takes, in pixels, at least 1.
@@ -100,7 +100,7 @@ class Preprocessor:
     ) -> Tensor:
         """Prepare frames of one size for the network.
 
-        The bytes travel to the device and all arithmetic happens there, the normalisation in float32 whatever dtype is.
+        The bytes travel to the device and all arithmetic happens there, the normalization in float32 whatever dtype is.
 
         Args:
             pixels: uint8 RGB, [T, H, W, 3] or [T, 3, H, W] (the first if both fit), T, H and W at least 1.
@@ -119,12 +119,12 @@ class Preprocessor:
                 frames, [self.resize_side], interpolation=InterpolationMode(self.interpolation), antialias=True
             )
         frames = functional.center_crop(frames, [self.input_size, self.input_size])
-        scale, shift = _normalisation(self.mean, self.std, frames.device)
+        scale, shift = _normalization(self.mean, self.std, frames.device)
         return torch.addcmul(shift, frames.float(), scale).to(dtype)  # (x / 255 - mean) / std in one pass
 
 
 @cache
-def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalization(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Factor and summand of each channel, [3, 1, 1] in float32, made once: a CUDA graph cannot copy them from here."""
     with torch.inference_mode(mode=False):
         std_, mean_ = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (std, mean))

@@ -1,4 +1,4 @@
-"""The recogniser: class scores of images, and the activations that a saliency map is made from."""
+"""The recognizer: class scores of images, and the activations that a saliency map is made from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsq_cli.models.encoders import FrameEncoder
 
 @dataclass(frozen=True)
 class RecognizerOutput:
-    """What a recogniser says of N images.
+    """What a recognizer says of N images.
 
     Attributes:
         logits: [N, C] class scores.
@@ -56,7 +56,7 @@ class Recognizer(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> RecognizerOutput:
-        """Recognise images, float [N, 3, H, W], prepared as encoder.pretrained_cfg says, in the dtype of the weights.
+        """Recognize images, float [N, 3, H, W], prepared as encoder.pretrained_cfg says, in the dtype of the weights.
 
         Raises:
             UsageError: a network that gives its activations at several sizes.

@@ -66,7 +66,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> Tensor:
-        """Embed texts: token outputs averaged over the real tokens, then L2-normalised.
+        """Embed texts: token outputs averaged over the real tokens, then L2-normalized.
 
         Args:
             texts: N texts, none of them blank.

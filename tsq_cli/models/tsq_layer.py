@@ -1,4 +1,4 @@
-"""The temporal saliency query layer, class queries that attend to frames ("S": supplementary of the paper).
+"""The temporal saliency query layer, class queries that attend to frames (S; docs/method.md, section 2).
 
     Q = E Wq    K = (X + P) Wk    V = X Wv          E [C, D] queries, X [B, T, D] frames, P [T, D] positions
     A = softmax over frames(Q K^T * s)   [B, C, T]  the saliency of each frame for each class
@@ -245,7 +245,7 @@ class TSQLayer(nn.Module):
         return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias, evidence
 
     def _position(self, num_frames: int) -> Tensor | float:
-        """P [T, D]; frames are centres of T equal segments, which is what align_corners=False takes them for."""
+        """P [T, D]; frames are centers of T equal segments, which is what align_corners=False takes them for."""
         if self.position is None or num_frames == len(self.position):
             return 0.0 if self.position is None else self.position
         over_time = self.position.T[None]  # [1, D, num_frames of the configuration]

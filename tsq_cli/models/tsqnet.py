@@ -1,4 +1,4 @@
-"""TSQNet's two modules side by side, and the tensor maths around them ("S": supplementary of the paper)."""
+"""TSQNet's two modules side by side, and the tensor maths around them (S; docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -138,10 +138,10 @@ def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) 
 
 
 def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:
-    """Frame text features f_t = normalise(sum_o p_t(o) e_o), p = softmax of the object logits (ours).
+    """Frame text features f_t = normalize(sum_o p_t(o) e_o), p = softmax of the object logits (ours).
 
     Args:
-        object_logits: [..., O] of the object recogniser.
+        object_logits: [..., O] of the object recognizer.
         object_embeddings: [O, Dt], text embeddings of the object names.
 
     Returns:
@@ -159,7 +159,7 @@ def query_frame_scores(
     The objects' weights are g = softmax over o(sharpness * cos(query, e_o)).
 
     Args:
-        object_logits: [..., O], usually [T, O], of the object recogniser.
+        object_logits: [..., O], usually [T, O], of the object recognizer.
         object_embeddings: [O, Dt], text embeddings of the object names.
         query_embedding: [Dt], from the same text encoder.
         sharpness: above 0; higher means fewer objects count.

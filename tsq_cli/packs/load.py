@@ -50,7 +50,7 @@ class Pack:
         visual_preprocessor, object_preprocessor: from frames to the networks' inputs, of the sampler's size where the
             pack's settings give one.
         object_embeddings: float32 [O, Dt], of unit length, one row per object name; what a free text query meets.
-        textual_embeddings: float32 [O, Dt], of unit length: what TQM's frame features are made of, the same or centred.
+        textual_embeddings: float32 [O, Dt], of unit length, the same or centered: the base of TQM's frame features.
     """
 
     config: PackConfig
@@ -73,7 +73,7 @@ class Pack:
 
     @property
     def object_names(self) -> tuple[str, ...]:
-        """Names of the O objects, in the order of the recogniser's logits."""
+        """Names of the O objects, in the order of the recognizer's logits."""
         return self.config.object_names
 
     def text_encoder(self) -> TextEncoder:
@@ -164,7 +164,7 @@ def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, rando
             fix="correct the names or the model in pack.json",
         )
     embeddings = _random_embeddings(num_objects) if random_weights else load_object_embeddings(config)
-    textual_embeddings = _centred(embeddings) if config.settings.centre_object_embeddings else embeddings
+    textual_embeddings = _centered(embeddings) if config.settings.center_object_embeddings else embeddings
     tsqnet = TSQNet(
         _visual_layer(config, config.modules.visual, visual_encoder),
         _textual_layer(config, config.modules.textual, textual_embeddings),
@@ -283,7 +283,7 @@ def load_object_embeddings(config: PackConfig) -> Tensor:
     return torch.nn.functional.normalize(embeddings, dim=1)
 
 
-def _centred(embeddings: Tensor) -> Tensor:
+def _centered(embeddings: Tensor) -> Tensor:
     import torch
 
     return torch.nn.functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)

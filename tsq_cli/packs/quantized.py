@@ -44,7 +44,7 @@ def halve(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def quantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def quantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of convolutions and linear layers in 8 bits, each output channel with a scale; the rest as halve does.
 
     A weight w of channel o becomes round(w / s_o), s_o = max |w_o| / 127: restored, it is at most s_o / 2 away.
@@ -73,7 +73,7 @@ def quantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def restore(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None, *, origin: str) -> dict[str, Tensor]:
-    """Undo quantise, where a file's metadata says that it was done; other files' tensors come back as they are.
+    """Undo quantize, where a file's metadata says that it was done; other files' tensors come back as they are.
 
     Args:
         tensors: all of a file.

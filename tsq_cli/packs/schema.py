@@ -194,7 +194,7 @@ class Roles:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The shape of one TSQ layer (METHOD section 2): the fields of TSQLayerConfig that the rest does not imply."""
+    """The shape of one TSQ layer (docs/method.md, section 2): fields of TSQLayerConfig that the rest does not imply."""
 
     num_layers: int = 1
     num_heads: int = 1

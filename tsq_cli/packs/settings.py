@@ -12,7 +12,7 @@ from tsq_cli.selection import RuleSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The numbers of a pack.
+    """The numbers of a pack; S and ours as in docs/method.md, section 1.
 
     Attributes:
         num_candidates: T, candidates per video, 1 to MAX_CANDIDATES; also the length of a positional embedding.
@@ -25,14 +25,14 @@ class Settings:
         flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
             record says so where both do (ours).
         sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
-            of their roles, which is what they see as recognisers; null keeps that (ours: finding the frames takes fewer
+            of their roles, which is what they see as recognizers; null keeps that (ours: finding the frames takes fewer
             pixels than naming them).
         standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
             mean, and covers what the video shows where it is not; 1 or more (ours).
         duplicate_cosine: two frames whose features are at least this much alike show the same, in (0, 1] (ours).
         multi_label: whether a video may be of several classes: the confidence in one is the sigmoid of its score then,
             not the softmax over all of them (ours).
-        centre_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
+        center_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
             subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
         words: temperatures of what is reported, and levels below which nothing is named (ours).
     """
@@ -46,7 +46,7 @@ class Settings:
     query_scale: float
     text_logit_scale: float | None = None
     sampler_input_size: int | None = None
-    centre_object_embeddings: bool = False
+    center_object_embeddings: bool = False
     flat_visual: float = 1.05
     flat_textual: float = 1.05
     standing_out: float = 2.0

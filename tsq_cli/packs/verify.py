@@ -25,8 +25,8 @@ class Check:
 def verify_pack(name_or_path: str | Path) -> list[Check]:
     """Check a pack from its description to a forward pass; nothing after the first failure can be judged.
 
-    Checks pack.json, the sha256 of each file, names and shapes of all tensors, and that a forward pass on two grey
-    frames gives finite logits and attention that sums to one. The recogniser and the text encoder are not needed to
+    Checks pack.json, the sha256 of each file, names and shapes of all tensors, and that a forward pass on two gray
+    frames gives finite logits and attention that sums to one. The recognizer and the text encoder are not needed to
     select frames and are not loaded.
 
     Raises:
@@ -95,15 +95,15 @@ def _described(pack: Pack) -> str:
 
 
 def _run_forward(pack: Pack) -> str:
-    """Run two grey frames through everything; say what came out, or raise WeightsError."""
+    """Run two gray frames through everything; say what came out, or raise WeightsError."""
     import torch
 
     from tsq_cli.models import object_text_features
 
-    grey = torch.full((2, 64, 64, 3), 128, dtype=torch.uint8)
+    gray = torch.full((2, 64, 64, 3), 128, dtype=torch.uint8)
     with torch.inference_mode():
-        visual = pack.visual_encoder(pack.visual_preprocessor(grey, pack.device, pack.dtype))
-        objects = pack.object_recognizer(pack.object_preprocessor(grey, pack.device, pack.dtype))
+        visual = pack.visual_encoder(pack.visual_preprocessor(gray, pack.device, pack.dtype))
+        objects = pack.object_recognizer(pack.object_preprocessor(gray, pack.device, pack.dtype))
         texts = object_text_features(objects.logits, pack.textual_embeddings)
         output = pack.tsqnet(visual.features[None], texts[None])
     for name, module in (("visual", output.visual), ("textual", output.textual)):

@@ -16,9 +16,9 @@ class Words:
         visual_temperature, textual_temperature: of the categories behind the two curves.
         least_evidence: a category is named only where both modules put it first and some frame by itself gives it at
             least this score in the visual module (TSQOutput.evidence); else the answer is "unsure". Null names all.
-        recognizer_temperature: of the pack's embedded recogniser. Of another one nothing is known: its probabilities
+        recognizer_temperature: of the pack's embedded recognizer. Of another one nothing is known: its probabilities
             stay as they are, and it is never unsure.
-        least_probability: a class to which the embedded recogniser gives a lower one is not named; 0 names all.
+        least_probability: a class to which the embedded recognizer gives a lower one is not named; 0 names all.
     """
 
     visual_temperature: float | None = None

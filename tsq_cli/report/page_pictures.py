@@ -26,7 +26,7 @@ class Pictures:
 
     Attributes:
         candidates: uint8 [T, H, W, 3], the decoded candidates in order of time.
-        maps: of the K selected frames, in the order of the record's frames; None where no recogniser looked.
+        maps: of the K selected frames, in the order of the record's frames; None where no recognizer looked.
     """
 
     candidates: UInt8Array
@@ -53,7 +53,7 @@ def heat_map(values: Float32Array) -> Markup:
 
 @cache
 def heat_legend() -> Markup:
-    """The colours of heat from 0 to 1, left to right."""
+    """The colors of heat from 0 to 1, left to right."""
     return _heat_uri(np.linspace(0, 1, LEGEND_PIXELS, dtype=np.float32)[None])
 
 

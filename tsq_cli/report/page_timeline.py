@@ -56,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """All of it; `slots` are the thumbnails' centres, `times` where each candidate really lies on the axis.
+    """All of it; `slots` are the thumbnails' centers, `times` where each candidate really lies on the axis.
 
     `events` are empty where there is one only, or none is known.
     """
@@ -88,7 +88,7 @@ def timeline(record: Mapping[str, Any]) -> Timeline:
     plot = max(LEAST_PLOT, num * SLOT)
     slot = plot / num
     seconds: list[float] = [candidate["time_seconds"] for candidate in candidates]
-    # Evenly spread candidates are centres of equal segments: half a gap on both sides puts each above its thumbnail.
+    # Evenly spread candidates are centers of equal segments: half a gap on both sides puts each above its thumbnail.
     gap: float = (seconds[-1] - seconds[0]) / (num - 1) if num > 1 else record["video"]["duration_seconds"] or 1.0
     start = seconds[0] - gap / 2
 

@@ -21,7 +21,7 @@ COMPARED_WIDTH = 224
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A labelled bar: `share` of its full length in [0, 1]."""
+    """A labeled bar: `share` of its full length in [0, 1]."""
 
     label: str
     value: str

@@ -15,11 +15,11 @@ _MOST_OF_A_NAME = 80  # characters: a sentence names several classes
 _STAGES = {
     "probe": "open, read the index",
     "decode": "decode the candidates",
-    "preprocess": "resize and normalise",
+    "preprocess": "resize and normalize",
     "encode": "encoders",
     "tsq": "TSQ layers",
     "read": "read the scores",
-    "recognize": "recogniser",
+    "recognize": "recognizer",
     "maps": "saliency maps",
 }
 _COMPARED = {
@@ -212,7 +212,7 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     pack = record["pack"]
     yield "Pack", "none needed" if pack is None else f"{pack['name']}, sha256 {pack['sha256']}"
     if record["recognizer"]:
-        yield "Recogniser", f"{recognizer(record['recognizer'])}; asked for: {record['recognizer']['requested']}"
+        yield "Recognizer", f"{recognizer(record['recognizer'])}; asked for: {record['recognizer']['requested']}"
     yield "Settings hash", record["settings_hash"]
     yield "Made by", f"tsq {record['tsq_version']}, record schema {record['schema_version']}"
     yield from _written(record)

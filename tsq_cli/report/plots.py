@@ -9,7 +9,7 @@ from typing import Any
 from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.files import atomic_path
 
-ACCURACY_STYLES = {  # of each rule: colour and marker, drawn in this order
+ACCURACY_STYLES = {  # of each rule: color and marker, drawn in this order
     "oracle": ("#7955a0", "^"),
     "confident": ("#168460", "v"),
     "random": ("#9a9aa2", "."),
@@ -112,7 +112,7 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     others = {row["selector"]: OTHER_STYLE for row in report["rows"] if row["selector"] not in ACCURACY_STYLES}
-    for name, (colour, marker) in (others | ACCURACY_STYLES).items():
+    for name, (color, marker) in (others | ACCURACY_STYLES).items():
         rows = [row for row in report["rows"] if row["selector"] == name]
         costs = [row["giga_macs"] for row in rows]
         values, lows, highs = ([100 * row["map"][part] for row in rows] for part in ("value", "low", "high"))
@@ -120,17 +120,17 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
             continue
         main = name in ACCURACY_BANDS
         axes.plot(
-            costs, values, label=name, color=colour, marker=marker, markersize=6 if main else 4, linewidth=1 + main
+            costs, values, label=name, color=color, marker=marker, markersize=6 if main else 4, linewidth=1 + main
         )
         if main and len(rows) > 1:
-            axes.fill_between(costs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(costs, lows, highs, color=color, alpha=0.15, linewidth=0)
         elif main:
-            axes.vlines(costs, lows, highs, color=colour, linewidth=1)
+            axes.vlines(costs, lows, highs, color=color, linewidth=1)
         if name == "tsq":
             for row, cost, value in zip(rows, costs, values, strict=True):
                 axes.annotate(f"{row['k']}", (cost, value), xytext=(-3, 8), textcoords="offset points", fontsize=8)
     axes.set_xlim(left=0)
-    axes.set_xlabel("GMACs a video (what papers call GFLOPs), sampler and recogniser", fontsize=8)
+    axes.set_xlabel("GMACs a video (what papers call GFLOPs), sampler and recognizer", fontsize=8)
     axes.set_ylabel("mAP in percent (95 % intervals of " + ", ".join(ACCURACY_BANDS) + ")", fontsize=8)
     videos = f"{report['num_videos']} videos of {report['num_classes']} classes"
     axes.set_title(f"{videos}; numbers are frames of {report['num_candidates']}", fontsize=9, loc="left")

@@ -42,7 +42,7 @@ class Scatter:
         note: a sentence below the title.
         rows: of panels, all of one length, at least one panel.
         names: of the N points.
-        hues: where the colour of each point lies on the wheel, in [0, 1), [N].
+        hues: where the color of each point lies on the wheel, in [0, 1), [N].
 
     Raises:
         ValueError: rows of unequal length, or points, names and hues that do not fit each other.
@@ -65,7 +65,7 @@ class Scatter:
             raise ValueError("points must be finite")
 
     @property
-    def colours(self) -> list[str]:
+    def colors(self) -> list[str]:
         """One #rrggbb a point, of middle lightness, to be seen on light and on dark ground."""
         shades = [colorsys.hls_to_rgb(float(hue), 0.5, 0.65) for hue in self.hues]
         return ["#" + "".join(f"{round(255 * part):02x}" for part in shade) for shade in shades]
@@ -86,13 +86,13 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
     note = textwrap.fill(printable(scatter.note), 50 * num_columns)
     figure.suptitle(f"{printable(scatter.title)}\n{note}", fontsize=10, x=0.01, ha="left", parse_math=False)
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
-    colours = scatter.colours
+    colors = scatter.colors
     for axes, panel in zip(grid.flat, (panel for row in scatter.rows for panel in row), strict=True):
         places = _in_a_square(panel.points)
-        axes.scatter(places[:, 0], places[:, 1], s=22, c=colours, linewidths=0)
+        axes.scatter(places[:, 0], places[:, 1], s=22, c=colors, linewidths=0)
         if len(places) <= _MOST_NAMES:
             names = [printable(name, _MOST_OF_A_NAME) for name in scatter.names]
-            for place, name, colour in zip(places, names, colours, strict=True):
+            for place, name, color in zip(places, names, colors, strict=True):
                 shift, align = (-2, "right") if place[0] > 67 else (2, "left")  # so that names stay inside the panel
                 axes.annotate(
                     name,
@@ -101,7 +101,7 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
                     textcoords="offset points",
                     ha=align,
                     fontsize=5,
-                    color=colour,
+                    color=color,
                     parse_math=False,
                 ).set_in_layout(False)
         axes.set_title(printable(panel.title, 80), fontsize=9, loc="left", parse_math=False)
@@ -130,7 +130,7 @@ def write_scatter_page(scatter: Scatter, path: Path) -> None:
             note=scatter.note,
             rows=rows,
             names=scatter.names,
-            colours=scatter.colours,
+            colors=scatter.colors,
             version=__version__,
         )
     )

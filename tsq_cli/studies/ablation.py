@@ -1,5 +1,5 @@
 """One ablation study: every row trained with several seeds on the same features, and scored by what its frames
-are worth to the recogniser."""
+are worth to the recognizer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StudyData(TrainingData):
 
     Attributes:
         validation: the N clips to measure on, in one batch; targets [N, C] of 0 and 1.
-        frame_logits: what the recogniser says of each of their frames, float32 [N, T, C].
+        frame_logits: what the recognizer says of each of their frames, float32 [N, T, C].
 
     Raises:
         ValueError: shapes that do not fit each other.

@@ -1,4 +1,4 @@
-"""What studies train and measure on, from two lists of videos: cached features, queries, a fixed recogniser."""
+"""What studies train and measure on, from two lists of videos: cached features, queries, a fixed recognizer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Material:
         lists: the videos to train on, and those to measure on.
         extracted: the features of both.
         prototypes: where VQM's queries start.
-        frame_logits: what the recogniser says of the frames to measure on, float32 [N, T, C].
+        frame_logits: what the recognizer says of the frames to measure on, float32 [N, T, C].
         batch_size: clips of a training step.
         about: JSON-ready: lists (found, missing, failed), pack, recognizer, prototypes.
     """
@@ -132,7 +132,7 @@ def both_lists(settings: TrainSettings) -> Lists:
     """
     train, validation = read_lists(settings)
     if validation is None:
-        raise UsageError("no list to measure on was given", wanted="labelled videos", fix="add --val LIST")
+        raise UsageError("no list to measure on was given", wanted="labeled videos", fix="add --val LIST")
     return train, validation
 
 
@@ -149,7 +149,7 @@ def gather(
 ) -> Material:
     """Features of both lists, from the cache where it has them, and all that studies start from.
 
-    The recogniser is the same for all rows of a study: the given one where it names the lists' classes, else a linear
+    The recognizer is the same for all rows of a study: the given one where it names the lists' classes, else a linear
     probe on its features, fitted to the training list.
 
     Args:
@@ -223,11 +223,11 @@ def with_texts(pack: Pack, encoder: str) -> Pack:
     else:
         texts = load_text_encoder(TextRole(model=encoder, weights=TransformersWeights(source="transformers")))
     objects = texts.embed(pack.object_names).to(pack.object_embeddings)
-    centred = functional.normalize(objects - objects.mean(dim=0), dim=1)
+    centered = functional.normalize(objects - objects.mean(dim=0), dim=1)
     return replace(
         pack,
         object_embeddings=objects,
-        textual_embeddings=centred if pack.config.settings.centre_object_embeddings else objects,
+        textual_embeddings=centered if pack.config.settings.center_object_embeddings else objects,
         _text_encoder=texts,
         _queries={},
     )

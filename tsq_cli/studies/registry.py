@@ -1,4 +1,4 @@
-"""The ablation studies by name: what each row changes, and what the paper measured ("S": its supplementary)."""
+"""The ablation studies by name: what each row changes, and its number in S (docs/method.md, section 7)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tsq_cli.errors import UsageError
 
-PAPER_DATA = "ActivityNet v1.3, ResNet-101 as recogniser"
+PAPER_DATA = "ActivityNet v1.3, ResNet-101 as recognizer"
 BERT = "bert-base-uncased"
 RANDOM_TEXT = "random vectors"
 

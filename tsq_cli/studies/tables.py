@@ -72,7 +72,7 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
     """
     failed = [video for listed in document["lists"] for video in listed["failed"]]
     lines = [
-        markdown(f"# Ablations of {document['pack']['name']}, recognised by {document['recognizer']['name']}"),
+        markdown(f"# Ablations of {document['pack']['name']}, recognized by {document['recognizer']['name']}"),
         "",
         markdown(
             f"tsq {document['tsq_version']}; "

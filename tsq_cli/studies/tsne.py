@@ -53,7 +53,7 @@ class Queries:
 
 
 def default_perplexity(num_classes: int) -> float:
-    """30, t-SNE's usual value, or a third of the neighbours that a class has where those are fewer than 90 (ours)."""
+    """30, t-SNE's usual value, or a third of the neighbors that a class has where those are fewer than 90 (ours)."""
     return min(30.0, (num_classes - 1) / 3)
 
 
@@ -62,7 +62,7 @@ def check_tsne(num_classes: int, perplexity: float | None) -> None:
 
     Args:
         num_classes: C; each is one point.
-        perplexity: how many neighbours a point looks at, about; None is default_perplexity.
+        perplexity: how many neighbors a point looks at, about; None is default_perplexity.
 
     Raises:
         UsageError: fewer than 4 classes, a perplexity outside (0, C), or scikit-learn is not installed.
@@ -97,7 +97,7 @@ def train_queries(
 
     Args:
         data: what to train on.
-        settings: of the training; both initialisations and the seed are replaced.
+        settings: of the training; both initializations and the seed are replaced.
         seed: of the training and of the random start.
         device: to train on.
         progress: told after each step of training.
@@ -140,14 +140,14 @@ def tsne_figure(
     """One row of panels a module, VQM above TQM, a point a class.
 
     Every panel is embedded by itself (scikit-learn, Euclidean distances, start by PCA): compare who is near to whom,
-    not places. A class has one colour in all panels, and classes of like meaning have like colours: their order on the
-    colour wheel is that of the angles of `meanings` in their plane of largest variance (ours).
+    not places. A class has one color in all panels, and classes of like meaning have like colors: their order on the
+    color wheel is that of the angles of `meanings` in their plane of largest variance (ours).
 
     Args:
         queries: at least one moment.
         class_names: C of them.
         meanings: embeddings of the class names, [C, D].
-        perplexity: how many neighbours a point looks at, about; None is default_perplexity.
+        perplexity: how many neighbors a point looks at, about; None is default_perplexity.
         seed: of t-SNE.
 
     Raises:
@@ -167,7 +167,7 @@ def tsne_figure(
     )
     return Scatter(
         title="t-SNE of the TSQ embeddings",
-        note=f"{len(class_names)} classes, a point each; perplexity {perplexity:.3g}; like colours, like names",
+        note=f"{len(class_names)} classes, a point each; perplexity {perplexity:.3g}; like colors, like names",
         rows=rows,
         names=tuple(class_names),
         hues=meaning_hues(meanings),
@@ -186,8 +186,8 @@ def embed(queries: Tensor, *, perplexity: float, seed: int = 0) -> Float64Array:
 
 def meaning_hues(embeddings: Tensor) -> Float64Array:
     """Hues [C] in [0, 1), evenly spread, in the order of the angles of embeddings [C, D] in their principal plane."""
-    centred = (embeddings - embeddings.mean(dim=0)).double().numpy()
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = (embeddings - embeddings.mean(dim=0)).double().numpy()
+    left, sizes, _ = np.linalg.svd(centered, full_matrices=False)
     plane = left[:, :2] * sizes[:2]
     order = np.argsort(np.arctan2(plane[:, 1], plane[:, 0]), kind="stable")
     hues = np.empty(len(order))

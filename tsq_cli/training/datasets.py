@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tsq_cli.data import LabelledVideo, VideoList, read_video_list
+from tsq_cli.data import LabeledVideo, VideoList, read_video_list
 from tsq_cli.errors import UsageError
 from tsq_cli.features.cache import Extracted
 from tsq_cli.models import object_text_features
@@ -55,7 +55,7 @@ def read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoLi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clips:
-    """Features of N labelled videos, on the CPU.
+    """Features of N labeled videos, on the CPU.
 
     Attributes:
         videos: [N], those that could be decoded.
@@ -64,7 +64,7 @@ class Clips:
         targets: bool [N, C].
     """
 
-    videos: tuple[LabelledVideo, ...]
+    videos: tuple[LabeledVideo, ...]
     visual: Tensor
     textual: Tensor
     targets: Tensor
@@ -90,7 +90,7 @@ def clips_of(pack: Pack, videos: VideoList, extracted: Extracted) -> Clips:
 
 
 def prototype_queries(clips: Clips, *, keep: float, frame_logits: Tensor | None = None) -> Prototypes:
-    """Where VQM's queries start (METHOD section 3).
+    """Where VQM's queries start (docs/method.md, section 3).
 
     Args:
         clips: to train on.
@@ -113,7 +113,7 @@ def name_queries(pack: Pack, class_names: Sequence[str]) -> Tensor:
         WeightsError: the pack's text encoder is out of reach.
     """
     embeddings = pack.text_encoder().embed([readable(name) for name in class_names])
-    if pack.config.settings.centre_object_embeddings:
+    if pack.config.settings.center_object_embeddings:
         embeddings = functional.normalize(embeddings - pack.object_embeddings.cpu().mean(dim=0), dim=1)
     return embeddings
 

@@ -1,4 +1,7 @@
-"""Fine-tuning image networks on frames that carry their video's label: stage (a) (S: ten epochs), and (d)."""
+"""Fine-tuning image networks on frames that carry their video's label: stages (a) and (d).
+
+Stage (a) takes ten epochs in S; see docs/method.md, section 4.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tsq_cli.models.device import chunks
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
 from tsq_cli.training.fit import Task, fit
-from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalised
+from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalized
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import EncoderSettings, FineTuneSettings, RecognizerSettings
 from tsq_cli.types import Progress, silent
@@ -41,7 +44,7 @@ def fine_tune(
 ) -> FrameEncoder:
     """Fine-tune a whole network on frames of videos.
 
-    As an encoder, each of `frames_per_video` frames is to name the classes of its video; as a recogniser, the mean of
+    As an encoder, each of `frames_per_video` frames is to name the classes of its video; as a recognizer, the mean of
     the logits of `num_frames` frames is.
 
     Args:
@@ -78,7 +81,7 @@ def fine_tune(
         validation=validation_images(validation, preprocessor, num_frames),
         workers=workers,
     )
-    key, what = ("recognizer", "recogniser") if recognizes else ("encoder", "encoder")
+    key, what = ("recognizer", "recognizer") if recognizes else ("encoder", "encoder")
     identity = {key: asdict(settings), "num_classes": targets.shape[1], "multi_label": multi_label}
     fit(task, settings.fit, folder, identity=identity, what=what, progress=progress)
     return network
@@ -210,7 +213,7 @@ class FrameTask(Task):
 
     def frame_logits(self, images: Tensor) -> Tensor:
         """Logits [B, k, C] of images uint8 [B, k, 3, S, S], in float32."""
-        inputs = normalised(images, self._preprocessor, self._device).to(memory_format=torch.channels_last)
+        inputs = normalized(images, self._preprocessor, self._device).to(memory_format=torch.channels_last)
         parts = (inputs,) if self.network.training else chunks(inputs)
         logits = torch.cat([self.network(part).logits for part in parts])
         return logits.float().reshape(*images.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""Training the two TSQ layers on features, stage (c) (METHOD section 4; "S": the paper's supplementary)."""
+"""Training the two TSQ layers on features, stage (c) (S in part; docs/method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def train_heads(
 
     Args:
         source: of clips.
-        settings: weights of the losses, initialisation, shape of the layers, and how to fit.
-        queries_visual: [C, Dv] visual prototypes; at random initialisation only their width counts.
+        settings: weights of the losses, initialization, shape of the layers, and how to fit.
+        queries_visual: [C, Dv] visual prototypes; at random initialization only their width counts.
         queries_textual: [C, Dt] embeddings of the class names; likewise.
         num_classes: C.
         num_frames: T, length of the positional embedding.
@@ -172,7 +172,7 @@ def initial_tsqnet(
     """Both modules before training; what is random comes from the seed of settings.fit, whatever the rest.
 
     Args:
-        settings: initialisation and shape of the layers.
+        settings: initialization and shape of the layers.
         queries_visual, queries_textual, num_frames: as for train_heads.
 
     Raises:
@@ -200,7 +200,7 @@ def _layer(settings: HeadSettings, queries: Tensor, num_frames: int, *, textual:
 
 
 class HeadTask(Task):
-    """Both modules on clips. Named parts of the loss: who is taught (METHOD section 4).
+    """Both modules on clips. Named parts of the loss: who is taught (docs/method.md, section 4).
 
     Args:
         tsqnet: on its device.

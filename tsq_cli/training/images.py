@@ -1,4 +1,4 @@
-"""Frames as what a network learns from: drawn from their videos, cut, mirrored and coloured at random."""
+"""Frames as what a network learns from: drawn from their videos, cut, mirrored and colored at random."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class FrameImages(Dataset[tuple[Tensor, Tensor]]):
     """Of each video k of its T frames, one out of each of k equal stretches of time (as in TSN), made into images.
 
     An item is asked for as (epoch, video), and is the same whenever asked, in whichever process: uint8 [k, 3, S, S],
-    to be normalised by `normalised`, and the video's row of targets [C].
+    to be normalized by `normalized`, and the video's row of targets [C].
 
     Args:
         frames: of N videos.
         targets: float [N, C].
         frames_per_video: k, at least 1; all T where there are no more.
         preprocessor: of the network; gives S, the interpolation, and the crop where nothing is drawn.
-        augmentation: what happens to a frame; None takes the middle of each stretch, resized and cut from the centre as
+        augmentation: what happens to a frame; None takes the middle of each stretch, resized and cut from the center as
             the preprocessor does, whatever the epoch.
         seed: of all that is drawn.
 
@@ -145,7 +145,7 @@ def image_batches(
     yield from DataLoader(images, batch_sampler=chosen, num_workers=workers, generator=torch.Generator())
 
 
-def normalised(images: Tensor, preprocessor: Preprocessor, device: torch.device | str) -> Tensor:
+def normalized(images: Tensor, preprocessor: Preprocessor, device: torch.device | str) -> Tensor:
     """Images of FrameImages as the network's input on its device, float32 [..., 3, S, S] as [M, 3, S, S]."""
     exact = replace(preprocessor, crop_pct=1.0)  # the images have the input's size already: nothing is resized or cut
     return exact(images.flatten(end_dim=-4), device)

@@ -1,4 +1,4 @@
-"""What training minimises (METHOD section 4): classification, and one module teaching the other where to look.
+"""Training losses: classification, and one module teaching the other where to look (docs/method.md, section 4).
 
 Nothing here imports torch before it is called, so that settings can name an InteractionKind without it.
 """

@@ -1,4 +1,4 @@
-"""Where VQM's queries start: the mean of what each class looks like, stage (b) (METHOD section 3)."""
+"""Where VQM's queries start: the mean of what each class looks like, stage (b) (S; docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ def _ridge(frames: Tensor, shares: Tensor, weights: Tensor, others: Tensor, ridg
     x = frames.reshape(n * t, d)
     w = (weights / (weights.sum() * t)).repeat_interleave(t)[:, None]  # [NT, 1], sums to one
     mean_x, mean_y = (w * x).sum(dim=0), (weights / weights.sum()) @ shares
-    centred = x - mean_x
-    gram = centred.T @ (w * centred)
+    centered = x - mean_x
+    gram = centered.T @ (w * centered)
     gram.diagonal().add_(ridge * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny)
     y = (shares - mean_y).repeat_interleave(t, dim=0)
-    coefficients: Tensor = torch.linalg.solve(gram, centred.T @ (w * y))  # [D, C]
+    coefficients: Tensor = torch.linalg.solve(gram, centered.T @ (w * y))  # [D, C]
     return (others - mean_x) @ coefficients
 
 

@@ -1,7 +1,7 @@
 """The network that names a video's classes from a few frames, stage (d): where it starts, and a linear probe.
 
 The whole network is fitted by tsq_cli.training.encoder.fine_tune. Either way a video is judged by the mean of its
-frames' logits, as it will be when it is recognised (TSN's consensus).
+frames' logits, as it will be when it is recognized (TSN's consensus).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _LEAST_SPREAD = 0.1  # of a feature, as a share of the mean spread: a feature th
 
 
 def starting_network(base: PackConfig, model: str) -> TrainedNetwork:
-    """The network that a recogniser is made from, with published weights, on the CPU.
+    """The network that a recognizer is made from, with published weights, on the CPU.
 
     Args:
         base: the pack that the training begins from.
-        model: "visual_encoder" or the name of the pack's recogniser, both as the pack says; or any timm name, with the
+        model: "visual_encoder" or the name of the pack's recognizer, both as the pack says; or any timm name, with the
             weights and the preprocessing that timm publishes.
 
     Raises:
@@ -100,7 +100,7 @@ def fit_probe(
     mean, spread = _moments(features)
     task = ProbeTask(features, targets.float(), settings, multi_label, validation, mean, spread, device)
     identity = {"probe": asdict(settings), "shape": [*features.shape, targets.shape[1]], "multi_label": multi_label}
-    fit(task, settings.fit, folder, identity=identity, what="recogniser", progress=progress)
+    fit(task, settings.fit, folder, identity=identity, what="recognizer", progress=progress)
     probe = nn.Linear(features.shape[2], targets.shape[1])
     with torch.no_grad():
         weight = task.model.weight.cpu() / spread

@@ -1,6 +1,6 @@
 """Every value of a training run, checked where it is built, to and from one TOML file. Free of torch.
 
-Values marked (S) are the paper's, from its supplementary; the others are ours.
+Values marked (S) are the paper's, from its supplementary; the others are ours (docs/method.md, section 1).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneSettings:
-    """How an image network learns from frames of labelled videos, whichever it is.
+    """How an image network learns from frames of labeled videos, whichever it is.
 
     Attributes:
         frozen_stages: how many stages of the network, counted from the pixels, stay as they are, 0 or more: cheaper,
@@ -214,8 +214,8 @@ class TrainSettings:
     """A whole run of `tsq train`.
 
     Attributes:
-        train_list: labelled videos to train on (see tsq_cli.data).
-        val_list: labelled videos to measure on; left out, nothing is measured.
+        train_list: labeled videos to train on (see tsq_cli.data).
+        val_list: labeled videos to measure on; left out, nothing is measured.
         root: folder that the lists' paths start from; left out, the folder of the list.
         delimiter: between path and labels; left out, found out.
         classes: list of class names, for lists that name classes by number.

@@ -230,7 +230,7 @@ def _add_costs(run: Run) -> None:
 def _write_pack(
     run: Run, tsqnet: TSQNet, tuned: FrameEncoder | None, recognizer: TrainedNetwork | None, command: str
 ) -> None:
-    """The pack; where the recogniser is the tuned encoder with a probe on it, one file serves both roles."""
+    """The pack; where the recognizer is the tuned encoder with a probe on it, one file serves both roles."""
     base, heads, recognition = run.base.config, run.settings.heads, run.settings.recognizer
     visual = None
     if tuned is not None:

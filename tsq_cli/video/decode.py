@@ -138,7 +138,7 @@ class _Job:
             except BaseException:
                 self._has_failed.set()
                 raise
-        if errors:  # the others were cancelled because of the one that is not a cancellation
+        if errors:  # the others were canceled because of the one that is not a cancellation
             raise min(errors, key=lambda error: isinstance(error, CancelledError))
 
     def _is_stopping(self) -> bool:

@@ -42,10 +42,10 @@ def sample_frames(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
 ) -> SamplePlan:
-    """Choose the frames on screen at the centres of T equal segments of the half-open range [start, end).
+    """Choose the frames on screen at the centers of T equal segments of the half-open range [start, end).
 
     Short videos, policy "each_once" (ours): where fewer than T frames are on screen during the range, each of them is
-    taken once and T shrinks; nothing is repeated. Centres that meet the same frame (a slide show, a variable frame
+    taken once and T shrinks; nothing is repeated. Centers that meet the same frame (a slide show, a variable frame
     rate) also count once. A note says so in both cases.
 
     Args:
@@ -67,9 +67,9 @@ def sample_frames(
         indices, times = available, np.maximum(pts_seconds[available], start)
         why = f"the range shows only {len(available)} frame{'s' if len(available) > 1 else ''}, each taken once"
     else:
-        centres = start + (np.arange(num_candidates, dtype=np.float64) + 0.5) * ((end - start) / num_candidates)
-        indices, first = np.unique(displayed_at(pts_seconds, centres), return_index=True)
-        times = centres[first]
+        centers = start + (np.arange(num_candidates, dtype=np.float64) + 0.5) * ((end - start) / num_candidates)
+        indices, first = np.unique(displayed_at(pts_seconds, centers), return_index=True)
+        times = centers[first]
         why = f"they meet {len(indices)} different frame{'s' if len(indices) > 1 else ''}, each taken once"
     short = len(indices) < num_candidates
     return SamplePlan(

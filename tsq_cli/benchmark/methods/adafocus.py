@@ -59,7 +59,7 @@ class AdaFocus(nn.Module):
         """Classify B videos, all frames of a stage together and with nothing read on the host.
 
         Args:
-            frames: float [B, T, 3, 224, 224] in time order, T = 16 in the paper, normalised for the networks.
+            frames: float [B, T, 3, 224, 224] in time order, T = 16 in the paper, normalized for the networks.
 
         Returns:
             [B, C], one score per class.

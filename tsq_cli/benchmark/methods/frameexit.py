@@ -85,7 +85,7 @@ class FrameExit(nn.Module):
         """Classify one video.
 
         Args:
-            frames: float [10, 3, H, W] in time order, 224 x 224 in the paper, normalised for the backbone.
+            frames: float [10, 3, H, W] in time order, 224 x 224 in the paper, normalized for the backbone.
             exit_after: leave after this many frames, 1 to 10, whatever gates and confidence say: they are computed and
                 waited for just the same, but with random weights they would leave anywhere. None lets them decide.
 
