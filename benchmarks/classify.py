@@ -52,7 +52,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
     import torch
 
     from tsq_cli.models import Recognizer
-    from tsq_cli.models.device import chunks
+    from tsq_cli.models.device import cpu_microbatches
 
     selector = Selector.load(DEFAULT_PACK)
     whole = classifier(selector, name)
@@ -67,7 +67,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
 
     def forward() -> None:
         with torch.inference_mode():
-            for some in chunks(inputs, share=2):
+            for some in cpu_microbatches(inputs, share=2):
                 network(some).logits.cpu()
 
     contenders: dict[str, Callable[[], object]] = {

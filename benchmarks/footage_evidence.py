@@ -16,7 +16,7 @@ from benchmarks.footage_measures import Frames, difference_hashes
 from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER, SelectSettings
 from tsq_cli.files import atomic_path
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
 from tsq_cli.pipeline import Selector
 from tsq_cli.rules.quality import candidate_quality, frame_quality
@@ -133,7 +133,7 @@ class Observer:
         """Logits [K, C] of frames uint8 [K, H, W, 3]."""
         with torch.inference_mode():
             images = self._recognizer.preprocessor(torch.from_numpy(pixels), self.pack.device, self.pack.dtype)
-            logits = torch.cat([self._recognizer.recognizer(some).logits for some in chunks(images)])
+            logits = torch.cat([self._recognizer.recognizer(some).logits for some in cpu_microbatches(images)])
         found: Float32Array = logits.float().cpu().numpy()
         return found
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import encode
 from tsq_cli.types import UInt8Array
@@ -211,5 +211,5 @@ def see(pack: Pack, recognizer: LoadedRecognizer, material: Material) -> Seen:
     with torch.inference_mode():
         features, logits = (of[0].float() for of in encode(pack, [pixels]))
         images = recognizer.preprocessor(pixels)
-        recognized = torch.cat([recognizer.recognizer(some).logits for some in chunks(images)]).float()
+        recognized = torch.cat([recognizer.recognizer(some).logits for some in cpu_microbatches(images)]).float()
     return Seen(material, features, logits, recognized)

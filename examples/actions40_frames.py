@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tsq_cli.files import atomic_path
 from tsq_cli.models import FrameEncoder
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training.heads import ClipBatch
 from tsq_cli.types import Int64Array
@@ -90,7 +90,7 @@ def see_photos(
             some = [np.asarray(draw(shot, 0.5, open_photo)) for _, shot in shots[first : first + PICTURES_AT_ONCE]]
             pixels = torch.from_numpy(np.stack(some))
             for name, (encoder, preprocessor) in networks.items():
-                parts = chunks(preprocessor(pixels))
+                parts = cpu_microbatches(preprocessor(pixels))
                 outputs[name].append(torch.cat([encoder(part).features for part in parts]).half())
     owners = torch.tensor([p for p, _ in shots])
     classes = torch.tensor([numbered[p].class_index if p >= 0 else -1 for p, _ in shots])

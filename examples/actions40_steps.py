@@ -23,7 +23,7 @@ from tsq_cli.features.cache import Extracted, FeatureCache, FrameNetwork, networ
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
-from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.packs.schema import Layer
 from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.settings import HeadSettings
@@ -116,7 +116,10 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
 
 def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:
     """The untuned and the tuned network."""
-    runnable = {"frozen": base.visual_encoder, "tuned": ready_to_run(copy.deepcopy(tuned), "cpu", torch.float32)}
+    runnable = {
+        "frozen": base.visual_encoder,
+        "tuned": optimize_for_inference(copy.deepcopy(tuned), "cpu", torch.float32),
+    }
     model, feeding = base.config.roles.visual_encoder.model, base.visual_preprocessor
     return [
         FrameNetwork(

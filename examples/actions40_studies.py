@@ -12,7 +12,7 @@ from actions40_train import BASE, HEADS, clip_source, prototypes
 from actions40_videos import class_names
 
 from tsq_cli.benchmark.measure import machine_facts
-from tsq_cli.cli.output import aside, progress_bar
+from tsq_cli.cli.output import pause_progress, progress_bar
 from tsq_cli.files import write_json
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.schema import Layer
@@ -41,7 +41,7 @@ def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, js
                 study, data, SETTINGS, text_data=lambda name: seen_with(with_texts(own, name)), progress=progress
             )
             reports.append(report)
-            with aside():
+            with pause_progress():
                 print(study_grid(report).markdown(), *study_notes(report), f"{report['seconds']:.0f} s", sep="\n")
             write_json(json, {"machine": machine_facts(("torch", "timm", "tsq-cli")), "studies": reports})
 

@@ -19,7 +19,7 @@ from tsq_cli.evaluation.evaluate import evaluate
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
 from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, load_pack, load_recognizer
-from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.packs.schema import Layer, Provenance
 from tsq_cli.packs.words import Words
 from tsq_cli.packs.write import TrainedNetwork, write_pack
@@ -30,7 +30,7 @@ from tsq_cli.training.images import MemoryFrames
 from tsq_cli.training.prototypes import Prototypes, visual_prototypes
 from tsq_cli.training.recognizer import fit_probe, probed
 from tsq_cli.training.settings import EncoderSettings, FitSettings, HeadSettings, RecognizerSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 BASE = "imagenet-lite"
 DATA = (
@@ -45,12 +45,12 @@ BATCHES = 60  # of composed clips, an epoch of the heads
 ENCODER = EncoderSettings(
     frames_per_video=1,
     frozen_stages=5,
-    backbone_rate=0.1,
+    backbone_lr_scale=0.1,
     fit=FitSettings(epochs=10, batch_size=32, learning_rate=5e-3, weight_decay=0.02),
 )
 PROBE = RecognizerSettings(num_frames=1, fit=FitSettings(epochs=10, batch_size=256, learning_rate=1e-3))
 HEADS = HeadSettings(
-    layer=Layer(rival_floor=0.0, rival_share=0.9),
+    layer=Layer(competition_floor=0.0, competition_weight=0.9),
     fit=FitSettings(epochs=10, batch_size=64, learning_rate=1e-3),
 )
 
@@ -116,7 +116,7 @@ def _pictures(photos: list[list[Photo]]) -> tuple[MemoryFrames, Tensor]:
 def seen_frames(photos: Path, part: Part, base: Pack, tuned: FrameEncoder, path: Path) -> Frames:
     """Frames of a part's photographs as the base's network ("frozen") and the tuned one see them; kept in a file."""
     if not path.exists():
-        runnable = ready_to_run(copy.deepcopy(tuned), "cpu", torch.float32)
+        runnable = optimize_for_inference(copy.deepcopy(tuned), "cpu", torch.float32)
         feeding = base.visual_preprocessor
         networks = {"frozen": (base.visual_encoder, feeding), "tuned": (runnable, feeding)}
         see_photos(find_photos(photos, part), networks, views=VIEWS).save(path)
@@ -184,7 +184,7 @@ def fit_heads(
     settings: HeadSettings,
     *,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> TSQNet:
     """Both modules, trained on clips composed of what `network` sees ("frozen" or "tuned").
 

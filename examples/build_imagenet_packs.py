@@ -22,7 +22,7 @@ from tsq_cli.files import atomic_path
 from tsq_cli.packs.load import load_text_encoder
 from tsq_cli.packs.registry import read_pack
 from tsq_cli.packs.schema import TextRole
-from tsq_cli.validation import build
+from tsq_cli.validation import from_dict
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
@@ -78,7 +78,7 @@ def main() -> None:
             path.write_bytes(listing)
 
     document = json.loads((WEIGHTS / "imagenet-lite" / "pack.json").read_text(encoding="utf-8"))
-    embeddings = load_text_encoder(build(TextRole, document["roles"]["text_encoder"])).embed(names)
+    embeddings = load_text_encoder(from_dict(TextRole, document["roles"]["text_encoder"])).embed(names)
     with atomic_path(WEIGHTS / "imagenet-lite" / "text.safetensors") as path:
         save_file({"object_embeddings": embeddings.to(torch.float16).contiguous()}, path)
 

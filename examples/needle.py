@@ -39,9 +39,9 @@ from tsq_cli.packs import Pack, load_pack
 # The plain method: no competition, embeddings as they are, scales tuned for that.
 PLAIN: dict[str, Any] = {
     "visual_scale": 0.03,
-    "rival_floor": None,
-    "rival_share": 1.0,
-    "blank_penalty": 0.0,
+    "competition_floor": None,
+    "competition_weight": 1.0,
+    "blank_frame_penalty": 0.0,
     "textual_scale": 3.0,
     "text_logit_scale": 100.0,
     "centered": False,
@@ -79,9 +79,9 @@ def pack_settings(pack: Pack) -> dict[str, Any]:
     stated, layer = pack.config.settings, pack.config.modules.visual.layer
     return {
         "visual_scale": stated.visual_scale,
-        "rival_floor": layer.rival_floor,
-        "rival_share": layer.rival_share,
-        "blank_penalty": layer.blank_penalty,
+        "competition_floor": layer.competition_floor,
+        "competition_weight": layer.competition_weight,
+        "blank_frame_penalty": layer.blank_frame_penalty,
         "textual_scale": stated.textual_scale,
         "text_logit_scale": stated.text_logit_scale,
         "centered": stated.center_object_embeddings,
@@ -94,9 +94,9 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What `tune` tries: plain settings, each change from there to the pack's, and the pack's neighbors."""
     steps: dict[str, dict[str, Any]] = {"plain TSQ layers": PLAIN}
     changes = {
-        "queries compete": ("rival_floor", "visual_scale"),
-        "own strength counts": ("rival_share",),
-        "blank frames lose": ("blank_penalty",),
+        "queries compete": ("competition_floor", "visual_scale"),
+        "own strength counts": ("competition_weight",),
+        "blank frames lose": ("blank_frame_penalty",),
         "centered embeddings": ("centered", "textual_scale"),
         "textual module not certain": ("text_logit_scale",),
     }
@@ -107,9 +107,9 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     steps["pack"] = dict(chosen)
     around = {
         "visual_scale": (0.06, 0.08, 0.11, 0.14, 0.17, 0.22),
-        "rival_floor": (5.5, 6.5, 7.0, 7.5, 8.0, 8.5, 9.0, 10.0),
-        "rival_share": (0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
-        "blank_penalty": (0.0, 1.0, 2.0, 3.0, 5.0, 8.0),
+        "competition_floor": (5.5, 6.5, 7.0, 7.5, 8.0, 8.5, 9.0, 10.0),
+        "competition_weight": (0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
+        "blank_frame_penalty": (0.0, 1.0, 2.0, 3.0, 5.0, 8.0),
         "textual_scale": (1.0, 1.5, 2.0, 2.5, 3.0, 5.0),
         "text_logit_scale": (100.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0),
         "centered": (False, True),
@@ -137,7 +137,7 @@ def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]
     for size in track(sorted(input_sizes, reverse=True), "try sizes", console=console, transient=True):
         strongest = torch.stack([video.logits for video in read["plain"][size]]).amax(dim=2).median().item()
         for floor, sharpness in product(FLOORS, SHARPNESSES):
-            scales = {"rival_floor": round(floor * strongest, 2), "visual_scale": round(sharpness / strongest, 3)}
+            scales = {"competition_floor": round(floor * strongest, 2), "visual_scale": round(sharpness / strongest, 3)}
             scores = tried(size, {**chosen, **scales})
             sizes.append(
                 {

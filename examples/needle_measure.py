@@ -21,7 +21,7 @@ from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.errors import InputNotFoundError
 from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
 from tsq_cli.scoring import score_clips
 from tsq_cli.selection import Choice
@@ -118,7 +118,7 @@ def _recognized(loaded: LoadedRecognizer, pixels: np.ndarray) -> Tensor:
     """Logits [T, C] of all candidates, uint8 [T, H, W, 3]."""
     with torch.inference_mode():
         images = loaded.preprocessor(torch.from_numpy(pixels))
-        return torch.cat([loaded.recognizer(some).logits for some in chunks(images)]).float()
+        return torch.cat([loaded.recognizer(some).logits for some in cpu_microbatches(images)]).float()
 
 
 def recall(choices: Iterable[Choice], truth: np.ndarray) -> float:
@@ -182,7 +182,7 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
     if settings["centered"]:
         embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
     vqm = pack.tsqnet.vqm
-    rivals = {name: settings[name] for name in ("rival_floor", "rival_share", "blank_penalty")}
+    rivals = {name: settings[name] for name in ("competition_floor", "competition_weight", "blank_frame_penalty")}
     visual = TSQLayer(
         replace(vqm.config, scale=settings["visual_scale"], **rivals),
         queries=vqm.queries,

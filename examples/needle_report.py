@@ -34,17 +34,17 @@ PHOTOS being a folder of one photograph per class:
 
 STEPS = """\
 The first rows go from plain TSQ layers to the pack, one change after the other; the others vary one setting of the
-pack. "Own strength counts" (rival_share below 1) costs recall here and is kept for something these videos do not
+pack. "Own strength counts" (competition_weight below 1) costs recall here and is kept for something these videos do not
 measure: among the frames of one event, the clearer ones come first."""
 
 
 SIZES = """\
 The sampler finds frames and the recognizer names them, so the sampler need not see as much. The smaller the picture,
-the larger this network's logits: each size has the rival_floor and visual_scale that serve it best among 16 pairs in
-units of its own logits, by mean recall over the five kinds of video; the other settings are the pack's. Cost is that of
-the sampler's one network for the 16 candidates. Accuracy, by the recognizer at its own size, is a mean over the five
-kinds too; below the table, that of frames chosen without a sampler. In these photographs the object is large: where it
-is small in the picture, small sizes will lose more than they do here."""
+the larger this network's logits: each size has the competition_floor and visual_scale that serve it best among 16
+pairs in units of its own logits, by mean recall over the five kinds of video; the other settings are the pack's. Cost
+is that of the sampler's one network for the 16 candidates. Accuracy, by the recognizer at its own size, is a mean
+over the five kinds too; below the table, that of frames chosen without a sampler. In these photographs the object is
+large: where it is small in the picture, small sizes will lose more than they do here."""
 
 
 def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
@@ -77,7 +77,7 @@ def size_table(results: Mapping[str, Any]) -> list[str]:
         return 100 * sum(row[name][score] for name in VARIANTS) / len(VARIANTS)
 
     columns = [*(f"fused, {name}" for name in VARIANTS), "fused, mean", "VQM, mean", "TQM, mean", "accuracy, mean"]
-    given = ("input_size", "giga_macs", "rival_floor", "visual_scale")
+    given = ("input_size", "giga_macs", "competition_floor", "visual_scale")
     lines = ["| pixels | GMACs | floor | scale | " + " | ".join(columns) + " |", "|---" * (len(columns) + 4) + "|"]
     by_size: dict[int, list[Mapping[str, Any]]] = {}
     for row in results["input_sizes"]:

@@ -282,9 +282,12 @@ def test_the_samplers_cost_is_that_of_its_network(needle: ModuleType, pack: Pack
 def test_the_table_of_sizes_takes_each_ones_best_scales(needle: ModuleType) -> None:
     def row(size: int, floor: float, fused: float) -> dict[str, Any]:
         scores = {"fused": fused, "VQM": 0.5, "TQM": 0.25, "accuracy": 0.125}
-        return {"input_size": size, "giga_macs": size / 100, "rival_floor": floor, "visual_scale": 0.2} | dict.fromkeys(
-            COUNTS, scores
-        )
+        return {
+            "input_size": size,
+            "giga_macs": size / 100,
+            "competition_floor": floor,
+            "visual_scale": 0.2,
+        } | dict.fromkeys(COUNTS, scores)
 
     accuracy = {name: {"uniform": 0.1, "all 16": 0.2} for name in COUNTS}
     rows = [row(224, 5.0, 0.7), row(224, 6.0, 0.9), row(96, 5.0, 0.8), row(96, 6.0, 0.6)]

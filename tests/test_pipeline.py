@@ -162,9 +162,9 @@ def test_the_next_candidates_are_on_their_way_while_a_video_is_looked_at(
         return clip
 
     class Watched(Selector):
-        def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+        def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
             events.extend(f"send {Path(clip.path).stem}" for clip in clips)
-            super().send_ahead(clips, settings)
+            super().prefetch(clips, settings)
 
         def process_clips(self, clips: Sequence[Clip], settings: SelectSettings, **options: Any) -> list[Record]:
             events.extend(f"process {Path(clip.path).stem}" for clip in clips)
@@ -178,7 +178,7 @@ def test_the_next_candidates_are_on_their_way_while_a_video_is_looked_at(
     alone = selector.select(copies[2]).to_dict()
     assert [frame["position"] for frame in records[2]["frames"]] == [frame["position"] for frame in alone["frames"]]
     assert events.index("send 2") < events.index("process 1")
-    assert not watched._ahead  # nothing is held that has been looked at
+    assert not watched._prefetched  # nothing is held that has been looked at
 
 
 def test_a_clip_given_twice_is_looked_at_twice(copies: list[Path], selector: Selector) -> None:
@@ -186,16 +186,16 @@ def test_a_clip_given_twice_is_looked_at_twice(copies: list[Path], selector: Sel
     with contextlib.closing(clip):
         look = selector.look([clip, clip], SelectSettings())
     assert len(look.pixels) == 2
-    assert not selector._ahead
+    assert not selector._prefetched
 
 
 def test_a_clip_sent_ahead_and_never_looked_at_is_not_held(copies: list[Path], selector: Selector) -> None:
     with contextlib.closing(load_clip(copies[0], SelectSettings())) as clip:
-        selector.send_ahead([clip], SelectSettings())
-        assert len(selector._ahead) == 1
+        selector.prefetch([clip], SelectSettings())
+        assert len(selector._prefetched) == 1
     del clip
     gc.collect()
-    assert not selector._ahead
+    assert not selector._prefetched
 
 
 def test_a_video_that_breaks_the_scoring_fails_alone(copies: list[Path]) -> None:

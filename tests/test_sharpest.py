@@ -74,7 +74,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., tuple[Clip, SelectSettings]
         clip.close()
 
 
-Opened = Callable[..., tuple[Clip, SelectSettings]]
+OpenStream = Callable[..., tuple[Clip, SelectSettings]]
 
 
 def moves(clip: Clip, positions: Sequence[int], settings: SelectSettings) -> dict[int, int]:
@@ -108,7 +108,7 @@ def every_fifth(count: int) -> list[UInt8Array]:
     return [COFFEE if n % 5 == 0 else SOFT_COFFEE for n in range(count)]
 
 
-def test_the_sharp_frame_beside_is_taken(opened: Opened) -> None:
+def test_the_sharp_frame_beside_is_taken(opened: OpenStream) -> None:
     clip, settings = opened(every_fifth(100), 8)
     assert clip.batch.frame_indices.tolist() == [6, 18, 31, 43, 56, 68, 81, 93]
     found = moves(clip, [6, 0, 3], settings)
@@ -116,13 +116,13 @@ def test_the_sharp_frame_beside_is_taken(opened: Opened) -> None:
     assert all(index % 5 == 0 for index in found.values())
 
 
-def test_a_sharp_frame_stays(opened: Opened) -> None:
+def test_a_sharp_frame_stays(opened: OpenStream) -> None:
     clip, settings = opened([COFFEE] * 50, 4)
     assert sharpen(clip, [0, 1, 2, 3], settings) is clip.batch
     assert sharpen(clip, [], settings) is clip.batch
 
 
-def test_a_cut_is_not_crossed(opened: Opened) -> None:
+def test_a_cut_is_not_crossed(opened: OpenStream) -> None:
     # Candidates 12, 37 (0.2 s before the cut) and 62 (0.8 s after it).
     clip, settings = opened([*[SOFT_COFFEE] * 42, *[CAT] * 33], 3)
     assert clip.batch.frame_indices.tolist() == [12, 37, 62]
@@ -133,7 +133,7 @@ def test_a_cut_is_not_crossed(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_beyond_a_cut_nothing_counts(opened: Opened, *, is_reversed: bool) -> None:
+def test_beyond_a_cut_nothing_counts(opened: OpenStream, *, is_reversed: bool) -> None:
     # Three frames of another shot lie between the candidate and the sharp frames of its own.
     pictures = [*[SOFT_COFFEE] * 14, *[CAT] * 3, *[COFFEE] * 8]
     clip, settings = opened(pictures[::-1] if is_reversed else pictures, 1)
@@ -141,14 +141,14 @@ def test_beyond_a_cut_nothing_counts(opened: Opened, *, is_reversed: bool) -> No
     assert moves(clip, [0], settings) == {}
 
 
-def test_a_dissolve_is_not_entered_far(opened: Opened) -> None:
+def test_a_dissolve_is_not_entered_far(opened: OpenStream) -> None:
     mixed = [np.rint(SOFT_COFFEE * (1 - m) + CAT * float(m)).astype(np.uint8) for m in np.linspace(0, 1, 25)]
     clip, settings = opened([*[SOFT_COFFEE] * 35, *mixed, *[CAT] * 15], 3)
     assert clip.batch.frame_indices[1] == 37
     assert moves(clip, [1], settings).get(1, 0) < 35 + 25 / 3
 
 
-def test_a_blank_frame_gives_way_and_is_never_taken(opened: Opened) -> None:
+def test_a_blank_frame_gives_way_and_is_never_taken(opened: OpenStream) -> None:
     clip, settings = opened([*[COFFEE] * 32, *[BLACK] * 14, *[COFFEE] * 29], 3)
     found = moves(clip, [0, 1, 2], settings)
     assert list(found) == [1]
@@ -157,12 +157,12 @@ def test_a_blank_frame_gives_way_and_is_never_taken(opened: Opened) -> None:
     assert moves(clip, [1], settings) == {}
 
 
-def test_slight_gains_are_left(opened: Opened) -> None:
+def test_slight_gains_are_left(opened: OpenStream) -> None:
     clip, settings = opened([photograph("coffee", 2.0) if n != 15 else photograph("coffee", 1.8) for n in range(25)], 1)
     assert moves(clip, [0], settings) == {}
 
 
-def test_the_range_is_kept(opened: Opened) -> None:
+def test_the_range_is_kept(opened: OpenStream) -> None:
     pictures = [SOFT_COFFEE if 25 <= n < 50 else COFFEE for n in range(75)]
     clip, settings = opened(pictures, 2, start_seconds=1.0, end_seconds=2.0)
     assert moves(clip, [0, 1], settings) == {}
@@ -170,7 +170,7 @@ def test_the_range_is_kept(opened: Opened) -> None:
     assert len(moves(clip, [0, 1], settings)) == 2
 
 
-def test_what_lies_nearer_to_another_selected_frame_is_that_ones(opened: Opened) -> None:
+def test_what_lies_nearer_to_another_selected_frame_is_that_ones(opened: OpenStream) -> None:
     # Candidates 6, 18, 31, 43; frames 25 to 27 are nearer to 31.
     pictures = [COFFEE if 25 <= n <= 27 else SOFT_COFFEE for n in range(50)]
     clip, settings = opened(pictures, 4)
@@ -185,12 +185,12 @@ def test_what_lies_nearer_to_another_selected_frame_is_that_ones(opened: Opened)
 
 
 @pytest.mark.parametrize("num_candidates", [5, 16, 30])
-def test_all_selected_keep_their_order(opened: Opened, num_candidates: int) -> None:
+def test_all_selected_keep_their_order(opened: OpenStream, num_candidates: int) -> None:
     clip, settings = opened(every_fifth(60), num_candidates)
     moves(clip, range(num_candidates), settings)
 
 
-def test_keyframes_move_to_exact_frames(opened: Opened) -> None:
+def test_keyframes_move_to_exact_frames(opened: OpenStream) -> None:
     pictures = [COFFEE if n % 10 == 4 else SOFT_COFFEE for n in range(60)]
     clip, settings = opened(pictures, 2, gop=20, decode_mode="keyframes")
     assert clip.batch.frame_indices.tolist() == [20, 40]
@@ -199,7 +199,7 @@ def test_keyframes_move_to_exact_frames(opened: Opened) -> None:
     assert {index % 10 for index in found.values()} == {4}
 
 
-def test_uneven_frames_are_measured_in_seconds(opened: Opened) -> None:
+def test_uneven_frames_are_measured_in_seconds(opened: OpenStream) -> None:
     # Two seconds of pause after frame 9: the sharp frames behind it are out of reach.
     pictures = [SOFT_COFFEE] * 10 + [COFFEE] * 10
     clip, settings = opened(pictures, 1, times=lambda n: Fraction(n, 10) + (2 if n > 9 else 0), end_seconds=1.6)
@@ -209,7 +209,7 @@ def test_uneven_frames_are_measured_in_seconds(opened: Opened) -> None:
     assert list(moves(clip, [0], settings)) == [0]
 
 
-def test_many_frames_are_decoded_in_parts(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_frames_are_decoded_in_parts(opened: OpenStream, monkeypatch: pytest.MonkeyPatch) -> None:
     clip, settings = opened(every_fifth(100), 8)
     expected = moves(clip, range(8), settings)
     monkeypatch.setattr(sharpest, "BYTES_AT_ONCE", 1)
@@ -217,7 +217,7 @@ def test_many_frames_are_decoded_in_parts(opened: Opened, monkeypatch: pytest.Mo
 
 
 def test_candidates_stay_where_nothing_beside_them_can_be_decoded(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+    opened: OpenStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip, settings = opened(every_fifth(50), 4)
 
@@ -228,7 +228,7 @@ def test_candidates_stay_where_nothing_beside_them_can_be_decoded(
     assert sharpen(clip, [0, 1], settings) is clip.batch
 
 
-def test_a_closer_look_adds_candidates(opened: Opened) -> None:
+def test_a_closer_look_adds_candidates(opened: OpenStream) -> None:
     clip, settings = opened(every_fifth(50), 2)
     with closing(clip):
         clip.look_closer(np.array([20, 30]), settings)

@@ -111,7 +111,7 @@ def test_classify_asks_for_all_before_it_makes_records(
 ) -> None:
     monkeypatch.setattr(tsq_layer, "refuse_not_finite", lambda *_: None)  # as above
     before: list[int] = []
-    make_records, see_clips = Selector.records, classifier_module.see_clips
+    make_records, forward_recognizer = Selector.records, classifier_module.forward_recognizer
 
     def records(*args: Any, **options: Any) -> list[Record]:
         before.append(len(reads.seen))
@@ -119,10 +119,10 @@ def test_classify_asks_for_all_before_it_makes_records(
 
     def see(*args: Any) -> Any:
         before.append(-1)
-        return see_clips(*args)
+        return forward_recognizer(*args)
 
     monkeypatch.setattr(Selector, "records", records)
-    monkeypatch.setattr(classifier_module, "see_clips", see)
+    monkeypatch.setattr(classifier_module, "forward_recognizer", see)
     with Reads() as reads:
         classifier.process_clips(clips, SETTINGS)
     assert before == [-1, 0], reads.seen  # the recognizer was asked, then the first score was read

@@ -90,7 +90,7 @@ def test_frames_that_say_nothing_give_even_probabilities(temperature: float | No
 def test_evidence_is_the_best_frames_own_score() -> None:
     """Two classes along the axes, three frames; rivals take from the logits and not from the evidence."""
     settings = TSQLayerConfig(
-        dim=2, num_classes=2, num_frames=3, projections=False, positional_embedding=False, rival_floor=0.0
+        dim=2, num_classes=2, num_frames=3, projections=False, positional_embedding=False, competition_floor=0.0
     )
     layer = TSQLayer(
         settings, queries=torch.eye(2), classifier_weight=2 * torch.eye(2), classifier_bias=torch.tensor([0.5, -1.0])

@@ -32,7 +32,7 @@ class Worker(Protocol):
         """One record for each clip, in order."""
         ...
 
-    def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+    def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """Begin to copy the candidates of clips that come next to where they are looked at."""
         ...
 
@@ -106,7 +106,7 @@ def _run(plan: RunPlan, load_worker: Callable[[], Worker], page: Page | None) ->
             if worker is not None:
                 coming = [loading for _, loading in [*batch, *islice(group, plan.batch_size)] if loading is not None]
                 with contextlib.suppress(RuntimeError):  # out of memory, say: the video says so when its turn comes
-                    worker.send_ahead([clip for loading in coming if (clip := loading.clip) is not None], plan.settings)
+                    worker.prefetch([clip for loading in coming if (clip := loading.clip) is not None], plan.settings)
             yield from _finish_group(batch, plan, loader, worker, stems, page)
 
 

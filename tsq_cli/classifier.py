@@ -12,7 +12,7 @@ from tsq_cli import config
 from tsq_cli.clip import Clip
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
 from tsq_cli.pipeline import Look, Selector, graph_networks, process_file, with_timings
-from tsq_cli.recognition import Recognition, read_clip, recognize_clips, see_clips
+from tsq_cli.recognition import Recognition, forward_recognizer, postprocess_clip, recognize_clips
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
 
@@ -105,23 +105,24 @@ class Classifier:
         look = self.selector.look(clips, settings)
         timings: dict[str, float] = {}
         frames = self._chosen_unread(look, settings)
-        outputs = see_clips(self.recognizer, frames, timings) if frames else []
+        outputs = forward_recognizer(self.recognizer, frames, timings) if frames else []
         records = self.selector.records(look, settings, settings_hash=settings_hash)
         started = time.perf_counter()
         if not frames:
             frames = [self._chosen(look, number, record) for number, record in enumerate(records)]
-            outputs = see_clips(self.recognizer, frames, timings)
+            outputs = forward_recognizer(self.recognizer, frames, timings)
         described = [
             self._described(
-                record, read_clip(self.recognizer, _as_listed(output, record), seen.shape[1:3], self.settings, timings)
+                record,
+                postprocess_clip(self.recognizer, _as_listed(output, record), seen.shape[1:3], self.settings, timings),
             )
             for record, output, seen in zip(records, outputs, frames, strict=True)
         ]
         return [with_timings(record, timings, started, len(clips)) for record in described]
 
-    def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+    def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """As Selector.send_ahead."""
-        self.selector.send_ahead(clips, settings)
+        self.selector.prefetch(clips, settings)
 
     def _chosen_unread(self, look: Look, settings: SelectSettings) -> list[Tensor]:
         """Each clip's selected frames in order of time, gathered on the device before the host has read any score.

@@ -67,7 +67,7 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
-        self._ahead: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
+        self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
     @classmethod
     def load(cls, pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
@@ -121,13 +121,13 @@ class Selector:
         if settings.needs_model:
             pack = self.loaded_pack()
             with timed(look.timings, "preprocess"):
-                self.send_ahead(clips, settings)
-                arrived = {clip: self._ahead.pop(clip)() for clip in dict.fromkeys(clips)}
+                self.prefetch(clips, settings)
+                arrived = {clip: self._prefetched.pop(clip)() for clip in dict.fromkeys(clips)}
                 look.pixels = [arrived[clip] for clip in clips]
             look.scored = score_clips(pack, look.pixels, settings, timings=look.timings)
         return look
 
-    def send_ahead(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+    def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """Begin to copy candidates to the device, so that they are there when `look` wants them."""
         if settings.needs_model:
             import torch
@@ -136,8 +136,8 @@ class Selector:
 
             device = self.loaded_pack().device
             for clip in clips:
-                if clip not in self._ahead:
-                    self._ahead[clip] = upload(torch.from_numpy(clip.batch.pixels), device)
+                if clip not in self._prefetched:
+                    self._prefetched[clip] = upload(torch.from_numpy(clip.batch.pixels), device)
 
     def records(self, look: Look, settings: SelectSettings, *, settings_hash: str | None = None) -> list[Record]:
         """Read what was seen of each clip, choose frames by it, and say so."""

@@ -53,14 +53,16 @@ def recognize_clips(
         UsageError: maps were asked for and the network has none to give (see tsq_cli.explain).
     """
     timings = {} if timings is None else timings
-    outputs = see_clips(loaded, clips, timings)
+    outputs = forward_recognizer(loaded, clips, timings)
     return [
-        read_clip(loaded, output, frames.shape[1:3], settings, timings)
+        postprocess_clip(loaded, output, frames.shape[1:3], settings, timings)
         for output, frames in zip(outputs, clips, strict=True)
     ]
 
 
-def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]) -> list[RecognizerOutput]:
+def forward_recognizer(
+    loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]
+) -> list[RecognizerOutput]:
     """What the recognizer says of the frames of each clip, on its device, where nothing has been waited for.
 
     Args:
@@ -69,7 +71,7 @@ def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[s
     """
     import torch
 
-    from tsq_cli.models.device import chunks
+    from tsq_cli.models.device import cpu_microbatches
     from tsq_cli.models.recognizer import RecognizerOutput
 
     place = next(loaded.recognizer.parameters())
@@ -77,7 +79,7 @@ def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[s
         with timed(timings, "preprocess"):
             images = torch.cat([loaded.preprocessor(some, place.device, place.dtype) for some in clips])
         with timed(timings, "recognize"):
-            outputs = [loaded.recognizer(some) for some in chunks(images, share=2)]
+            outputs = [loaded.recognizer(some) for some in cpu_microbatches(images, share=2)]
             parts = [
                 torch.split(torch.cat(of), [len(frames) for frames in clips])
                 for of in zip(*((output.logits, output.activations) for output in outputs), strict=True)
@@ -85,7 +87,7 @@ def see_clips(loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[s
     return [RecognizerOutput(logits=logits.float(), activations=seen) for logits, seen in zip(*parts, strict=True)]
 
 
-def read_clip(
+def postprocess_clip(
     loaded: LoadedRecognizer,
     output: RecognizerOutput,
     size: Sequence[int],
@@ -96,7 +98,7 @@ def read_clip(
 
     Args:
         loaded, settings: as for recognize_clips.
-        output: of see_clips, for the K frames in the order that the result is to have.
+        output: of forward_recognizer, for the K frames in the order that the result is to have.
         size: height and width of the frames, in pixels.
         timings: seconds of each stage are added here.
 

@@ -246,7 +246,7 @@ def encode_images(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor
     """Features [N, D] and logits [N, O] of images [N, 3, S, S]."""
     import torch
 
-    from tsq_cli.models.device import chunks
+    from tsq_cli.models.device import cpu_microbatches
 
-    outputs = [encoder(some) for some in chunks(images)]
+    outputs = [encoder(some) for some in cpu_microbatches(images)]
     return torch.cat([output.features for output in outputs]), torch.cat([output.logits for output in outputs])

@@ -29,7 +29,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Told what is being done, how many of its steps are done, and of how many."""
 
 
-def silent(_what: str, _done: int, _total: int) -> None:
+def no_progress(_what: str, _done: int, _total: int) -> None:
     """The Progress of who is not looking."""
 
 

@@ -16,7 +16,7 @@ _DEEPEST = 16  # objects and lists within each other; pack.json has 5
 _LONGEST_KEY = 100  # characters; the names of metrics are keys
 
 
-class Misfit(ValueError):  # noqa: N818 - never leaves the package: the reader turns it into a WeightsError
+class SchemaError(ValueError):
     """A JSON value that does not fit: where it is, what was got and what was wanted."""
 
     def __init__(self, where: str, got: str, wanted: str) -> None:
@@ -32,47 +32,47 @@ def check_document(value: object, steps: tuple[str | int, ...] = ()) -> None:
         steps: the keys and indices that lead to it.
 
     Raises:
-        Misfit: it holds one of these.
+        SchemaError: it holds one of these.
     """
     if len(steps) > _DEEPEST:
-        raise Misfit("", f"nested more than {_DEEPEST} deep", "a pack's description")
+        raise SchemaError("", f"nested more than {_DEEPEST} deep", "a pack's description")
     if isinstance(value, str) and printable(value) != value:
-        raise Misfit(_place(steps), shown(value), "characters that can be shown")
+        raise SchemaError(_place(steps), shown(value), "characters that can be shown")
     if isinstance(value, dict):
         for key, entry in value.items():
             if len(key) > _LONGEST_KEY or printable(key) != key:
-                raise Misfit(_place(steps), f"an object with the key {shown(key)}", "short keys that can be shown")
+                raise SchemaError(_place(steps), f"an object with the key {shown(key)}", "short keys that can be shown")
             check_document(entry, (*steps, key))
     elif isinstance(value, list):
         for index, entry in enumerate(value):
             check_document(entry, (*steps, index))
 
 
-def build(cls: type[T], value: object, where: str = "") -> T:
+def from_dict(cls: type[T], value: object, where: str = "") -> T:
     """Build a dataclass from a JSON object: no unknown keys, none missing, every value of the hinted type.
 
     Supported hints: str, int, float, bool, None, Literal, dataclasses, tuples, Mapping[str, X] and unions; among
     several dataclasses in a union the one whose `source: Literal[...]` equals the object's "source" is taken.
 
     Raises:
-        Misfit: the value does not fit; also when the dataclass' own `__post_init__` raises ValueError.
+        SchemaError: the value does not fit; also when the dataclass' own `__post_init__` raises ValueError.
     """
     if not isinstance(value, dict):
-        raise Misfit(where, shown(value), "an object {...}")
+        raise SchemaError(where, shown(value), "an object {...}")
     hints = get_type_hints(cls)
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(value) - set(known)):
-        raise Misfit(_join(where, unknown[0]), "an unknown key", "one of " + ", ".join(known))
+        raise SchemaError(_join(where, unknown[0]), "an unknown key", "one of " + ", ".join(known))
     for name, item in known.items():
         if name not in value and item.default is MISSING and item.default_factory is MISSING:
-            raise Misfit(_join(where, name), "missing", _described(hints[name]))
+            raise SchemaError(_join(where, name), "missing", _described(hints[name]))
     arguments = {name: _convert(hints[name], entry, _join(where, name)) for name, entry in value.items()}
     try:
         return cls(**arguments)
-    except Misfit:
+    except SchemaError:
         raise
     except ValueError as error:
-        raise Misfit(where, "not consistent", str(error)) from error
+        raise SchemaError(where, "not consistent", str(error)) from error
 
 
 def _convert(hint: Any, value: object, where: str) -> Any:
@@ -83,13 +83,13 @@ def _convert(hint: Any, value: object, where: str) -> Any:
         return _convert_tuple(get_args(hint), value, where)
     if origin is Mapping:
         if not isinstance(value, dict):
-            raise Misfit(where, shown(value), _described(hint))
+            raise SchemaError(where, shown(value), _described(hint))
         entry_hint = get_args(hint)[1]
         return {key: _convert(entry_hint, entry, _join(where, key)) for key, entry in value.items()}
     if isinstance(hint, type) and is_dataclass(hint):
-        return build(hint, value, where)
+        return from_dict(hint, value, where)
     if not _is_scalar(hint, value):
-        raise Misfit(where, shown(value), _described(hint))
+        raise SchemaError(where, shown(value), _described(hint))
     return float(value) if hint is float else value  # type: ignore[arg-type]
 
 
@@ -97,25 +97,25 @@ def _convert_union(members: tuple[Any, ...], value: object, where: str) -> Any:
     if isinstance(value, dict):
         objects = [member for member in members if isinstance(member, type) and is_dataclass(member)]
         if len(objects) == 1:
-            return build(objects[0], value, where)
+            return from_dict(objects[0], value, where)
         by_source = {get_args(get_type_hints(member)["source"])[0]: member for member in objects}
         if by_source:
             source = value.get("source")
             if not isinstance(source, str) or source not in by_source:
                 got = shown(source) if "source" in value else "missing"
-                raise Misfit(_join(where, "source"), got, "one of " + ", ".join(by_source))
-            return build(by_source[source], value, where)
+                raise SchemaError(_join(where, "source"), got, "one of " + ", ".join(by_source))
+            return from_dict(by_source[source], value, where)
     for member in members:
         if not is_dataclass(member) and _is_scalar(member, value):
             return float(value) if member is float else value  # type: ignore[arg-type]
-    raise Misfit(where, shown(value), " or ".join(_described(member) for member in members))
+    raise SchemaError(where, shown(value), " or ".join(_described(member) for member in members))
 
 
 def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise Misfit(where, shown(value), "a list [...]")
+        raise SchemaError(where, shown(value), "a list [...]")
     if len(value) != len(members):
-        raise Misfit(where, f"a list of {len(value)}", f"a list of {len(members)}")
+        raise SchemaError(where, f"a list of {len(value)}", f"a list of {len(members)}")
     pairs = zip(members, value, strict=True)
     return tuple(_convert(member, entry, f"{where}[{i}]") for i, (member, entry) in enumerate(pairs))
 

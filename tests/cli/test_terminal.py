@@ -17,10 +17,10 @@ from tests.cli.conftest import DEMO, ROOT
 
 SELECT = ["-m", "tsq_cli", "select", str(DEMO), "-k", "2", "--selector", "uniform"]
 PRINTS_WHILE_IT_WORKS = """
-from tsq_cli.cli.output import progress_bar, put_json
+from tsq_cli.cli.output import progress_bar, write_json_or_stdout
 with progress_bar("measuring") as progress:
     progress("measuring", 1, 2)
-    put_json({"a": 1}, "-")
+    write_json_or_stdout({"a": 1}, "-")
     progress("measuring", 2, 2)
 """
 

@@ -176,7 +176,7 @@ class Blind(Selector):
     def process_clips(self, clips: Any, settings: SelectSettings, **options: Any) -> Any:
         return super().process_clips(clips, replace(settings, selector="uniform"), **options)
 
-    def send_ahead(self, clips: Any, settings: SelectSettings) -> None:
+    def prefetch(self, clips: Any, settings: SelectSettings) -> None:
         pass
 
     def loaded_pack(self) -> Any:

@@ -17,7 +17,7 @@ from tsq_cli.classifier import Classifier
 from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.data import read_video_list
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.bootstrap import Bootstrap, described
+from tsq_cli.evaluation.bootstrap import Bootstrap, with_interval
 from tsq_cli.evaluation.costs import Costs, count_costs
 from tsq_cli.evaluation.evaluate import evaluate, score_selectors, video_scores
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
@@ -115,7 +115,7 @@ def test_differences_are_paired(report: dict[str, Any]) -> None:
     ]
     value = tsq["map"]["value"] - row_of(report, "all", T)["map"]["value"]
     assert tsq["gains"]["all"]["map"] == pytest.approx(
-        described(value, replicates[0] - replicates[1], least=-1), abs=1e-12
+        with_interval(value, replicates[0] - replicates[1], least=-1), abs=1e-12
     )
     assert vqm["gains"]["all"]["map"] != tsq["gains"]["all"]["map"]
 
@@ -156,10 +156,10 @@ def test_a_class_that_a_resample_lacks_does_not_count() -> None:
 
 def test_an_interval_lies_around_its_value() -> None:
     replicates = np.arange(1001) / 1000 + 0.25  # 0.25 to 1.25, mean 0.75
-    assert described(0.5, replicates) == pytest.approx({"value": 0.5, "low": 0.025, "high": 0.975})
-    assert described(0.25, replicates) == pytest.approx({"value": 0.25, "low": 0.0, "high": 0.725})
-    assert described(0.25, replicates, least=-1) == pytest.approx({"value": 0.25, "low": -0.225, "high": 0.725})
-    assert described(0.9, replicates) == pytest.approx({"value": 0.9, "low": 0.425, "high": 1.0})
+    assert with_interval(0.5, replicates) == pytest.approx({"value": 0.5, "low": 0.025, "high": 0.975})
+    assert with_interval(0.25, replicates) == pytest.approx({"value": 0.25, "low": 0.0, "high": 0.725})
+    assert with_interval(0.25, replicates, least=-1) == pytest.approx({"value": 0.25, "low": -0.225, "high": 0.725})
+    assert with_interval(0.9, replicates) == pytest.approx({"value": 0.9, "low": 0.425, "high": 1.0})
 
 
 def test_several_labels_are_scored_by_sigmoid() -> None:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageOps
 
 from benchmarks.reference_decoder import write_clip
-from tsq_cli.explain import saliency_maps, scale_maps, seen_box, spread
-from tsq_cli.models.device import chunks
+from tsq_cli.explain import saliency_maps, scale_maps, seen_box, upsample_to_frame
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.packs import find_pack
 from tsq_cli.packs.load import load_encoder, preprocessor
@@ -57,7 +57,7 @@ def placements(box: tuple[float, float, float, float], generator: np.random.Gene
 def maps_of_likeliest_class(network: Recognizer, images: torch.Tensor) -> Float32Array:
     """Maps [N, h, w] of the class that the clip as a whole most likely shows."""
     with torch.inference_mode():
-        outputs = [network(some) for some in chunks(images)]
+        outputs = [network(some) for some in cpu_microbatches(images)]
         logits = torch.cat([output.logits for output in outputs])
         output = RecognizerOutput(logits, torch.cat([output.activations for output in outputs]))
         return scale_maps(saliency_maps(network, output, int(logits.mean(dim=0).argmax())), "clip")
@@ -86,7 +86,7 @@ def test_the_peak_lies_in_the_photograph(tmp_path: Path) -> None:
             pixels = decode_frames(source, range(FRAMES)).pixels
         maps = maps_of_likeliest_class(network, preprocess(torch.from_numpy(pixels)))
         for values, placement in zip(maps, placed, strict=True):
-            spread_out = spread(values, box, height=HEIGHT, width=WIDTH)
+            spread_out = upsample_to_frame(values, box, height=HEIGHT, width=WIDTH)
             y, x = np.unravel_index(spread_out.argmax(), spread_out.shape)
             hits.append(placement.holds(int(x), int(y)))
     assert len(hits) == 40

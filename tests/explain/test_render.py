@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from tsq_cli.explain.render import heat, overlay, spread
+from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 from tsq_cli.types import Float32Array, UInt8Array
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -27,7 +27,7 @@ def single_peak(row: int, column: int, size: int = 7) -> Float32Array:
 
 @pytest.mark.parametrize("cell", [(0, 0), (2, 5), (6, 3)])
 def test_a_cell_is_spread_around_its_own_place_in_the_box(cell: tuple[int, int]) -> None:
-    spread_out = spread(single_peak(*cell), (0.25, 0.1, 0.6, 0.8), height=200, width=400)
+    spread_out = upsample_to_frame(single_peak(*cell), (0.25, 0.1, 0.6, 0.8), height=200, width=400)
     assert (spread_out.shape, spread_out.dtype) == ((200, 400), np.float32)
     y, x = np.unravel_index(spread_out.argmax(), spread_out.shape)
     # The box is 140 x 140 pixels from (100, 20), so a cell is 20 pixels wide.
@@ -43,12 +43,14 @@ def test_a_cell_is_spread_around_its_own_place_in_the_box(cell: tuple[int, int])
 
 def test_spreading_stays_in_range_and_keeps_what_is_flat() -> None:
     rough = np.random.default_rng(0).integers(0, 2, (7, 7)).astype(np.float32)
-    spread_out = spread(rough, WHOLE, height=97, width=201)
+    spread_out = upsample_to_frame(rough, WHOLE, height=97, width=201)
     assert spread_out.min() == 0
     assert spread_out.max() == 1
-    np.testing.assert_allclose(spread(np.full((3, 5), 0.3, np.float32), WHOLE, height=8, width=9), 0.3, atol=1e-6)
-    assert not spread(np.zeros((7, 7), np.float32), (0.2, 0.0, 0.8, 1.0), height=20, width=30).any()
-    steps = np.diff(spread(np.float32([[0, 0.5, 1]]), WHOLE, height=4, width=300), axis=1)
+    np.testing.assert_allclose(
+        upsample_to_frame(np.full((3, 5), 0.3, np.float32), WHOLE, height=8, width=9), 0.3, atol=1e-6
+    )
+    assert not upsample_to_frame(np.zeros((7, 7), np.float32), (0.2, 0.0, 0.8, 1.0), height=20, width=30).any()
+    steps = np.diff(upsample_to_frame(np.float32([[0, 0.5, 1]]), WHOLE, height=4, width=300), axis=1)
     assert steps.min() >= 0
     assert steps.max() < 0.02  # no jumps between cells
 
@@ -56,7 +58,7 @@ def test_spreading_stays_in_range_and_keeps_what_is_flat() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 64)])
 def test_frames_smaller_than_the_grid_are_possible(size: tuple[int, int]) -> None:
     height, width = size
-    spread_out = spread(np.ones((7, 7), np.float32), (0.9, 0.9, 1.0, 1.0), height=height, width=width)
+    spread_out = upsample_to_frame(np.ones((7, 7), np.float32), (0.9, 0.9, 1.0, 1.0), height=height, width=width)
     assert spread_out[-1, -1] == 1
     assert overlay(np.zeros((height, width, 3), np.uint8), single_peak(3, 3), WHOLE).shape == (height, width, 3)
 
@@ -107,5 +109,5 @@ def test_heat_lies_over_the_picture_where_the_map_says() -> None:
     y, x = 8, 190  # the middle of the hot cell
     red, green, blue, alpha = heat(np.float32([[1]]))[0, 0] / 255
     mixed = alpha * np.array([red, green, blue]) * 255 + (1 - alpha) * pixels[y, x]
-    assert spread(values, WHOLE, height=120, width=200)[y, x] > 0.99
+    assert upsample_to_frame(values, WHOLE, height=120, width=200)[y, x] > 0.99
     np.testing.assert_allclose(shown[y, x], mixed, atol=2)

@@ -15,7 +15,7 @@ from tests.features.killing import Pace, killed_until_done
 from tests.features.test_shards import contents, names_in_headers
 from tsq_cli.data import LabeledVideo
 from tsq_cli.features import shards
-from tsq_cli.features.extraction import Maker, fill
+from tsq_cli.features.extraction import FeatureSpec, extract
 from tsq_cli.features.shards import Arrays, ShardStore
 from tsq_cli.types import FrameBatch
 
@@ -50,13 +50,13 @@ def pixels(batch: FrameBatch) -> Arrays:
     return {"pixels": batch.pixels}
 
 
-MAKERS = {"means": Maker("means", 256, means), "pixels": Maker("pixels", 16, pixels)}
+MAKERS = {"means": FeatureSpec("means", 256, means), "pixels": FeatureSpec("pixels", 16, pixels)}
 
 
 def fill_with_both(videos: list[LabeledVideo], folder: Path, pace: Pace) -> None:
     """First one maker, then both, as a run does that was first asked for less."""
     for makers in ({"means": MAKERS["means"]}, MAKERS):
-        fill(ShardStore(folder), videos, makers, num_frames=4, workers=2, progress=lambda *_: pace())
+        extract(ShardStore(folder), videos, makers, num_frames=4, workers=2, progress=lambda *_: pace())
 
 
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tmp_path: Path) -> None:

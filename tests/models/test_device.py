@@ -16,10 +16,10 @@ PAGES_A_VIDEO = """
 import resource
 import torch
 from tsq_cli.models import create_encoder
-from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.scoring import encode_images
 
-encoder = ready_to_run(create_encoder("resnet50"), "cpu", torch.float32)
+encoder = optimize_for_inference(create_encoder("resnet50"), "cpu", torch.float32)
 images = torch.zeros(5, 3, 224, 224)
 with torch.inference_mode():
     for turn in range(6):

@@ -86,8 +86,8 @@ def _reference(layer: TSQLayer, frames: np.ndarray) -> tuple[np.ndarray, np.ndar
     logits = np.zeros(C)
     for c in range(C):
         row = 0 if config.attention == "class-agnostic" else c
-        judged = queries[row] if config.classifier == "class-specific" else queries.mean(axis=0)
-        logits[c] = state["classifier_weight"][c] @ judged + state["classifier_bias"][c]
+        predict = queries[row] if config.classifier == "class-specific" else queries.mean(axis=0)
+        logits[c] = state["classifier_weight"][c] @ predict + state["classifier_bias"][c]
     return logits, np.broadcast_to(attention, (C, frames.shape[0]))
 
 
@@ -312,9 +312,9 @@ def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor
         projections=False,
         positional_embedding=False,
         scale=0.5,
-        rival_floor=4.0,
-        rival_share=share,
-        blank_penalty=penalty,
+        competition_floor=4.0,
+        competition_weight=share,
+        blank_frame_penalty=penalty,
     )
     layer = TSQLayer(config, queries=eye, classifier_weight=eye, classifier_bias=torch.tensor([0.1, 0.2]).double())
     frames = torch.tensor([[[9.0, 2.0], [6.0, 7.0], [1.0, 3.0]]], dtype=torch.float64)
@@ -335,14 +335,14 @@ def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor
     "settings", [{"num_layers": 2}, {"num_heads": 2}, {"attention": "class-agnostic"}, {"classifier": "class-agnostic"}]
 )
 def test_competition_is_refused_where_it_is_not_defined(settings: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="rival_floor"):
-        TSQLayerConfig(dim=4, num_classes=3, rival_floor=1.0, **settings)
-    with pytest.raises(UsageError, match="rival_floor"):
-        TSQLayerConfig(dim=4, num_classes=3, rival_floor=float("nan"))
-    with pytest.raises(UsageError, match="rival_share"):
-        TSQLayerConfig(dim=4, num_classes=3, rival_share=0.0)
-    with pytest.raises(UsageError, match="blank_penalty"):
-        TSQLayerConfig(dim=4, num_classes=3, blank_penalty=-1.0)
+    with pytest.raises(UsageError, match="competition_floor"):
+        TSQLayerConfig(dim=4, num_classes=3, competition_floor=1.0, **settings)
+    with pytest.raises(UsageError, match="competition_floor"):
+        TSQLayerConfig(dim=4, num_classes=3, competition_floor=float("nan"))
+    with pytest.raises(UsageError, match="competition_weight"):
+        TSQLayerConfig(dim=4, num_classes=3, competition_weight=0.0)
+    with pytest.raises(UsageError, match="blank_frame_penalty"):
+        TSQLayerConfig(dim=4, num_classes=3, blank_frame_penalty=-1.0)
 
 
 @pytest.mark.parametrize("num_frames", [1, 40])

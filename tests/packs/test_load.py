@@ -67,7 +67,7 @@ def test_lite_shares_one_network_and_builds_both_modules_from_what_it_knows(lite
     expected = centered / centered.norm(dim=1, keepdim=True)
     torch.testing.assert_close(lite.textual_embeddings, expected, rtol=1e-5, atol=1e-7)
     assert torch.equal(lite.tsqnet.tqm.queries, lite.textual_embeddings)
-    assert lite.tsqnet.vqm.config.rival_floor == lite.config.modules.visual.layer.rival_floor
+    assert lite.tsqnet.vqm.config.competition_floor == lite.config.modules.visual.layer.competition_floor
     assert settings.text_logit_scale is not None
     torch.testing.assert_close(
         lite.tsqnet.tqm.classifier_weight, settings.text_logit_scale * lite.textual_embeddings, rtol=1e-6, atol=0

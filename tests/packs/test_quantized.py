@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.packs.making import NETWORK, network_weights
 from tsq_cli.errors import WeightsError
-from tsq_cli.packs.quantized import METADATA, halve, quantize
+from tsq_cli.packs.quantized import METADATA, quantize_int8, to_float16
 from tsq_cli.packs.weights import read_tensors
 
 
@@ -24,7 +24,7 @@ def stored(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str
 def test_a_channel_is_as_exact_as_its_own_largest_weight_allows(tmp_path: Path) -> None:
     # By hand: scales 127 / 127 and 2.54 / 127; 0.5 rounds to even, so 62.5 becomes 62.
     weight = torch.tensor([[127.0, -62.5, 0.4], [2.54, -2.54, 0.011], [0.0, 0.0, 0.0]])
-    packed = quantize({"fc.weight": weight})
+    packed = quantize_int8({"fc.weight": weight})
     assert packed["fc.weight"].tolist() == [[127, -62, 0], [127, -127, 1], [0, 0, 0]]
     back = read_tensors(stored(tmp_path / "w.safetensors", packed))["fc.weight"]
     assert back.dtype == torch.float32
@@ -33,7 +33,7 @@ def test_a_channel_is_as_exact_as_its_own_largest_weight_allows(tmp_path: Path) 
 
 def test_a_network_comes_back_within_half_a_step_and_keeps_its_vectors_and_counts(tmp_path: Path) -> None:
     entries = network_weights(NETWORK, num_classes=3)
-    path = stored(tmp_path / "net.safetensors", quantize(entries))
+    path = stored(tmp_path / "net.safetensors", quantize_int8(entries))
     back = read_tensors(path)
     assert back.keys() == entries.keys()
     kernels = {name for name, module in timm.create_model(NETWORK).named_modules() if hasattr(module, "kernel_size")}
@@ -53,21 +53,23 @@ def test_a_network_comes_back_within_half_a_step_and_keeps_its_vectors_and_count
 
 def test_halved_kernels_round_once_and_vectors_not_at_all() -> None:
     entries = {"a.weight": torch.tensor([[1 / 3]]), "bn.running_var": torch.tensor([1e6, 1 / 3]), "n": torch.tensor(7)}
-    halved = halve(entries)
+    halved = to_float16(entries)
     assert halved["a.weight"].dtype == torch.float16
     assert float(halved["a.weight"]) == float(np.float16(1 / 3))
     assert torch.equal(halved["bn.running_var"], entries["bn.running_var"])
     assert torch.equal(halved["n"], entries["n"])
 
 
-@pytest.mark.parametrize(("pack", "value"), [(halve, 70_000.0), (halve, float("nan")), (quantize, float("inf"))])
+@pytest.mark.parametrize(
+    ("pack", "value"), [(to_float16, 70_000.0), (to_float16, float("nan")), (quantize_int8, float("inf"))]
+)
 def test_weights_that_cannot_be_stored_are_named(pack: type, value: float) -> None:
     with pytest.raises(WeightsError, match=r"head\.weight holds numbers that are not finite, or too large for float"):
         pack({"head.weight": torch.tensor([[1.0, value]])})
 
 
 def test_eight_bits_hold_large_weights_that_sixteen_do_not(tmp_path: Path) -> None:
-    packed = quantize({"head.weight": torch.tensor([[70_000.0]])})
+    packed = quantize_int8({"head.weight": torch.tensor([[70_000.0]])})
     assert float(read_tensors(stored(tmp_path / "w.safetensors", packed))["head.weight"]) == pytest.approx(70_000)
 
 
@@ -83,7 +85,7 @@ def test_files_of_others_are_left_as_they_are_and_eight_bits_without_our_mark_ar
 
 
 def test_weights_without_their_scales_or_of_another_packing_are_refused(tmp_path: Path) -> None:
-    packed = quantize({"fc.weight": torch.eye(3)})
+    packed = quantize_int8({"fc.weight": torch.eye(3)})
     path = tmp_path / "w.safetensors"
     for broken in (torch.ones(2, 1), None):
         rest = {"fc.weight": packed["fc.weight"]} | ({} if broken is None else {"fc.weight.scale": broken})

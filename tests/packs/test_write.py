@@ -49,7 +49,7 @@ def layers(*, visual: int = 256, textual: int = 8, num_classes: int = len(CLASSE
     torch.manual_seed(3)
     shape: dict[str, Any] = {"num_classes": num_classes, "num_frames": 5}
     net = TSQNet(
-        TSQLayer(TSQLayerConfig(dim=visual, scale=0.07, rival_floor=2.0, rival_share=0.5, **shape)),
+        TSQLayer(TSQLayerConfig(dim=visual, scale=0.07, competition_floor=2.0, competition_weight=0.5, **shape)),
         TSQLayer(TSQLayerConfig(dim=textual, num_heads=2, projections=False, **shape)),
     )
     for parameter in net.parameters():

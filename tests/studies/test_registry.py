@@ -25,8 +25,8 @@ OURS = {"init-visual", "init-textual", "top-n", "lambda-v", "interaction", "scal
 BASES = {
     "default": HeadSettings(),
     "competing queries": HeadSettings(
-        layer=Layer(rival_floor=1.0, blank_penalty=2.0),
-        textual_layer=Layer(rival_floor=0.5, positional_embedding=False),
+        layer=Layer(competition_floor=1.0, blank_frame_penalty=2.0),
+        textual_layer=Layer(competition_floor=0.5, positional_embedding=False),
         visual_scale=0.05,
     ),
 }
@@ -73,7 +73,7 @@ def test_rows_differ_in_one_respect_and_can_be_built(study: Study, base: HeadSet
     for settings in rows:
         for dim, layer in ((1280, settings.layer), (384, settings.textual_layer or settings.layer)):
             TSQLayerConfig(dim=dim, num_classes=40, **asdict(layer))
-        if study.fixed.keys() & {"layer.rival_floor"}:
+        if study.fixed.keys() & {"layer.competition_floor"}:
             assert settings.textual_layer is None  # a variant of the layer is one of both modules
 
 

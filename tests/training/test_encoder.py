@@ -23,7 +23,7 @@ from tsq_cli.training.settings import Augmentation, EncoderSettings, FitSettings
 PREPARE = Preprocessor(input_size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0)
 FITTING = FitSettings(epochs=4, batch_size=8, learning_rate=0.02, warmup_epochs=0.5)
 SETTINGS = EncoderSettings(
-    frames_per_video=2, backbone_rate=0.1, augmentation=Augmentation(min_area=0.5, color_jitter=0.0), fit=FITTING
+    frames_per_video=2, backbone_lr_scale=0.1, augmentation=Augmentation(min_area=0.5, color_jitter=0.0), fit=FITTING
 )
 
 
@@ -75,7 +75,7 @@ def test_it_learns_from_frames_and_measures_videos_it_has_not_seen(start: FrameE
 
 
 def test_the_trained_layers_may_learn_slower_than_the_new_classifier_or_not_at_all(start: FrameEncoder) -> None:
-    network = tuned(start, replace(SETTINGS, backbone_rate=0.0, fit=replace(FITTING, epochs=1)))
+    network = tuned(start, replace(SETTINGS, backbone_lr_scale=0.0, fit=replace(FITTING, epochs=1)))
     begun = with_classifier(start, 2, seed=FITTING.seed)
     parameters = dict(network.named_parameters())
     changed = {name for name, before in begun.named_parameters() if not torch.equal(parameters[name], before)}
@@ -126,14 +126,14 @@ def test_a_frame_is_judged_by_itself_or_with_its_video(start: FrameEncoder, mult
         logits = torch.stack([task.network((frame / 255.0 - 0.5) / 0.5).logits for frame in images])  # [3, 2, 2]
     # 0.8 of the target is the truth, 0.2 is spread over both classes
     wanted = 0.8 * truth + 0.1
-    judged = logits.mean(dim=1) if consensus else logits.reshape(6, 2)
+    predict = logits.mean(dim=1) if consensus else logits.reshape(6, 2)
     wanted = wanted if consensus else torch.stack([wanted, wanted], dim=1).reshape(6, 2)
     assert (logits[:, 0] - logits[:, 1]).abs().min() > 0.2
     if multi_label:
-        p = judged.sigmoid()
+        p = predict.sigmoid()
         expected = -(wanted * p.log() + (1 - wanted) * (1 - p).log()).sum(dim=1).mean()
     else:
-        expected = -(wanted * judged.softmax(dim=1).log()).sum(dim=1).mean()
+        expected = -(wanted * predict.softmax(dim=1).log()).sum(dim=1).mean()
     assert loss == pytest.approx(float(expected), rel=1e-4)
 
 

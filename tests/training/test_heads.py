@@ -93,7 +93,7 @@ def test_who_is_taught_is_who_moves() -> None:
         Layer(attention="class-agnostic", classifier="class-agnostic"),
         Layer(attention="class-agnostic"),
         Layer(classifier="class-agnostic"),
-        Layer(rival_floor=0.0, rival_share=0.9, blank_penalty=0.5),
+        Layer(competition_floor=0.0, competition_weight=0.9, blank_frame_penalty=0.5),
         Layer(projections=False, positional_embedding=False),
     ],
     ids=lambda layer: ",".join(f"{k}={v}" for k, v in vars(layer).items() if v != getattr(Layer(), k)),

@@ -23,13 +23,16 @@ def test_a_prototype_is_the_mean_of_the_videos_best_frames() -> None:
         [9.0, 1.0, 2.0, -1.0, 3.0],  # class 1: frames 0, 1, 2, 4, best first 0, 4, 2, 1
         [-3.0, -1.0, -2.0, -9.0, -4.0],  # class 1: none is right, frame 1 is the likeliest
     )
-    half = visual_prototypes(FEATURES, logits, TARGETS, keep=0.5)
+    half = visual_prototypes(FEATURES, logits, TARGETS, prototype_ratio=0.5)
     # two of four frames: (1 + 4) / 2; and the mean of (10 + 14) / 2 and 21
     assert half.vectors.tolist() == [[2.5], [(12.0 + 21.0) / 2]]
     assert (half.num_kept, half.num_without_correct, half.num_pairs) == (5, 1, 3)
     # 0.3 of four frames is 1.2, so one
     assert visual_prototypes(FEATURES, logits, TARGETS).vectors.tolist() == [[1.0], [(10.0 + 21.0) / 2]]
-    assert visual_prototypes(FEATURES, logits, TARGETS, keep=1.0).vectors.tolist() == [[2.0], [(11.75 + 21.0) / 2]]
+    assert visual_prototypes(FEATURES, logits, TARGETS, prototype_ratio=1.0).vectors.tolist() == [
+        [2.0],
+        [(11.75 + 21.0) / 2],
+    ]
 
 
 def test_more_than_two_classes_are_told_apart_by_the_likeliest() -> None:
@@ -38,7 +41,7 @@ def test_more_than_two_classes_are_told_apart_by_the_likeliest() -> None:
         [[[0.40, 0.45, 0.15], [0.36, 0.32, 0.32]], [[0.1, 0.8, 0.1]] * 2, [[0.1, 0.1, 0.8]] * 2]
     ).log()
     features = torch.arange(6.0).reshape(3, 2, 1)
-    assert visual_prototypes(features, logits, torch.eye(3), keep=1.0).vectors[0].tolist() == [1.0]
+    assert visual_prototypes(features, logits, torch.eye(3), prototype_ratio=1.0).vectors[0].tolist() == [1.0]
 
 
 def test_a_video_of_several_classes_counts_for_each() -> None:

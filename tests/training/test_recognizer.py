@@ -103,10 +103,10 @@ def test_a_probed_network_says_what_the_probe_says_of_its_features() -> None:
 
 
 def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged: list[bool] = []
+    predict: list[bool] = []
 
     def watched(*arguments: Any, **options: Any) -> FrameTask:
-        judged.append(options["consensus"])
+        predict.append(options["consensus"])
         return FrameTask(*arguments, **options)
 
     monkeypatch.setattr(encoder_module, "FrameTask", watched)
@@ -120,7 +120,7 @@ def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.Monke
     frames, targets = colored(16, seed=1)
     options: dict[str, Any] = {"preprocessor": PREPARE, "validation": colored(12, seed=2), "folder": tmp_path}
     network = fine_tune(encoder, frames, targets, settings, **options)
-    assert (network.num_classes, network.training, judged) == (2, False, [True])  # by their frames' mean
+    assert (network.num_classes, network.training, predict) == (2, False, [True])  # by their frames' mean
     assert json.loads((tmp_path / "log.json").read_text())[-1]["val.top1"] == 1.0
     with pytest.raises(UsageError, match=r"recognizer\.num_frames was 2, now 1"):
         fine_tune(encoder, frames, targets, replace(settings, num_frames=1), **options)

@@ -31,7 +31,7 @@ FULL = TrainSettings(
         interaction="js",
         visual_scale=0.05,
         layer=Layer(num_layers=2, self_attention=True),
-        textual_layer=Layer(rival_floor=8.0),
+        textual_layer=Layer(competition_floor=8.0),
         fit=FitSettings(epochs=3, optimizer="sgd", clip_norm=0),
     ),
     encoder=EncoderSettings(augmentation=Augmentation(flip=False)),
@@ -108,7 +108,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (HeadSettings, {"visual_init": "text"}),
         (Augmentation, {"min_area": 0.0}),
         (EncoderSettings, {"frames_per_video": 0}),
-        (EncoderSettings, {"backbone_rate": 2.0}),
+        (EncoderSettings, {"backbone_lr_scale": 2.0}),
         (RecognizerSettings, {"method": "guess"}),
         (TrainSettings, {"train_list": "a", "num_frames": 0}),
     ],
@@ -134,7 +134,7 @@ def test_what_toml_cannot_say_is_the_default() -> None:
 
 def test_the_papers_values_are_the_defaults() -> None:
     heads = HeadSettings()
-    assert (heads.alpha, heads.beta, heads.keep, heads.lambda_v) == (0.6, 0.6, 0.3, 0.6)
+    assert (heads.alpha, heads.beta, heads.prototype_ratio, heads.lambda_v) == (0.6, 0.6, 0.3, 0.6)
     assert heads.layer == Layer()
     assert EncoderSettings().fit.epochs == 10
     assert (FULL.num_frames, TrainSettings(train_list="a").num_candidates) == (5, 16)

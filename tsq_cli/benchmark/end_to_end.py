@@ -18,11 +18,11 @@ from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
 from tsq_cli.models import Recognizer, create_encoder
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import RecognizerChoice, load_pack
-from tsq_cli.packs.load import Pack, ready_to_run
+from tsq_cli.packs.load import Pack, optimize_for_inference
 from tsq_cli.packs.recognizers import LoadedRecognizer
 from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 from tsq_cli.video import open_video
 
 
@@ -33,7 +33,7 @@ def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
         choice=RecognizerChoice(
             requested=name, name=name, source="timm", reason="random weights", role=None, pack_sha256=pack.config.sha256
         ),
-        recognizer=Recognizer(ready_to_run(encoder, pack.device, pack.dtype)),
+        recognizer=Recognizer(optimize_for_inference(encoder, pack.device, pack.dtype)),
         preprocessor=Preprocessor.from_dict(encoder.pretrained_cfg),
         class_names=pack.class_names,
     )
@@ -66,7 +66,7 @@ def time_files(
     workers: Sequence[int],
     batch_size: int = 1,
     rounds: int = 3,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Classify files as `tsq classify` does, with everything loaded and warm, with several numbers of workers in turns.
 

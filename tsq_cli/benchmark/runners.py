@@ -21,12 +21,12 @@ from tsq_cli.benchmark.methods import AdaFocus, FrameExit
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.explain import saliency_maps, scale_maps
 from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device
-from tsq_cli.models.device import chunks, to_device
+from tsq_cli.models.device import cpu_microbatches, to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.graphs import Graphed
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import Pack, find_pack, load_pack
-from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.scoring import encode_images, prepare_clips, tsq_scores
 
 RIVAL_BACKBONE = "resnet50"  # of FrameExit, and what AdaFocus looks closely with
@@ -145,7 +145,7 @@ class TSQNetRunner(Runner):
     def tune(self) -> None:
         """See Runner."""
         for encoder in {self._pack.visual_encoder, self._pack.object_recognizer, self._recognizer.encoder}:
-            ready_to_run(encoder, self._setting.device, self._setting.dtype)
+            optimize_for_inference(encoder, self._setting.device, self._setting.dtype)
         self._pack = replace(self._pack, dtype=self._setting.dtype)
         self._whole = Graphed(self.forward)
 
@@ -232,7 +232,7 @@ class FramesRunner(Runner):
 
     def tune(self) -> None:
         """See Runner."""
-        ready_to_run(self._recognizer.encoder, self._setting.device, self._setting.dtype)
+        optimize_for_inference(self._recognizer.encoder, self._setting.device, self._setting.dtype)
         self._whole = Graphed(self.forward)
 
     def taken(self, frames: Tensor) -> Tensor:
@@ -347,7 +347,7 @@ def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer
 
 def _seen(recognizer: Recognizer, images: Tensor) -> list[RecognizerOutput]:
     """What a recognizer says of images [N, 3, S, S], as many at a time as are good for the device."""
-    return [recognizer(some) for some in chunks(images, share=2)]
+    return [recognizer(some) for some in cpu_microbatches(images, share=2)]
 
 
 def _mean_class(outputs: Sequence[RecognizerOutput], num_videos: int) -> Tensor:

@@ -33,7 +33,7 @@ from tsq_cli.errors import UsageError
 from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.packs import find_pack
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 Treatment = Literal["published", "tuned"]
 TREATMENTS: tuple[Treatment, ...] = ("published", "tuned")
@@ -103,7 +103,7 @@ def speed_table(
     batch_size: int,
     repeats: int,
     treatments: Sequence[Treatment] = TREATMENTS,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Time methods against each other.
 

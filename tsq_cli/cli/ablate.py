@@ -14,7 +14,7 @@ import typer
 from tsq_cli import __version__
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import aside, progress_bar, put_json, talk
+from tsq_cli.cli.output import info, pause_progress, progress_bar, write_json_or_stdout
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import check_outputs, write_text
 from tsq_cli.report.console import SafeConsole
@@ -161,10 +161,10 @@ def ablate(
             if markdown is not None:
                 write_text(markdown, studies_markdown(document))
             if json != "-":
-                put_json(document, json)
+                write_json_or_stdout(document, json)
                 _print(document["studies"][-1])
     if json == "-":
-        put_json(document, json)
+        write_json_or_stdout(document, json)
     if any(listed["failed"] for listed in document["lists"]):
         raise typer.Exit(EXIT_INPUT_FAILED)
 
@@ -188,7 +188,7 @@ def run_settings(config: Path | None, *, epochs: int | None, **values: Any) -> T
 
         tuned = tuned_pack(config.parent)
         if values["pack"] is None and tuned is not None:
-            talk(f"networks: those of {tuned}, whose encoder that run tuned")
+            info(f"networks: those of {tuned}, whose encoder that run tuned")
             settings = replace(settings, pack=str(tuned))
         return settings
     if values["train_list"] is None:
@@ -242,17 +242,17 @@ def _measured(
 
     check_plan(seeds, settings.num_frames, settings.num_candidates)
     for videos in lists:
-        talk(videos.found)
+        info(videos.found)
     place = resolve_device(device)
     config = find_pack(settings.pack)
     choice = choose_recognizer(config, recognizer)
-    talk(f"recognizer: {choice.reason}")
+    info(f"recognizer: {choice.reason}")
     pack = load_pack(config, device=place)
     network = load_recognizer(config, choice, device=place, dtype=torch.float32, pack=pack)
     material = gather(settings, lists, pack, network, cache, device=place, workers=workers, progress=progress)
     for listed in material.about["lists"]:
         for failed in listed["failed"]:
-            talk(f"left out: {failed['reason']}")
+            info(f"left out: {failed['reason']}")
     data = material.data()
     epochs = settings.heads.fit.epochs
     document = {"tsq_version": __version__, **material.about, "epochs": epochs, "studies": []}
@@ -275,7 +275,7 @@ def _print(report: dict[str, Any]) -> None:
     from tsq_cli.studies.tables import study_grid, study_notes
 
     out = SafeConsole(least_width=110)
-    with aside():
+    with pause_progress():
         out.print(study_grid(report).rich())
         for note in study_notes(report):
             out.print(note, soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 
 from tsq_cli import __version__
 from tsq_cli.cli import ablate, benchmark, classify, evaluate, packs, select, train, tsne
-from tsq_cli.cli.output import talk
+from tsq_cli.cli.output import info
 from tsq_cli.cli.streams import safe_streams
 from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqError, one_line
 
@@ -69,12 +69,12 @@ def _run() -> int:
         if os.environ.get("TSQ_DEBUG") == "1":
             raise
         if isinstance(error, TsqError):
-            talk(str(error))
+            info(str(error))
         else:
-            talk(f"{one_line(error.format_message()).rstrip('.')}; see tsq --help")
+            info(f"{one_line(error.format_message()).rstrip('.')}; see tsq --help")
         return error.exit_code
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:
-        talk("interrupted")
+        info("interrupted")
     return code or EXIT_OK

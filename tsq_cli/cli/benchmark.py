@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import info, progress_bar
 from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.report.console import SafeConsole
@@ -122,7 +122,7 @@ def benchmark(
         from tsq_cli.report.plots import plot_speed
 
         plot_speed(report, plot)
-        talk(f"plot: {plot}")
+        info(f"plot: {plot}")
     if json:
         print(json_module.dumps(report, indent=1))
     else:

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from tsq_cli.cli.options import MODEL, OUTPUT, Shared, not_empty_path, takes_shared
+from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, not_empty_path, with_video_options
 from tsq_cli.cli.videos import Recognition, run_videos
 from tsq_cli.config import PAPER, ClassifySettings, MapScale
 
 
-@takes_shared(PAPER)
+@with_video_options(PAPER)
 def classify(
-    shared: Shared,
+    shared: VideoOptions,
     *,
     recognizer: Annotated[
         str,

@@ -11,7 +11,7 @@ import typer
 
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import progress_bar, put_json, talk
+from tsq_cli.cli.output import info, progress_bar, write_json_or_stdout
 from tsq_cli.config import DEFAULT_PACK, Dtype
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import check_outputs, write_text
@@ -137,7 +137,7 @@ def evaluate(
         folders={"--sheets": sheets, "--cache": cache},
         inputs=[videos, *([] if classes is None else [classes]), *(video.path for video in listed.videos)],
     )
-    talk(listed.found)
+    info(listed.found)
     check_ids(drawn, [video.id for video in listed.videos])
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar(f"loading {pack}"))
@@ -156,11 +156,11 @@ def evaluate(
             progress=progress,
         )
         for failed in result.report["list"]["failed"]:
-            talk(f"left out: {failed['reason']}")
+            info(f"left out: {failed['reason']}")
         _write(result, json=json, markdown=markdown, plot=plot)
         if sheets is not None:
             written = write_sheets(sheets, result, loaded, choose_videos(result, drawn), progress=progress)
-            talk(f"sheets: {written[0]}")
+            info(f"sheets: {written[0]}")
     if json != "-":
         _print(result.report)
     if result.report["list"]["failed"]:
@@ -177,7 +177,7 @@ def _load(
     config = find_pack(name).at_input_size(input_size)
     listed.aligned(config.class_names)
     choice = choose_recognizer(config, requested)
-    talk(f"recognizer: {choice.reason}")
+    info(f"recognizer: {choice.reason}")
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     loaded = load_pack(config, device=place, dtype=kind)
@@ -199,7 +199,7 @@ def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str]) ->
 
 def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot: Path | None) -> None:
     """The files asked for, and the document on stdout."""
-    put_json(result.report, json)
+    write_json_or_stdout(result.report, json)
     if markdown is not None:
         from tsq_cli.evaluation.tables import evaluation_markdown
 
@@ -208,7 +208,7 @@ def _write(result: Evaluation, *, json: str | None, markdown: Path | None, plot:
         from tsq_cli.report.plots import plot_accuracy
 
         plot_accuracy(result.report, plot)
-        talk(f"plot: {plot}")
+        info(f"plot: {plot}")
 
 
 def _print(report: dict[str, Any]) -> None:

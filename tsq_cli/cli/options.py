@@ -233,7 +233,7 @@ _LIMITS = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class VideoOptions:
     """What every command over videos takes: where they are, how frames are chosen, where results go.
 
     `usual` is no option: how the command chooses unless it is told.
@@ -248,7 +248,7 @@ class Shared:
     end: End = None
     decode: Mode = "exact"
     num_frames: NumFramesOrNone = None
-    num_candidates: str | None = None  # takes_shared makes it num_candidates_option, with the command's own default
+    num_candidates: str | None = None  # with_video_options puts the command's own option here
     selector: SelectorOption = "auto"
     duplicates: DuplicatesOption = "skip"
     sharpest: SharpestOption = False
@@ -272,7 +272,7 @@ class Shared:
     max_pixels: MaxPixels = _LIMITS.max_pixels
 
 
-def takes_shared(usual: SelectSettings) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_video_options(usual: SelectSettings) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of Shared beside its own; it is called with them gathered as its first argument.
 
     Args:
@@ -280,8 +280,8 @@ def takes_shared(usual: SelectSettings) -> Callable[[Callable[..., None]], Calla
     """
     paper = f"{PAPER_CANDIDATES}, or K if larger"
     most = f"auto; with rules to compare with {paper}" if usual.num_candidates == "auto" else paper
-    hints = get_type_hints(Shared, include_extras=True) | {"num_candidates": num_candidates_option(most)}
-    defaults = {f.name: f.default for f in fields(Shared) if f.name != "usual"} | {"selector": usual.selector}
+    hints = get_type_hints(VideoOptions, include_extras=True) | {"num_candidates": num_candidates_option(most)}
+    defaults = {f.name: f.default for f in fields(VideoOptions) if f.name != "usual"} | {"selector": usual.selector}
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
         for name, default in defaults.items()
@@ -292,7 +292,7 @@ def takes_shared(usual: SelectSettings) -> Callable[[Callable[..., None]], Calla
 
         @wraps(command)
         def with_options(**values: Any) -> None:
-            command(Shared(usual=usual, **{name: values.pop(name) for name in defaults}), **values)
+            command(VideoOptions(usual=usual, **{name: values.pop(name) for name in defaults}), **values)
 
         # Typer reads a command's options from its signature.
         parameters = [*shared, *own]

@@ -40,7 +40,7 @@ _CSV_FIELDS = (
 _CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
 
 
-def talk(message: str) -> None:
+def info(message: str) -> None:
     """Say something to the person at the terminal, on one line of stderr."""
     print(f"tsq: {printable(message)}", file=sys.stderr)
 
@@ -77,7 +77,7 @@ class Bar(Progress):
 
 
 @contextmanager
-def aside() -> Iterator[None]:
+def pause_progress() -> Iterator[None]:
     """The bar, if one is shown, gives way to what is printed on stdout, which may be the same terminal."""
     bar = Bar.shown
     if bar is None:
@@ -90,10 +90,10 @@ def aside() -> Iterator[None]:
         bar.start()
 
 
-def put_json(document: dict[str, Any], where: str | None) -> None:
+def write_json_or_stdout(document: dict[str, Any], where: str | None) -> None:
     """Print a document ("-"), or write it to a file, or do neither."""
     if where == "-":
-        with aside():
+        with pause_progress():
             print(json.dumps(document, indent=1))
     elif where is not None:
         write_json(Path(where), document)
@@ -148,7 +148,7 @@ class Output:
         if self._jsonl is not None:
             self._jsonl.__enter__()
         if self._inputs.skipped:
-            talk(f"{self._inputs.skipped} files in folders passed over, not videos by their ending")
+            info(f"{self._inputs.skipped} files in folders passed over, not videos by their ending")
         self._progress.start()
         return self
 
@@ -163,14 +163,14 @@ class Output:
                 _write_csv(self._csv, self._records)
         if kind is not None:
             if self._records:
-                talk(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
+                info(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
             return
         if self._as_json:
             document = self._records[0] if self._inputs.single else self._records
             print(json.dumps(document, indent=2))
         if len(self._inputs.paths) > 1:
             done = len(self._records) - self._num_resumed - self.num_failed
-            talk(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
+            info(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
 
     @property
     def journal(self) -> Journal | None:
@@ -203,8 +203,8 @@ class Output:
         self._records.append(record)
         if record["status"] == "error":
             self.num_failed += 1
-            talk(record["error"]["message"])
-        with aside():
+            info(record["error"]["message"])
+        with pause_progress():
             if self._lines_to_stdout:
                 print(json.dumps(record), flush=True)
             elif self._prints_tables and record["status"] == "ok":

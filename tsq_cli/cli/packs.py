@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import info, progress_bar
 from tsq_cli.errors import EXIT_WEIGHTS
 from tsq_cli.report.console import SafeConsole
 
@@ -54,7 +54,7 @@ def list_command(*, json: AsJson = False) -> None:
             table.add_row(pack.name, str(len(pack.class_names)), pack.description)
         SafeConsole().print(table)
     for error in damaged.values():
-        talk(str(error))
+        info(str(error))
     if damaged:
         raise typer.Exit(EXIT_WEIGHTS)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tsq_cli.cli.options import Shared, takes_shared
+from tsq_cli.cli.options import VideoOptions, with_video_options
 from tsq_cli.cli.videos import run_videos
 from tsq_cli.config import SelectSettings
 
 
-@takes_shared(SelectSettings())
-def select(shared: Shared) -> None:
+@with_video_options(SelectSettings())
+def select(shared: VideoOptions) -> None:
     """Select the K frames of each video that matter, and say why.
 
     Looks at T candidates spread over the video and scores them with TSQNet (a visual and a textual query for every

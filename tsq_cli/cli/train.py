@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 from tsq_cli import types
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import Bar, Words, talk
+from tsq_cli.cli.output import Bar, Words, info
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.report.console import SafeConsole
@@ -156,7 +156,7 @@ def train(
     if first:
         for videos in lists:
             if videos is not None:
-                talk(videos.found)
+                info(videos.found)
     with _live_line() as progress:
         report = run(
             settings,
@@ -187,7 +187,7 @@ def _live_line() -> Iterator[types.Progress]:
             now = time.monotonic()
             if bar.disable and (done == total or now - said > _SECONDS_BETWEEN_LINES):
                 said = now
-                talk(f"{what} ({done} of {total})")
+                info(f"{what} ({done} of {total})")
 
         yield tell
 
@@ -196,7 +196,7 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     """What came of the run: numbers to stdout, the rest to stderr."""
     for told in report["lists"]:
         for failed in told["failed"]:
-            talk(f"left out: {failed['reason']}")
+            info(f"left out: {failed['reason']}")
     if as_json:
         print(json_module.dumps(report, indent=1))
     elif report["evaluation"] is not None:
@@ -207,6 +207,6 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
         console.print(evaluation_grids(shown)[0].rich())
         chance = report["chance"]
         console.print(f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}")
-    talk(f"logs, curves and all settings: {out}")
+    info(f"logs, curves and all settings: {out}")
     if report["pack"] is not None:
-        talk(f"try: tsq select VIDEO --pack {shlex.quote(str(report['pack']))}")
+        info(f"try: tsq select VIDEO --pack {shlex.quote(str(report['pack']))}")

@@ -26,7 +26,7 @@ from tsq_cli.cli.ablate import (
     run_settings,
 )
 from tsq_cli.cli.options import OUTPUT, RUN
-from tsq_cli.cli.output import progress_bar, put_json, talk
+from tsq_cli.cli.output import info, progress_bar, write_json_or_stdout
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import check_outputs
@@ -131,13 +131,13 @@ def _trained(
     from tsq_cli.studies.data import gather_training
     from tsq_cli.studies.tsne import check_tsne, train_queries, tsne_figure
 
-    talk(videos.found)
+    info(videos.found)
     check_tsne(len(videos.class_names), perplexity)
     place = resolve_device(device)
     pack = load_pack(settings.pack, device=place)
     data, extracted = gather_training(settings, videos, pack, cache, workers=workers, progress=progress)
     for _, reason in extracted.failed:
-        talk(f"left out: {reason}")
+        info(f"left out: {reason}")
     queries = train_queries(data, settings.heads, seed=seed, device=place, progress=progress)
     figure = tsne_figure(queries, videos.class_names, meanings=data.queries_textual, perplexity=perplexity, seed=seed)
     return figure, {
@@ -167,9 +167,9 @@ def _write(figure: Scatter, about: dict[str, Any], *, plot: Path | None, html: P
 
     if plot is not None:
         plot_scatter(figure, plot)
-        talk(f"figure: {plot}")
+        info(f"figure: {plot}")
     if html is not None:
         write_scatter_page(figure, html)
-        talk(f"page: {html}")
+        info(f"page: {html}")
     panels = [{"title": panel.title, "points": panel.points.tolist()} for row in figure.rows for panel in row]
-    put_json({"tsq_version": __version__, **about, "classes": list(figure.names), "panels": panels}, json)
+    write_json_or_stdout({"tsq_version": __version__, **about, "classes": list(figure.names), "panels": panels}, json)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from tsq_cli.cli.options import Shared
-from tsq_cli.cli.output import Output, talk
+from tsq_cli.cli.options import VideoOptions
+from tsq_cli.cli.output import Output, info
 from tsq_cli.config import (
     PAPER_CANDIDATES,
     PAPER_FRAMES,
@@ -43,7 +43,7 @@ class Recognition:
     map_format: Literal["overlay", "heat", "npy"]
 
 
-def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
+def run_videos(shared: VideoOptions, recognition: Recognition | None = None) -> None:
     """Select frames of the videos, and recognize them where that is asked for; exit 1 where a video failed."""
     settings, limits = _select_settings(shared), _limits(shared)
     inputs = _collect(shared)
@@ -81,12 +81,12 @@ def run_videos(shared: Shared, recognition: Recognition | None = None) -> None:
             for record in records:
                 out.add(record, resumed=record["video"]["path"] in plan.done)
         if shared.html is not None:
-            talk(f"page: {shared.html}")
+            info(f"page: {shared.html}")
     if out.num_failed:
         raise typer.Exit(EXIT_INPUT_FAILED)
 
 
-def _checked_outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
+def _checked_outputs(shared: VideoOptions, inputs: Inputs, recognition: Recognition | None) -> Outputs:
     """What to write, once it is known that nothing is lost by it and that all of it can be written."""
     from tsq_cli.pictures import check_sheet
 
@@ -128,14 +128,16 @@ def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, di
     return done
 
 
-def _precision(shared: Shared) -> str:
+def _precision(shared: VideoOptions) -> str:
     """Name of the precision that the networks will run in."""
     from tsq_cli.models.device import dtype_name, resolve_device, resolve_dtype
 
     return dtype_name(resolve_dtype(shared.dtype, resolve_device(shared.device)))
 
 
-def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None) -> Worker:
+def _load(
+    shared: VideoOptions, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None
+) -> Worker:
     from tsq_cli.classifier import Classifier
     from tsq_cli.pipeline import Selector
 
@@ -161,12 +163,12 @@ def _load(shared: Shared, settings: SelectSettings, chosen: tuple[RecognizerChoi
     return worker
 
 
-def _say_what_half_precision_costs(shared: Shared) -> None:
+def _say_what_half_precision_costs(shared: VideoOptions) -> None:
     from tsq_cli.models.device import is_slow, resolve_device, resolve_dtype
 
     place = resolve_device(shared.device)
     if is_slow(resolve_dtype(shared.dtype, place), place):
-        talk(
+        info(
             f"{shared.dtype} takes many times as long as float32 on a CPU without instructions for it (--dtype auto "
             "chooses what is fast)"
         )
@@ -177,11 +179,11 @@ def _choose(pack: PackConfig, recognition: Recognition) -> RecognizerChoice:
     from tsq_cli.packs.recognizers import choose_recognizer
 
     choice = choose_recognizer(pack, recognition.recognizer)
-    talk(f"recognizer: {choice.reason}")
+    info(f"recognizer: {choice.reason}")
     return choice
 
 
-def _outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) -> Outputs:
+def _outputs(shared: VideoOptions, inputs: Inputs, recognition: Recognition | None) -> Outputs:
     from tsq_cli.pictures import Outputs
 
     return Outputs(
@@ -195,16 +197,16 @@ def _outputs(shared: Shared, inputs: Inputs, recognition: Recognition | None) ->
     )
 
 
-def _collect(shared: Shared) -> Inputs:
+def _collect(shared: VideoOptions) -> Inputs:
     inputs = collect_inputs(
         shared.paths or [], recursive=shared.recursive, files_from=shared.files_from, null=shared.null
     )
     for folder in inputs.unreadable:
-        talk(f"{folder} cannot be looked into and is passed over; check its permissions")
+        info(f"{folder} cannot be looked into and is passed over; check its permissions")
     return inputs
 
 
-def _checked_pack(shared: Shared, settings: SelectSettings) -> PackConfig:
+def _checked_pack(shared: VideoOptions, settings: SelectSettings) -> PackConfig:
     """The pack. What loading it would refuse and can be known without torch is refused here, before any video is read.
 
     Raises:
@@ -220,11 +222,11 @@ def _checked_pack(shared: Shared, settings: SelectSettings) -> PackConfig:
     return pack
 
 
-def _limits(shared: Shared) -> Limits:
+def _limits(shared: VideoOptions) -> Limits:
     return Limits(timeout_seconds=shared.timeout, max_pixels=shared.max_pixels)
 
 
-def _frames_and_candidates(shared: Shared) -> tuple[int | Auto, int | Auto]:
+def _frames_and_candidates(shared: VideoOptions) -> tuple[int | Auto, int | Auto]:
     """K and T: what was not given follows what was; two that do not fit are refused."""
     k, t = (None if text is None else _count(text) for text in (shared.num_frames, shared.num_candidates))
     if t is None:
@@ -243,7 +245,7 @@ def _count(text: str) -> int | Auto:
     return "auto" if text == "auto" else int(text)
 
 
-def _select_settings(shared: Shared) -> SelectSettings:
+def _select_settings(shared: VideoOptions) -> SelectSettings:
     num_frames, num_candidates = _frames_and_candidates(shared)
     return SelectSettings(
         num_frames=num_frames,
@@ -273,5 +275,5 @@ def _sheet_template(sheet: Path | None, inputs: Inputs) -> Path | None:
     if sheet is None or inputs.single or "{stem}" in sheet.name:
         return sheet
     template = sheet.with_name(f"{sheet.stem}-{{stem}}{sheet.suffix}")
-    talk(f"one sheet a video: {template}")
+    info(f"one sheet a video: {template}")
     return template

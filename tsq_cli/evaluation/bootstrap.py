@@ -53,7 +53,7 @@ class Bootstrap:
         return (self._counts @ per_video).astype(np.float64) / len(per_video)
 
 
-def described(value: float, replicates: Float64Array, *, least: float = 0.0) -> Mapping[str, float]:
+def with_interval(value: float, replicates: Float64Array, *, least: float = 0.0) -> Mapping[str, float]:
     """A statistic with its 95 % interval from resamples [R]: their percentiles, moved so that their mean is the value.
 
     The interval is cut off at what the statistic can be at all: from `least` to 1.

@@ -13,7 +13,7 @@ from torch.nn import functional
 from tsq_cli import __version__
 from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, described
+from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, with_interval
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.metrics import mean_average_precision
 from tsq_cli.evaluation.selectors import (
@@ -29,7 +29,7 @@ from tsq_cli.features.cache import Extracted, FeatureCache, pack_networks, recog
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import tsq_scores
-from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, silent
+from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, no_progress
 
 KS = (1, 2, 3, 5, 8, 16)
 SEEDS = (0, 1, 2, 3, 4)
@@ -76,7 +76,7 @@ def evaluate(
     seeds: Sequence[int] = SEEDS,
     resamples: int = 1000,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure a pack and a recognizer on labeled videos.
 
@@ -121,7 +121,7 @@ def evaluate(
         scores = video_scores(frame_logits, positions, multi_label=settings.multi_label)
         true_probability[name] = np.where(targets, scores, 0.0).max(axis=1)
     kept = tuple(videos.videos[number] for number in extracted.kept)
-    report = _described(videos, extracted, pack, recognizer) | scored
+    report = _facts(videos, extracted, pack, recognizer) | scored
     report["videos"] = [
         {
             "id": video.id,
@@ -133,7 +133,7 @@ def evaluate(
     return Evaluation(report=report, videos=kept, num_frames=settings.num_frames, true_probability=true_probability)
 
 
-def _described(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
+def _facts(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
     """Of what the numbers are."""
     return {
         "tsq_version": __version__,
@@ -242,7 +242,7 @@ def score_selectors(
         "interval": INTERVAL,
         "rows": [
             {"selector": selector, "k": k, "giga_macs": None if cost is None else cost(selector, k)}
-            | row.described()
+            | row.to_report()
             | {"gains": _gains(selector, k, scored)}
             for (selector, k), row in scored.items()
         ],
@@ -269,17 +269,17 @@ class _Scored:
     replicates: Mapping[str, Float64Array]
     spread: Mapping[str, float] | None = None
 
-    def described(self) -> dict[str, Any]:
+    def to_report(self) -> dict[str, Any]:
         """The metrics with their intervals, and their spread over seeds."""
         return {
-            **{metric: described(self.values[metric], self.replicates[metric]) for metric in METRICS},
+            **{metric: with_interval(self.values[metric], self.replicates[metric]) for metric in METRICS},
             "spread": self.spread,
         }
 
     def gains(self, rival: _Scored) -> dict[str, Mapping[str, float]]:
         """What each metric gains over a rival's."""
         return {
-            metric: described(
+            metric: with_interval(
                 value - rival.values[metric], self.replicates[metric] - rival.replicates[metric], least=-1
             )
             for metric, value in self.values.items()

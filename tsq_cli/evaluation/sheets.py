@@ -19,7 +19,7 @@ from tsq_cli.packs import Pack
 from tsq_cli.pictures import Outputs, write_pictures
 from tsq_cli.pipeline import Selector
 from tsq_cli.report.text import markdown, safe_stem
-from tsq_cli.types import Float64Array, Progress, silent
+from tsq_cli.types import Float64Array, Progress, no_progress
 
 NUM_EXTREMES = 6
 INDEX = "sheets.md"
@@ -93,7 +93,7 @@ def gains(evaluation: Evaluation) -> Float64Array:
 
 
 def write_sheets(
-    folder: Path, evaluation: Evaluation, pack: Pack, chosen: dict[str, int], *, progress: Progress = silent
+    folder: Path, evaluation: Evaluation, pack: Pack, chosen: dict[str, int], *, progress: Progress = no_progress
 ) -> list[Path]:
     """Decode the chosen videos again and draw their sheets, and an index of them in Markdown.
 

@@ -1,7 +1,7 @@
 """Where in a frame a recognizer sees a class. Importing it loads no torch."""
 
 from tsq_cli.explain.maps import class_activation_maps, grad_cam, saliency_maps, scale_maps, seen_box
-from tsq_cli.explain.render import heat, overlay, spread
+from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 
 __all__ = [
     "class_activation_maps",
@@ -11,5 +11,5 @@ __all__ = [
     "saliency_maps",
     "scale_maps",
     "seen_box",
-    "spread",
+    "upsample_to_frame",
 ]

@@ -23,7 +23,9 @@ _FULL_FROM = 0.75  # value from which on the heat is as opaque as it gets
 _UNSEEN_BRIGHTNESS = 0.45
 
 
-def spread(values: Float32Array, box: tuple[float, float, float, float], *, height: int, width: int) -> Float32Array:
+def upsample_to_frame(
+    values: Float32Array, box: tuple[float, float, float, float], *, height: int, width: int
+) -> Float32Array:
     """Enlarge a map smoothly (bicubic) onto a frame's pixels.
 
     Args:
@@ -69,7 +71,7 @@ def overlay(pixels: UInt8Array, values: Float32Array, box: tuple[float, float, f
     frame = Image.fromarray(pixels)
     picture = ImageEnhance.Brightness(frame.convert("L").convert("RGB")).enhance(_UNSEEN_BRIGHTNESS)
     picture.paste(frame.crop(corners), corners[:2])
-    colors = Image.fromarray(heat(spread(values, box, height=height, width=width)))
+    colors = Image.fromarray(heat(upsample_to_frame(values, box, height=height, width=width)))
     picture.paste(colors, mask=colors)
     return np.array(picture)
 

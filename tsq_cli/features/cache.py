@@ -23,14 +23,14 @@ from torch import Tensor
 
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import WeightsError
-from tsq_cli.features.extraction import Maker, digest, fill, spread
+from tsq_cli.features.extraction import FeatureSpec, digest, extract, repeat_indices
 from tsq_cli.features.shards import Arrays, ShardStore
 from tsq_cli.models import FrameEncoder
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.packs.schema import EncoderRole, TimmWeights
-from tsq_cli.types import FrameBatch, Int64Array, Progress, silent
+from tsq_cli.types import FrameBatch, Int64Array, Progress, no_progress
 
 if TYPE_CHECKING:
     from tsq_cli.data import LabeledVideo
@@ -147,7 +147,7 @@ class FeatureCache:
         *,
         num_frames: int = 16,
         workers: int = 1,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> Extracted:
         """Features of the videos: from the cache, or decoded once for all networks that lack them, and kept.
 
@@ -170,9 +170,10 @@ class FeatureCache:
             raise ValueError(f"need networks of different names, got {[network.name for network in networks]}")
         store = ShardStore(self.folder / "features")
         makers = {
-            network.name: Maker(network.identity, network.short_side, partial(_encode, network)) for network in networks
+            network.name: FeatureSpec(network.identity, network.short_side, partial(_encode, network))
+            for network in networks
         }
-        filled = fill(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
+        filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
         features: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
         times = torch.empty(len(filled.kept), num_frames, dtype=torch.float64)
@@ -196,7 +197,7 @@ class FeatureCache:
         num_frames: int = 16,
         short_side: int = SAMPLER_SHORT_SIDE,
         workers: int = 1,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
     ) -> FrameStore:
         """The frames of the videos as JPEG files of quality 95: from the cache, or decoded and kept.
 
@@ -213,8 +214,8 @@ class FeatureCache:
             OutputError: the cache cannot be written.
         """
         store = ShardStore(self.folder / "frames")
-        makers = {"frames": Maker(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
-        filled = fill(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
+        makers = {"frames": FeatureSpec(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
+        filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
         return FrameStore(store, filled.keys["frames"], num_frames, kept=filled.kept, failed=filled.failed)
 
 
@@ -260,7 +261,7 @@ class FrameStore:
             raise IndexError(f"frame [{video}, {position}] of {len(self)} videos of {self.num_frames} frames")
         key = self._keys[video]
         ends = self._ends[key]
-        frame = int(spread(len(ends), self.num_frames)[position])
+        frame = int(repeat_indices(len(ends), self.num_frames)[position])
         start = int(ends[frame - 1]) if frame else 0
         with Image.open(io.BytesIO(self._store.piece(key, "jpeg", start, int(ends[frame])).tobytes())) as picture:
             return torch.from_numpy(np.array(picture))
@@ -273,7 +274,7 @@ def _gather(store: ShardStore, keys: Sequence[str], rows: Mapping[str, Tensor]) 
         places.setdefault(key, []).append(row)
     for key, arrays in store.read(places):
         for name, array in arrays.items():
-            tensor = torch.from_numpy(array[spread(len(array), rows[name].shape[1])])
+            tensor = torch.from_numpy(array[repeat_indices(len(array), rows[name].shape[1])])
             rows[name][places[key]] = tensor
 
 
@@ -282,7 +283,7 @@ def _encode(network: FrameNetwork, batch: FrameBatch) -> Arrays:
     """Features [n, D] and, where the network has a classifier, logits [n, O] of n frames, in float16."""
     weights = next(network.encoder.parameters())
     images = network.preprocessor(torch.from_numpy(batch.pixels), weights.device, weights.dtype)
-    outputs = [network.encoder(some) for some in chunks(images)]
+    outputs = [network.encoder(some) for some in cpu_microbatches(images)]
     arrays: Arrays = {"times": batch.pts_seconds}
     arrays["features"] = _half([output.features for output in outputs], network.name)
     if network.encoder.num_classes:

@@ -32,7 +32,7 @@ _FORMAT = 1  # of the entries; another number makes all of them anew
 
 
 @dataclass(frozen=True)
-class Maker:
+class FeatureSpec:
     """What is kept of a video: arrays made from its decoded frames.
 
     Attributes:
@@ -56,7 +56,7 @@ class Maker:
 
 
 @dataclass(frozen=True)
-class Filled:
+class Extraction:
     """What there is after filling.
 
     Attributes:
@@ -70,15 +70,15 @@ class Filled:
     keys: dict[str, list[str]]
 
 
-def fill(
+def extract(
     store: ShardStore,
     videos: Sequence[LabeledVideo],
-    makers: Mapping[str, Maker],
+    makers: Mapping[str, FeatureSpec],
     *,
     num_frames: int,
     workers: int,
     progress: Progress,
-) -> Filled:
+) -> Extraction:
     """Decode the videos that lack an entry, and add what is lacking; where nothing is, the store is only read.
 
     Raises:
@@ -111,7 +111,7 @@ def fill(
             wanted="at least one",
             fix="check the list, and the folder that its files are looked for in",
         )
-    return Filled(kept, failed, {name: [keys[paths[number]][name] for number in kept] for name in makers})
+    return Extraction(kept, failed, {name: [keys[paths[number]][name] for number in kept] for name in makers})
 
 
 def _lacking(store: ShardStore, keys: Mapping[Path, Mapping[str, str]]) -> dict[Path, dict[str, str]]:
@@ -123,7 +123,7 @@ def _lacking(store: ShardStore, keys: Mapping[Path, Mapping[str, str]]) -> dict[
 def _add_lacking(
     store: ShardStore,
     keys: Mapping[Path, Mapping[str, str]],
-    makers: Mapping[str, Maker],
+    makers: Mapping[str, FeatureSpec],
     samplings: Mapping[str, SelectSettings],
     *,
     workers: int,
@@ -181,7 +181,7 @@ def _reason(path: Path, error: BaseException) -> str:
     return message if str(path) in message else f"{path}: {message}"
 
 
-def spread(num_held: int, num_frames: int) -> Int64Array:
+def repeat_indices(num_held: int, num_frames: int) -> Int64Array:
     """Which of n frames stands in each of T places, int64 [T]: each once where n is T, else repeated evenly."""
     return (2 * np.arange(num_frames, dtype=np.int64) + 1) * num_held // (2 * num_frames)
 

@@ -88,7 +88,7 @@ def is_slow(dtype: torch.dtype, device: str) -> bool:
     return device == "cpu" and dtype not in (torch.float32, resolve_dtype("auto", device))
 
 
-def chunks(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
+def cpu_microbatches(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
     """Split images [N, 3, H, W] into what a network should see at once: all of them on a GPU, few on a CPU.
 
     Args:

@@ -42,14 +42,14 @@ class TSQLayerConfig:
         projections: learnable Wq, Wk, Wv that start as the identity; False is the exact identity without parameters.
         positional_embedding: a learnable P [num_frames, dim] that starts at zero, added to the keys only.
         scale: s, factor of the attention scores, finite and above 0; None is 1 / sqrt(dim / num_heads).
-        rival_floor: queries compete for frames (ours, off by default): from all of a frame's scores, in attention and
-            classifier, a share of its strongest query's score is subtracted, or of this floor where no query reaches
-            it. So a frame can say little more than "this class is my best", and two frames that agree outweigh a single
-            one that shouts. Only with one layer of one head and class-specific attention and classifier. None leaves
-            the scores alone.
-        rival_share: the share, above 0 and at most 1; below 1 a clearer frame of a class still beats a less clear one.
-        blank_penalty: what a frame loses besides, for each unit that its strongest query stays below the floor: dark,
-            blurred and empty frames, which no query knows, neither speak for a class nor are chosen. 0 or more.
+        competition_floor: queries compete for frames (ours, off by default): from all of a frame's scores, in attention
+            and classifier, competition_weight times its best class's score is subtracted, or times this floor where no
+            class reaches it. Each frame's scores are relative to its best class, so several agreeing frames outweigh
+            one confident outlier. Only with one layer of one head and class-specific attention and classifier. None
+            leaves the scores alone.
+        competition_weight: above 0 and at most 1; below 1 a clearer frame of a class still beats a less clear one.
+        blank_frame_penalty: subtracted besides, per unit by which a frame's best score stays below the floor, so that
+            dark, blurred and empty frames neither speak for a class nor are chosen. 0 or more.
 
     Raises:
         UsageError: a value out of range, or self-attention with a single query (it would attend to itself only).
@@ -66,9 +66,9 @@ class TSQLayerConfig:
     projections: bool = True
     positional_embedding: bool = True
     scale: float | None = None
-    rival_floor: float | None = None
-    rival_share: float = 1.0
-    blank_penalty: float = 0.0
+    competition_floor: float | None = None
+    competition_weight: float = 1.0
+    blank_frame_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("dim", "num_classes", "num_frames", "num_layers", "num_heads"):
@@ -90,17 +90,21 @@ class TSQLayerConfig:
             raise _bad_config("self_attention", True, "false where there is a single query, which has no other to see")
 
     def _check_rivals(self) -> None:
-        if not (_is_number(self.rival_share) and 0 < self.rival_share <= 1):
-            raise _bad_config("rival_share", self.rival_share, "a number above 0, at most 1")
-        if not (_is_number(self.blank_penalty) and 0 <= self.blank_penalty < math.inf):
-            raise _bad_config("blank_penalty", self.blank_penalty, "a finite number, 0 or more")
-        if self.rival_floor is None:
+        if not (_is_number(self.competition_weight) and 0 < self.competition_weight <= 1):
+            raise _bad_config("competition_weight", self.competition_weight, "a number above 0, at most 1")
+        if not (_is_number(self.blank_frame_penalty) and 0 <= self.blank_frame_penalty < math.inf):
+            raise _bad_config("blank_frame_penalty", self.blank_frame_penalty, "a finite number, 0 or more")
+        if self.competition_floor is None:
             return
-        if not (_is_number(self.rival_floor) and math.isfinite(self.rival_floor)):
-            raise _bad_config("rival_floor", self.rival_floor, "a finite number, or null for no competition")
+        if not (_is_number(self.competition_floor) and math.isfinite(self.competition_floor)):
+            raise _bad_config(
+                "competition_floor", self.competition_floor, "a finite number, or null for no competition"
+            )
         plain = self.num_layers == self.num_heads == 1 and self.attention == self.classifier == "class-specific"
         if not plain:
-            raise _bad_config("rival_floor", self.rival_floor, "null, except with one class-specific layer of one head")
+            raise _bad_config(
+                "competition_floor", self.competition_floor, "null, but for one class-specific layer of one head"
+            )
 
     @property
     def num_queries(self) -> int:
@@ -276,8 +280,8 @@ class _Attention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.scale = config.head_scale
-        self.rival_floor, self.rival_share = config.rival_floor, config.rival_share
-        self.blank_penalty = config.blank_penalty
+        self.competition_floor, self.competition_weight = config.competition_floor, config.competition_weight
+        self.blank_frame_penalty = config.blank_frame_penalty
         self.query, self.key, self.value = (
             _identity_linear(config.dim) if config.projections else nn.Identity() for _ in range(3)
         )
@@ -295,11 +299,13 @@ class _Attention(nn.Module):
         )
         scores = torch.einsum("bnhd,bthd->bhnt", q, k * self.scale)  # T keys are fewer than N queries
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if self.rival_floor is None:
+        if self.competition_floor is None:
             return scores.softmax(dim=-1), v, None
         strongest = scores.amax(dim=2, keepdim=True) / self.scale
-        blankness = (self.rival_floor - strongest).clamp_min(0.0)
-        rivals = self.rival_share * strongest.clamp_min(self.rival_floor) + self.blank_penalty * blankness
+        blankness = (self.competition_floor - strongest).clamp_min(0.0)
+        rivals = (
+            self.competition_weight * strongest.clamp_min(self.competition_floor) + self.blank_frame_penalty * blankness
+        )
         return (scores - self.scale * rivals).softmax(dim=-1), v, rivals
 
 

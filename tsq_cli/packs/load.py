@@ -24,7 +24,7 @@ from tsq_cli.packs.schema import (
     TimmWeights,
     VisualModule,
 )
-from tsq_cli.packs.weights import check_in_reach, in_order, read_tensors, weights_path
+from tsq_cli.packs.weights import in_order, read_tensors, require_weights, weights_path
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +171,7 @@ def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, rando
     )
     input_size = config.settings.sampler_input_size
     visual_preprocessor = preprocessor(roles.visual_encoder, input_size=input_size)
-    prepare = ready_to_run if tuned else _placed
+    prepare = optimize_for_inference if tuned else _placed
     return Pack(
         config=config,
         device=device,
@@ -186,7 +186,7 @@ def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, rando
     )
 
 
-def ready_to_run(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
+def optimize_for_inference(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
     """The encoder on its device, in place: batch norms folded away, weights laid out as convolutions like them best."""
     import torch
 
@@ -223,7 +223,7 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     from tsq_cli.models import create_encoder
 
     if isinstance(role.weights, TimmWeights):
-        check_in_reach(role)
+        require_weights(role)
         return create_encoder(role.model, pretrained=True)
     path = weights_path(role.weights, folder)
     tensors = read_tensors(path)
@@ -243,7 +243,7 @@ def find_text_encoder(role: TextRole) -> str:
     if isinstance(role.weights, PipWeights):
         # A folder inside the package holds tokenizer and configuration beside the weights.
         return str(weights_path(role.weights, Path()).parent)
-    check_in_reach(role)
+    require_weights(role)
     return role.model
 
 

@@ -20,7 +20,7 @@ _SCALE = ".scale"  # of the tensor whose name stands before it; timm's networks 
 _LARGEST = 127  # of a signed byte; -128 stays unused, so that a channel's scale is the same on both sides of zero
 
 
-def halve(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_float16(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels (two dimensions or more) in float16; vectors, which weigh little, stay as they are.
 
     A batch norm's statistics are among the vectors: folded into a convolution, their rounding would be multiplied.
@@ -44,8 +44,8 @@ def halve(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def quantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of convolutions and linear layers in 8 bits, each output channel with a scale; the rest as halve does.
+def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Store weights of convolutions and linear layers in 8 bits, with a scale per output channel; the rest in float16.
 
     A weight w of channel o becomes round(w / s_o), s_o = max |w_o| / 127: restored, it is at most s_o / 2 away.
 
@@ -62,7 +62,7 @@ def quantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     import torch
 
     weights = {name: tensor.detach().cpu().float() for name, tensor in tensors.items() if _is_weight(name, tensor)}
-    stored = halve({name: tensor for name, tensor in tensors.items() if name not in weights})
+    stored = to_float16({name: tensor for name, tensor in tensors.items() if name not in weights})
     for name, weight in weights.items():
         largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
         scale = largest.clamp(min=1e-30) / _LARGEST  # a channel of zeros stays one
@@ -72,7 +72,7 @@ def quantize(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def restore(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None, *, origin: str) -> dict[str, Tensor]:
+def dequantize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None, *, origin: str) -> dict[str, Tensor]:
     """Undo quantize, where a file's metadata says that it was done; other files' tensors come back as they are.
 
     Args:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.load import Pack, load_encoder, preprocessor, ready_to_run
+from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference, preprocessor
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
-from tsq_cli.packs.weights import check_in_reach, published, reach
+from tsq_cli.packs.weights import locate_weights, require_weights, timm_pretrained_cfg
 from tsq_cli.packs.words import Words
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ def choose_recognizer(config: PackConfig, requested: str = "auto") -> Recognizer
         return _of_role(config, requested, embedded, f"{embedded.model}, the pack's own")
     if requested != "auto" and requested not in _names(role):
         return _by_name(config, requested)
-    if requested == "auto" and embedded is not None and not (found := reach(role)).ok:
+    if requested == "auto" and embedded is not None and not (found := locate_weights(role)).ok:
         reason = f"{role.model} is not in the local cache and {found.place}: the pack's own {embedded.model} is used"
         return _of_role(config, requested, embedded, reason)
-    place = check_in_reach(role, fix=f"run `tsq packs pull` {_REMEDY}")
+    place = require_weights(role, fix=f"run `tsq packs pull` {_REMEDY}")
     return _of_role(config, requested, role, f"{role.model}, {place}")
 
 
@@ -131,11 +131,11 @@ def load_recognizer(
         feeding = preprocessor(choice.role)
         encoder = None if pack is None else _loaded_already(pack, choice.role)
         if encoder is None:
-            encoder = ready_to_run(load_encoder(choice.role, config.folder), device, dtype)
+            encoder = optimize_for_inference(load_encoder(choice.role, config.folder), device, dtype)
     else:
         encoder = create_encoder(choice.name, pretrained=True)
         feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
-        encoder = ready_to_run(encoder, device, dtype)
+        encoder = optimize_for_inference(encoder, device, dtype)
     recognizer = Recognizer(encoder)
     is_embedded = choice.role is not None and choice.role == _embedded(config)
     _check_classes(config, choice.name, recognizer.num_classes)
@@ -172,7 +172,7 @@ def _names(role: EncoderRole) -> tuple[str, ...]:
 
 def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str) -> RecognizerChoice:
     if isinstance(role.weights, TimmWeights):
-        known = published(role.model)
+        known = timm_pretrained_cfg(role.model)
         _check_classes(config, role.model, None if known is None else known.num_classes)
     else:
         _check_classes(config, role.model, role.num_classes)
@@ -188,7 +188,7 @@ def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str)
 
 def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
     """A network that the pack does not know, with the weights that timm's name stands for."""
-    known = published(requested)
+    known = timm_pretrained_cfg(requested)
     source, _, place = requested.partition(":")
     is_folder = source == "local-dir"
     if is_folder and not (Path(place) / "config.json").is_file():
@@ -199,7 +199,7 @@ def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
         )
     name = f"{known.architecture}.{known.tag}" if known is not None and known.tag else requested
     _check_classes(config, name, None if known is None else known.num_classes)
-    found = check_in_reach(requested, fix=f"use it once {_REMEDY}")
+    found = require_weights(requested, fix=f"use it once {_REMEDY}")
     return RecognizerChoice(
         requested=requested,
         name=name,

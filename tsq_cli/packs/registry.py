@@ -15,7 +15,7 @@ from tsq_cli.packs.limits import MAX_JSON_BYTES, MAX_LIST_BYTES, MAX_NAME, MAX_N
 from tsq_cli.packs.members import REFETCH, check_digest, read_member
 from tsq_cli.packs.schema import SCHEMA_VERSION, PackConfig, PackedFile, PackFile
 from tsq_cli.printable import printable, shown
-from tsq_cli.validation import Misfit, build, check_document
+from tsq_cli.validation import SchemaError, check_document, from_dict
 
 PACK_JSON = "pack.json"
 SEARCH_VARIABLE = "TSQ_PACKS"
@@ -92,8 +92,8 @@ def read_pack(folder: Path) -> PackConfig:
                 wanted=f"schema_version {SCHEMA_VERSION}",
                 fix="upgrade tsq-cli, or use a pack made for this version",
             )
-        parsed = build(PackFile, document)
-    except Misfit as misfit:
+        parsed = from_dict(PackFile, document)
+    except SchemaError as misfit:
         place = f"{path}: {misfit.where}" if misfit.where else str(path)
         raise WeightsError(f"{place} is {misfit.got}", wanted=misfit.wanted, fix=REFETCH) from misfit
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

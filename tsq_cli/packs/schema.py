@@ -203,9 +203,9 @@ class Layer:
     classifier: Literal["class-specific", "class-agnostic"] = "class-specific"
     projections: bool = True
     positional_embedding: bool = True
-    rival_floor: float | None = None
-    rival_share: float = 1.0
-    blank_penalty: float = 0.0
+    competition_floor: float | None = None
+    competition_weight: float = 1.0
+    blank_frame_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check_count("num_layers", self.num_layers, MAX_LAYERS)

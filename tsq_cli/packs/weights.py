@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tsq_cli.errors import UsageError, WeightsError, install_extra, one_line
 from tsq_cli.packs.members import checked_member
-from tsq_cli.packs.quantized import restore
+from tsq_cli.packs.quantized import dequantize
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
 from tsq_cli.printable import shown
 
@@ -81,7 +81,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{path} cannot be read ({one_line(error)})", wanted="safetensors", fix=_REFETCH
             ) from error
-        restored = restore(tensors, metadata, origin=str(path))
+        restored = dequantize(tensors, metadata, origin=str(path))
         _check_tensors(restored, path)
         return restored
     if path.suffix not in (".pth", ".pt", ".bin"):
@@ -180,14 +180,14 @@ def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, ori
 
 
 @dataclass(frozen=True)
-class Reach:
+class WeightsLocation:
     """Whether a network's weights can be had; `place` is where ("from the local cache"), or what stands in the way."""
 
     ok: bool
     place: str
 
 
-def reach(network: EncoderRole | TextRole | str) -> Reach:
+def locate_weights(network: EncoderRole | TextRole | str) -> WeightsLocation:
     """Ask, before any download, whether weights are at hand, in the hub's local cache, or behind a hub that answers.
 
     huggingface_hub itself tries an absent hub again for a minute.
@@ -204,7 +204,7 @@ def reach(network: EncoderRole | TextRole | str) -> Reach:
 
     found = _repository(network)
     if found is None:
-        return Reach(True, "which needs no hub")
+        return WeightsLocation(True, "which needs no hub")
     repository, revision = found
     try:
         cached = [try_to_load_from_cache(repository, name, revision=revision) for name in _WEIGHTS_NAMES]
@@ -213,14 +213,18 @@ def reach(network: EncoderRole | TextRole | str) -> Reach:
             f"{repository!r} is no repository of a hub ({error})", wanted="owner/name", fix="correct the model's name"
         ) from error
     if any(isinstance(path, str) for path in cached):
-        return Reach(True, "from the local cache")
+        return WeightsLocation(True, "from the local cache")
     if is_offline_mode():
-        return Reach(False, "HF_HUB_OFFLINE is set")
+        return WeightsLocation(False, "HF_HUB_OFFLINE is set")
     refusal = _refusal(f"{ENDPOINT}/api/models/{repository}")
-    return Reach(False, f"{ENDPOINT} {refusal}") if refusal else Reach(True, f"from the hub at {ENDPOINT}")
+    return (
+        WeightsLocation(False, f"{ENDPOINT} {refusal}")
+        if refusal
+        else WeightsLocation(True, f"from the hub at {ENDPOINT}")
+    )
 
 
-def check_in_reach(
+def require_weights(
     network: EncoderRole | TextRole | str,
     *,
     fix: str = "run `tsq packs pull` where there is a network, or use the pack imagenet-lite, which needs none",
@@ -240,7 +244,7 @@ def check_in_reach(
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    found = reach(network)
+    found = locate_weights(network)
     if found.ok:
         return found.place
     name = network if isinstance(network, str) else network.model
@@ -251,7 +255,7 @@ def check_in_reach(
     )
 
 
-def published(timm_name: str) -> PretrainedCfg | None:
+def timm_pretrained_cfg(timm_name: str) -> PretrainedCfg | None:
     """What timm says of the weights behind a name; None for hf-hub: and local-dir: names, whose place says it.
 
     Raises:
@@ -282,7 +286,7 @@ def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None]
         if not isinstance(network.weights, TimmWeights):
             return None
         network = network.model
-    pretrained = published(network)
+    pretrained = timm_pretrained_cfg(network)
     if pretrained is not None:
         return (pretrained.hf_hub_id, None) if pretrained.hf_hub_id else None
     source, _, place = network.partition(":")

@@ -20,7 +20,7 @@ from tsq_cli.files import cannot_write
 from tsq_cli.packs import PackConfig, verify_pack
 from tsq_cli.packs.limits import MAX_NAME, MAX_NAMES
 from tsq_cli.packs.load import load_encoder
-from tsq_cli.packs.quantized import METADATA, halve, quantize
+from tsq_cli.packs.quantized import METADATA, quantize_int8, to_float16
 from tsq_cli.packs.registry import PACK_JSON, name_flaw, read_pack
 from tsq_cli.packs.schema import (
     SCHEMA_VERSION,
@@ -120,8 +120,8 @@ def write_pack(
             roles=_roles(files, base, visual_encoder, recognizer),
             object_embeddings=embeddings,
             modules=Modules(
-                visual=VisualModule(weights=files.tensors("vqm", halve(vqm.state_dict())), layer=_shape(vqm)),
-                textual=TextualModule(weights=files.tensors("tqm", halve(tqm.state_dict())), layer=_shape(tqm)),
+                visual=VisualModule(weights=files.tensors("vqm", to_float16(vqm.state_dict())), layer=_shape(vqm)),
+                textual=TextualModule(weights=files.tensors("tqm", to_float16(tqm.state_dict())), layer=_shape(tqm)),
             ),
             settings=replace(
                 settings,
@@ -200,9 +200,9 @@ class _Files:
     def network(self, network: TrainedNetwork, stem: str) -> EncoderRole:
         entries = network.encoder.model.state_dict()
         weights = (
-            self.tensors(stem, quantize(entries), METADATA)
+            self.tensors(stem, quantize_int8(entries), METADATA)
             if network.precision == "int8"
-            else self.tensors(stem, halve(entries))
+            else self.tensors(stem, to_float16(entries))
         )
         return EncoderRole(
             model=network.model,

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tsq_cli.explain.render import heat, overlay, spread
+from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 from tsq_cli.record import SelectedFrame
 from tsq_cli.report.frames import description, frame_name, new_picture
 from tsq_cli.types import SaliencyMaps, UInt8Array
@@ -61,9 +61,9 @@ def save_map(
         if map_format == "overlay":
             _save_picture(overlay(pixels, values, maps.box), temporary, exif)
         elif map_format == "heat":
-            _save_picture(heat(spread(values, maps.box, height=height, width=width)), temporary, exif)
+            _save_picture(heat(upsample_to_frame(values, maps.box, height=height, width=width)), temporary, exif)
         else:
-            np.save(temporary, spread(values, maps.box, height=height, width=width))
+            np.save(temporary, upsample_to_frame(values, maps.box, height=height, width=width))
     return str(final)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from tsq_cli.explain.render import heat, spread
+from tsq_cli.explain.render import heat, upsample_to_frame
 from tsq_cli.types import Float32Array, SaliencyMaps, UInt8Array
 
 QUALITY = 80
@@ -48,7 +48,7 @@ def photograph(pixels: UInt8Array, *, width: int | None = None) -> Markup:
 
 def heat_map(values: Float32Array) -> Markup:
     """A map, float32 [h, w] in [0, 1], as a small transparent PNG that spans exactly the map's own grid."""
-    return _heat_uri(spread(values, _WHOLE, height=HEAT_PIXELS, width=HEAT_PIXELS))
+    return _heat_uri(upsample_to_frame(values, _WHOLE, height=HEAT_PIXELS, width=HEAT_PIXELS))
 
 
 @cache

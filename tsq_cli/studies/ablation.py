@@ -18,9 +18,9 @@ from tsq_cli.evaluation.metrics import mean_average_precision
 from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities, select, selector_input
 from tsq_cli.models import TSQNet, TSQNetOutput
 from tsq_cli.studies.registry import PAPER_DATA, Row, Study, changed
-from tsq_cli.training.heads import ClipBatch, ClipSource, judged, train_heads
+from tsq_cli.training.heads import ClipBatch, ClipSource, predict, train_heads
 from tsq_cli.training.settings import HeadSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 SEEDS = (0, 1, 2)
 COLUMNS: Mapping[str, Selector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
@@ -91,7 +91,7 @@ def run_study(
     seeds: Sequence[int] = SEEDS,
     num_frames: int = 5,
     device: torch.device | str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Train and score all rows of a study. Rows that train alike (other fusion, other top_n) share their networks.
 
@@ -198,7 +198,7 @@ def _scores(
 
         data = data_of[group[1]]
         tsqnet = train_network(data, group[0], seed=seed, device=device, progress=tell)
-        output = judged(tsqnet, data.validation.visual, data.validation.textual)
+        output = predict(tsqnet, data.validation.visual, data.validation.textual)
         for number in groups[group]:
             scores[number].append(_maps(output, data, settings_of[number], num_frames))
     return scores
@@ -210,7 +210,7 @@ def train_network(
     *,
     seed: int,
     device: torch.device | str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> TSQNet:
     """A network trained on a study's data, in evaluation mode, on its device.
 

@@ -24,13 +24,13 @@ from tsq_cli.training.heads import CachedClips, ClipBatch
 from tsq_cli.training.prototypes import Prototypes
 from tsq_cli.training.recognizer import fit_probe
 from tsq_cli.training.settings import TrainSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 Lists = tuple[VideoList, VideoList]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Material:
+class StudyFeatures:
     """The features of two lists of videos, for studies with any text encoder.
 
     Attributes:
@@ -79,7 +79,7 @@ def gather_training(
     cache: FeatureCache,
     *,
     workers: int = 1,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> tuple[TrainingData, Extracted]:
     """What both modules are trained on, where nothing is to be measured.
 
@@ -97,7 +97,7 @@ def gather_training(
         videos.videos, pack_networks(pack), num_frames=settings.num_candidates, workers=workers, progress=progress
     )
     clips = clips_of(pack, videos, extracted)
-    prototypes = prototype_queries(clips, keep=settings.heads.keep)
+    prototypes = prototype_queries(clips, prototype_ratio=settings.heads.prototype_ratio)
     batch_size = settings.heads.fit.batch_size
     data = _training_data(pack, videos.class_names, clips, prototypes, batch_size, multi_label=videos.multi_label)
     return data, extracted
@@ -145,8 +145,8 @@ def gather(
     *,
     device: torch.device | str = "cpu",
     workers: int = 1,
-    progress: Progress = silent,
-) -> Material:
+    progress: Progress = no_progress,
+) -> StudyFeatures:
     """Features of both lists, from the cache where it has them, and all that studies start from.
 
     The recognizer is the same for all rows of a study: the given one where it names the lists' classes, else a linear
@@ -173,7 +173,7 @@ def gather(
         for videos in lists
     )
     clips = clips_of(pack, lists[0], train)
-    prototypes = prototype_queries(clips, keep=settings.heads.keep)
+    prototypes = prototype_queries(clips, prototype_ratio=settings.heads.prototype_ratio)
     names = lists[0].class_names
     known = set(names) == set(recognizer.class_names)
     if known:
@@ -189,7 +189,7 @@ def gather(
         )
         with torch.inference_mode():
             frame_logits = torch.stack([probe(video.float()) for video in validation.features["recognizer"]])
-    return Material(
+    return StudyFeatures(
         pack=pack,
         lists=lists,
         extracted=(train, validation),

@@ -61,7 +61,7 @@ class Study:
 
 # The competition of queries (ours) is made for one class-specific layer of one head: where the layer varies it is off,
 # and both modules have the same layer.
-_PLAIN: Changes = {"layer.rival_floor": None, "layer.blank_penalty": 0.0, "textual_layer": None}
+_PLAIN: Changes = {"layer.competition_floor": None, "layer.blank_frame_penalty": 0.0, "textual_layer": None}
 _ONE_NUMBER = "S gives one mAP a row without saying of which module."
 
 

@@ -18,7 +18,7 @@ from tsq_cli.report.scatter import Panel, Scatter
 from tsq_cli.studies.ablation import TrainingData, train_network
 from tsq_cli.training.heads import initial_tsqnet
 from tsq_cli.training.settings import HeadSettings
-from tsq_cli.types import Float64Array, Progress, silent
+from tsq_cli.types import Float64Array, Progress, no_progress
 
 FEWEST_CLASSES = 4
 
@@ -91,7 +91,7 @@ def train_queries(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[Queries]:
     """The queries of the four figures: random and proposed start, each before and after training.
 

@@ -89,7 +89,7 @@ def clips_of(pack: Pack, videos: VideoList, extracted: Extracted) -> Clips:
     )
 
 
-def prototype_queries(clips: Clips, *, keep: float, frame_logits: Tensor | None = None) -> Prototypes:
+def prototype_queries(clips: Clips, *, prototype_ratio: float, frame_logits: Tensor | None = None) -> Prototypes:
     """Where VQM's queries start (docs/method.md, section 3).
 
     Args:
@@ -102,7 +102,7 @@ def prototype_queries(clips: Clips, *, keep: float, frame_logits: Tensor | None 
     """
     if frame_logits is None:
         frame_logits = held_out_frame_logits(clips.visual, clips.targets)
-    return visual_prototypes(clips.visual, frame_logits, clips.targets, keep=keep)
+    return visual_prototypes(clips.visual, frame_logits, clips.targets, prototype_ratio=prototype_ratio)
 
 
 def name_queries(pack: Pack, class_names: Sequence[str]) -> Tensor:

@@ -29,7 +29,7 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes files and talks."""
     return rank() == 0
 
@@ -63,7 +63,7 @@ def joined_processes(device: str) -> Iterator[str]:
         dist.destroy_process_group()
 
 
-def in_turn() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """Loop body for one process after the other: the first does the work, the others find it done."""
     for number in range(num_processes()):
         if number == rank():

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
 from tsq_cli.models import FrameEncoder
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
 from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalized
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import EncoderSettings, FineTuneSettings, RecognizerSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 
 def fine_tune(
@@ -40,7 +40,7 @@ def fine_tune(
     folder: Path | None = None,
     device: torch.device | str = "cpu",
     workers: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> FrameEncoder:
     """Fine-tune a whole network on frames of videos.
 
@@ -214,7 +214,7 @@ class FrameTask(Task):
     def frame_logits(self, images: Tensor) -> Tensor:
         """Logits [B, k, C] of images uint8 [B, k, 3, S, S], in float32."""
         inputs = normalized(images, self._preprocessor, self._device).to(memory_format=torch.channels_last)
-        parts = (inputs,) if self.network.training else chunks(inputs)
+        parts = (inputs,) if self.network.training else cpu_microbatches(inputs)
         logits = torch.cat([self.network(part).logits for part in parts])
         return logits.float().reshape(*images.shape[:2], -1)
 
@@ -231,7 +231,7 @@ class FrameTask(Task):
 
     def rate(self, name: str) -> float:
         """The new classifier learns at the full rate."""
-        return 1.0 if name in self._new else self._settings.backbone_rate
+        return 1.0 if name in self._new else self._settings.backbone_lr_scale
 
 
 def measures(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:

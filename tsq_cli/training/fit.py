@@ -20,7 +20,7 @@ from tsq_cli.errors import TsqError, UsageError, WeightsError, one_line
 from tsq_cli.files import atomic_path, remove_leftovers, write_json
 from tsq_cli.training import distributed
 from tsq_cli.training.settings import FitSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 CHECKPOINT, LOG_CSV, LOG_JSON = "checkpoint.pt", "log.csv", "log.json"
 
@@ -84,7 +84,7 @@ def fit(
     *,
     identity: Mapping[str, Any] | None = None,
     what: str = "training",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> History:
     """Train a task's model in place, and leave it in evaluation mode.
 
@@ -107,7 +107,7 @@ def fit(
     """
     run = _Run(task, settings, what)
     key = json.dumps({"fit": asdict(settings), **(identity or {})}, sort_keys=True)
-    if folder is not None and distributed.is_first():
+    if folder is not None and distributed.is_main_process():
         remove_leftovers(folder)
     if folder is not None and (folder / CHECKPOINT).exists():
         run.resume(folder / CHECKPOINT, key)
@@ -115,7 +115,7 @@ def fit(
         for epoch in range(len(run.history.rows), settings.epochs):
             torch.manual_seed(distributed.epoch_seed(settings.seed, epoch) + distributed.rank())
             run.history.rows.append(run.epoch(epoch, progress))
-            if folder is not None and distributed.is_first():
+            if folder is not None and distributed.is_main_process():
                 run.save(folder / CHECKPOINT, key)
                 run.history.write(folder)
             distributed.wait_for_all()
@@ -157,7 +157,7 @@ class _Run:
         row = {"epoch": float(epoch + 1), "learning_rate": rate}
         row |= {f"train.{name}": value / per_epoch for name, value in sums.items()}
         self.network.eval()
-        if distributed.is_first():
+        if distributed.is_main_process():
             with torch.no_grad():
                 row |= {f"val.{name}": value for name, value in self.task.validate().items()}
         return row | {"seconds": time.perf_counter() - begin}

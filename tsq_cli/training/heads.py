@@ -17,7 +17,7 @@ from tsq_cli.training import distributed
 from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.losses import classification_loss, interaction_loss
 from tsq_cli.training.settings import HeadSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 INITIAL = "initial.safetensors"
 _CLIPS_AT_ONCE = 256
@@ -97,7 +97,7 @@ def train_heads(
     folder: Path | None = None,
     validate: Callable[[TSQNet], dict[str, float]] | None = None,
     device: torch.device | str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> TSQNet:
     """Train both modules together:
 
@@ -130,7 +130,7 @@ def train_heads(
     tsqnet = initial_tsqnet(
         settings, queries_visual=queries_visual, queries_textual=queries_textual, num_frames=num_frames
     ).to(device)
-    if folder is not None and distributed.is_first():
+    if folder is not None and distributed.is_main_process():
         with atomic_path(folder / INITIAL) as temporary:
             queries = {"visual": tsqnet.vqm.queries, "textual": tsqnet.tqm.queries}
             save_file({name: values.detach().cpu().contiguous() for name, values in queries.items()}, temporary)
@@ -141,7 +141,7 @@ def train_heads(
 
 
 @torch.inference_mode()
-def judged(tsqnet: TSQNet, visual: Tensor, textual: Tensor) -> TSQNetOutput:
+def predict(tsqnet: TSQNet, visual: Tensor, textual: Tensor) -> TSQNetOutput:
     """What both modules say of all clips, on the CPU; the network stays where it is.
 
     Args:

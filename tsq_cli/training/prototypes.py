@@ -29,7 +29,9 @@ class Prototypes:
     num_pairs: int
 
 
-def visual_prototypes(features: Tensor, frame_logits: Tensor, targets: Tensor, *, keep: float = 0.3) -> Prototypes:
+def visual_prototypes(
+    features: Tensor, frame_logits: Tensor, targets: Tensor, *, prototype_ratio: float = 0.3
+) -> Prototypes:
     """Mean over a class' videos of the mean of their best frames (S).
 
     A video's best frames are the share `keep` of those whose likeliest class is the video's (S), by the probability of
@@ -47,10 +49,10 @@ def visual_prototypes(features: Tensor, frame_logits: Tensor, targets: Tensor, *
     """
     n, t, d = features.shape
     c = targets.shape[1]
-    if frame_logits.shape != (n, t, c) or len(targets) != n or not 0 < keep <= 1:
+    if frame_logits.shape != (n, t, c) or len(targets) != n or not 0 < prototype_ratio <= 1:
         raise ValueError(
             f"features {list(features.shape)}, frame_logits {list(frame_logits.shape)} and targets "
-            f"{list(targets.shape)} must be [N, T, D], [N, T, C] and [N, C], and keep {keep} in (0, 1]"
+            f"{list(targets.shape)} must be [N, T, D], [N, T, C] and [N, C], and keep {prototype_ratio} in (0, 1]"
         )
     need_every_class(targets)
     log_p = frame_logits.float().log_softmax(dim=2)
@@ -60,7 +62,7 @@ def visual_prototypes(features: Tensor, frame_logits: Tensor, targets: Tensor, *
     pairs = targets.nonzero().tolist()
     for video, label in pairs:
         num_correct = int((predicted[video] == label).sum())
-        count = max(1, math.floor(keep * num_correct + 0.5))
+        count = max(1, math.floor(prototype_ratio * num_correct + 0.5))
         # a frame that is classified as another class must not displace one that is not, however likely
         score = log_p[video, :, label].masked_fill(predicted[video] != label, -math.inf)
         ranked = (score if num_correct else log_p[video, :, label]).argsort(descending=True, stable=True)

@@ -18,7 +18,7 @@ from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import PackConfig
 from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.schema import Preprocessing
-from tsq_cli.packs.weights import check_in_reach
+from tsq_cli.packs.weights import require_weights
 from tsq_cli.packs.write import TrainedNetwork
 from tsq_cli.training import distributed
 from tsq_cli.training.encoder import measures, smoothed, with_classifier
@@ -26,7 +26,7 @@ from tsq_cli.training.fit import Task, fit
 from tsq_cli.training.images import stretches
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import RecognizerSettings
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 _LEAST_SPREAD = 0.1  # of a feature, as a share of the mean spread: a feature that hardly moves is not blown up
 
@@ -47,7 +47,7 @@ def starting_network(base: PackConfig, model: str) -> TrainedNetwork:
     for role, names in ((roles.visual_encoder, ("visual_encoder",)), (roles.recognizer, (roles.recognizer.model,))):
         if model in names:
             return TrainedNetwork(encoder=load_encoder(role, base.folder), model=role.model, preprocess=role.preprocess)
-    check_in_reach(model)
+    require_weights(model)
     encoder = create_encoder(model, pretrained=True)
     fed = Preprocessor.from_dict(encoder.pretrained_cfg)
     preprocess = Preprocessing(
@@ -71,7 +71,7 @@ def fit_probe(
     validation: tuple[Tensor, Tensor] | None = None,
     folder: Path | None = None,
     device: torch.device | str = "cpu",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> nn.Linear:
     """Fit a linear classifier on frozen features, by the mean of the logits of k frames drawn anew in each epoch.
 

@@ -20,7 +20,7 @@ from tsq_cli.files import write_text
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.schema import Layer
 from tsq_cli.training.losses import InteractionKind
-from tsq_cli.validation import Misfit, build
+from tsq_cli.validation import SchemaError, from_dict
 
 Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -91,7 +91,7 @@ class HeadSettings:
     interaction: InteractionKind = "kl"
     visual_init: Literal["prototypes", "random"] = "prototypes"
     textual_init: Literal["text", "random"] = "text"
-    keep: float = 0.3
+    prototype_ratio: float = 0.3
     visual_scale: float | None = None
     textual_scale: float | None = None
     top_n: int = 3
@@ -144,7 +144,7 @@ class FineTuneSettings:
     Attributes:
         frozen_stages: how many stages of the network, counted from the pixels, stay as they are, 0 or more: cheaper,
             and what few pictures cannot teach is kept (ours). The stem is one of tf_efficientnet_lite0's 8.
-        backbone_rate: learning rate of the trained layers as a share of the new classifier's, 0 to 1.
+        backbone_lr_scale: learning rate of the trained layers as a share of the new classifier's, 0 to 1.
         label_smoothing: share of the target spread over all classes, 0 to 1.
         augmentation: of the frames.
         fit: how it is fitted.
@@ -154,14 +154,14 @@ class FineTuneSettings:
     """
 
     frozen_stages: int = 0
-    backbone_rate: float = 0.1
+    backbone_lr_scale: float = 0.1
     label_smoothing: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     fit: FitSettings = field(default_factory=lambda: FitSettings(batch_size=16))
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "frozen_stages", "backbone_rate", "label_smoothing")
-        _at_most(self, 1, "backbone_rate", "label_smoothing")
+        _at_least(self, 0, "frozen_stages", "backbone_lr_scale", "label_smoothing")
+        _at_most(self, 1, "backbone_lr_scale", "label_smoothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,8 +328,8 @@ def settings_from(values: Mapping[str, Any], overrides: Mapping[str, Any], *, or
         if value is not None:
             place[last] = value
     try:
-        return build(TrainSettings, merged)
-    except Misfit as error:
+        return from_dict(TrainSettings, merged)
+    except SchemaError as error:
         raise UsageError(
             f"{origin}: {error.where or 'the file'} is {error.got}",
             wanted=error.wanted,

@@ -31,14 +31,14 @@ from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import Pack, load_encoder
-from tsq_cli.packs.load import ready_to_run
+from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.packs.write import TrainedNetwork
 from tsq_cli.report.curves import plot_curves
 from tsq_cli.training import distributed
 from tsq_cli.training.datasets import Clips, prototype_queries
 from tsq_cli.training.encoder import fine_tune, measures
 from tsq_cli.training.fit import CHECKPOINT, LOG_JSON
-from tsq_cli.training.heads import CachedClips, judged, train_heads
+from tsq_cli.training.heads import CachedClips, predict, train_heads
 from tsq_cli.training.recognizer import fit_probe, probed, starting_network
 from tsq_cli.training.settings import TrainSettings
 from tsq_cli.types import Progress
@@ -89,10 +89,10 @@ class Run:
         """The folder of a stage, which belongs to its inputs; curves are drawn and seconds taken at the end."""
         folder, begin = self.out / name, time.perf_counter()
         known = {"videos": _digest([[str(v.path), v.labels] for v in self.train.videos]), **inputs}
-        if distributed.is_first():
+        if distributed.is_main_process():
             _claim(folder, known)
         yield folder
-        if distributed.is_first():
+        if distributed.is_main_process():
             rows = json.loads((folder / LOG_JSON).read_text(encoding="utf-8"))
             plot_curves(rows, folder / CURVES, title=name)
             self.report["stages"][name] = {"seconds": time.perf_counter() - begin, "last_epoch": rows[-1]}
@@ -142,7 +142,7 @@ def frame_networks(run: Run, tuned: FrameEncoder | None, start: TrainedNetwork |
 def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feeding: Preprocessor) -> FrameNetwork:
     return FrameNetwork(
         name=name,
-        encoder=ready_to_run(copy.deepcopy(encoder), run.device, run.base.dtype),
+        encoder=optimize_for_inference(copy.deepcopy(encoder), run.device, run.base.dtype),
         preprocessor=feeding,
         identity=network_identity(model, weights_digest(encoder), feeding),
         short_side=max(SAMPLER_SHORT_SIDE, feeding.resize_side) if name == "recognizer" else SAMPLER_SHORT_SIDE,
@@ -156,11 +156,11 @@ def heads_stage(
     settings, training = run.settings.heads, clips[0]
     inputs = {"networks": [n.identity for n in networks if n.name != "recognizer"], "pack": run.base.config.sha256}
     with run.stage("heads", inputs) as folder:
-        prototypes = prototype_queries(training, keep=settings.keep, frame_logits=frame_logits)
+        prototypes = prototype_queries(training, prototype_ratio=settings.prototype_ratio, frame_logits=frame_logits)
         run.report["prototypes"] = {k: v for k, v in vars(prototypes).items() if k != "vectors"}
 
         def validate(tsqnet: TSQNet) -> dict[str, float]:
-            output = judged(tsqnet, clips[1].visual, clips[1].textual)
+            output = predict(tsqnet, clips[1].visual, clips[1].textual)
             found = {"visual": output.visual.logits, "textual": output.textual.logits}
             return {
                 f"{module}_{measure}": value
@@ -221,7 +221,7 @@ def recognizer_stage(
 
 def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
     """Features of a list's videos; the first process fills the cache, the others read it."""
-    for _ in distributed.in_turn():
+    for _ in distributed.rank_zero_first():
         extracted = run.cache.extract(
             videos.videos,
             networks,
@@ -234,7 +234,7 @@ def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extrac
 
 def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
     """The frames of a list's videos and their targets."""
-    for _ in distributed.in_turn():
+    for _ in distributed.rank_zero_first():
         store = run.cache.frames(
             videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
         )

@@ -33,7 +33,7 @@ from tsq_cli.packs.write import TrainedNetwork, check_class_names, check_pack_fo
 from tsq_cli.training import distributed
 from tsq_cli.training.datasets import Clips, clips_of, name_queries
 from tsq_cli.training.fit import CHECKPOINT
-from tsq_cli.training.heads import judged
+from tsq_cli.training.heads import predict
 from tsq_cli.training.prototypes import need_every_class
 from tsq_cli.training.settings import STAGES, TrainSettings
 from tsq_cli.training.stages import (
@@ -45,7 +45,7 @@ from tsq_cli.training.stages import (
     recognizer_stage,
     recognizer_start,
 )
-from tsq_cli.types import Progress, silent
+from tsq_cli.types import Progress, no_progress
 
 PACK, REPORT, SETTINGS = "pack", "report.json", "train.toml"
 
@@ -61,7 +61,7 @@ def train(
     device: str = "auto",
     workers: int = 1,
     command: str = "tsq train",
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Train what the settings ask for, measure it, and write it as a pack.
 
@@ -88,7 +88,7 @@ def train(
     check_pack_folder(out / PACK)
     check_class_names(lists[0].class_names)
     with distributed.joined_processes(resolve_device(device)) as own_device:
-        progress = progress if distributed.is_first() else silent
+        progress = progress if distributed.is_main_process() else no_progress
         run = _begin(settings, lists, out, FeatureCache(cache or out / "cache"), own_device, workers, progress)
         tuned = encoder_stage(run) if run.does("encoder") else None
         start = recognizer_start(run, tuned) if run.does("recognizer") else None
@@ -101,7 +101,7 @@ def train(
         frame_logits = None if tuned is None else features[0].logits["visual"]
         tsqnet = None if texts is None else heads_stage(run, clips, texts, frame_logits, looking)
         recognizer, val_logits = (None, None) if start is None else recognizer_stage(run, start, clips, features)
-        if distributed.is_first():
+        if distributed.is_main_process():
             if tsqnet is not None and val_logits is not None:
                 _measure(run, tsqnet, clips[1], val_logits)
             if tsqnet is not None:
@@ -190,7 +190,7 @@ def _begin(
         "chance": None,
         "pack": None,
     }
-    if distributed.is_first():
+    if distributed.is_main_process():
         settings.write(out / SETTINGS)
     return run
 
@@ -200,7 +200,7 @@ def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> No
     heads, k = run.settings.heads, run.settings.num_frames
     logits, targets = frame_logits.numpy(), clips.targets.numpy()
     inputs = selector_input(
-        judged(tsqnet, clips.visual, clips.textual),
+        predict(tsqnet, clips.visual, clips.textual),
         logits,
         targets,
         top_n=heads.top_n,

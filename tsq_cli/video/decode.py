@@ -17,7 +17,7 @@ from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import FrameBatch, Int64Array, UInt8Array
 from tsq_cli.video.convert import Converter
 from tsq_cli.video.decoder import StreamDecoder
-from tsq_cli.video.plan import Run, plan_runs, widen
+from tsq_cli.video.plan import Run, expand_to_neighbor_gops, plan_runs
 from tsq_cli.video.probe import VideoSource
 from tsq_cli.video.stop import ShouldStop, deadline
 
@@ -167,14 +167,14 @@ class _Job:
         if self.source.info.codec in SKIPPABLE and not timeline.is_counted:
             self._pass(run, decoder, converter, wanted, skip=True)
         seen: set[int] = set()
-        for attempt in (run, widen(run, table.key)):
+        for attempt in (run, expand_to_neighbor_gops(run, table.key)):
             if wanted:
                 seen |= self._pass(attempt, decoder, converter, wanted)
         if wanted and seen:
             nearest: dict[int, list[int]] = {}
             for pts, lost in wanted.items():
                 nearest.setdefault(_nearest(seen, pts), []).extend(lost)
-            self._pass(widen(run, table.key), decoder, converter, nearest)
+            self._pass(expand_to_neighbor_gops(run, table.key), decoder, converter, nearest)
 
     def _pass(
         self,

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from tsq_cli.video.demux import NO_TIME, Opened, PacketTable, VideoPacket, read_packets
+from tsq_cli.video.demux import NO_TIME, OpenStream, PacketTable, VideoPacket, read_packets
 from tsq_cli.video.stop import ShouldStop, check_stop, interruptible
 
 MAX_BAD_PACKETS = 64
@@ -33,7 +33,7 @@ class StreamDecoder:
         CancelledError: should_stop said so.
     """
 
-    def __init__(self, opened: Opened, table: PacketTable, should_stop: ShouldStop) -> None:
+    def __init__(self, opened: OpenStream, table: PacketTable, should_stop: ShouldStop) -> None:
         self._opened = opened
         self._context = opened.stream.codec_context
         self._table = table

@@ -103,7 +103,7 @@ class PacketTable:
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenStream:
     """A container and the video stream chosen from it, with a codec context that decodes in the calling thread.
 
     Attributes:
@@ -121,7 +121,7 @@ class Opened:
     limits: Limits
     nvdec: bool = False
 
-    def again(self) -> Opened:
+    def again(self) -> OpenStream:
         """Close the file and open it in the same way, at its beginning."""
         self.close()
         return open_stream(self.path, limits=self.limits, nvdec=self.nvdec, should_stop=self.file.should_stop)
@@ -184,7 +184,7 @@ def check_file(path: str | os.PathLike[str]) -> os.stat_result:
 
 def open_stream(
     path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never
-) -> Opened:
+) -> OpenStream:
     """Open a file and choose its best video stream (FFmpeg's choice; a cover picture never counts).
 
     Args:
@@ -220,7 +220,7 @@ def open_stream(
         stream = _choose_stream(container, path)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
-        return Opened(container, stream, file, os.fspath(path), limits, nvdec)
+        return OpenStream(container, stream, file, os.fspath(path), limits, nvdec)
     except BaseException as error:
         if container is not None:
             container.close()
@@ -295,7 +295,7 @@ def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> V
     return stream
 
 
-def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop) -> PacketTable:
+def read_table(opened: OpenStream, *, max_packet_bytes: int, should_stop: ShouldStop) -> PacketTable:
     """Read all packets of the chosen stream once, keeping them only while they fit into max_packet_bytes.
 
     A file that ends early, or that cannot be read at places, gives the packets that could be read.
@@ -349,7 +349,7 @@ def read_table(opened: Opened, *, max_packet_bytes: int, should_stop: ShouldStop
     )
 
 
-def read_packets(opened: Opened, should_stop: ShouldStop) -> Iterator[VideoPacket | None]:
+def read_packets(opened: OpenStream, should_stop: ShouldStop) -> Iterator[VideoPacket | None]:
     """The chosen stream's packets from where the container stands, empty ones left out; None for each read error.
 
     Raises:

@@ -45,7 +45,7 @@ def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) 
     return sorted(runs, key=len, reverse=True)
 
 
-def widen(run: Run, key: npt.NDArray[np.bool_]) -> Run:
+def expand_to_neighbor_gops(run: Run, key: npt.NDArray[np.bool_]) -> Run:
     """The same targets, from one keyframe earlier up to and including the next one: for what a damaged run lost."""
     starts = np.flatnonzero(key)
     before, after = starts[starts < run.start], starts[starts >= run.stop]

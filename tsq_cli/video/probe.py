@@ -19,7 +19,7 @@ from tsq_cli.types import Float64Array, Int64Array, VideoInfo
 from tsq_cli.video.convert import Geometry
 from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.demux import (
-    Opened,
+    OpenStream,
     PacketTable,
     StreamFacts,
     check_file,
@@ -209,7 +209,7 @@ def open_video(
 
 
 def _read_source(
-    status: os.stat_result, opened: Opened, packet_cache_bytes: int, should_stop: ShouldStop
+    status: os.stat_result, opened: OpenStream, packet_cache_bytes: int, should_stop: ShouldStop
 ) -> VideoSource:
     path, limits = opened.path, opened.limits
     table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
@@ -249,7 +249,7 @@ def _first_geometry(
 
 def _build_source(
     status: os.stat_result,
-    opened: Opened,
+    opened: OpenStream,
     facts: StreamFacts,
     table: PacketTable,
     timeline: Timeline,

@@ -36,7 +36,7 @@ class _Gap(NamedTuple):
 
 
 def closer_frames(pts_seconds: Float64Array, taken: Int64Array, similarity: Float64Array, budget: int) -> Int64Array:
-    """Further frames to look at: they halve the gaps between frames that look unlike, again and again.
+    """Further frames to look at: they to_float16 the gaps between frames that look unlike, again and again.
 
     The gap whose ends differ most is halved first; of those that differ alike, the wider one; of those as wide, the one
     farthest from what was halved before, so that a video that looks the same everywhere is looked at everywhere. The

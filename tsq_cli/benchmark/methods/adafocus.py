@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError
 from tsq_cli.models import create_encoder
-from tsq_cli.models.device import chunks
+from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.fold import fold_batch_norm
 
 FRAME_SIDE = 224
@@ -69,11 +69,11 @@ class AdaFocus(nn.Module):
         """
         _check(frames)
         images = frames.flatten(0, 1)  # [B, T, ...] -> [B * T, ...]
-        glances = [self.glance(chunk) for chunk in chunks(images)]
+        glances = [self.glance(chunk) for chunk in cpu_microbatches(images)]
         maps, pooled = (_by_video(torch.cat(parts), frames) for parts in zip(*glances, strict=True))
         cells, _ = self.policy(maps)
         crops = crop(images, cells.flatten())
-        local = torch.cat([self.focus(chunk) for chunk in chunks(crops)])
+        local = torch.cat([self.focus(chunk) for chunk in cpu_microbatches(crops)])
         return self._classify(pooled, _by_video(local, frames))
 
     def forward_as_published(self, frames: Tensor) -> Tensor:
