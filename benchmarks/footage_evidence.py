@@ -72,12 +72,12 @@ class Observer:
 
         def look() -> dict[str, Any]:
             with closing(load_clip(path, PAPER)) as clip:
-                scored = score_clips(self.pack, [torch.from_numpy(clip.batch.pixels)], PAPER)
-                curves = scored.read()[0]
+                (scored,) = score_clips(self.pack, [torch.from_numpy(clip.batch.pixels)], PAPER)
+                curves = scored.read()
                 return {
                     **self._described(clip.batch.pixels, recognizes),
                     "times": clip.batch.pts_seconds,
-                    "features": scored.unit_features()[0],
+                    "features": scored.unit_features(),
                     "visual": curves.visual,
                     "textual": curves.textual,
                     "candidate_quality": candidate_quality(clip.batch.pixels),

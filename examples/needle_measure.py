@@ -91,7 +91,7 @@ def read_videos(
         recognized = _recognized(recognizer, clip.batch.pixels)
         for size, looks in packs.items():
             seen.clear()
-            saliency = score_clips(looks, [torch.from_numpy(clip.batch.pixels)], PAPER).read()[0]
+            saliency = score_clips(looks, [torch.from_numpy(clip.batch.pixels)], PAPER)[0].read()
             videos[size].append(
                 Video(
                     truth=truth_of(truth["event"]["seconds"], clip.batch.pts_seconds),

@@ -19,7 +19,7 @@ from tsq_cli import Classifier, Selector, SelectSettings, selection
 from tsq_cli.config import SelectorName
 from tsq_cli.models import FrameSaliency
 from tsq_cli.record import Record
-from tsq_cli.scoring import ClipScores, Group, ScoredClips, categories
+from tsq_cli.scoring import ClipScores, categories
 from tsq_cli.types import ChosenBy
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +100,9 @@ def test_curves_rounded_on_the_device_are_whole_on_the_host() -> None:
     """Weights that sum to one within single precision give a curve of one candidate a little above or below it."""
     above, below = (FrameSaliency(torch.tensor([[score]]), ONE, ONE.float()) for score in (1 + 2.0**-23, 1 - 2.0**-24))
     assert above.scores.item() > 1 > below.scores.item()
-    (read,) = ScoredClips((Group([0], ClipScores(above, below), torch.zeros(1, 1, 2), ["a"], ["a"]),)).read()
+    features = torch.zeros(1, 1, 2)
+    scores = ClipScores(visual=above, textual=below, features=features, names_visual=["a"], names_textual=["a"])
+    read = scores.read()
     assert (read.visual.tolist(), read.textual.tolist()) == ([1.0], [1.0])
 
 

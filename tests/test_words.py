@@ -28,7 +28,7 @@ from tsq_cli.packs.words import Words
 from tsq_cli.recognition import class_probabilities
 from tsq_cli.report import sheet
 from tsq_cli.report.page_words import why
-from tsq_cli.scoring import ClipScores, Group, ScoredClips, tsq_scores
+from tsq_cli.scoring import ClipScores, tsq_scores
 
 ROOT = Path(__file__).parents[1]
 SURVEILLANCE = ROOT.parent / "shared" / "fights"
@@ -115,7 +115,7 @@ def scores_of(
         return TSQNetOutput(visual=module(visual), textual=module(textual))
 
     config = SimpleNamespace(settings=SimpleNamespace(words=said, multi_label=multi_label))
-    pack = SimpleNamespace(tsqnet=tsqnet, textual_embeddings=torch.eye(3), config=config)
+    pack = SimpleNamespace(tsqnet=tsqnet, textual_embeddings=torch.eye(3), config=config, class_names="abc")
     return tsq_scores(cast(Pack, pack), torch.zeros(1, 2, 4), torch.zeros(1, 2, 3), top_n=2)
 
 
@@ -133,7 +133,7 @@ def test_a_category_is_named_where_both_modules_and_a_frame_say_so(
     textual: list[float], evidence: list[float], least: float | None, sure: bool, multi_label: bool
 ) -> None:
     scores = scores_of([3.0, 1.0, 0.0], textual, evidence, Words(least_evidence=least), multi_label=multi_label)
-    (read_back,) = ScoredClips((Group([0], scores, torch.zeros(1, 1, 2), "abc", "abc"),)).read()
+    read_back = scores.read()
     assert [category.label for category in read_back.visual_categories] == ["a", "b"]
     of_visual, of_textual = (
         [category.is_sure for category in categories]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tsq_cli import config
-from tsq_cli.clip import Clip
+from tsq_cli.clip import Clip, timed
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
-from tsq_cli.pipeline import Look, Selector, graph_networks, process_file, with_timings
+from tsq_cli.pipeline import ChosenClip, Selector, graph_networks, process_file, with_timings
 from tsq_cli.recognition import Recognition, forward_recognizer, postprocess_clip, recognize_clips
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
@@ -19,7 +18,6 @@ from tsq_cli.video import decode_frames
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsq_cli.models.recognizer import RecognizerOutput
     from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice
 
 
@@ -102,49 +100,41 @@ class Classifier:
                 recognition=recognition_identity(self.recognizer.choice, self.settings),
                 dtype=self.dtype_name(),
             )
-        look = self.selector.look(clips, settings)
         timings: dict[str, float] = {}
-        frames = self._chosen_unread(look, settings)
-        outputs = forward_recognizer(self.recognizer, frames, timings) if frames else []
-        records = self.selector.records(look, settings, settings_hash=settings_hash)
-        started = time.perf_counter()
-        if not frames:
-            frames = [self._chosen(look, number, record) for number, record in enumerate(records)]
+        with timed(timings, "total"):
+            scored = self.selector.score(clips, settings, timings)
+            chosen = self.selector.choose(scored, settings, timings)
+            frames = [self._frames(each, settings) for each in chosen]
             outputs = forward_recognizer(self.recognizer, frames, timings)
-        described = [
-            self._described(
-                record,
-                postprocess_clip(self.recognizer, _as_listed(output, record), seen.shape[1:3], self.settings, timings),
-            )
-            for record, output, seen in zip(records, outputs, frames, strict=True)
-        ]
-        return [with_timings(record, timings, started, len(clips)) for record in described]
+            records = self.selector.records(chosen, settings, timings, settings_hash=settings_hash)
+            recognized = [
+                self._recognized(
+                    record, postprocess_clip(self.recognizer, output, some.shape[1:3], self.settings, timings)
+                )
+                for record, output, some in zip(records, outputs, frames, strict=True)
+            ]
+        return with_timings(recognized, timings)
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
-        """As Selector.send_ahead."""
+        """Start copying candidates to the device, see Selector.prefetch."""
         self.selector.prefetch(clips, settings)
 
-    def _chosen_unread(self, look: Look, settings: SelectSettings) -> list[Tensor]:
-        """Each clip's selected frames in order of time, gathered on the device before the host has read any score.
+    def _frames(self, chosen: ChosenClip, settings: SelectSettings) -> Tensor:
+        """Gather the chosen frames uint8 [K, H, W, 3] in the record's order; decode them anew where larger ones help.
 
-        Empty where the host must know first: a rule that compares frames, or sees none; larger frames, decoded anew.
+        Frames chosen on the device are gathered there, unless they are decoded anew.
         """
-        if look.scored is None or not settings.reads_only_curves or any(map(self._wants_larger, look.clips)):
-            return []
-        chosen = look.scored.positions(settings.most_frames, lambda_v=self.selector.lambda_v(settings))
-        return [pixels[positions] for pixels, positions in zip(look.pixels, chosen, strict=True)]
-
-    def _chosen(self, look: Look, number: int, record: Record) -> Tensor:
-        """A clip's selected frames in order of time, decoded anew where the recognizer wants larger ones."""
         import torch
 
-        clip = look.clips[number]
-        positions = sorted(frame.candidate.position for frame in record.frames)
+        clip, positions = chosen.scored.clip, chosen.positions(settings.order)
         if self._wants_larger(clip):
             side = self.recognizer.preprocessor.resize_side
-            larger = decode_frames(clip.source, clip.batch.frame_indices[positions], short_side=side)
-            return torch.from_numpy(larger.pixels)
-        return look.pixels[number][positions] if look.pixels else torch.from_numpy(clip.batch.pixels[positions])
+            in_order = positions.tolist() if isinstance(positions, torch.Tensor) else positions
+            in_time = sorted(in_order)
+            larger = decode_frames(clip.source, clip.batch.frame_indices[in_time], short_side=side)
+            return torch.from_numpy(larger.pixels)[[in_time.index(position) for position in in_order]]
+        pixels = chosen.scored.pixels
+        return (torch.from_numpy(clip.batch.pixels) if pixels is None else pixels)[positions]
 
     def _wants_larger(self, clip: Clip) -> bool:
         """Whether the recognizer wants larger frames than were decoded for scoring, and the video has them."""
@@ -158,7 +148,8 @@ class Classifier:
 
         return dtype_name(next(self.recognizer.recognizer.parameters()).dtype)
 
-    def _described(self, record: Record, recognition: Recognition) -> Record:
+    def _recognized(self, record: Record, recognition: Recognition) -> Record:
+        """Add what was recognized to a record."""
         choice = self.recognizer.choice
         each = zip(record.frames, recognition.frame_predictions, strict=True)
         return replace(
@@ -177,13 +168,3 @@ class Classifier:
 def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings) -> dict[str, Any]:
     """What takes part in the settings hash of a classification."""
     return {"recognizer": choice.identity(), **asdict(settings)}
-
-
-def _as_listed(output: RecognizerOutput, record: Record) -> RecognizerOutput:
-    """What was seen in the frames in order of time, in the order of the record's list."""
-    from tsq_cli.models.recognizer import RecognizerOutput
-
-    positions = [frame.candidate.position for frame in record.frames]
-    in_time = sorted(positions)
-    order = [in_time.index(position) for position in positions]
-    return RecognizerOutput(logits=output.logits[order], activations=output.activations[order])

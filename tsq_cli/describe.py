@@ -42,8 +42,6 @@ def describe(
     """
     clip, saliency = seen.clip, seen.saliency
     candidates = tuple(_candidate(seen, chosen, position) for position in range(len(clip.batch)))
-    by_time = settings.order == "time"
-    ordered = sorted(chosen.choices, key=lambda choice: choice.position) if by_time else chosen.choices
     used = pack if saliency is not None else None
     return Record(
         path=clip.path,
@@ -63,7 +61,7 @@ def describe(
         candidates=candidates,
         frames=tuple(
             SelectedFrame(rank=rank, chosen_by=choice.chosen_by, candidate=candidates[choice.position])
-            for rank, choice in enumerate(ordered, start=1)
+            for rank, choice in enumerate(chosen.listed(settings.order), start=1)
         ),
         visual_categories=saliency.visual_categories if saliency else (),
         textual_categories=saliency.textual_categories if saliency else (),

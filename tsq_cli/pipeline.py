@@ -7,23 +7,22 @@ tsq_cli.classifier puts the recognizer and its maps behind the fusion.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, most_candidates, timed
-from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectorName, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
 from tsq_cli.rules.quality import candidate_quality
-from tsq_cli.scoring import ScoredClips, score_clips
-from tsq_cli.selection import Evidence, RuleSettings, Selection, follow
+from tsq_cli.scoring import ClipScores, score_clips
+from tsq_cli.selection import Choice, Evidence, RuleSettings, Selection, follow
 from tsq_cli.sharpest import sharpen
 from tsq_cli.video.refine import closer_frames
 
@@ -38,23 +37,42 @@ MOST_CLOSER = 32
 """Candidates at most that a second look adds (ours)."""
 
 
-@dataclass(kw_only=True)
-class Look:
-    """What the networks make of several clips, as long as the host has read nothing of it.
+@dataclass(frozen=True, kw_only=True)
+class ScoredClip:
+    """A clip with the scores of its candidates, which may still be on the device.
 
     Attributes:
-        clips: decoded.
-        pixels: their candidates on the device, uint8 [T, H, W, 3] each; empty where no network looks.
-        scored: what both modules say; None where no network looks.
-        timings: seconds of each stage so far, of all clips together.
-        started: time.perf_counter() at the beginning.
+        clip: decoded.
+        pixels: its candidates, uint8 [T, H, W, 3] on the device; None where no network looks.
+        scores: of one clip (B = 1); None where no network looks.
     """
 
-    clips: Sequence[Clip]
-    pixels: list[Tensor] = field(default_factory=list)
-    scored: ScoredClips | None = None
-    timings: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
+    clip: Clip
+    pixels: Tensor | None = None
+    scores: ClipScores | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenClip:
+    """A clip with the frames chosen of it: by the host, which has read the scores, or on the device.
+
+    Attributes:
+        scored: the clip and its scores.
+        seen, selection: what the host has read, and chose by it; None where the device chose.
+        picks: positions and reasons as fuse_on_device gives them, int64 [K] each; None where the host chose.
+    """
+
+    scored: ScoredClip
+    seen: Seen | None = None
+    selection: Selection | None = None
+    picks: tuple[Tensor, Tensor] | None = None
+
+    def positions(self, order: Order) -> Tensor | list[int]:
+        """Candidates chosen, int64 [K], in the order of the record's list; where the device chose they stay there."""
+        if self.picks is not None:
+            return self.picks[0].sort().values if order == "time" else self.picks[0]
+        assert self.selection is not None  # one of the two chose
+        return [choice.position for choice in self.selection.listed(order)]
 
 
 class Selector:
@@ -113,22 +131,32 @@ class Selector:
             settings: the same for all.
             settings_hash: identity of the run, where its caller knows more of it (the files it writes).
         """
-        return self.records(self.look(clips, settings), settings, settings_hash=settings_hash)
+        timings: dict[str, float] = {}
+        with timed(timings, "total"):
+            scored = self.score(clips, settings, timings)
+            chosen = self.choose(scored, settings, timings)
+            records = self.records(chosen, settings, timings, settings_hash=settings_hash)
+        return with_timings(records, timings)
 
-    def look(self, clips: Sequence[Clip], settings: SelectSettings) -> Look:
-        """Have the networks look at the candidates of all clips; on a GPU nothing is waited for."""
-        look = Look(clips=clips)
-        if settings.needs_model:
-            pack = self.loaded_pack()
-            with timed(look.timings, "preprocess"):
-                self.prefetch(clips, settings)
-                arrived = {clip: self._prefetched.pop(clip)() for clip in dict.fromkeys(clips)}
-                look.pixels = [arrived[clip] for clip in clips]
-            look.scored = score_clips(pack, look.pixels, settings, timings=look.timings)
-        return look
+    def score(self, clips: Sequence[Clip], settings: SelectSettings, timings: dict[str, float]) -> list[ScoredClip]:
+        """Score the candidates of all clips; on a GPU the host waits for nothing.
+
+        Args:
+            clips, settings: as for process_clips.
+            timings: seconds of each stage are added here, of all clips together.
+        """
+        if not settings.needs_model:
+            return [ScoredClip(clip=clip) for clip in clips]
+        pack = self.loaded_pack()
+        with timed(timings, "preprocess"):
+            self.prefetch(clips, settings)
+            arrived = {clip: self._prefetched.pop(clip)() for clip in dict.fromkeys(clips)}
+        pixels = [arrived[clip] for clip in clips]
+        scores = score_clips(pack, pixels, settings, timings=timings)
+        return [ScoredClip(clip=clip, pixels=p, scores=s) for clip, p, s in zip(clips, pixels, scores, strict=True)]
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
-        """Begin to copy candidates to the device, so that they are there when `look` wants them."""
+        """Start copying candidates to the device, so that they are there when `score` wants them."""
         if settings.needs_model:
             import torch
 
@@ -139,50 +167,115 @@ class Selector:
                 if clip not in self._prefetched:
                     self._prefetched[clip] = upload(torch.from_numpy(clip.batch.pixels), device)
 
-    def records(self, look: Look, settings: SelectSettings, *, settings_hash: str | None = None) -> list[Record]:
-        """Read what was seen of each clip, choose frames by it, and say so."""
+    def choose(
+        self, scored: Sequence[ScoredClip], settings: SelectSettings, timings: dict[str, float]
+    ) -> list[ChosenClip]:
+        """Choose min(K, T) frames of each clip, once: on a GPU where the curves alone decide, else on the host.
+
+        A clip may get more or sharper candidates on the way, see `-n auto` and `--sharpest`.
+
+        Args:
+            scored: of `score`.
+            settings: of the run.
+            timings: seconds of each stage are added here.
+        """
+        if self.chooses_on_device(settings):
+            with timed(timings, "choose"):
+                return [self._choose_on_device(each, settings) for each in scored]
+        return [self._choose_on_host(each, settings, timings) for each in scored]
+
+    def records(
+        self,
+        chosen: Sequence[ChosenClip],
+        settings: SelectSettings,
+        timings: dict[str, float],
+        *,
+        settings_hash: str | None = None,
+    ) -> list[Record]:
+        """Copy to the host what it has not read yet, and build one record per clip.
+
+        Args:
+            chosen: of `choose`.
+            settings: of the run.
+            timings: seconds of each stage are added here.
+            settings_hash: as for process_clips.
+        """
+        dtype = self.dtype_name(settings)
         if settings_hash is None:
             settings_hash = config.settings_hash(
-                settings, pack_sha256=self.pack_sha256(settings), outputs={}, dtype=self.dtype_name(settings)
+                settings, pack_sha256=self.pack_sha256(settings), outputs={}, dtype=dtype
             )
-        with timed(look.timings, "read"):
-            seen = self._read(look, settings)
-        records, dtype = [], self.dtype_name(settings)
-        for number, each in enumerate(seen):
-            follows = None
-            if self._misses_much(each, settings):
-                # The bar of `auto` is made for the first candidates, so what stands out is told among them.
-                follows = follow(each.evidence, self.rule_settings(settings))
-                if "cover" in (settings.selector, follows[0]):
-                    each = self._looked_closer(look, number, each, settings)
-            with timed(look.timings, "choose"):
-                chosen = self.choose(each, settings, follows=follows)
-            if settings.sharpest:
-                with timed(look.timings, "sharpest"):
-                    each = self._sharpened(look, number, each, chosen, settings)
-            records.append(describe(each, chosen, settings, pack=self.pack, dtype=dtype, settings_hash=settings_hash))
-        return [with_timings(record, look.timings, look.started, len(look.clips)) for record in records]
+        records = []
+        for each in chosen:
+            with timed(timings, "read"):
+                seen = each.seen or self._read(each.scored, settings)
+                selection = each.selection or self._selection(each, seen, settings)
+            records.append(
+                describe(seen, selection, settings, pack=self.pack, dtype=dtype, settings_hash=settings_hash)
+            )
+        return records
 
-    def _read(self, look: Look, settings: SelectSettings) -> list[Seen]:
-        """Bring to the host what the networks say of each clip, waiting for it."""
-        if look.scored is None:
-            return [Seen(clip=clip, evidence=Evidence(times=clip.batch.pts_seconds)) for clip in look.clips]
-        return [
-            Seen(
-                clip=clip,
-                saliency=saliency,
-                evidence=Evidence(
-                    times=clip.batch.pts_seconds,
-                    visual=saliency.visual,
-                    textual=saliency.textual,
-                    features=features,
-                    quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
-                ),
-            )
-            for clip, saliency, features in zip(
-                look.clips, look.scored.read(), look.scored.unit_features(), strict=True
-            )
-        ]
+    def chooses_on_device(self, settings: SelectSettings) -> bool:
+        """Whether frames are chosen where the scores are: on a GPU, by a rule that reads nothing but the two curves."""
+        return settings.reads_only_curves and self.loaded_pack().device.startswith("cuda")
+
+    def _choose_on_device(self, scored: ScoredClip, settings: SelectSettings) -> ChosenClip:
+        from tsq_cli.models import fuse_on_device
+
+        assert scored.scores is not None  # the rule reads curves
+        visual, textual = scored.scores.visual.scores, scored.scores.textual.scores
+        k = min(settings.most_frames, visual.shape[1])
+        positions, reasons = fuse_on_device(visual, textual, k, lambda_v=self.lambda_v(settings))
+        return ChosenClip(scored=scored, picks=(positions[0], reasons[0]))
+
+    def _choose_on_host(self, scored: ScoredClip, settings: SelectSettings, timings: dict[str, float]) -> ChosenClip:
+        with timed(timings, "read"):
+            seen = self._read(scored, settings)
+        rules, follows = self.rule_settings(settings), None
+        if self._misses_much(seen, settings):
+            # The bar of `auto` is made for the first candidates, so what stands out is told among them.
+            follows = follow(seen.evidence, rules)
+            if "cover" in (settings.selector, follows[0]):
+                scored, seen = self._looked_closer(scored, seen, settings, timings)
+        with timed(timings, "choose"):
+            if settings.query is not None:
+                curve = seen.evidence.both_curves()[1]
+                choices = selection.top_k(curve, settings.most_frames, chosen_by="query")
+                selected = Selection(choices=tuple(choices), rule="tqm")
+            else:
+                selected = selection.choose(
+                    settings.selector, seen.evidence, settings.most_frames, rules, follows=follows
+                )
+        if settings.sharpest:
+            with timed(timings, "sharpest"):
+                scored, seen = self._sharpened(scored, seen, selected, settings)
+        return ChosenClip(scored=scored, seen=seen, selection=selected)
+
+    def _selection(self, chosen: ChosenClip, seen: Seen, settings: SelectSettings) -> Selection:
+        """Copy to the host what the device chose."""
+        from tsq_cli.models import CHOSEN_ON_DEVICE
+
+        assert chosen.picks is not None  # the device chose
+        positions, reasons = (part.tolist() for part in chosen.picks)
+        if settings.query is not None:
+            return Selection(choices=tuple(Choice(position, "query") for position in positions), rule="tqm")
+        choices = [Choice(p, CHOSEN_ON_DEVICE[reason]) for p, reason in zip(positions, reasons, strict=True)]
+        return selection.selected(choices, seen.evidence, self.rule_settings(settings), rule=settings.selector)
+
+    def _read(self, scored: ScoredClip, settings: SelectSettings) -> Seen:
+        """Copy the scores of one clip to the host, waiting for them."""
+        clip = scored.clip
+        if scored.scores is None:
+            return Seen(clip=clip, evidence=Evidence(times=clip.batch.pts_seconds))
+        saliency = scored.scores.read()
+        evidence = Evidence(
+            times=clip.batch.pts_seconds,
+            visual=saliency.visual,
+            textual=saliency.textual,
+            features=scored.scores.unit_features(),
+            quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
+        )
+        return Seen(clip=clip, evidence=evidence, saliency=saliency)
 
     def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
         """Whether more candidates are worth their price, unless something stands out among these (ours)."""
@@ -195,36 +288,34 @@ class Selector:
             and shows_too_little(seen.evidence.similarity, seen.evidence.quality, least)
         )
 
-    def _looked_closer(self, look: Look, number: int, seen: Seen, settings: SelectSettings) -> Seen:
+    def _looked_closer(
+        self, scored: ScoredClip, seen: Seen, settings: SelectSettings, timings: dict[str, float]
+    ) -> tuple[ScoredClip, Seen]:
         """Decode and score more candidates of one clip, between neighbors that differ."""
-        clip = seen.clip
+        clip = scored.clip
         taken, similar = clip.batch.frame_indices, seen.evidence.similarity.diagonal(offset=1)
         room = most_candidates(clip.source, settings.short_side) - len(taken)
         budget = max(0, min(len(taken), MOST_CLOSER, room))
         between = closer_frames(clip.source.pts_seconds, taken, similar, budget)
         if len(between) == 0:
-            return seen
-        with timed(look.timings, "decode"):
+            return scored, seen
+        with timed(timings, "decode"):
             clip.look_closer(between, settings)
         added = len(clip.batch) - len(taken)
         note = f"neighboring candidates differ or are poor pictures, so {added} more (at most {budget}) were looked at"
         clip.batch = replace(clip.batch, notes=(*clip.batch.notes, note))
-        again = self.look([clip], settings)
-        look.pixels[number] = again.pixels[0]
-        for stage, seconds in again.timings.items():
-            look.timings[stage] = look.timings.get(stage, 0.0) + seconds
-        return self._read(again, settings)[0]
+        (again,) = self.score([clip], settings, timings)
+        return again, self._read(again, settings)
 
-    def _sharpened(self, look: Look, number: int, seen: Seen, chosen: Selection, settings: SelectSettings) -> Seen:
+    def _sharpened(
+        self, scored: ScoredClip, seen: Seen, chosen: Selection, settings: SelectSettings
+    ) -> tuple[ScoredClip, Seen]:
         """Let sharper frames beside them take the place of the selected ones."""
-        clip = seen.clip
+        clip = scored.clip
         clip.batch = sharpen(clip, [choice.position for choice in chosen.choices], settings)
-        if look.pixels:
-            import torch
-
-            look.pixels[number] = torch.from_numpy(clip.batch.pixels)
         quality = None if seen.evidence.quality is None else candidate_quality(clip.batch.pixels)
-        return replace(seen, evidence=replace(seen.evidence, times=clip.batch.pts_seconds, quality=quality))
+        evidence = replace(seen.evidence, times=clip.batch.pts_seconds, quality=quality)
+        return replace(scored, pixels=None), replace(seen, evidence=evidence)
 
     def lambda_v(self, settings: SelectSettings) -> float:
         """The share of the visual module in the selected frames: all or nothing where one module is asked alone."""
@@ -233,16 +324,6 @@ class Selector:
         if settings.selector == "vqm":
             return 1.0
         return settings.lambda_v if settings.lambda_v is not None else self.loaded_pack().config.settings.lambda_v
-
-    def choose(
-        self, seen: Seen, settings: SelectSettings, *, follows: tuple[SelectorName, str] | None = None
-    ) -> Selection:
-        """Choose min(K, T) candidates of one clip by the rule of the settings; `follows` as in selection.choose."""
-        if settings.query is not None and seen.saliency is not None:
-            choices = selection.top_k(seen.saliency.textual, settings.most_frames, chosen_by="query")
-            return Selection(choices=tuple(choices), rule="tqm")
-        rules = self.rule_settings(settings)
-        return selection.choose(settings.selector, seen.evidence, settings.most_frames, rules, follows=follows)
 
     def rule_settings(self, settings: SelectSettings) -> RuleSettings:
         """The numbers of the rules: those of the run, and of the pack where one looks."""
@@ -294,11 +375,15 @@ def process_file(
         return process_clips([clip], settings)[0]
 
 
-def with_timings(record: Record, timings: Mapping[str, float], started: float, num_clips: int) -> Record:
-    """Add a clip's share of stages that `num_clips` went through together, and of the time since `started`."""
-    elapsed = time.perf_counter() - started
+def with_timings(records: Sequence[Record], timings: Mapping[str, float]) -> list[Record]:
+    """Add to each record its share of the stages, and of the total, that all of them went through together."""
+    shares = {stage: seconds / len(records) for stage, seconds in timings.items()}
+    return [_with_shares(record, shares) for record in records]
+
+
+def _with_shares(record: Record, shares: Mapping[str, float]) -> Record:
     spent = dict(record.timings_seconds)
-    total = spent.pop("total") + elapsed / num_clips
-    for stage, seconds in timings.items():
-        spent[stage] = spent.get(stage, 0.0) + seconds / num_clips
+    total = spent.pop("total") + shares["total"]
+    for stage in shares.keys() - {"total"}:
+        spent[stage] = spent.get(stage, 0.0) + shares[stage]
     return replace(record, timings_seconds={**spent, "total": total})

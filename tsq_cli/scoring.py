@@ -1,15 +1,14 @@
-"""The scores of decoded candidates: preprocess, encode, TSQ layers, saliency (docs/method.md, section 5)."""
+"""Scores of decoded candidates: preprocess, encode, TSQ layers, saliency (docs/method.md, section 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tsq_cli.clip import timed
 from tsq_cli.config import SelectSettings
-from tsq_cli.types import Category, Float32Array, Float64Array, Saliency
+from tsq_cli.types import Category, Float32Array, Saliency
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,97 +18,76 @@ if TYPE_CHECKING:
     from tsq_cli.packs import Pack
 
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClipScores:
-    """What both modules say of B clips of T candidates each, on the device.
+    """Scores of B clips of T candidates each, on the device.
 
     Attributes:
-        visual, textual: S^v and S^t with the categories behind them.
+        visual, textual: S^v and S^t [B, T], with the categories behind them.
+        features: [B, T, Dv] of the visual encoder.
+        names_visual, names_textual: of the categories behind either curve.
     """
 
     visual: FrameSaliency
     textual: FrameSaliency
-
-
-@dataclass(frozen=True)
-class Group:
-    """Clips of one length, which went through the layers together.
-
-    Attributes:
-        numbers: which clips they are, from 0.
-        scores: of both modules.
-        features: [B, T, Dv] of the visual encoder.
-        names_visual, names_textual: of the categories behind either.
-    """
-
-    numbers: list[int]
-    scores: ClipScores
     features: Tensor
     names_visual: Sequence[str]
     names_textual: Sequence[str]
 
+    def split(self) -> list[ClipScores]:
+        """Split into the scores of each clip alone (B = 1); nothing is copied."""
+        return [
+            replace(
+                self,
+                visual=_of_clip(self.visual, number),
+                textual=_of_clip(self.textual, number),
+                features=self.features[number : number + 1],
+            )
+            for number in range(len(self.features))
+        ]
 
-@dataclass(frozen=True)
-class ScoredClips:
-    """What both modules say of several clips, on the device, where nothing has been waited for."""
-
-    groups: tuple[Group, ...]
-
-    def positions(self, k: int, *, lambda_v: float) -> list[Tensor]:
-        """What tsq_cli.selection.fuse will choose of each clip: int64 [min(K, T)] on the device, in order of time."""
-        from tsq_cli.models import fuse_on_device
-
-        def of_group(group: Group) -> Tensor:
-            visual, textual = group.scores.visual.scores, group.scores.textual.scores
-            return fuse_on_device(visual, textual, min(k, visual.shape[1]), lambda_v=lambda_v)
-
-        return self._by_clip(of_group)
-
-    def read(self) -> list[Saliency]:
-        """Bring the curves and their categories to the host, waiting for them; one for each clip.
+    def read(self) -> Saliency:
+        """Copy the curves and categories of one clip (B = 1) to the host.
 
         Raises:
             WeightsError: saliency that is not finite.
         """
+        from tsq_cli.models import refuse_not_finite
 
-        def of_group(group: Group) -> Iterator[Saliency]:
-            visual = _named(group.scores.visual, group.names_visual)
-            textual = _named(group.scores.textual, group.names_textual)
-            for (s_v, categories_v), (s_t, categories_t) in zip(visual, textual, strict=True):
-                yield Saliency(visual=s_v, textual=s_t, visual_categories=categories_v, textual_categories=categories_t)
+        curves = []
+        for module in (self.visual, self.textual):
+            scores = module.scores[0].double().cpu()
+            refuse_not_finite(scores, "saliency scores")
+            curves.append((scores / scores.sum()).numpy())  # float32 sums to one within its rounding only
+        return Saliency(
+            visual=curves[0],
+            textual=curves[1],
+            visual_categories=_categories(self.visual, self.names_visual),
+            textual_categories=_categories(self.textual, self.names_textual),
+        )
 
-        return self._by_clip(of_group)
-
-    def unit_features(self) -> list[Float32Array]:
-        """Bring the features to the host at unit length, float32 [T, Dv] for each clip, waiting for them."""
+    def unit_features(self) -> Float32Array:
+        """Copy the features of one clip (B = 1) to the host, [T, Dv] of unit length."""
         from torch.nn import functional
 
-        def of_group(group: Group) -> Iterable[Float32Array]:
-            features: Float32Array = functional.normalize(group.features.float(), dim=2).cpu().numpy()
-            return features
-
-        return self._by_clip(of_group)
-
-    def _by_clip(self, of_group: Callable[[Group], Iterable[T]]) -> list[T]:
-        """What each group says of its clips, one by one, in the order of all clips."""
-        pairs = (pair for group in self.groups for pair in zip(group.numbers, of_group(group), strict=True))
-        return [of_clip for _, of_clip in sorted(pairs, key=itemgetter(0))]
+        features: Float32Array = functional.normalize(self.features[0].float(), dim=1).cpu().numpy()
+        return features
 
 
 def score_clips(
     pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, *, timings: dict[str, float] | None = None
-) -> ScoredClips:
-    """Saliency of every candidate of every clip; the candidates of all clips are encoded as one batch.
+) -> list[ClipScores]:
+    """Score every candidate of every clip, all encoded as one batch; on a GPU the host waits for nothing.
 
     Args:
         pack: the networks.
         clips: at least one, uint8 [T, H, W, 3] each; T, H and W may differ.
         settings: `query` replaces the textual curve by how well each frame's objects match a free text; `top_n`
             overrides the pack's.
-        timings: seconds of each stage are added here; on a GPU those that the host took to ask for it.
+        timings: seconds of each stage are added here; on a GPU those that the host took to launch it.
+
+    Returns:
+        The scores of each clip, B = 1.
 
     Raises:
         WeightsError: a query where the pack's text encoder is out of reach, or on a CPU features that are not finite.
@@ -118,7 +96,7 @@ def score_clips(
 
     timings = {} if timings is None else timings
     top_n = settings.top_n or pack.config.settings.top_n
-    groups = []
+    scored: dict[int, ClipScores] = {}
     with torch.inference_mode():
         features, objects = encode(pack, clips, timings)
         with timed(timings, "tsq"):
@@ -126,16 +104,15 @@ def score_clips(
                 alike = [number for number, clip in enumerate(clips) if len(clip) == length]
                 x_v, logits = (torch.stack([of[number] for number in alike]) for of in (features, objects))
                 scores = tsq_scores(pack, x_v, logits, top_n=top_n)
-                names = pack.class_names
                 if settings.query is not None:
-                    scores = replace(scores, textual=_query_saliency(pack, logits, settings.query, top_n))
-                    names = pack.object_names
-                groups.append(Group(alike, scores, x_v, pack.class_names, names))
-    return ScoredClips(tuple(groups))
+                    textual = _query_saliency(pack, logits, settings.query, top_n)
+                    scores = replace(scores, textual=textual, names_textual=pack.object_names)
+                scored.update(zip(alike, scores.split(), strict=True))
+    return [scored[number] for number in range(len(clips))]
 
 
 def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: int) -> ClipScores:
-    """TSQ layers and saliency of B clips, all on the device, with nothing read on the host.
+    """Run the TSQ layers and compute the saliency of B clips; on a GPU the host waits for nothing.
 
     Args:
         pack: the networks.
@@ -154,15 +131,21 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
             (output.textual, words.textual_temperature),
         )
     )
-    if words.least_evidence is None or output.visual.evidence is None:
-        return ClipScores(visual, textual)
-    first = visual.categories[:, :1]  # [B, 1]
-    named = (first == textual.categories[:, :1]) & (output.visual.evidence.gather(1, first) >= words.least_evidence)
-    return ClipScores(*(replace(of, sure=named & (of.categories == first)) for of in (visual, textual)))
+    if words.least_evidence is not None and output.visual.evidence is not None:
+        first = visual.categories[:, :1]  # [B, 1]
+        named = (first == textual.categories[:, :1]) & (output.visual.evidence.gather(1, first) >= words.least_evidence)
+        visual, textual = (replace(of, sure=named & (of.categories == first)) for of in (visual, textual))
+    return ClipScores(
+        visual=visual,
+        textual=textual,
+        features=features,
+        names_visual=pack.class_names,
+        names_textual=pack.class_names,
+    )
 
 
 def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -> FrameSaliency:
-    """How well the objects in each frame match a query, as a curve, and the objects nearest to it by cosine."""
+    """Match each frame's objects with a query: a curve, and the objects nearest to the query by cosine."""
     from tsq_cli.models import FrameSaliency, query_frame_scores
 
     embedding = pack.query_embedding(query)
@@ -176,23 +159,28 @@ def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -
     )
 
 
-def _named(saliency: FrameSaliency, names: Sequence[str]) -> Iterator[tuple[Float64Array, tuple[Category, ...]]]:
-    """Each clip's curve [T] and its categories, brought to the host in one go each."""
-    from tsq_cli.models import refuse_not_finite
+def _of_clip(saliency: FrameSaliency, number: int) -> FrameSaliency:
+    """Take one of B clips (B = 1)."""
+    one = slice(number, number + 1)
+    return replace(
+        saliency,
+        scores=saliency.scores[one],
+        categories=saliency.categories[one],
+        probabilities=saliency.probabilities[one],
+        sure=None if saliency.sure is None else saliency.sure[one],
+    )
 
-    scores = saliency.scores.double().cpu()
-    scores = scores / scores.sum(dim=1, keepdim=True)  # single precision sums to one within its rounding only
-    refuse_not_finite(scores, "saliency scores")
-    sure = [None] * len(scores) if saliency.sure is None else saliency.sure.cpu()
-    rows = zip(saliency.categories.cpu(), saliency.probabilities.cpu(), sure, strict=True)
-    for curve, (indices, probabilities, are_sure) in zip(scores.numpy(), rows, strict=True):
-        yield curve, categories(indices, probabilities, names, sure=are_sure)
+
+def _categories(saliency: FrameSaliency, names: Sequence[str]) -> tuple[Category, ...]:
+    """Name the categories behind one clip's curve."""
+    sure = None if saliency.sure is None else saliency.sure[0].cpu()
+    return categories(saliency.categories[0].cpu(), saliency.probabilities[0].cpu(), names, sure=sure)
 
 
 def categories(
     indices: Tensor, scores: Tensor, names: Sequence[str], *, sure: Tensor | None = None
 ) -> tuple[Category, ...]:
-    """Named categories from class indices [n] and their scores [n]: probabilities, or cosines.
+    """Name classes by their indices [n], with their scores [n]: probabilities, or cosines.
 
     Args:
         indices, scores: as above.
@@ -210,7 +198,7 @@ def categories(
 def encode(
     pack: Pack, clips: Sequence[Tensor], timings: dict[str, float] | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Visual features [T, Dv] and object logits [T, O] of each clip, from one pass where the encoder is shared.
+    """Encode clips: visual features [T, Dv] and object logits [T, O] of each, in one pass where the encoder is shared.
 
     Args:
         pack: the networks.
@@ -236,14 +224,14 @@ def encode(
 
 
 def prepare_clips(pack: Pack, preprocessor: Preprocessor, clips: Sequence[Tensor]) -> Tensor:
-    """All frames [N, 3, S, S] of clips uint8 [T, H, W, 3] as a network of the pack takes them."""
+    """Preprocess all frames of clips uint8 [T, H, W, 3] for a network of the pack: [N, 3, S, S]."""
     import torch
 
     return torch.cat([preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
 
 
 def encode_images(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features [N, D] and logits [N, O] of images [N, 3, S, S]."""
+    """Encode images [N, 3, S, S]: features [N, D] and logits [N, O]."""
     import torch
 
     from tsq_cli.models.device import cpu_microbatches

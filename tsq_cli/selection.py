@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli.config import SelectorName
+from tsq_cli.config import Order, SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.rules import others
 from tsq_cli.rules.cover import cover, duplicate_level, duplicates_of, events_of
@@ -131,6 +131,10 @@ class Selection:
     events: Int64Array | None = None
     duplicate_of: Int64Array | None = None
 
+    def listed(self, order: Order) -> Sequence[Choice]:
+        """The choices in order of time, or as they were made ("score")."""
+        return sorted(self.choices, key=lambda choice: choice.position) if order == "time" else self.choices
+
 
 def choose(
     name: SelectorName,
@@ -160,6 +164,13 @@ def choose(
     k = min(k, len(evidence))
     rule, reason = (follows or follow(evidence, settings)) if name == "auto" else (name, "")
     choices = _auto(evidence, k, settings, rule) if name == "auto" else RULES[name](evidence, k, settings)
+    return selected(choices, evidence, settings, rule=rule, reason=reason)
+
+
+def selected(
+    choices: Sequence[Choice], evidence: Evidence, settings: RuleSettings, *, rule: SelectorName, reason: str = ""
+) -> Selection:
+    """Complete a rule's choices with the events of the video, and with what shows the same as a choice."""
     if evidence.features is None:
         return Selection(choices=tuple(choices), rule=rule, reason=reason)
     similarity = evidence.similarity

@@ -12,6 +12,7 @@ from torch import Tensor
 from tsq_cli import selection
 from tsq_cli.errors import WeightsError
 from tsq_cli.models import (
+    CHOSEN_ON_DEVICE,
     TSQLayer,
     TSQLayerConfig,
     TSQNet,
@@ -157,7 +158,8 @@ def test_logits_and_embeddings_of_different_objects_are_refused() -> None:
 def test_fusing_on_the_device_chooses_what_fuse_chooses(case: tuple[list[list[int]], int, float]) -> None:
     rows, k, lambda_v = case  # few distinct scores, so that ties abound
     visual, textual = torch.tensor(rows[::2]).float(), torch.tensor(rows[1::2] + rows[:1])[: len(rows[::2])].float()
-    fused = fuse_on_device(visual, textual, k, lambda_v=lambda_v)
-    for positions, s_v, s_t in zip(fused, visual, textual, strict=True):
+    fused = zip(*fuse_on_device(visual, textual, k, lambda_v=lambda_v), strict=True)
+    for (positions, reasons), s_v, s_t in zip(fused, visual, textual, strict=True):
         expected = selection.fuse(s_v.numpy(), s_t.numpy(), k, lambda_v=lambda_v)
-        assert positions.tolist() == sorted(choice.position for choice in expected)
+        assert positions.tolist() == [choice.position for choice in expected]
+        assert [CHOSEN_ON_DEVICE[reason] for reason in reasons] == [choice.chosen_by for choice in expected]

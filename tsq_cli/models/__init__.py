@@ -5,6 +5,7 @@ from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.models.text import TextEncoder
 from tsq_cli.models.tsq_layer import TSQLayer, TSQLayerConfig, TSQOutput, refuse_not_finite
 from tsq_cli.models.tsqnet import (
+    CHOSEN_ON_DEVICE,
     FrameSaliency,
     TSQNet,
     TSQNetOutput,
@@ -15,6 +16,7 @@ from tsq_cli.models.tsqnet import (
 )
 
 __all__ = [
+    "CHOSEN_ON_DEVICE",
     "EncoderOutput",
     "FrameEncoder",
     "FrameSaliency",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from tsq_cli.errors import WeightsError
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
 from tsq_cli.rules.ordering import tie_order
 from tsq_cli.selection import visual_share
+from tsq_cli.types import ChosenBy
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,12 @@ def _log_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
     return functional.logsigmoid(logits) if multi_label else logits.log_softmax(dim=1)
 
 
-def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) -> Tensor:
-    """The positions that tsq_cli.selection.fuse would choose, for B clips at once and without leaving the device.
+CHOSEN_ON_DEVICE: tuple[ChosenBy, ...] = ("visual", "textual", "refill")
+"""Meaning of the reasons that fuse_on_device gives."""
+
+
+def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) -> tuple[Tensor, Tensor]:
+    """Choose K frames of each of B clips as tsq_cli.selection.fuse does, without the host waiting for the device.
 
     Args:
         visual, textual: S^v and S^t [B, T].
@@ -124,17 +130,23 @@ def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) 
         lambda_v: share of the visual module in [0, 1].
 
     Returns:
-        int64 [B, K], in order of time.
+        Positions and reasons, int64 [B, K] each, in the order of the choice; a reason is an index of CHOSEN_ON_DEVICE.
     """
     t = visual.shape[1]
     n_v = visual_share(k, lambda_v)
-    ties = torch.from_numpy(tie_order(t, k)).to(visual.device)
+    ties = _ties(t, k, visual.device)
     rank_v, rank_t = (  # of the candidates as `ties` lists them: a stable sort keeps equal ones in its order
         scores[:, ties].sort(dim=1, descending=True, stable=True).indices.argsort(dim=1) for scores in (visual, textual)
     )
-    wanted = (rank_v < n_v) | (rank_t < k - n_v)  # at most K: all of them come before the rest, which come by S^v
-    order = (rank_v + t * ~wanted).argsort(dim=1)
-    return ties[order[:, :k]].sort(dim=1).values
+    # First those that VQM wants, then those that TQM wants, then the others as VQM ranks them.
+    place = torch.where(rank_v < n_v, rank_v, torch.where(rank_t < k - n_v, t + rank_t, 2 * t + rank_v))
+    first, order = (part[:, :k] for part in place.sort(dim=1))
+    return ties[order], first // t
+
+
+@functools.cache
+def _ties(num_candidates: int, k: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(tie_order(num_candidates, k)).to(device)
 
 
 def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:

