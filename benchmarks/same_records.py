@@ -30,7 +30,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "select, a query": ("select", "--query", "a dog"),
     "classify": ("classify", "--recognizer", "embedded"),
 }
-VERSIONS = frozenset({"tsq_version", "schema_version", "settings_hash", "timings"})
+VERSIONS = frozenset({"tsq_version", "schema_version", "settings_hash", "sha256", "timings_seconds"})
+"""Keys whose values may differ: versions, what identifies code and pack.json, and how long a stage took."""
 RENAMED: Mapping[str, str] = {}
 """Keys as the commit spells them to keys as the working tree does."""
 

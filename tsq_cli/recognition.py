@@ -1,4 +1,4 @@
-"""What the selected frames show: the recognizer's predictions, and where in each frame it sees the class."""
+"""Predictions of the recognizer for the selected frames, and maps of where it sees the class."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tsq_cli.types import Category, SaliencyMaps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsq_cli.models.recognizer import RecognizerOutput
+    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
     from tsq_cli.packs.recognizers import LoadedRecognizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recognition:
-    """What a recognizer says of one clip's K selected frames.
+    """Predictions and maps for one clip's K selected frames.
 
     Attributes:
         predictions: of the video, most likely first, by the mean of the frames' logits (ours: of logits); see
@@ -63,28 +64,47 @@ def recognize_clips(
 def forward_recognizer(
     loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]
 ) -> list[RecognizerOutput]:
-    """What the recognizer says of the frames of each clip, on its device, where nothing has been waited for.
+    """Run the recognizer on each clip's frames, all as one batch; on a GPU the host waits for nothing.
 
     Args:
         loaded, clips: as for recognize_clips.
-        timings: seconds of each stage are added here; on a GPU those that the host took to ask for it.
+        timings: seconds of each stage are added here; on a GPU those that the host took to launch it.
+
+    Returns:
+        Logits [K, C] in float32 and activations [K, ...] of each clip's frames, on the recognizer's device.
     """
+    import torch
+
+    from tsq_cli.models.recognizer import RecognizerOutput
+
+    with torch.inference_mode():
+        with timed(timings, "preprocess"):
+            images = torch.cat([prepare_frames(loaded.recognizer, loaded.preprocessor, some) for some in clips])
+        with timed(timings, "recognize"):
+            output = recognize_images(loaded.recognizer, images)
+    lengths = [len(frames) for frames in clips]
+    parts = zip(output.logits.float().split(lengths), output.activations.split(lengths), strict=True)  # type: ignore[no-untyped-call]
+    return [RecognizerOutput(logits=logits, activations=activations) for logits, activations in parts]
+
+
+def prepare_frames(recognizer: Recognizer, preprocessor: Preprocessor, frames: Tensor) -> Tensor:
+    """Preprocess frames uint8 [N, H, W, 3] for a recognizer, on its device and in its precision: [N, 3, S, S]."""
+    weight = recognizer.encoder.classifier_weight
+    return preprocessor(frames, weight.device, weight.dtype)
+
+
+def recognize_images(recognizer: Recognizer, images: Tensor) -> RecognizerOutput:
+    """Recognize images [N, 3, S, S], as many at a time as the device likes best."""
     import torch
 
     from tsq_cli.models.device import cpu_microbatches
     from tsq_cli.models.recognizer import RecognizerOutput
 
-    place = next(loaded.recognizer.parameters())
-    with torch.inference_mode():
-        with timed(timings, "preprocess"):
-            images = torch.cat([loaded.preprocessor(some, place.device, place.dtype) for some in clips])
-        with timed(timings, "recognize"):
-            outputs = [loaded.recognizer(some) for some in cpu_microbatches(images, share=2)]
-            parts = [
-                torch.split(torch.cat(of), [len(frames) for frames in clips])
-                for of in zip(*((output.logits, output.activations) for output in outputs), strict=True)
-            ]
-    return [RecognizerOutput(logits=logits.float(), activations=seen) for logits, seen in zip(*parts, strict=True)]
+    outputs = [recognizer(some) for some in cpu_microbatches(images, share=2)]
+    return RecognizerOutput(
+        logits=torch.cat([output.logits for output in outputs]),
+        activations=torch.cat([output.activations for output in outputs]),
+    )
 
 
 def postprocess_clip(
@@ -94,7 +114,7 @@ def postprocess_clip(
     settings: ClassifySettings,
     timings: dict[str, float],
 ) -> Recognition:
-    """Bring to the host what was seen in one clip's frames, waiting for it, and make the maps.
+    """Copy the predictions for one clip's frames to the host, and make the maps.
 
     Args:
         loaded, settings: as for recognize_clips.
@@ -118,7 +138,7 @@ def postprocess_clip(
 
 
 def class_probabilities(logits: Tensor, *, temperature: float | None = None, multi_label: bool = False) -> Tensor:
-    """What K frames together say of each class, as probabilities.
+    """Pool the logits of K frames into class probabilities of the clip.
 
     Args:
         logits: [K, C] of the frames.

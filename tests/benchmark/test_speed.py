@@ -17,7 +17,7 @@ from tests.marks import needs_cuda
 from tsq_cli import selection
 from tsq_cli.benchmark import runners
 from tsq_cli.benchmark.end_to_end import time_files, with_decoding
-from tsq_cli.benchmark.runners import AdaFocusRunner, FrameExitRunner, FramesRunner, Setting, TSQNetRunner
+from tsq_cli.benchmark.runners import AdaFocusRunner, BenchmarkConfig, FrameExitRunner, FramesRunner, Pass, TSQNetRunner
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.explain import scale_maps
@@ -26,7 +26,7 @@ from tsq_cli.models.flops import count
 from tsq_cli.scoring import encode, tsq_scores
 
 SMALL = "test_efficientnet"
-SETTING = Setting(
+SETTING = BenchmarkConfig(
     pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=10, device="cpu", dtype=torch.float32,
     input_size=64, exit_after=3,
 )  # fmt: skip
@@ -34,7 +34,7 @@ SETTING = Setting(
 
 @pytest.fixture(autouse=True)
 def _small_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "RIVAL_BACKBONE", SMALL)
+    monkeypatch.setattr(runners, "BACKBONE", SMALL)
 
 
 def frames_of(num_videos: int) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_tuning_changes_no_answer(method: str) -> None:
     runner, frames = METHODS[method](SETTING), frames_of(2)
     with torch.inference_mode():
         published = runner.classify(frames)
-        runner.tune()
+        runner.optimize()
         tuned = runner.classify(frames)
         singles = torch.cat([runner.classify(frames[i : i + 1]) for i in range(2)])
     assert published.shape == (2,)
@@ -66,7 +66,7 @@ def test_graphs_on_a_gpu_change_no_answer(method: str) -> None:
     with torch.inference_mode():
         for num_videos in (1, 2, 1):
             published = runner.classify(frames_of(num_videos))
-        runner.tune()
+        runner.optimize()
         for _ in range(2):
             assert runner.classify(frames_of(1)).tolist() == published.tolist()
 
@@ -74,26 +74,26 @@ def test_graphs_on_a_gpu_change_no_answer(method: str) -> None:
 def test_what_is_timed_is_the_products_own_chain() -> None:
     runner, frames = TSQNetRunner(SETTING), frames_of(2)
     pack = runner.networks[0], runner._pack
-    held: dict[str, Any] = {"pixels": frames}
+    state = Pass(frames)
     maps_by_hand = []
     with torch.inference_mode():
         for stage in runner.stages.values():
-            stage(held)
+            stage(state)
         features, logits = encode(pack[1], list(frames))
         for number in range(2):
             scores = tsq_scores(pack[1], features[number][None], logits[number][None], top_n=3)
             chosen = selection.fuse(scores.visual.scores[0].numpy(), scores.textual.scores[0].numpy(), 5)
-            assert held["positions"][number].tolist() == sorted(choice.position for choice in chosen)
-            pictures = runner._preprocessor(frames[number][held["positions"][number]])
+            assert state.positions[number].tolist() == [choice.position for choice in chosen]
+            pictures = runner._preprocessor(frames[number][state.positions[number]])
             expected = runner._recognizer.encoder.model(pictures).mean(dim=0).argmax()
-            assert int(held["classes"][number]) == int(expected)
+            assert int(state.classes[number]) == int(expected)
             seen = runner._recognizer.encoder.model.forward_features(pictures)
             row = runner._recognizer.encoder.classifier_weight[(3, 700)[number]]
             map_by_hand = torch.einsum("kdhw,d->khw", seen, row)
             maps_by_hand.append(scale_maps(map_by_hand, "clip"))
-        held["classes"] = torch.tensor([3, 700])  # its own may both be one
-        runner.explain(held)
-    for maps, by_hand in zip(held["maps"], maps_by_hand, strict=True):
+        state.classes = torch.tensor([3, 700])  # its own may both be one
+        runner.explain(state)
+    for maps, by_hand in zip(state.maps, maps_by_hand, strict=True):
         np.testing.assert_allclose(maps, by_hand, atol=1e-5)
     assert np.ptp(maps_by_hand[0]) > 0.5
 
@@ -143,8 +143,8 @@ def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
     with torch.inference_mode():
         runner.classify(frames_of(1))
         assert seen == [1, 1, 1, 1]
-        assert AdaFocusRunner(SETTING).taken(frames_of(1)).shape[1] == 10
-        assert FramesRunner(SETTING, 5).taken(frames_of(1)).shape[1] == 5
+        assert AdaFocusRunner(SETTING).frames_used(frames_of(1)).shape[1] == 10
+        assert FramesRunner(SETTING, 5).frames_used(frames_of(1)).shape[1] == 5
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
-from tsq_cli.benchmark.runners import Setting
+from tsq_cli.benchmark.runners import BenchmarkConfig
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
@@ -61,7 +61,7 @@ def check_files(paths: Sequence[Path]) -> None:
 
 def time_files(
     paths: Sequence[Path],
-    setting: Setting,
+    setting: BenchmarkConfig,
     *,
     workers: Sequence[int],
     batch_size: int = 1,
@@ -141,7 +141,7 @@ def with_decoding(stages: Mapping[str, Mapping[str, float]], files: Mapping[str,
     return {videos: {"probe and decode": int(videos) * decoding, **of} for videos, of in stages.items()}
 
 
-def _plan(paths: Sequence[Path], setting: Setting, *, workers: int, batch_size: int) -> RunPlan:
+def _plan(paths: Sequence[Path], setting: BenchmarkConfig, *, workers: int, batch_size: int) -> RunPlan:
     return RunPlan(
         paths=[str(path) for path in paths],
         settings=replace(PAPER, num_frames=setting.num_frames),

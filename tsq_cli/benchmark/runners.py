@@ -1,7 +1,7 @@
-"""The contenders of `tsq benchmark`, each from decoded frames on the host to the class of each video there.
+"""The methods of `tsq benchmark`, each from decoded frames on the host to the class of each video.
 
 A runner holds one method's networks, with random weights, as they are published: float32, weights as torch lays them
-out, batch norms in place. `tune` gives it the general treatment, the same for all: batch norms folded away,
+out, batch norms in place. `optimize` gives it the general treatment, the same for all: batch norms folded away,
 channels-last weights, half precision where asked for, and on a GPU one CUDA graph of all that lies between two waits of
 the host. On a CPU networks see a few frames at a time in both forms, but for AdaFocus, which has a form as published.
 """
@@ -9,8 +9,8 @@ the host. On a CPU networks see a few frames at a time in both forms, but for Ad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,20 +21,26 @@ from tsq_cli.benchmark.methods import AdaFocus, FrameExit
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.explain import saliency_maps, scale_maps
 from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device
-from tsq_cli.models.device import cpu_microbatches, to_device
+from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.graphs import Graphed
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import Pack, find_pack, load_pack
 from tsq_cli.packs.load import optimize_for_inference
+from tsq_cli.recognition import prepare_frames, recognize_images
 from tsq_cli.scoring import encode_images, prepare_clips, tsq_scores
+from tsq_cli.types import Float32Array
 
-RIVAL_BACKBONE = "resnet50"  # of FrameExit, and what AdaFocus looks closely with
+BACKBONE = "resnet50"
+"""Backbone of FrameExit, and the network with which AdaFocus looks at crops."""
+
+IMAGENET_INPUT = Preprocessor(input_size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""Preprocessing of both other methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What all methods of a benchmark share.
+class BenchmarkConfig:
+    """Settings that all methods of a benchmark share.
 
     Attributes:
         pack: name or folder of the pack whose networks TSQNet has.
@@ -58,11 +64,11 @@ class Setting:
 
 
 class Runner(ABC):
-    """One method.
+    """One method, timed from decoded frames on the host to class indices on the host.
 
     Attributes:
-        name: for people, short.
-        title: for people, with what was set.
+        name: short, for tables.
+        title: name with the settings that matter.
         batches: whether it takes several videos at once.
     """
 
@@ -70,7 +76,7 @@ class Runner(ABC):
     title: str
     batches = True
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: BenchmarkConfig) -> None:
         self._setting = setting
         self._whole: Callable[[Tensor], Any] = self.forward  # a CUDA graph of it, once tuned on a GPU
 
@@ -80,21 +86,53 @@ class Runner(ABC):
         """All networks that take part."""
 
     @abstractmethod
-    def tune(self) -> None:
-        """Give the general treatment, once."""
+    def optimize(self) -> None:
+        """Optimize all networks for inference, once."""
 
     @abstractmethod
     def forward(self, pixels: Tensor) -> Tensor:
-        """Class indices [B] of the frames taken, uint8 [B, F, H, W, 3], both on the device."""
+        """Classify the frames used, uint8 [B, F, H, W, 3], to class indices [B]; both on the device."""
 
-    def taken(self, frames: Tensor) -> Tensor:
-        """The frames [B, F, H, W, 3] that it looks at, of T candidates [B, T, H, W, 3]: all, if not said otherwise."""
+    def frames_used(self, frames: Tensor) -> Tensor:
+        """Take the F frames that the method looks at from T candidates [B, T, H, W, 3]; by default all."""
         return frames
 
     def classify(self, frames: Tensor) -> Tensor:
-        """Class indices [B] of T candidates uint8 [B, T, H, W, 3], from host to host."""
-        classes: Tensor = self._whole(to_device(self.taken(frames), self._setting.device))
+        """Classify T candidates uint8 [B, T, H, W, 3] to class indices [B], from host to host."""
+        classes: Tensor = self._whole(to_device(self.frames_used(frames), self._setting.device))
         return classes.cpu()
+
+
+@dataclass
+class Pass:
+    """Tensors of one pass of B videos through TSQNet and its recognizer; each stage adds its own.
+
+    Attributes:
+        pixels: candidates uint8 [B, T, H, W, 3] on the device.
+        visual_input, object_input: candidates as the two networks take them, [B * T, 3, S, S]; one for both where one
+            network serves both.
+        features: [B * T, Dv] of the visual encoder.
+        object_logits: [B * T, O].
+        positions: int64 [B, K], the frames chosen.
+        images: [B * K, 3, S, S], these frames as the recognizer takes them.
+        output: of the recognizer for them.
+        classes: int64 [B], the class of each video.
+        maps: per video [K, h, w].
+    """
+
+    pixels: Tensor
+    visual_input: Tensor = field(init=False)
+    object_input: Tensor = field(init=False)
+    features: Tensor = field(init=False)
+    object_logits: Tensor = field(init=False)
+    positions: Tensor = field(init=False)
+    images: Tensor = field(init=False)
+    output: RecognizerOutput = field(init=False)
+    classes: Tensor = field(init=False)
+    maps: list[Float32Array] = field(init=False)
+
+
+Stage = Callable[[Pass], None]
 
 
 class TSQNetRunner(Runner):
@@ -102,7 +140,7 @@ class TSQNetRunner(Runner):
 
     name = "TSQNet"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: BenchmarkConfig) -> None:
         super().__init__(setting)
         self._pack = self._load()
         self.title = f"TSQNet ({self._pack.config.name}, {self.input_size} px) + {setting.recognizer}"
@@ -110,22 +148,20 @@ class TSQNetRunner(Runner):
 
     @property
     def device(self) -> str:
-        """Where it runs."""
+        """Device of the networks, as torch names it."""
         return self._setting.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the networks as they are now."""
+        """Precision of the networks as they are now."""
         return self._pack.dtype
 
     def recognizer_cost(self, video: Tensor) -> Cost:
-        """Of the recognizer on K frames of one video, uint8 [1, T, H, W, 3]."""
-        held = {
-            "pixels": video.to(self.device),
-            "positions": torch.arange(self._setting.num_frames, device=self.device)[None],
-        }
-        self._gather(held)
-        return count(self._recognizer, held["images"])
+        """Count the recognizer's operations for K frames of one video, uint8 [1, T, H, W, 3]."""
+        state = Pass(video.to(self.device))
+        state.positions = torch.arange(self._setting.num_frames, device=self.device)[None]
+        self._gather(state)
+        return count(self._recognizer, state.images)
 
     @property
     def _shared(self) -> bool:
@@ -134,15 +170,15 @@ class TSQNetRunner(Runner):
 
     @property
     def input_size(self) -> int:
-        """Of the sampler, in pixels."""
+        """Side of the sampler's input, in pixels."""
         return self._pack.visual_preprocessor.input_size
 
     @property
     def networks(self) -> list[nn.Module]:
-        """See Runner."""
+        """All networks that take part."""
         return [self._pack.visual_encoder, self._pack.object_recognizer, self._pack.tsqnet, self._recognizer]
 
-    def tune(self) -> None:
+    def optimize(self) -> None:
         """See Runner."""
         for encoder in {self._pack.visual_encoder, self._pack.object_recognizer, self._recognizer.encoder}:
             optimize_for_inference(encoder, self._setting.device, self._setting.dtype)
@@ -151,63 +187,61 @@ class TSQNetRunner(Runner):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
-        held: dict[str, Any] = {"pixels": pixels}
+        state = Pass(pixels)
         for stage in self.stages.values():
-            stage(held)
-        classes: Tensor = held["classes"]
-        return classes
+            stage(state)
+        return state.classes
 
     @property
-    def stages(self) -> dict[str, Callable[[dict[str, Any]], None]]:
-        """What happens on the device, in order; each stage adds to what is held."""
+    def stages(self) -> dict[str, Stage]:
+        """Stages on the device, in order."""
         return {
-            "preprocess candidates": self._prepare,
-            "visual encoder": self._see,
-            "object recognizer" + ", the same pass" * self._shared: self._see_objects,
+            "preprocess candidates": self._preprocess,
+            "visual encoder": self._encode,
+            "object recognizer" + ", the same pass" * self._shared: self._encode_objects,
             "TSQ layers and fusion": self._choose,
             "gather and preprocess K frames": self._gather,
             "recognizer": self._recognize,
         }
 
-    def _prepare(self, held: dict[str, Any]) -> None:
-        frames = [held["pixels"].flatten(0, 1)]  # [B, T, ...] -> [B * T, ...]
-        held["seen"] = prepare_clips(self._pack, self._pack.visual_preprocessor, frames)
+    def _preprocess(self, state: Pass) -> None:
+        frames = [state.pixels.flatten(0, 1)]  # [B, T, ...] -> [B * T, ...]
+        state.visual_input = prepare_clips(self._pack, self._pack.visual_preprocessor, frames)
         if not self._shared:
-            held["objects seen"] = prepare_clips(self._pack, self._pack.object_preprocessor, frames)
+            state.object_input = prepare_clips(self._pack, self._pack.object_preprocessor, frames)
 
-    def _see(self, held: dict[str, Any]) -> None:
-        held["features"], held["objects"] = encode_images(self._pack.visual_encoder, held["seen"])
+    def _encode(self, state: Pass) -> None:
+        state.features, state.object_logits = encode_images(self._pack.visual_encoder, state.visual_input)
 
-    def _see_objects(self, held: dict[str, Any]) -> None:
+    def _encode_objects(self, state: Pass) -> None:
         if not self._shared:
-            held["objects"] = encode_images(self._pack.object_recognizer, held["objects seen"])[1]
+            state.object_logits = encode_images(self._pack.object_recognizer, state.object_input)[1]
 
-    def _choose(self, held: dict[str, Any]) -> None:
+    def _choose(self, state: Pass) -> None:
         settings = self._pack.config.settings
-        clips = held["pixels"].shape[:2]
-        features, objects = (held[name].reshape(*clips, -1) for name in ("features", "objects"))
+        clips = state.pixels.shape[:2]
+        features, objects = (part.reshape(*clips, -1) for part in (state.features, state.object_logits))
         scores = tsq_scores(self._pack, features, objects, top_n=settings.top_n)
-        held["positions"] = fuse_on_device(
+        state.positions, _ = fuse_on_device(
             scores.visual.scores, scores.textual.scores, self._setting.num_frames, lambda_v=settings.lambda_v
         )
 
-    def _gather(self, held: dict[str, Any]) -> None:
-        pixels = held["pixels"]
-        clips = torch.arange(len(pixels), device=pixels.device)[:, None]
-        chosen = pixels[clips, held["positions"]].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
-        held["images"] = _prepared(self._preprocessor, chosen, self._recognizer)
+    def _gather(self, state: Pass) -> None:
+        videos = torch.arange(len(state.pixels), device=state.pixels.device)[:, None]
+        chosen = state.pixels[videos, state.positions].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
+        state.images = prepare_frames(self._recognizer, self._preprocessor, chosen)
 
-    def _recognize(self, held: dict[str, Any]) -> None:
-        held["outputs"] = _seen(self._recognizer, held["images"])
-        held["classes"] = _mean_class(held["outputs"], len(held["pixels"]))
+    def _recognize(self, state: Pass) -> None:
+        state.output = recognize_images(self._recognizer, state.images)
+        state.classes = _mean_class(state.output, len(state.pixels))
 
-    def explain(self, held: dict[str, Any]) -> None:
-        """Maps of each video's class, which `tsq classify` makes once the host knows the class; after all stages."""
-        activations = torch.cat([output.activations for output in held["outputs"]])
-        videos = torch.tensor_split(activations, len(held["pixels"]))
-        for seen, class_index in zip(videos, held["classes"].tolist(), strict=True):
-            output = RecognizerOutput(logits=seen.new_empty(0), activations=seen)  # logits take no part in maps
-            held.setdefault("maps", []).append(scale_maps(saliency_maps(self._recognizer, output, class_index), "clip"))
+    def explain(self, state: Pass) -> None:
+        """Make the maps of each video's class, as `tsq classify` does once the host knows the class."""
+        state.maps = []
+        videos = torch.tensor_split(state.output.activations, len(state.pixels))
+        for activations, class_index in zip(videos, state.classes.tolist(), strict=True):
+            output = RecognizerOutput(logits=activations.new_empty(0), activations=activations)  # maps need no logits
+            state.maps.append(scale_maps(saliency_maps(self._recognizer, output, class_index), "clip"))
 
     def _load(self) -> Pack:
         config = find_pack(self._setting.pack).at_input_size(self._setting.input_size)
@@ -217,7 +251,7 @@ class TSQNetRunner(Runner):
 class FramesRunner(Runner):
     """A recognizer on K evenly spaced frames, or on all T."""
 
-    def __init__(self, setting: Setting, num_frames: int) -> None:
+    def __init__(self, setting: BenchmarkConfig, num_frames: int) -> None:
         super().__init__(setting)
         self.name = f"{'all' if num_frames == setting.num_candidates else 'uniform'} {num_frames}"
         self.title = f"{self.name} frames + {setting.recognizer}"
@@ -227,22 +261,22 @@ class FramesRunner(Runner):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """See Runner."""
+        """All networks that take part."""
         return [self._recognizer]
 
-    def tune(self) -> None:
+    def optimize(self) -> None:
         """See Runner."""
         optimize_for_inference(self._recognizer.encoder, self._setting.device, self._setting.dtype)
         self._whole = Graphed(self.forward)
 
-    def taken(self, frames: Tensor) -> Tensor:
+    def frames_used(self, frames: Tensor) -> Tensor:
         """See Runner."""
         return frames[:, self._positions]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner; frames uint8 [B, K, H, W, 3]."""
-        images = _prepared(self._preprocessor, pixels.flatten(0, 1), self._recognizer)
-        return _mean_class(_seen(self._recognizer, images), len(pixels))
+        images = prepare_frames(self._recognizer, self._preprocessor, pixels.flatten(0, 1))
+        return _mean_class(recognize_images(self._recognizer, images), len(pixels))
 
 
 class FrameExitRunner(Runner):
@@ -251,28 +285,28 @@ class FrameExitRunner(Runner):
     name = "FrameExit"
     batches = False
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: BenchmarkConfig) -> None:
         super().__init__(setting)
-        self.title = f"FrameExit, {setting.exit_after} frames ({RIVAL_BACKBONE})"
-        self._network = FrameExit(len(find_pack(setting.pack).class_names), backbone=RIVAL_BACKBONE)
+        self.title = f"FrameExit, {setting.exit_after} frames ({BACKBONE})"
+        self._network = FrameExit(len(find_pack(setting.pack).class_names), backbone=BACKBONE)
         self._network.to(setting.device)
-        self._preprocessor = rival_preprocessor()
+        self._preprocessor = IMAGENET_INPUT
         self._dtype = torch.float32
         self._steps: list[Callable[[Tensor, Tensor], Any]] = [self._step(i) for i in range(len(FRAME_ORDER))]
 
     @property
     def networks(self) -> list[nn.Module]:
-        """See Runner."""
+        """All networks that take part."""
         return [self._network]
 
-    def tune(self) -> None:
+    def optimize(self) -> None:
         """See Runner."""
         self._network.fold_batch_norms()
         self._dtype = self._setting.dtype
         self._network.to(self._dtype).to(memory_format=torch.channels_last)
         self._steps = [Graphed(step) for step in self._steps]
 
-    def taken(self, frames: Tensor) -> Tensor:
+    def frames_used(self, frames: Tensor) -> Tensor:
         """See Runner."""
         return frames[:, : len(FRAME_ORDER)]
 
@@ -288,7 +322,7 @@ class FrameExitRunner(Runner):
 
     def classify(self, frames: Tensor) -> Tensor:
         """See Runner."""
-        videos = torch.split(self.taken(frames), 1)
+        videos = torch.split(self.frames_used(frames), 1)
         return torch.cat([self.forward(to_device(video, self._setting.device)).cpu() for video in videos])
 
     def _step(self, position: int) -> Callable[[Tensor, Tensor], Any]:
@@ -303,20 +337,20 @@ class AdaFocusRunner(Runner):
 
     name = "AdaFocus"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: BenchmarkConfig) -> None:
         super().__init__(setting)
-        self.title = f"AdaFocus, {setting.num_candidates} frames ({RIVAL_BACKBONE})"
-        self._network = AdaFocus(len(find_pack(setting.pack).class_names), focus=RIVAL_BACKBONE).to(setting.device)
-        self._preprocessor = rival_preprocessor()
+        self.title = f"AdaFocus, {setting.num_candidates} frames ({BACKBONE})"
+        self._network = AdaFocus(len(find_pack(setting.pack).class_names), focus=BACKBONE).to(setting.device)
+        self._preprocessor = IMAGENET_INPUT
         self._dtype = torch.float32
         self._classify: Callable[[Tensor], Tensor] = self._network.forward_as_published
 
     @property
     def networks(self) -> list[nn.Module]:
-        """See Runner."""
+        """All networks that take part."""
         return [self._network]
 
-    def tune(self) -> None:
+    def optimize(self) -> None:
         """See Runner."""
         self._network.fold_batch_norms()
         self._dtype = self._setting.dtype
@@ -330,27 +364,12 @@ class AdaFocusRunner(Runner):
         return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
 
 
-def rival_preprocessor() -> Preprocessor:
-    """Of both peers: 224 pixels, as ImageNet networks are fed."""
-    return Preprocessor(input_size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-
-
-def _recognizer(setting: Setting, num_classes: int) -> tuple[Recognizer, Preprocessor]:
+def _recognizer(setting: BenchmarkConfig, num_classes: int) -> tuple[Recognizer, Preprocessor]:
     encoder = create_encoder(setting.recognizer, num_classes=num_classes)
     return Recognizer(encoder.to(setting.device)), Preprocessor.from_dict(encoder.pretrained_cfg)
 
 
-def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer) -> Tensor:
-    weight = recognizer.encoder.classifier_weight
-    return preprocessor(pixels, weight.device, weight.dtype)
-
-
-def _seen(recognizer: Recognizer, images: Tensor) -> list[RecognizerOutput]:
-    """What a recognizer says of images [N, 3, S, S], as many at a time as are good for the device."""
-    return [recognizer(some) for some in cpu_microbatches(images, share=2)]
-
-
-def _mean_class(outputs: Sequence[RecognizerOutput], num_videos: int) -> Tensor:
-    """Class indices [B] from the mean of the logits of each video's frames."""
-    logits = torch.cat([output.logits for output in outputs])
-    return logits.float().reshape(num_videos, -1, logits.shape[1]).mean(dim=1).argmax(dim=1)
+def _mean_class(output: RecognizerOutput, num_videos: int) -> Tensor:
+    """Class indices [B] by the mean of the logits of each video's frames."""
+    logits = output.logits.float()
+    return logits.reshape(num_videos, -1, logits.shape[1]).mean(dim=1).argmax(dim=1)

@@ -23,10 +23,12 @@ from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, process_m
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.runners import (
     AdaFocusRunner,
+    BenchmarkConfig,
     FrameExitRunner,
     FramesRunner,
+    Pass,
     Runner,
-    Setting,
+    Stage,
     TSQNetRunner,
 )
 from tsq_cli.errors import UsageError
@@ -37,7 +39,7 @@ from tsq_cli.types import Progress, no_progress
 
 Treatment = Literal["published", "tuned"]
 TREATMENTS: tuple[Treatment, ...] = ("published", "tuned")
-METHODS: dict[str, Callable[[Setting], Runner]] = {
+METHODS: dict[str, Callable[[BenchmarkConfig], Runner]] = {
     "tsqnet": TSQNetRunner,
     "frameexit": FrameExitRunner,
     "adafocus": AdaFocusRunner,
@@ -98,7 +100,7 @@ class Row:
 
 def speed_table(
     methods: Sequence[str],
-    setting: Setting,
+    setting: BenchmarkConfig,
     *,
     batch_size: int,
     repeats: int,
@@ -134,10 +136,10 @@ def speed_table(
                 progress(f"building {method}, {treatment}", i, len(methods))
                 runner = METHODS[method](setting)
                 if method not in costs:
-                    pixels = runner.taken(frames[:1]).to(setting.device)
+                    pixels = runner.frames_used(frames[:1]).to(setting.device)
                     costs[method] = count(runner.forward, pixels, modules=runner.networks)
                 if treatment == "tuned":
-                    runner.tune()
+                    runner.optimize()
                 runners[method, treatment] = runner
     with torch.inference_mode():
         rows = list(_rows(runners, costs, frames, repeats=repeats, batch_size=batch_size, progress=progress))
@@ -242,18 +244,16 @@ def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, An
     }
 
 
-def _stages(
-    runner: TSQNetRunner, stages: Mapping[str, Callable[[dict[str, Any]], None]], frames: Tensor, repeats: int
-) -> dict[str, float]:
+def _stages(runner: TSQNetRunner, stages: Mapping[str, Stage], frames: Tensor, repeats: int) -> dict[str, float]:
     """Median seconds of each stage, each waited for."""
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
         started = _finished(runner.device)
-        held: dict[str, Any] = {"pixels": to_device(frames, runner.device)}
+        state = Pass(to_device(frames, runner.device))
         seconds.setdefault("copy to the device", []).append(_finished(runner.device) - started)
         for name, stage in stages.items():
             started = _finished(runner.device)
-            stage(held)
+            stage(state)
             seconds.setdefault(name, []).append(_finished(runner.device) - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -277,7 +277,7 @@ def _finished(device: str) -> float:
     return time.perf_counter()
 
 
-def _check(methods: Sequence[str], *, batch_size: int, repeats: int, setting: Setting) -> None:
+def _check(methods: Sequence[str], *, batch_size: int, repeats: int, setting: BenchmarkConfig) -> None:
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"the method is {method!r}", wanted="some of " + ", ".join(METHODS), fix="see --methods")

@@ -85,7 +85,7 @@ def benchmark(
     check_outputs({"--json": Path(STDOUT) if json else None, "--plot": plot}, inputs=paths)
     with progress_bar("loading") as progress:
         from tsq_cli.benchmark.end_to_end import check_files, time_files, with_decoding
-        from tsq_cli.benchmark.runners import Setting
+        from tsq_cli.benchmark.runners import BenchmarkConfig
         from tsq_cli.benchmark.speed import TREATMENTS, speed_table
         from tsq_cli.models.device import resolve_device, resolve_dtype
 
@@ -95,7 +95,7 @@ def benchmark(
 
             check_plot_path(plot)
         place = resolve_device(device)
-        setting = Setting(
+        setting = BenchmarkConfig(
             pack=pack,
             recognizer=recognizer,
             num_frames=num_frames,
