@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsq_cli"
 ROOMS = {
     "": 0, "errors": 0, "types": 0, "config": 0, "record": 0, "files": 0, "printable": 0,
-    "video": 1, "data": 1, "selection": 1, "cover": 1, "ordering": 1, "other_rules": 1, "quality": 1, "sharpest": 1,
-    "metrics": 1, "inputs": 1, "record_file": 1, "journal": 1, "clip": 1,
+    "video": 1, "data": 1, "selection": 1, "cover": 1, "layout": 1, "ordering": 1, "other_rules": 1, "quality": 1,
+    "sharpest": 1, "metrics": 1, "inputs": 1, "record_file": 1, "journal": 1, "clip": 1,
     "models": 2, "losses": 2,
     "packs": 3, "preprocess": 3, "explain": 3, "report": 3,
     "pipeline": 4, "describe": 4, "classifier": 4, "scoring": 4, "recognition": 4, "loading": 4, "pictures": 4,

@@ -20,6 +20,7 @@ from tsq_cli.clip import Clip, load_clip, most_candidates, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, SelectorName, SelectSettings
 from tsq_cli.cover import shows_too_little
 from tsq_cli.describe import Seen, describe
+from tsq_cli.layout import layouts
 from tsq_cli.quality import candidate_quality
 from tsq_cli.record import Record
 from tsq_cli.scoring import ScoredClips, score_clips
@@ -177,6 +178,7 @@ class Selector:
                     textual=saliency.textual,
                     features=features,
                     quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
+                    layout=layouts(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
                 ),
             )
             for clip, saliency, features in zip(
