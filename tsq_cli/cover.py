@@ -27,7 +27,7 @@ SALIENCY_WEIGHT = 0.01
 LIKENESS_WEIGHT = 0.2
 """What a choice of frames that all look alike loses, where full coverage is worth 1."""
 
-LAYOUT_WEIGHT = 0.1
+LAYOUT_WEIGHT = 0.125
 """What a choice of frames of one layout loses, where full coverage is worth 1."""
 
 CALM_TIMES, LEAST_DIFFERENCE = 30.0, 0.005
