@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,7 +15,10 @@ from PIL import Image, ImageFilter
 
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli.config import PAPER
+from tsq_cli.describe import Seen
+from tsq_cli.layout import layouts
 from tsq_cli.record import Record
+from tsq_cli.selection import Selection
 from tsq_cli.types import UInt8Array
 
 RATE = 25
@@ -71,6 +75,27 @@ def test_one_long_shot_leaves_room_for_the_short_ones(selector: Selector, tmp_pa
     path = film(tmp_path / "long.mp4", 16 * 20, lambda n: drifting(shots[n // 20], 3 * (n % 20)))
     record = selector.select(path, SelectSettings(num_frames=4))
     assert {shots[(frame.candidate.frame_index or 0) // 20] for frame in record.frames} == {0, 1, 2, 3}
+
+
+def test_the_layouts_of_all_candidates_are_looked_at(
+    selector: Selector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "drifting.mp4", 48, lambda n: drifting(0, 6 * n))
+    choose, seen = selector.choose, []
+
+    def watched(each: Seen, *arguments: Any, **options: Any) -> Selection:
+        seen.append(each)
+        return choose(each, *arguments, **options)
+
+    monkeypatch.setattr(selector, "choose", watched)
+    selector.select(path)
+    selector.select(path, replace(PAPER, selector="cover"))
+    selector.select(path, PAPER)
+    *covered, paper = seen
+    for each in covered:
+        assert each.evidence.layout is not None
+        np.testing.assert_array_equal(each.evidence.layout, layouts(each.clip.batch.pixels))
+    assert paper.evidence.layout is None
 
 
 def test_a_still_clip_gives_one_frame_or_frames_from_all_of_it(selector: Selector, tmp_path: Path) -> None:
