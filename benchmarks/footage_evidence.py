@@ -19,6 +19,7 @@ from tsq_cli.files import atomic_path
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
 from tsq_cli.pipeline import Selector
+from tsq_cli.rules.layout import layouts
 from tsq_cli.rules.quality import candidate_quality, frame_quality
 from tsq_cli.scoring import encode, score_clips
 from tsq_cli.selection import Evidence, RuleSettings
@@ -81,9 +82,10 @@ class Observer:
                     "visual": curves.visual,
                     "textual": curves.textual,
                     "candidate_quality": candidate_quality(clip.batch.pixels),
+                    "layout": layouts(clip.batch.pixels),
                 }
 
-        values = self._kept(cache, look)
+        values = self._kept(cache, look, needed="layout")
         frames = _frames(values)
         evidence = Evidence(
             times=frames.times,
@@ -91,6 +93,7 @@ class Observer:
             textual=values["textual"],
             features=frames.features,
             quality=values["candidate_quality"],
+            layout=values["layout"],
         )
         return Looked(evidence=evidence, frames=frames)
 
@@ -137,12 +140,12 @@ class Observer:
         found: Float32Array = logits.float().cpu().numpy()
         return found
 
-    def _kept(self, cache: Path, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Arrays from the cache, where the same weights have made them; else made and kept."""
+    def _kept(self, cache: Path, look: Callable[[], dict[str, Any]], needed: str = "times") -> dict[str, Any]:
+        """Load arrays from the cache, where the same weights made them and `needed` is among them; else make them."""
         sha256 = self.pack.config.sha256
         if cache.exists():
             with np.load(cache) as stored:
-                if str(stored["pack_sha256"]) == sha256:
+                if str(stored["pack_sha256"]) == sha256 and needed in stored:
                     return dict(stored)
         values = look()
         cache.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,9 +14,12 @@ import pytest
 import skimage.data
 from PIL import Image, ImageFilter
 
-from tsq_cli import Classifier, Selector, SelectSettings
-from tsq_cli.config import PAPER
+from tsq_cli import Classifier, Selector, SelectSettings, selection
+from tsq_cli.clip import load_clip
+from tsq_cli.config import PAPER, SelectorName
 from tsq_cli.record import Record
+from tsq_cli.rules.layout import layouts
+from tsq_cli.selection import Evidence, Selection
 from tsq_cli.types import UInt8Array
 
 RATE = 25
@@ -71,6 +76,29 @@ def test_one_long_shot_leaves_room_for_the_short_ones(selector: Selector, tmp_pa
     path = film(tmp_path / "long.mp4", 16 * 20, lambda n: drifting(shots[n // 20], 3 * (n % 20)))
     record = selector.select(path, SelectSettings(num_frames=4))
     assert {shots[(frame.candidate.frame_index or 0) // 20] for frame in record.frames} == {0, 1, 2, 3}
+
+
+def test_the_layouts_of_all_candidates_are_looked_at(
+    selector: Selector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "drifting.mp4", 48, lambda n: drifting(0, 6 * n))
+    choose, seen = selection.choose, list[Evidence]()
+
+    def watched(name: SelectorName, evidence: Evidence, *arguments: Any, **options: Any) -> Selection:
+        seen.append(evidence)
+        return choose(name, evidence, *arguments, **options)
+
+    monkeypatch.setattr(selection, "choose", watched)
+    selector.select(path)
+    selector.select(path, replace(PAPER, selector="cover"))
+    selector.select(path, PAPER)
+    *covered, paper = seen
+    with closing(load_clip(path, PAPER)) as clip:
+        expected = layouts(clip.batch.pixels)
+    for each in covered:
+        assert each.layout is not None
+        np.testing.assert_array_equal(each.layout, expected)
+    assert paper.layout is None
 
 
 def test_a_still_clip_gives_one_frame_or_frames_from_all_of_it(selector: Selector, tmp_path: Path) -> None:

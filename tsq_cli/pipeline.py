@@ -20,6 +20,7 @@ from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
+from tsq_cli.rules.layout import layouts
 from tsq_cli.rules.quality import candidate_quality
 from tsq_cli.scoring import ClipScores, score_clips
 from tsq_cli.selection import Choice, Evidence, RuleSettings, Selection, follow
@@ -274,6 +275,7 @@ class Selector:
             textual=saliency.textual,
             features=scored.scores.unit_features(),
             quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
+            layout=layouts(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
         )
         return Seen(clip=clip, evidence=evidence, saliency=saliency)
 

@@ -40,6 +40,7 @@ class Evidence:
         visual, textual: S^v and S^t [T], finite; None where no network looked.
         features: [T, D] of unit length, of the visual encoder; None where no network looked.
         quality: [T], 0 for a blank frame, else its sharpness (see rules/quality.py); None where it was not measured.
+        layout: [T, P], where it is light and dark (see rules/layout.py); None where it was not measured.
 
     Raises:
         ValueError: no candidate, shapes that disagree, or numbers that are not finite.
@@ -50,11 +51,13 @@ class Evidence:
     textual: Float64Array | None = None
     features: Float32Array | None = None
     quality: Float64Array | None = None
+    layout: Float64Array | None = None
 
     def __post_init__(self) -> None:
         if self.times.ndim != 1 or len(self.times) == 0:
             raise ValueError(f"times must be [T] with T >= 1, got shape {self.times.shape}")
-        for name, ndim in (("times", 1), ("visual", 1), ("textual", 1), ("features", 2), ("quality", 1)):
+        axes = {"times": 1, "visual": 1, "textual": 1, "features": 2, "quality": 1, "layout": 2}
+        for name, ndim in axes.items():
             values = getattr(self, name)
             if values is None:
                 continue
@@ -334,6 +337,7 @@ def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
         evidence.times,
         k,
         quality=evidence.quality,
+        layout=evidence.layout,
         duplicate_cosine=duplicate_level(similarity, settings.duplicate_cosine),
         skips_duplicates=settings.skips_duplicates,
         only_different=settings.only_different,

@@ -89,6 +89,17 @@ class TestCover:
         chosen = positions("cover", evidence(looks(3, 0, 0, 4), [9, 1, 1, 9], quality=quality), 3)
         assert set(chosen[:2]) == {1, 2}
 
+    def test_of_frames_of_one_event_those_of_other_layouts_are_taken(self) -> None:
+        # One event, as far from each other by their features; 0 is the anchor, and 1 and 3 lie like 0 and 2.
+        of = evidence(looks(0, 0, 0, 0, 0, tilt=0.4), [9, 4, 1, 4, 1])
+        layout = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]])
+        chosen = choose("cover", replace(of, layout=layout), 3)
+        assert [choice.chosen_by for choice in chosen.choices] == ["event", "coverage", "coverage"]
+        first, *others = (choice.position for choice in chosen.choices)
+        assert first == 0
+        assert sorted(others) in ([2, 4], [3, 4])
+        assert {1, 3} <= set(positions("cover", of, 3))  # without layouts the more salient ones are
+
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_the_best_of_few_is_found_by_trying_all(self, count: int) -> None:
         rng = np.random.default_rng(7)
@@ -104,7 +115,7 @@ class TestCover:
 
             of_all = max(score(some) for some in itertools.combinations(range(8), count))
             pool, same = np.ones(8, dtype=bool), np.eye(8, dtype=bool)
-            chosen = cover._best_cover(similarity, np.zeros(8), [], count, pool, same)
+            chosen = cover._best_cover(similarity, np.zeros(8), 0.2 * similarity, [], count, pool, same)
             assert score(chosen) >= of_all - 0.02  # exchanges of one: nearly always the best
 
 
@@ -208,12 +219,14 @@ def any_evidence(draw: st.DrawFn) -> Evidence:
     kinds = draw(hnp.arrays(np.int64, count, elements=st.integers(0, 5)))
     tilt = draw(st.sampled_from([0.0, 0.1, 0.5]))
     quality = draw(st.none() | hnp.arrays(np.float64, count, elements=st.sampled_from([0.0, 0.1, 0.4])))
+    layout = draw(st.none() | hnp.arrays(np.float64, (count, 4), elements=st.sampled_from([-0.5, 0.0, 0.1])))
     return Evidence(
         times=np.cumsum(draw(hnp.arrays(np.float64, count, elements=st.floats(0.01, 9.0)))),
         visual=draw(curve),
         textual=draw(curve),
         features=looks(*kinds.tolist(), tilt=tilt),
         quality=quality,
+        layout=layout,
     )
 
 
@@ -266,3 +279,5 @@ def test_slips_are_refused() -> None:
         Evidence(times=np.arange(3.0), visual=np.ones(2))
     with pytest.raises(ValueError, match="quality must be finite"):
         Evidence(times=np.arange(3.0), quality=np.array([0.0, np.nan, 1.0]))
+    with pytest.raises(ValueError, match="layout must have 2 axes"):
+        Evidence(times=np.arange(3.0), layout=np.zeros(3))

@@ -1,7 +1,7 @@
 """Cover what a video shows with K frames: events first, one anchor for each, then whatever adds most (ours).
 
-Pure functions of cosines [T, T], saliency [T], quality [T] and times [T]. After "events first" selectors for video
-question answering (EFS), with submodular coverage (facility location) deciding among events and inside of them.
+Pure functions of cosines [T, T], saliency [T], quality [T], layout [T, P] and times [T]. After "events first" selectors
+for video question answering (EFS), with submodular coverage (facility location) deciding among events and inside them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tsq_cli.rules.layout import layout_likeness
 from tsq_cli.rules.ordering import spread
 from tsq_cli.types import BoolArray, ChosenBy, Float64Array, Int64Array
 
@@ -25,6 +26,9 @@ SALIENCY_WEIGHT = 0.01
 
 LIKENESS_WEIGHT = 0.2
 """What a choice of frames that all look alike loses, where full coverage is worth 1."""
+
+LAYOUT_WEIGHT = 0.125
+"""What a choice of frames of one layout loses, where full coverage is worth 1."""
 
 CALM_TIMES, LEAST_DIFFERENCE = 30.0, 0.005
 """In a calm video frames differ from so many times the lower quartile of its neighbors' differences, or from this."""
@@ -47,6 +51,7 @@ def cover(
     k: int,
     *,
     quality: Float64Array | None,
+    layout: Float64Array | None = None,
     duplicate_cosine: float,
     skips_duplicates: bool,
     only_different: bool,
@@ -56,8 +61,9 @@ def cover(
     Events between hard cuts come first, and those that they fall into second. A choice is scored by coverage, the mean
     over all candidates of the best cosine to a chosen one, less the likeness of the chosen, the mean of each one's best
     cosine to another, plus a little saliency. Where there are more events than K, those whose anchors score best are
-    kept; where there are fewer, frames are added that score best. What shows the same as a chosen frame is passed over
-    while something else is left.
+    kept. Where there are fewer, frames are added that score best; for these the likeness is that of layouts, as cosines
+    hardly tell the frames of one event apart, and saliency counts no more. What shows the same as a chosen frame is
+    passed over while something else is left.
 
     Args:
         similarity: cosines [T, T].
@@ -65,6 +71,8 @@ def cover(
         times: [T], seconds, not decreasing.
         k: from 1 to T.
         quality: [T], 0 for a blank frame, else its sharpness; None where it was not measured.
+        layout: [T, P], where a frame is light and dark (see rules/layout.py); None where it was not measured, and
+            cosines tell likeness all through.
         duplicate_cosine: frames at least this much alike show the same.
         skips_duplicates: whether these are passed over.
         only_different: whether fewer than K are returned rather than a duplicate.
@@ -74,13 +82,16 @@ def cover(
     """
     count = len(similarity)
     same = np.eye(count, dtype=bool) | (skips_duplicates & (similarity >= duplicate_cosine))
+    salient, alike = SALIENCY_WEIGHT * saliency, LIKENESS_WEIGHT * similarity
     of_events: list[int] = []
     for cut_cosine in (HARD_CUT, CUT_COSINE):
         events = events_of(similarity, duplicate_cosine=duplicate_cosine, cut_cosine=cut_cosine)
         good = _passable(quality, events)
         anchors = _anchors(events, saliency, good, of_events)
-        of_events = _best_cover(similarity, saliency, of_events, k, anchors, same)
-    covering = _best_cover(similarity, saliency, of_events, k, good, same)
+        of_events = _best_cover(similarity, salient, alike, of_events, k, anchors, same)
+    if layout is not None:
+        salient, alike = np.zeros(count), LAYOUT_WEIGHT * layout_likeness(layout)
+    covering = _best_cover(similarity, salient, alike, of_events, k, good, same)
     choices: list[tuple[int, ChosenBy]] = [(position, "event") for position in of_events]
     choices += [(position, "coverage") for position in covering[len(of_events) :]]
     if len(choices) == k or (only_different and choices):
@@ -201,7 +212,8 @@ def _passable(quality: Float64Array | None, events: Int64Array) -> BoolArray:
 
 def _best_cover(
     similarity: Float64Array,
-    saliency: Float64Array,
+    salient: Float64Array,
+    alike: Float64Array,
     chosen: Sequence[int],
     k: int,
     pool: BoolArray,
@@ -211,7 +223,8 @@ def _best_cover(
 
     Args:
         similarity: cosines [T, T].
-        saliency: [T], 1 is the mean.
+        salient: [T], what each gains by being chosen.
+        alike: [T, T], above -1, what each of two loses by being chosen beside the other.
         chosen: positions that stay.
         k: of all together.
         pool: [T], who may be added.
@@ -226,12 +239,11 @@ def _best_cover(
         is_open = pool & ~same[others].any(axis=0)
         if not is_open.any():
             return None
-        to_others = similarity[others]  # [K - 1, T]
-        shown = np.maximum(similarity, to_others.max(axis=0, initial=-1.0)).mean(axis=1)
+        shown = np.maximum(similarity, similarity[others].max(axis=0, initial=-1.0)).mean(axis=1)
+        to_others = alike[others]  # [K - 1, T]
         among = np.where(np.eye(len(others), dtype=bool), -1.0, to_others[:, others]).max(axis=1, initial=-1.0)
         likeness = np.maximum(among[:, None], to_others).sum(axis=0) + to_others.max(axis=0, initial=0.0)
-        salient = saliency[others].sum() + saliency
-        scores = shown + (SALIENCY_WEIGHT * salient - LIKENESS_WEIGHT * likeness) / (len(others) + 1)
+        scores = shown + (salient[others].sum() + salient - likeness) / (len(others) + 1)
         scores = np.where(is_open, scores, -np.inf)
         return float(scores.max()), int(scores.argmax())
 
@@ -252,6 +264,6 @@ def _best_cover(
             break
         score, position, place = max(exchanges)
         result[place] = position
-    final = np.zeros(len(saliency), dtype=bool)
+    final = np.zeros(len(salient), dtype=bool)
     final[result[kept:]] = True
     return grown(final)
