@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 
 from tests.cli.conftest import DEMO
 from tests.marks import ON_CUDA
+from tests.reads import Reads
 from tsq_cli import Classifier, Selector, SelectSettings, models, selection
 from tsq_cli import classifier as classifier_module
 from tsq_cli.clip import Clip, load_clip
-from tsq_cli.config import SelectorName
+from tsq_cli.config import Order, SelectorName
 from tsq_cli.models import tsq_layer
 from tsq_cli.record import Record
 
@@ -36,22 +35,6 @@ def clips() -> Iterator[list[Clip]]:
     fewer = replace(SETTINGS, num_candidates=6)
     with closing(load_clip(DEMO, SETTINGS)) as one, closing(load_clip(DEMO, fewer)) as two:
         yield [one, two]
-
-
-class Reads(TorchFunctionMode):
-    """Counts what a host waits for on a GPU."""
-
-    names = re.compile(r"(cpu|numpy|item|tolist|nonzero|__(bool|int|float|index)__)$")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if self.names.fullmatch(name):
-            self.seen.append(name)
-        return func(*args, **(kwargs or {}))
 
 
 def facts(record: Record) -> dict[str, Any]:
@@ -92,6 +75,26 @@ def test_the_device_recognizes_the_frames_that_the_host_lists(
                 logits = network(prepare(pixels, place, torch.float32)).logits
             assert frame.predictions is not None
             assert frame.predictions[0].index == int(logits.argmax())
+
+
+@pytest.mark.parametrize("order", ["time", "score"])
+def test_the_recognizer_is_given_the_frames_of_the_record(
+    classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch, order: Order
+) -> None:
+    given: list[torch.Tensor] = []
+    forward_recognizer = classifier_module.forward_recognizer
+
+    def forward(loaded: Any, frames: list[torch.Tensor], timings: dict[str, float]) -> Any:
+        given.extend(frames)
+        return forward_recognizer(loaded, frames, timings)
+
+    monkeypatch.setattr(classifier_module, "forward_recognizer", forward)
+    for clip, record, frames in zip(
+        clips, classifier.process_clips(clips, replace(SETTINGS, order=order)), given, strict=True
+    ):
+        listed = [frame.candidate.position for frame in record.frames]
+        assert len(set(listed)) == 4
+        np.testing.assert_array_equal(frames.cpu(), clip.batch.pixels[listed])
 
 
 def test_a_device_chooses_and_recognizes_before_the_host_reads(

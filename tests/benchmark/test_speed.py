@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
+from tests.reads import Reads
 from tsq_cli import selection
 from tsq_cli.benchmark import runners
 from tsq_cli.benchmark.end_to_end import time_files, with_decoding
@@ -145,6 +146,13 @@ def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
         assert seen == [1, 1, 1, 1]
         assert AdaFocusRunner(SETTING).frames_used(frames_of(1)).shape[1] == 10
         assert FramesRunner(SETTING, 5).frames_used(frames_of(1)).shape[1] == 5
+
+
+def test_frameexit_waits_for_its_gate_at_every_step_but_not_for_later_ones() -> None:
+    runner = FrameExitRunner(replace(SETTING, exit_after=4))
+    with Reads() as reads, torch.inference_mode():
+        runner.classify(frames_of(1))
+    assert reads.seen == ["cpu"] * 5  # one per frame, and the class
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.studies.videos import COLOURS, write_study
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
+from tsq_cli.scoring import encode
 from tsq_cli.training import train as workflow
 from tsq_cli.training.datasets import name_queries, read_lists, readable
 from tsq_cli.training.settings import TrainSettings, read_settings, settings_from
@@ -111,6 +112,19 @@ def test_the_heads_start_at_prototypes_and_names(given: Path, trained: tuple[Pat
     final = load_file(out / "pack" / "vqm.safetensors")["queries"]
     assert final.shape == start["visual"].shape == (5, 256)
     assert not torch.equal(final, start["visual"].half())
+
+
+def test_the_visual_queries_start_at_what_the_classes_look_like(
+    given: Path, trained: tuple[Path, dict[str, Any]]
+) -> None:
+    """The best frames of a class all show its plain color, so its prototype is what the encoder makes of that."""
+    pack = load_pack(find_pack(given / "small"), dtype=torch.float32)
+    colors = torch.tensor([COLOURS[name] for name in sorted(COLOURS)], dtype=torch.uint8)
+    with torch.inference_mode():
+        (expected,), _ = encode(pack, [colors[:, None, None].expand(5, 64, 64, 3)])
+    start = load_file(trained[0] / "heads" / "initial.safetensors")["visual"]
+    assert expected.abs().max() > 100 * 1e-5
+    torch.testing.assert_close(start, expected, atol=1e-5, rtol=1e-3)  # features are cached in float16
 
 
 def test_the_packs_recognizer_says_what_was_measured(given: Path, trained: tuple[Path, dict[str, Any]]) -> None:

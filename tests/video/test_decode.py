@@ -84,6 +84,14 @@ def test_only_the_packets_needed_are_decoded(monkeypatch: pytest.MonkeyPatch) ->
     assert sorted(asked) == [(0, 1), (12, 13), (48, 49)]
 
 
+def test_keyframes_say_how_far_off_they_are() -> None:
+    source = open_video(clip("h264_no_b_frames").path)  # a keyframe every 12 frames, 25 frames per second
+    batch = decode_frames(source, [1, 17, 24], mode="keyframes")
+    assert batch.frame_indices.tolist() == [0, 12, 24]
+    np.testing.assert_allclose(batch.snap_seconds, [-1 / 25, -5 / 25, 0], atol=1e-9)
+    assert batch.notes == ("Keyframes only: each frame is the keyframe nearest to its time, up to 0.200 s away.",)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_nvdec_is_refused_and_decoding_goes_on_without_it() -> None:
     source = open_video(clip("h264_no_b_frames").path)
