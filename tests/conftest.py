@@ -1,6 +1,12 @@
-"""For all tests: child processes start with the signals of a program run by hand."""
+"""For all tests: one core per worker, and child processes with the signals of a program run by hand."""
 
+import os
 import signal
+
+# Workers of pytest-xdist share the cores: threads of one that wait in turn for those of the other cost most of the time.
+# Set before torch is imported, and inherited by child processes.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Where the parent ignores SIGINT (nohup, the background of a script), children would too, and so would their children.
 # A handler is not inherited: a program that is started gets the default back.
