@@ -3,8 +3,8 @@
 import os
 import signal
 
-# Workers of pytest-xdist share the cores: threads of one that wait in turn for those of the other cost most of the time.
-# Set before torch is imported, and inherited by child processes.
+# Workers of pytest-xdist share the cores, and threads that wait for each other across them cost most of the time. Set
+# before torch is imported, and inherited by child processes.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
