@@ -10,6 +10,7 @@ import typer
 
 from tsq_cli import __version__
 from tsq_cli.cli import ablate, benchmark, classify, evaluate, packs, select, train, tsne
+from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import info
 from tsq_cli.cli.streams import safe_streams
 from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqError, one_line
@@ -17,9 +18,10 @@ from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqErro
 app = typer.Typer(
     name="tsq",
     help="Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022).",
-    epilog=(
-        "Start with: tsq select video.mp4 -k 5. Results go to stdout, talk to stderr. Exit codes: 0 all done, "
-        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
+    epilog=examples("tsq select video.mp4 -k 5", "tsq classify video.mp4 --html report.html", "tsq packs list")
+    + (
+        "\n\n`tsq COMMAND --help` has more. Results go to stdout, messages to stderr. Exit codes: 0 all done, 1 an input failed, 2 usage, "
+        "3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -27,13 +29,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("select")(select.select)
-app.command("classify")(classify.classify)
+app.command("select", epilog=select.EXAMPLES)(select.select)
+app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("tsne")(tsne.tsne)
-app.command("benchmark")(benchmark.benchmark)
+app.command("benchmark", epilog=benchmark.EXAMPLES)(benchmark.benchmark)
 app.add_typer(packs.app, name="packs")
 
 
