@@ -17,6 +17,8 @@ SCHEMA_VERSION = 3
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]
+MapFormat = Literal["overlay", "heat", "npy"]
+ImageFormat = Literal["jpg", "png", "webp"]
 SelectorName = Literal[
     "auto", "tsq", "cover", "vqm", "tqm",
     "topk", "mmr", "bolt", "aks", "dpp", "kcenter", "facility", "uniform", "random", "middle",

@@ -233,17 +233,17 @@ def _check_no_video(option: str, path: Path) -> None:
 
 
 def _try_file(path: Path) -> None:
+    if os.fspath(path) == STDOUT:
+        return
     try:
-        if is_written_straight(path):
-            if os.fspath(path) != STDOUT and not os.access(path, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            return
-        final = Path(os.path.realpath(path))
+        is_stream = is_written_straight(path)
+        final = path if is_stream else Path(os.path.realpath(path))
         if final.exists() and not os.access(final, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise cannot_write(path, error) from error
-    _try_folder(final.parent, path)
+    if not is_stream:
+        _try_folder(final.parent, path)
 
 
 def _try_folder(folder: Path, for_path: Path) -> None:

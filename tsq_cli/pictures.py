@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsq_cli.clip import Clip
+from tsq_cli.config import ImageFormat, MapFormat
 from tsq_cli.errors import InputNotFoundError, OutputError, UsageError
 from tsq_cli.inputs import file_status
 from tsq_cli.record import Record, SelectedFrame
-from tsq_cli.report.frames import ImageFormat, frame_name, may_write, save_frame
-from tsq_cli.report.maps import MapFormat, map_name, save_map
+from tsq_cli.report.frames import frame_name, may_write, save_frame
+from tsq_cli.report.maps import map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
 from tsq_cli.video import decode_frames, frames_at_once

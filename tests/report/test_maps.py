@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tsq_cli.config import MapFormat
 from tsq_cli.errors import OutputError
-from tsq_cli.explain.render import heat, overlay, spread
+from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 from tsq_cli.record import Candidate, SelectedFrame
-from tsq_cli.report.maps import MapFormat, save_map
+from tsq_cli.report.maps import save_map
 from tsq_cli.types import Category, SaliencyMaps
 
 BOX = (0.25, 0.0, 0.75, 1.0)
@@ -70,7 +71,7 @@ def test_heat_alone_is_transparent_where_nothing_is(tmp_path: Path) -> None:
         assert (picture.mode, picture.size) == ("RGBA", (160, 90))
         shown = np.array(picture)
         assert ExifTags.Base.ImageDescription in picture.getexif()
-    assert np.array_equal(shown, heat(spread(MAPS.values[0], BOX, height=90, width=160)))
+    assert np.array_equal(shown, heat(upsample_to_frame(MAPS.values[0], BOX, height=90, width=160)))
     assert not shown[:, :40, 3].any()
     assert not shown[:, 120:, 3].any()
     assert shown[:, 40:120, 3].any()
@@ -81,7 +82,7 @@ def test_values_are_kept_as_numbers(tmp_path: Path) -> None:
     assert path.endswith("clip-02-000001240-map.npy")
     values = np.load(path)
     assert (values.dtype, values.shape) == (np.float32, (90, 160))
-    assert np.array_equal(values, spread(MAPS.values[1], BOX, height=90, width=160))
+    assert np.array_equal(values, upsample_to_frame(MAPS.values[1], BOX, height=90, width=160))
     assert [file.name for file in tmp_path.iterdir()] == ["clip-02-000001240-map.npy"]
 
 

@@ -20,8 +20,8 @@ app = typer.Typer(
     help="Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022).",
     epilog=examples("tsq select video.mp4 -k 5", "tsq classify video.mp4 --html report.html", "tsq packs list")
     + (
-        "\n\n`tsq COMMAND --help` has more. Results go to stdout, messages to stderr. Exit codes: 0 all done, 1 an input failed, 2 usage, "
-        "3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
+        "\n\n`tsq COMMAND --help` has more. Results go to stdout, messages to stderr. Exit codes: 0 all done, "
+        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
     ),
     no_args_is_help=True,
     add_completion=False,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, examples, not_empty_path, with_video_options
-from tsq_cli.cli.videos import Recognition, run_videos
-from tsq_cli.config import PAPER, ClassifySettings, MapScale
+from tsq_cli.cli.videos import run_videos
+from tsq_cli.config import PAPER, ClassifySettings, MapFormat, MapScale
 
 EXAMPLES = examples(
     "tsq classify holiday.mp4",
@@ -21,7 +21,7 @@ EXAMPLES = examples(
 
 @with_video_options(PAPER)
 def classify(
-    shared: VideoOptions,
+    options: VideoOptions,
     *,
     recognizer: Annotated[
         str,
@@ -47,7 +47,7 @@ def classify(
         ),
     ] = None,
     map_format: Annotated[
-        Literal["overlay", "heat", "npy"],
+        MapFormat,
         typer.Option(
             "--map-format",
             help="overlay: the heat over the frame. heat: the heat alone. npy: its values.",
@@ -69,6 +69,6 @@ def classify(
     predictions into one per video.
     """
     settings = ClassifySettings(
-        num_predictions=topk, maps=maps is not None or shared.html is not None, map_scale=map_scale
+        num_predictions=topk, maps=maps is not None or options.html is not None, map_scale=map_scale
     )
-    run_videos(shared, Recognition(recognizer=recognizer, settings=settings, maps_dir=maps, map_format=map_format))
+    run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)

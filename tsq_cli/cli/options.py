@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -18,6 +18,7 @@ from tsq_cli.config import (
     DecodeMode,
     Dtype,
     Duplicates,
+    ImageFormat,
     Limits,
     Order,
     SelectorName,
@@ -111,7 +112,7 @@ def num_candidates_option(show_default: str) -> Any:
             "-n",
             "--candidates",
             metavar="T|auto",
-            help="Candidate frames to score, evenly spaced; auto: more in long videos, denser where the picture changes.",
+            help="Candidate frames to score, evenly spaced; auto: more in long videos, denser at changes.",
             show_default=show_default,
             parser=count_or_auto,
             rich_help_panel=SELECTION,
@@ -124,8 +125,8 @@ SelectorOption = Annotated[
     typer.Option(
         "--selector",
         metavar="RULE",
-        help="auto: tsq if some frames stand out, else cover. tsq: the paper's fusion of both modules. cover: one frame "
-        "per event. vqm, tqm: one module alone. For comparison: " + ", ".join(get_args(SelectorName)[5:]) + ".",
+        help="auto: tsq if some frames stand out, else cover. tsq: the paper's fusion of both modules. cover: one "
+        "frame per event. vqm, tqm: one module alone. For comparison: " + ", ".join(get_args(SelectorName)[5:]) + ".",
         rich_help_panel=SELECTION,
     ),
 ]
@@ -213,7 +214,7 @@ OutputDir = Annotated[
     ),
 ]
 ImageFormatOption = Annotated[
-    Literal["jpg", "png", "webp"],
+    ImageFormat,
     typer.Option("--format", help="Image format of the saved frames.", rich_help_panel=OUTPUT),
 ]
 Sheet = Annotated[

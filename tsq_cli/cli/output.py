@@ -45,7 +45,7 @@ def info(message: str) -> None:
     print(f"tsq: {printable(message)}", file=sys.stderr)
 
 
-class Words(ProgressColumn):
+class DescriptionColumn(ProgressColumn):
     """What a task of a bar is called, printable."""
 
     def render(self, task: Task) -> Text:
@@ -53,10 +53,10 @@ class Words(ProgressColumn):
         return Text(printable(task.description, 80))
 
 
-class Bar(Progress):
+class ProgressBar(Progress):
     """A bar on stderr, where that is a terminal; what is printed on stdout meanwhile is printed in `aside`."""
 
-    shown: ClassVar[Bar | None] = None
+    shown: ClassVar[ProgressBar | None] = None
 
     def __init__(self, *columns: ProgressColumn) -> None:
         console = SafeConsole(stderr=True)
@@ -68,18 +68,18 @@ class Bar(Progress):
     def start(self) -> None:
         """Show it."""
         super().start()
-        Bar.shown = self
+        ProgressBar.shown = self
 
     def stop(self) -> None:
         """Take it away."""
-        Bar.shown = None
+        ProgressBar.shown = None
         super().stop()
 
 
 @contextmanager
 def pause_progress() -> Iterator[None]:
     """The bar, if one is shown, gives way to what is printed on stdout, which may be the same terminal."""
-    bar = Bar.shown
+    bar = ProgressBar.shown
     if bar is None:
         yield
         return
@@ -116,8 +116,8 @@ def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
         yield tell
 
 
-def _bar() -> Bar:
-    return Bar(SpinnerColumn(), Words(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _bar() -> ProgressBar:
+    return ProgressBar(SpinnerColumn(), DescriptionColumn(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 class Output:

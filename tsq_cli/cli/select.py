@@ -15,10 +15,10 @@ EXAMPLES = examples(
 
 
 @with_video_options(SelectSettings())
-def select(shared: VideoOptions) -> None:
+def select(options: VideoOptions) -> None:
     """Select the K frames of each video that matter, and say why.
 
     Scores T candidate frames per video with TSQNet (one visual and one textual query per class). If some frames stand
     out, they are selected, as in the paper; otherwise one frame per event, then those that add the most.
     """
-    run_videos(shared)
+    run_videos(options)

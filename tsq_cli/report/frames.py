@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import ExifTags, Image
 
+from tsq_cli.config import ImageFormat
 from tsq_cli.files import atomic_path, is_written_straight
 from tsq_cli.record import SelectedFrame
 from tsq_cli.types import UInt8Array
 
-ImageFormat = Literal["jpg", "png", "webp"]
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "png": {"format": "PNG", "compress_level": 4},

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from tsq_cli.config import MapFormat
 from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 from tsq_cli.record import SelectedFrame
 from tsq_cli.report.frames import description, frame_name, new_picture
 from tsq_cli.types import SaliencyMaps, UInt8Array
-
-MapFormat = Literal["overlay", "heat", "npy"]
 
 
 def save_map(

@@ -55,7 +55,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
+class TimelineLayout:
     """All of it; `slots` are the thumbnails' centers, `times` where each candidate really lies on the axis.
 
     `events` are empty where there is one only, or none is known.
@@ -81,7 +81,7 @@ class Timeline:
     events: tuple[Event, ...]
 
 
-def timeline(record: Mapping[str, Any]) -> Timeline:
+def lay_out_timeline(record: Mapping[str, Any]) -> TimelineLayout:
     """Lay out the time line of a record (status "ok")."""
     candidates: Sequence[Mapping[str, Any]] = record["candidates"]
     num = len(candidates)
@@ -104,7 +104,7 @@ def timeline(record: Mapping[str, Any]) -> Timeline:
     curves, levels = _curves(record, times, axis_y) if scored else ((), ())
     heights = {curve.module: [y for _, y in curve.points] for curve in curves}
     uniform = selection.uniform(num, max(1, len(record["frames"])))
-    return Timeline(
+    return TimelineLayout(
         width=LEFT + plot + RIGHT,
         height=axis_y + AXIS + LEADER,
         top=top,

@@ -11,7 +11,7 @@ from tsq_cli import selection
 from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
 from tsq_cli.report.page_pictures import Pictures, heat_legend, heat_map, photograph
-from tsq_cli.report.page_timeline import Timeline, timeline
+from tsq_cli.report.page_timeline import TimelineLayout, lay_out_timeline
 from tsq_cli.report.text import as_sentence, clock, way_to_choose
 from tsq_cli.types import SaliencyMaps, UInt8Array
 
@@ -120,7 +120,7 @@ class VideoView:
     textual_categories: tuple[Bar, ...] = ()
     visual_peak: str = ""
     textual_peak: str = ""
-    timeline: Timeline | None = None
+    timeline: TimelineLayout | None = None
     candidates: tuple[CandidateView, ...] = ()
     frames: tuple[FrameView, ...] = ()
     maps: MapsView | None = None
@@ -194,7 +194,7 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
         textual_categories=_bars(record["top_categories"]["textual"], similarity=record["query"] is not None),
         visual_peak=page_words.multiple(record["saliency_peak_over_mean"]["visual"]),
         textual_peak=page_words.multiple(record["saliency_peak_over_mean"]["textual"]),
-        timeline=timeline(record),
+        timeline=lay_out_timeline(record),
         candidates=candidates,
         frames=_frames(record, candidates, pixels, maps),
         maps=None if maps is None else _maps(maps),
