@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from tsq_cli import __version__
 from tsq_cli.files import atomic_path, cannot_write, is_written_straight
-from tsq_cli.report import page_view
+from tsq_cli.report import page_view, page_words
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLORS, NEUTRAL
 from tsq_cli.report.templates import environment
+from tsq_cli.report.text import as_sentence, clock, way_to_choose
 
 __all__ = ["Page", "Pictures"]
 
@@ -68,7 +69,16 @@ class Page:
             raise RuntimeError("add() outside the page's with block")
         number = len(self._lengths) + 1
         view = page_view.video_view(record, number, pictures)
-        section = environment().get_template("page_video.html.j2").render(video=view).encode()
+        template = environment().get_template("page_video.html.j2")
+        section = template.render(
+            video=view,
+            words=page_words,
+            class_bars=page_view.class_bars,
+            timing_bars=page_view.timing_bars,
+            clock=clock,
+            way_to_choose=way_to_choose,
+            as_sentence=as_sentence,
+        ).encode()
         try:
             self._spool.seek(sum(self._lengths))  # over what a full disk may have cut short before
             left = memoryview(section)
