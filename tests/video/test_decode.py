@@ -20,7 +20,7 @@ from tests.video.encoding import FRAME, Recipe, encode
 from tsq_cli.errors import NoDecodableFrameError, NvdecError
 from tsq_cli.video import VideoSource, decode, decode_frames, open_video
 from tsq_cli.video.convert import Orientation
-from tsq_cli.video.plan import Run, plan_runs, widen
+from tsq_cli.video.plan import Run, expand_to_neighbor_gops, plan_runs
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -61,9 +61,9 @@ def test_without_keyframes_decoding_starts_at_the_beginning() -> None:
 def test_widen_reaches_from_the_keyframe_before_to_the_one_after() -> None:
     key = np.zeros(20, dtype=np.bool_)
     key[[0, 5, 10, 15]] = True
-    assert widen(Run(10, 13, (12,)), key) == Run(5, 16, (12,))
-    assert widen(Run(0, 3, (2,)), key) == Run(0, 6, (2,))
-    assert widen(Run(15, 17, (16,)), key) == Run(10, 20, (16,))
+    assert expand_to_neighbor_gops(Run(10, 13, (12,)), key) == Run(5, 16, (12,))
+    assert expand_to_neighbor_gops(Run(0, 3, (2,)), key) == Run(0, 6, (2,))
+    assert expand_to_neighbor_gops(Run(15, 17, (16,)), key) == Run(10, 20, (16,))
 
 
 def test_only_the_packets_needed_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_lost_frames_are_replaced_by_their_nearest_neighbor(tmp_path: Path) -> N
     assert [pictures.read(picture) for picture in batch.pixels] == [known[5], known[11], known[30]]
     np.testing.assert_allclose(batch.snap_seconds, [0, -0.08, 0], atol=1e-9)
     assert batch.decode_errors == 12
-    assert batch.notes == ("1 of 3 frames could not be decoded: the nearest ones that could stand in for them.",)
+    assert batch.notes == ("1 of 3 frames could not be decoded and are replaced by the nearest ones that could.",)
     # Two requests meet the same neighbor: it comes once, for the nearer one.
     both = decode_frames(source, [13, 14])
     assert both.frame_indices.tolist() == [11]

@@ -24,8 +24,9 @@ from tsq_cli.errors import NoDecodableFrameError, NotAVideoError, TooLargeError,
 from tsq_cli.video import deadline, decode, decode_frames, frames_at_once, open_video
 from tsq_cli.video.convert import Geometry, Orientation
 from tsq_cli.video.decoder import StreamDecoder
-from tsq_cli.video.demux import open_stream, read_packets, read_table
+from tsq_cli.video.demux import open_stream
 from tsq_cli.video.encryption import is_encrypted_track
+from tsq_cli.video.packets import read_packets, read_table
 
 EVERY_CACHE = pytest.mark.parametrize("packet_cache_bytes", [64 * 2**20, 0], ids=["cached", "seeking"])
 

@@ -77,7 +77,7 @@ def test_error_in_one_thread_ends_the_others_and_is_the_one_raised() -> None:
         nonlocal calls
         calls += 1
         if calls == 5:
-            raise VideoTimeoutError("planted")
+            raise VideoTimeoutError("planted", wanted="no error", fix="none")
         return False
 
     with pytest.raises(VideoTimeoutError, match="planted"):

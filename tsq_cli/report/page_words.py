@@ -111,8 +111,8 @@ def _of_its_event(frame: Mapping[str, Any], candidates: Sequence[Mapping[str, An
     """Of which event a frame is the most salient, and when that was."""
     members = [candidate for candidate in candidates if candidate["event"] == frame["event"]]
     saliency = {member["position"]: member["score_visual"] + member["score_textual"] for member in members}
-    is_main_process = saliency[frame["position"]] >= max(saliency.values())
-    most = "most salient frame" if is_main_process else "most salient of the sharp frames"
+    is_most_salient = saliency[frame["position"]] >= max(saliency.values())
+    most = "most salient frame" if is_most_salient else "most salient of the sharp frames"
     num_events = len({candidate["event"] for candidate in candidates})
     if len(members) == 1:
         most = "only candidate"

@@ -234,11 +234,11 @@ def _draw_event(draw: ImageDraw.ImageDraw, band: _Band, number: int, corner: tup
     """The piece of an event's bar above one cell: it goes on to the next one of the event, and begins with a number."""
     assert band.events is not None  # for the type checker
     (left, upper), event = corner, band.events[number]
-    is_main_process = number % band.columns == 0 or band.events[number - 1] != event
+    starts_event = number % band.columns == 0 or band.events[number - 1] != event
     is_last = number + 1 in (len(band.cells), number // band.columns * band.columns + band.columns)
     goes_on = not is_last and band.events[number + 1] == event
     begin = left
-    if is_main_process:
+    if starts_event:
         name = str(event + 1)
         _text(draw, (left, upper - 3), name, band.cell_width, fill=FAINT)
         begin += round(draw.textlength(name, font=ImageFont.load_default(FONT_SIZE))) + 4
