@@ -73,7 +73,7 @@ def test_each_frame_says_when_and_why_and_how_much(tmp_path: Path) -> None:
     assert "0:00.800frame 20" in textual
     assert "named like “Egyptian cat”: highest textual saliency of 16." in textual
     assert "visual 0.1\u00d7 textual 1.9\u00d7 the mean" in textual
-    assert "Both curves asked for one and the same frame" in refill
+    assert "Both curves chose the same frame" in refill
     assert "2nd highest visual saliency of 16" in refill
     assert "0:24.800frame 620" in visual
     assert "It looks like “Egyptian cat” or “tiger cat”: highest visual saliency of 16." in visual
@@ -84,9 +84,9 @@ def test_each_frame_says_when_and_why_and_how_much(tmp_path: Path) -> None:
     ("chosen_by", "said"),
     [
         ("query", "The objects in it match the query: highest match of 16."),
-        ("uniform", "The middle of one of 1 equal parts, chosen without a look at it."),
-        ("random", "Drawn at random, without a look at it."),
-        ("middle", "One of the 1 candidates around the middle, chosen without a look at it."),
+        ("uniform", "The middle of one of 1 equal parts, chosen without looking at the frames."),
+        ("random", "Drawn at random, without looking at the frames."),
+        ("middle", "One of the 1 candidates around the middle, chosen without looking at the frames."),
         ("visual", "No better one was left: 16th highest visual saliency of 16, below the mean."),
     ],
 )
@@ -178,11 +178,11 @@ def test_why_a_frame_was_taken_that_was_passed_over_before() -> None:
     assert why(black["frames"][0], black) == "Nothing else was left. It is blank."
     again = record(chosen={13: "visual", 14: "refill"}, duplicate_of={14: 13}, selector="auto").to_dict()
     assert why(again["frames"][1], again) == (
-        "A place was left, and this one is next in line by its looks: 2nd highest visual saliency of 16. "
+        "A place was left, and this frame is next by visual saliency: 2nd highest visual saliency of 16. "
         "It shows the same as the frame at 0:21.600."
     )
     paper = record(chosen={13: "visual", 14: "refill"}, duplicate_of={14: 13}, selector="tsq").to_dict()
-    assert why(paper["frames"][1], paper).startswith("Both curves asked for one and the same frame; this one, next in ")
+    assert why(paper["frames"][1], paper).startswith("Both curves chose the same frame; this one, next by ")
 
 
 def test_the_rule_and_its_reason_are_told(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_baseline_has_no_curves(tmp_path: Path) -> None:
     made = record(chosen=chosen, scores=([], []), selector="uniform", pack_name=None)
     tree = read(page(tmp_path / "page.html", made))
     assert tree.all("polyline") == []
-    assert "chosen without a look at them" in tree.text
+    assert "chosen without looking at the frames" in tree.text
     assert "Against a uniform choice" not in tree.text  # it is the uniform choice
 
 

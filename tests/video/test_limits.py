@@ -1,4 +1,4 @@
-"""What one video may cost: time, by a clock that the tests move themselves, and memory."""
+"""Limits of one video: time, by a clock that the tests move themselves, and memory."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_every_loop_asks_whether_to_stop(tmp_path: Path) -> None:
 
 
 def test_packets_passed_over_ask_too() -> None:
-    """Where a seek does not help, the file is read from its beginning: up to the packet wanted nothing is decoded."""
+    """If a seek fails, the file is read from its beginning; before the wanted packet nothing is decoded."""
     source = open_video(clip("h264_single_gop").path, packet_cache_bytes=0)
     source = replace(source, table=replace(source.table, dts=source.table.dts.copy()))
     source.table.dts[:] = 10**12  # seeking by these leads behind the end

@@ -1,4 +1,4 @@
-"""What comes beside the pixels: EXIF and other side data newer than PyAV's list, color matrices, and orientation."""
+"""Side data of frames: EXIF and other side data newer than PyAV's list, color matrices, and orientation."""
 
 from __future__ import annotations
 

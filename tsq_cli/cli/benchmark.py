@@ -155,7 +155,7 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     for videos, stages in report.get("stages", {}).items():
         out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
     if any("maps" in stages for stages in report.get("stages", {}).values()):
-        out.print("maps come after the class and are in no videos/s above" + _DECODING * ("files" not in report))
+        out.print("maps are computed after the class, outside the videos/s above" + _DECODING * ("files" not in report))
         out.print()
     if "recognizer_share_of_peak" in report:
         out.print(

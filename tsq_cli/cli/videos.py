@@ -86,7 +86,7 @@ def run_videos(
             with out.waiting(f"loading {options.pack}"):
                 return _load(options, settings, chosen)
 
-        with closing(run(plan, load)) as records:  # so that files are finished also where printing fails
+        with closing(run(plan, load)) as records:  # so that files are completed even if printing fails
             for record in records:
                 out.add(record, resumed=record["video"]["path"] in plan.done)
         if options.html is not None:
@@ -135,10 +135,10 @@ def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, di
     journal = out.journal
     if journal is not None and journal.death is not None:
         from tsq_cli.batch import failed
-        from tsq_cli.loading import killers
+        from tsq_cli.loading import find_killers
 
         with out.waiting("finding out which video killed the last run"):
-            for path, error in killers(journal.death, plan.limits).items():
+            for path, error in find_killers(journal.death, plan.limits).items():
                 done[path] = failed(path, error, plan).to_dict()
                 out.keep(done[path])
         journal.clear()
@@ -175,7 +175,7 @@ def _load(
         selector = worker.selector
     else:
         worker = selector = Selector.load(options.pack, device=options.device, dtype=options.dtype)
-    if settings.query is not None:  # kept for the videos; what is wrong with it is wrong with the run
+    if settings.query is not None:  # cached for the videos; an invalid query is an error of the run, not of a video
         selector.loaded_pack().query_embedding(settings.query)
     return worker
 

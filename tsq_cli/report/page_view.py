@@ -1,4 +1,4 @@
-"""The data of the page's templates: a record, and beside it what has to be worked out once per video."""
+"""The data of the page's templates: a record, and values that are computed once per video."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MapsView:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoView:
-    """A video's section. Where the video failed, it has its record alone.
+    """A video's section. For a video that failed, only `number` and `record` are set.
 
     Attributes:
         number: of the video on the page, from 1.
@@ -85,7 +85,7 @@ class VideoView:
 
     @property
     def path(self) -> Path:
-        """Where the video is, as the user named it."""
+        """The video's path as the user gave it."""
         return Path(self.record["video"]["path"])
 
     @property
@@ -100,7 +100,7 @@ class VideoView:
 
     @property
     def scored(self) -> bool:
-        """Whether a network looked at the candidates."""
+        """Whether a network scored the candidates."""
         return self.record["candidates"][0]["score_visual"] is not None
 
     def num_events(self, positions: Iterable[int] | None = None) -> int:
@@ -110,11 +110,11 @@ class VideoView:
         return len({candidate["event"] for candidate in some} - {None})
 
     def over_mean(self, score: float) -> str:
-        """Name a saliency as a multiple of its mean, which is 1 / T."""
+        """Format a saliency as a multiple of its mean, which is 1 / T."""
         return page_words.multiple(score * len(self.record["candidates"]))
 
     def saliency(self, module: str, positions: Sequence[int]) -> str:
-        """Name the share of a module's saliency that some candidates hold, in percent."""
+        """Format the share of a module's saliency that some candidates have, in percent."""
         return page_words.percent(sum(self.record["candidates"][place][f"score_{module}"] for place in positions))
 
 
@@ -136,7 +136,7 @@ def index_row(record: Mapping[str, Any], number: int) -> IndexRow:
 
 
 def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None) -> VideoView:
-    """Work out a video's section.
+    """Build the data of a video's section.
 
     Args:
         record: as Record.to_dict gives it.
@@ -144,7 +144,7 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
         pictures: None leaves the pictures out.
 
     Raises:
-        ValueError: pictures that do not belong to the record.
+        ValueError: the pictures do not match the record.
     """
     if record["status"] != "ok":
         return VideoView(number=number, record=record)
@@ -186,9 +186,9 @@ def _maps(maps: SaliencyMaps) -> MapsView:
 
 
 def class_bars(categories: Sequence[Mapping[str, Any]] | None, *, similarity: bool = False) -> tuple[Bar, ...]:
-    """Draw classes by probability, or a query's objects by cosine similarity, which can be negative.
+    """Build bars of classes by probability, or of a query's objects by cosine similarity, which can be negative.
 
-    Where the first may not be named, one bar stands for all of them, without a name.
+    If the first may not be named, one bar without a name stands for all of them.
     """
     categories = categories or ()
     is_sure = all(category["is_sure"] for category in categories[:1])
@@ -203,7 +203,7 @@ def class_bars(categories: Sequence[Mapping[str, Any]] | None, *, similarity: bo
 
 
 def timing_bars(seconds: Mapping[str, float]) -> tuple[Bar, ...]:
-    """Draw the stages' times in the order they ran, then what no stage accounts for, and the total."""
+    """Build bars of the stages' times in the order they ran, then of the remaining time and the total."""
     stages = {page_words.stage(name): spent for name, spent in seconds.items() if name != "total"}
     total = seconds.get("total", sum(stages.values()))
     rest = total - sum(stages.values())

@@ -89,7 +89,7 @@ def auto_frames(
 
 
 class _Look:
-    """The frames taken so far, and what they cost to decode.
+    """The frames taken so far, and their cost of decoding.
 
     Args:
         pts_seconds, is_key: of all frames, as for auto_frames.

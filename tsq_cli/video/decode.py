@@ -58,7 +58,7 @@ def decode_frames(
         source: an open video.
         frame_indices: int [T], T at least 1, in any order, each in [0, N).
         short_side: pixels, or None for full resolution.
-        mode: "exact" for the frames asked for; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
+        mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
             keyframe nearest to each, each once; faster, and off by up to half the distance of two keyframes (see
             FrameBatch.snap_seconds).
         threads: decoders that work at once, each in its own thread.
