@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "select, a query": ("select", "--query", "a dog"),
     "classify": ("classify", "--recognizer", "embedded"),
 }
-VERSIONS = frozenset({"tsq_version", "schema_version", "settings_hash", "timings"})
+VERSIONS = frozenset({"tsq_version", "schema_version", "settings_hash", "timings_seconds"})
 RENAMED: Mapping[str, str] = {}
 """Keys as the commit spells them to keys as the working tree does."""
 
