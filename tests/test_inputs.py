@@ -1,4 +1,4 @@
-"""What the user typed becomes the list of videos, in order, each once."""
+"""The user's arguments become the list of videos, in order, each once."""
 
 import os
 import tempfile
@@ -172,9 +172,9 @@ def closed() -> Iterator[Path]:
 def test_a_folder_that_may_not_be_entered_has_its_own_line(closed: Path) -> None:
     inside = str(closed / "closed" / "b.mp4")
     for argument in (inside, str(closed / "closed" / "*.mp4")):
-        with pytest.raises(InputNotFoundError, match="in a folder that may not be entered"):
+        with pytest.raises(InputNotFoundError, match="in a folder without permission to enter"):
             collect_inputs([argument])
-    with pytest.raises(InputNotFoundError, match=r"closed cannot be looked into \(Permission denied\)"):
+    with pytest.raises(InputNotFoundError, match=r"closed cannot be read \(Permission denied\)"):
         collect_inputs([str(closed / "closed")])
     listed = BytesIO(os.fsencode(inside))
     assert collect_inputs([], files_from="-", stdin=listed).paths == (inside,)
@@ -189,7 +189,7 @@ def test_a_folder_that_may_not_be_entered_has_its_own_line(closed: Path) -> None
         (["gone.mp4"], None, "gone.mp4 does not exist"),
         (["b.mp4", "gone.mp4"], None, "gone.mp4 does not exist"),
         (["*.mov"], None, "matches no file"),
-        (["empty"], None, "holds 1 files and no video.*add -r"),
+        (["empty"], None, "has 1 files and none with a video's suffix.*add -r"),
         ([], "gone.txt", "gone.txt cannot be read"),
         ([], "-", "is empty"),
     ],

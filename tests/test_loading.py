@@ -21,7 +21,7 @@ from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Limits, SelectSettings
 from tsq_cli.errors import DecoderCrashError, VideoTimeoutError
 from tsq_cli.journal import Death
-from tsq_cli.loading import Loader, killers
+from tsq_cli.loading import Loader, find_killers
 from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
 
@@ -110,7 +110,7 @@ def test_a_pass_over_a_video_has_its_own_time(copies: list[str]) -> None:
 
 @needs_signals
 def test_the_only_suspect_of_a_crash_is_not_tried_again(tmp_path: Path) -> None:
-    found = killers(Death((str(tmp_path / "gone.mp4"),), "Segmentation fault"), Limits())
+    found = find_killers(Death((str(tmp_path / "gone.mp4"),), "Segmentation fault"), Limits())
     assert list(found) == [str(tmp_path / "gone.mp4")]
     error = found[str(tmp_path / "gone.mp4")]
     assert isinstance(error, DecoderCrashError)
@@ -126,8 +126,8 @@ def test_other_suspects_are_tried_alone(copies: list[str], monkeypatch: pytest.M
 
     monkeypatch.setattr(loading, "load_clip", load)
     for death in (Death(tuple(copies[:3]), "Segmentation fault"), Death(tuple(copies[:3]), None)):
-        assert list(killers(death, Limits())) == [copies[1]]
-    assert killers(Death((copies[0], "no such file", "a\0b"), None), Limits()) == {}
+        assert list(find_killers(death, Limits())) == [copies[1]]
+    assert find_killers(Death((copies[0], "no such file", "a\0b"), None), Limits()) == {}
 
 
 POISON = """

@@ -146,7 +146,7 @@ def test_a_sheet_of_another_video_stays(red: Path, blue: Path, tmp_path: Path, s
     written(red, outputs)
     before = outputs.sheet.read_bytes()
     check_sheet(outputs, [str(red)])
-    with pytest.raises(UsageError, match=r"sheet.* is a picture already, and no sheet of .*d2.x.mp4.*--overwrite"):
+    with pytest.raises(UsageError, match=r"sheet.* exists and is not a sheet of .*d2.x.mp4.*--overwrite"):
         check_sheet(outputs, [str(blue)])
     with pytest.raises(OutputError, match="not a picture of"):
         written(blue, outputs)
@@ -166,7 +166,7 @@ def test_sheets_named_after_videos_find_names(red: Path, blue: Path, tmp_path: P
 def test_a_photograph_is_not_drawn_over_and_an_empty_file_is(red: Path, tmp_path: Path) -> None:
     photograph = tmp_path / "photo.png"
     Image.new("RGB", (8, 8), RED).save(photograph)
-    with pytest.raises(UsageError, match="is a picture already"):
+    with pytest.raises(UsageError, match="exists and is not a sheet"):
         check_sheet(Outputs(sheet=photograph), [str(red)])
     empty = tmp_path / "empty.png"
     empty.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""What other programs make of the frames: transformers' own processors read their true times from a record."""
+"""Frames in other programs: transformers' own processors read their true times from a record."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""tsq picks the few frames of a video that matter (TSQNet, Temporal Saliency Query Network, ECCV 2022).
+"""Select the few frames of a video that matter (TSQNet, Temporal Saliency Query Network, ECCV 2022).
 
 Example:
     >>> import tsq_cli  # doctest: +SKIP

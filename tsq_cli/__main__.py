@@ -1,4 +1,4 @@
-"""The `tsq` program, also as `python -m tsq_cli`: signals end a run in order, also while its own code is loading."""
+"""The `tsq` program, also as `python -m tsq_cli`: signals end a run cleanly, even while its code is loading."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tsq_cli.errors import EXIT_INTERRUPTED
 class _Interrupted(KeyboardInterrupt):
     """A signal that asks the program to end.
 
-    Of a plain KeyboardInterrupt that meets code made of a text, such as a dataclass in the making, Python remembers for
-    its own exit code that it was not handled there, and kills itself in the end, however well it was handled later.
+    If a plain KeyboardInterrupt interrupts code compiled from a string (as while a dataclass is created), Python
+    records it as unhandled and finally kills itself, even if it was handled later.
     """
 
     seen = False
-    """Whether one was raised, whatever became of it: libraries in C turn it into an ImportError while they load."""
+    """Whether one was raised: C libraries turn it into an ImportError while they load."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -30,7 +30,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def main() -> None:
-    """Run the program, and end it: SIGTERM and SIGHUP as Ctrl-C does, and no thread that hangs keeps it alive."""
+    """Run the program to its end: SIGTERM and SIGHUP act as Ctrl-C, and a hanging thread does not keep it alive."""
     code: object = EXIT_INTERRUPTED
     try:
         for name in ("SIGTERM", "SIGHUP"):
@@ -44,7 +44,7 @@ def main() -> None:
         run()
     except SystemExit as ended:
         code = ended.code
-    except BaseException as error:  # before the program's own boundary stood, or after it
+    except BaseException as error:  # raised before or after the program's own error handling
         if not (_Interrupted.seen or isinstance(error, KeyboardInterrupt)):
             raise
         print("tsq: interrupted", file=sys.stderr)
@@ -52,9 +52,9 @@ def main() -> None:
 
     remove_unfinished()
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
-        # Inside FFmpeg, at a packet that never ends: the run has given that video up, and so does the program.
+        # A thread hangs inside FFmpeg, at a packet that never ends: the run has given up that video, so end without it.
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, OSError, ValueError):  # there may be none, or nobody at its end
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # there may be no stream, or no reader
                 stream.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The settings of a run, checked where they are built."""
+"""The settings of a run, validated on construction."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ SCHEMA_VERSION = 3
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]
+MapFormat = Literal["overlay", "heat", "npy"]
+ImageFormat = Literal["jpg", "png", "webp"]
 SelectorName = Literal[
     "auto", "tsq", "cover", "vqm", "tqm",
     "topk", "mmr", "bolt", "aks", "dpp", "kcenter", "facility", "uniform", "random", "middle",
@@ -30,13 +32,13 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
 PASSING_OVER: tuple[SelectorName, ...] = ("auto", "cover")
-"""The rules that pass over duplicates, blank frames and blurred ones."""
+"""The rules that skip duplicates, blank and blurred frames."""
 
 PAPER_FRAMES, PAPER_CANDIDATES = 5, 16
 MOST_DIFFERENT = 16
-"""Frames at most where as many are wanted as differ."""
+"""Largest number of frames that num_frames "auto" gives (ours)."""
 
-# Least and most of the numbers of SelectSettings. The upper ends only keep slips from becoming work without end (ours).
+# Bounds of the numbers of SelectSettings. The upper bounds only keep slips from becoming endless work (ours).
 _BOUNDS = {
     "num_frames": (1, 1_000_000),
     "num_candidates": (1, 1_000_000),
@@ -47,30 +49,28 @@ _BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SelectSettings:
-    """What to select, and from which candidates. Everything here can change the result, so all of it is hashed.
+    """Settings of the selection. All of them can change the result, so all of them are hashed.
 
     S: the paper's supplementary (docs/method.md, section 1).
 
     Attributes:
         num_frames: K, frames to select, from 1 to 1,000,000 (S: 5); "auto" for as many as differ, at most
             MOST_DIFFERENT (ours; `auto` and `cover` only).
-        num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16); fewer than K only where K
-            is left at its default, and all of them are then selected. "auto": as the length and the pictures ask for
-            (ours, see tsq_cli.video.auto).
-        selector: the rule that chooses, see tsq_cli.selection.RULES.
-        duplicates: whether `auto` and `cover` pass over what shows the same as a chosen frame, while something else is
-            left.
-        sharpest: whether a sharper frame of the same shot, at most half a second beside it, takes the place of each
-            selected one.
-        order: frames listed by time, or best first.
+        num_candidates: T, candidates sampled over the video, from K to 1,000,000 (S: 16). It may be below K only if K
+            has its default; all candidates are then selected. "auto" adapts T to the length and the pictures (ours,
+            see tsq_cli.video.auto).
+        selector: the rule that selects, see tsq_cli.selection.RULES.
+        duplicates: whether `auto` and `cover` skip frames that show the same as a chosen one, while others are left.
+        sharpest: whether to replace each selected frame by a sharper one of the same shot within half a second.
+        order: frames listed by time, or by score (best first).
         start_seconds, end_seconds: candidates come from [start, end), each at least 0, relative to the first frame
             shown.
-        query: free text; the frames are then ranked by how well their objects match it (ours).
+        query: free text; frames are then ranked by how well their objects match it (ours).
         decode_mode: exact frames, the nearest keyframes, or exact frames decoded by an NVIDIA GPU.
         short_side: pixels of the shorter side of the decoded candidates, from 16 to 16,384.
-        seed: of the random baseline, from 0 to 2**64 - 1.
-        lambda_v: share of the visual module in [0, 1]; None takes the pack's.
-        top_n: categories behind each saliency curve; None takes the pack's.
+        seed: random seed of the rule `random`, from 0 to 2**64 - 1.
+        lambda_v: share of the visual module in [0, 1]; None for the pack's.
+        top_n: categories behind each saliency curve; None for the pack's.
 
     Raises:
         UsageError: a value out of range, or fewer candidates than frames.
@@ -103,7 +103,7 @@ class SelectSettings:
         if self.num_frames == "auto" and self.selector not in PASSING_OVER:
             raise UsageError(
                 f"num_frames is auto and the selector is {self.selector}",
-                wanted=f"a rule that knows what differs: {' or '.join(PASSING_OVER)}",
+                wanted=f"a rule that compares frames: {' or '.join(PASSING_OVER)}",
                 fix="give a number of frames, or another selector",
             )
         if (
@@ -151,36 +151,36 @@ class SelectSettings:
         if self.selector not in ("auto", "tsq"):
             raise UsageError(
                 f"--query was given with --selector {self.selector}",
-                wanted="one way to choose frames",
-                fix="drop one of the two",
+                wanted="one of the two",
+                fix="drop the other",
             )
 
     @property
     def needs_model(self) -> bool:
-        """Whether a neural network looks at the frames; baselines need none, and no weights."""
+        """Whether a neural network scores the frames; baselines need no network and no weights."""
         return self.selector not in BASELINES
 
     @property
     def reads_only_curves(self) -> bool:
-        """Whether the two curves alone decide, as the paper's fusion has it: a GPU can then choose by itself."""
+        """Whether the two curves alone decide, as in the paper's fusion, so that a GPU can select by itself."""
         return (self.selector in ("tsq", "vqm", "tqm") or self.query is not None) and not self.sharpest
 
     @property
     def most_frames(self) -> int:
-        """K, or the most that "auto" gives."""
+        """K, or the largest number that "auto" gives."""
         return MOST_DIFFERENT if self.num_frames == "auto" else self.num_frames
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings by name, JSON-ready."""
+        """Return all settings by name, ready for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one video may cost before it is given up. None of it changes a result, so none of it is hashed (ours).
+    """Limits above which a video is given up. They do not change a result, so they are not hashed (ours).
 
     Attributes:
-        timeout_seconds: for reading and decoding one video, above 0; each decoding pass has as much.
+        timeout_seconds: time for opening a video, and again for each decoding pass, above 0.
         max_pixels: width times height of a frame, at least 1; the default is one frame of 16,384 x 16,384.
         max_candidate_bytes: memory that all T candidates of a video may take, decoded and as network input.
 
@@ -204,12 +204,12 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings:
-    """What to say of the selected frames. Hashed with the rest, as all of it can change the result.
+    """Settings of the recognition. All of them can change the result, so all of them are hashed.
 
     Attributes:
-        num_predictions: classes listed for the video and for each frame, at least 1.
-        maps: whether to compute where in each frame the recognizer sees the video's first class.
-        map_scale: maps compare over the clip's frames, or each fills its own range.
+        num_predictions: classes listed per video and per frame, at least 1.
+        maps: whether to compute saliency maps: where in each frame the recognizer sees the video's first class.
+        map_scale: "clip" for one scale over the clip's frames, so that maps compare; "frame" for a scale per frame.
 
     Raises:
         UsageError: a value out of range.
@@ -231,7 +231,7 @@ class ClassifySettings:
 
 
 def too_few_candidates(num_frames: int, num_candidates: int) -> UsageError:
-    """The error where K frames were asked for among fewer than K candidates."""
+    """Build the error for K frames among fewer than K candidates."""
     return UsageError(
         f"num_frames is {num_frames} and num_candidates is {num_candidates}",
         wanted="at least as many candidates as frames",
@@ -240,7 +240,7 @@ def too_few_candidates(num_frames: int, num_candidates: int) -> UsageError:
 
 
 def check_device(device: Device) -> None:
-    """Refuse a text that names no device. Whether a device is there, only torch can tell (tsq_cli.models.device).
+    """Refuse a text that names no device. Whether the device exists, only torch can tell (tsq_cli.models.device).
 
     Raises:
         UsageError: neither auto, cpu, cuda nor cuda:<index>.
@@ -257,17 +257,17 @@ def settings_hash(
     recognition: Mapping[str, Any] | None = None,
     dtype: str | None = None,
 ) -> str:
-    """Identity of a result: 16 hex digits over all that decides it, and over the files it was asked to write.
+    """Hash everything that decides a result, and the files to be written, into 16 hex digits.
 
     Two runs with the same hash on the same video give the same record and files, so the second can be skipped. Device,
     batch size, number of workers and limits are left out: they decide whether there is a result, not which.
 
     Args:
-        settings: what was selected, and how.
-        pack_sha256: of the networks; None where none looked.
-        outputs: files to write, JSON-ready.
-        recognition: the recognizer and what it was asked, JSON-ready; None where nothing was recognized.
-        dtype: precision of the networks ("float32"); None where none looked.
+        settings: of the selection.
+        pack_sha256: of the networks; None if none ran.
+        outputs: files to write, ready for JSON.
+        recognition: the recognizer and its settings, ready for JSON; None if nothing was recognized.
+        dtype: precision of the networks ("float32"); None if none ran.
     """
     identity = {
         "schema_version": SCHEMA_VERSION,
@@ -287,4 +287,4 @@ def _default(name: str) -> Any:
 
 
 PAPER = SelectSettings(selector="tsq", num_candidates=PAPER_CANDIDATES)
-"""The paper's way to choose 5 of 16 frames: what `classify`, `evaluate`, `benchmark` and `ablate` do unless told."""
+"""The paper's settings, 5 of 16 frames: the defaults of `classify`, `evaluate`, `benchmark` and `ablate`."""

@@ -1,4 +1,4 @@
-"""From a choice to its record: what is said of one clip, and the notes that a user should read."""
+"""Build the record of a clip from its selection, with notes for the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What the host knows of one clip: its frames, and what the networks say of them (None where none looked)."""
+    """Everything on the host about one clip: its frames, the evidence, and the networks' scores (None if none ran)."""
 
     clip: Clip
     evidence: Evidence
@@ -31,14 +31,14 @@ class Seen:
 def describe(
     seen: Seen, chosen: Selection, settings: SelectSettings, *, pack: Pack | None, dtype: str | None, settings_hash: str
 ) -> Record:
-    """Put what is known of a clip, and what was chosen of it, into a record.
+    """Build the record of a clip and of the selection among its candidates.
 
     Args:
-        seen: the clip with what the networks say of it.
-        chosen: among its candidates.
+        seen: the clip with its evidence and scores.
+        chosen: the selection among its candidates.
         settings: of the run.
-        pack, dtype: whose networks looked, and in which precision; None where none did.
-        settings_hash: identity of the run.
+        pack, dtype: pack and precision of the networks that ran; None if none did.
+        settings_hash: identity of the run, see tsq_cli.config.settings_hash.
     """
     clip, saliency = seen.clip, seen.saliency
     candidates = tuple(_candidate(seen, chosen, position) for position in range(len(clip.batch)))
@@ -73,7 +73,7 @@ def describe(
 
 
 def _flatness(saliency: Saliency | None, settings: SelectSettings, pack: Pack | None) -> Iterator[str]:
-    """Say so where a rule reads the curves alone, and no candidate stands out in either, as on a static clip."""
+    """Note that no candidate stands out in either curve (a static clip) if the rule reads the curves alone."""
     if pack is None or saliency is None or len(saliency.visual) == 1 or not settings.reads_only_curves:
         return
     flat = pack.config.settings

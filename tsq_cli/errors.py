@@ -1,6 +1,6 @@
-"""Every error a user can meet, each with its exit code.
+"""The errors that a user can meet, each with its exit code.
 
-Errors are raised deep and printed once, in ``cli``, as one line: what was got, what was wanted, what to do next.
+An error is raised where it occurs and printed once, by ``cli``, as one line: what was got, what was wanted, what to do.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ EXIT_USAGE = 2
 EXIT_WEIGHTS = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
-"""128 + SIGPIPE: what a shell reports of other programs whose reader has gone (`| head -1`)."""
+"""128 + SIGPIPE: exit code in a shell of programs whose reader has closed the pipe (`| head -1`)."""
 
 
 def install_extra(extra: str) -> str:
-    """What to do where an optional package is missing. tsq is not on PyPI: pip knows it by its folder or wheel only."""
+    """Say how to install an optional dependency. tsq is not on PyPI: pip finds it by its folder or wheel only."""
     return f"install tsq with its extra {extra}: pip install '.[{extra}]' in its folder, or 'NAME.whl[{extra}]'"
 
 
 class TsqError(Exception):
-    """Base of all errors meant for the user.
+    """Base class of all errors meant for the user.
 
     Args:
-        got: what was found, naming the file or option ("clip.mp4 is empty (0 bytes)"). Names stand in it as they are:
-            whoever shows it makes it printable.
-        wanted: what would have been right ("a video file"), without a final stop.
-        fix: what the user can do next ("check that the download finished"), without a final stop.
+        got: the problem, naming the file or option ("clip.mp4 is empty (0 bytes)"). Names are not escaped: the code
+            that shows the message does that.
+        wanted: the correct input ("a video file"), without a final stop.
+        fix: the next step for the user ("check that the download finished"), without a final stop.
     """
 
     exit_code = EXIT_INPUT_FAILED
@@ -39,7 +39,7 @@ class TsqError(Exception):
 
 
 def one_line(said: object) -> str:
-    """What a library says, often over several lines, on one."""
+    """Join a library's message, often several lines, into one line."""
     return " ".join(str(said).split())
 
 
@@ -54,13 +54,13 @@ class InputNotFoundError(UsageError):
 
 
 class WeightsError(TsqError):
-    """Weights that are missing, damaged, of the wrong shape, unsafe to read or out of reach."""
+    """Weights that are missing, damaged, of the wrong shape, unsafe to read or not downloadable."""
 
     exit_code = EXIT_WEIGHTS
 
 
 class VideoError(TsqError):
-    """One input that cannot be used. A batch records it and goes on."""
+    """One input that cannot be used; a batch records it and goes on."""
 
 
 class NotAVideoError(VideoError):
@@ -80,23 +80,23 @@ class EncryptedVideoError(VideoError):
 
 
 class TooLargeError(VideoError):
-    """A video whose frames, or whose candidates together, take more memory than one video may take."""
+    """A video whose frames or candidates take more memory than the limit for one video."""
 
 
 class VideoTimeoutError(VideoError):
-    """A video that was not read and decoded within the time allowed for it."""
+    """A video that was not read and decoded within its time limit."""
 
 
 class NvdecError(VideoError):
-    """A video that no GPU of this machine decodes."""
+    """A video that no GPU of this machine can decode."""
 
 
 class DecoderCrashError(VideoError):
-    """A video that killed the process which read it, as the next run found out."""
+    """A video that killed the process reading it, as found out by the next run."""
 
 
 class TimeRangeError(VideoError):
-    """A --start/--end range that holds no frame of this video."""
+    """A --start/--end range without a frame of this video."""
 
 
 class OutputError(TsqError):
@@ -107,10 +107,10 @@ class StdoutError(OutputError):
     """Stdout that cannot be written (full disk, closed)."""
 
     def __init__(self, got: str) -> None:
-        super().__init__(got, wanted="a place for what is printed", fix="free some space, or send it elsewhere")
+        super().__init__(got, wanted="a stdout that takes output", fix="free some space, or redirect it elsewhere")
 
 
 class StdoutClosedError(StdoutError):
-    """Stdout whose reader has gone, as `| head -1` does on purpose. Nothing is said of it."""
+    """Stdout whose reader has closed it, as `| head -1` does on purpose; not reported."""
 
     exit_code = EXIT_BROKEN_PIPE

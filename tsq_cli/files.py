@@ -1,10 +1,10 @@
-"""Writing files, with one policy for every output of every command.
+"""Write files, with one policy for every output of every command.
 
 - A file appears whole under its final name, or not at all.
 - A symlink is followed and its target replaced; an existing file keeps its mode and its owner.
-- A character device, a FIFO and "-" (stdout) are written straight, never renamed over.
+- A character device, a FIFO and "-" (stdout) are written directly, never replaced.
 - A folder, a socket, a block device, an input of the run, and another output of the run are refused (check_outputs).
-- What a killed run left half written is removed by the next run that writes to the same folder.
+- Unfinished files of a killed run are removed by the next run that writes to the same folder.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from typing import Any
 
 from tsq_cli.errors import OutputError, UsageError
 
-if sys.platform != "win32":  # there, what killed runs leave stays
+if sys.platform != "win32":  # on Windows, unfinished files of killed runs stay
     import fcntl
 
 STDOUT = "-"
 LEFTOVER_PREFIX = ".tsq-"
-"""Begins the names of temporary files. Hidden, so that no folder input takes them for videos."""
+"""Start of the names of temporary files; hidden, so that no folder input takes them for videos."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .apng .asf .avi .divx .dv .flv .gif .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg "
     ".mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
-"""Endings of videos: what is looked for inside folders, and what no output is written over."""
+"""Suffixes of videos, which are searched for inside folders and never overwritten."""
 
 _LONGEST_SUFFIX = 16
 _being_written: set[Path] = set()
@@ -44,16 +44,16 @@ _REFUSED = {stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "
 
 @contextmanager
 def atomic_path(final: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path whose content becomes `final`, whole, when the block ends well; else it is removed.
+    """Yield a temporary path that becomes `final`, whole, if the block succeeds; otherwise it is removed.
 
-    The folder of `final` is made where missing. The temporary name keeps the suffix, as encoders choose by it.
+    The folder of `final` is created if missing. The temporary name keeps the suffix, by which encoders choose a format.
 
     Args:
-        final: where to write; see the policy at the top of this file.
-        replace: False refuses to replace a file, also one that appears while the block runs.
+        final: the path to write; see the policy at the top of this file.
+        replace: False refuses to replace a file, even one that appears while the block runs.
 
     Raises:
-        OutputError: the file cannot be written (full disk, no permission, a folder in the way, a file that must stay).
+        OutputError: the file cannot be written (full disk, no permission, a folder in the way, a file to keep).
     """
     try:
         if is_written_straight(final):
@@ -69,7 +69,7 @@ def atomic_path(final: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def write_text(final: Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all; what is no text (bytes in a file's name) is written as escapes.
+    """Write a text file as UTF-8, whole or not at all; bytes that are not text (in a file's name) become escapes.
 
     Raises:
         OutputError: the file cannot be written.
@@ -88,7 +88,7 @@ def write_json(final: Path, value: Any) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The error for a path that could not be written, with the system's own reason."""
+    """Build the error for a path that could not be written, with the system's own reason."""
     return OutputError(
         f"cannot write {path}: {error.strerror or error}",
         wanted="a writable place with free space",
@@ -97,10 +97,10 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 
 
 def is_written_straight(path: Path) -> bool:
-    """Whether a path is a stream (stdout, a character device, a FIFO) and no file that could be replaced.
+    """Test whether a path is a stream (stdout, a character device, a FIFO) rather than a file that can be replaced.
 
     Raises:
-        OSError: a folder, a socket or a block device, or a path that cannot be looked at.
+        OSError: a folder, a socket or a block device, or a path whose status cannot be read.
     """
     if os.fspath(path) == STDOUT:
         return True
@@ -111,12 +111,12 @@ def is_written_straight(path: Path) -> bool:
     if kind in _REFUSED:
         number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
         raise OSError(number, f"it is {_REFUSED[kind]}")
-    # A path such as /dev/stdout, where stdout leads to a file: replacing it would lose what else is printed there.
+    # A path such as /dev/stdout with stdout redirected to a file: replacing it would lose other printed output.
     return kind in (stat.S_IFCHR, stat.S_IFIFO) or is_stdout(path)
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether what is written to a path ends where stdout does: "-", /dev/stdout, or the file it is redirected to."""
+    """Test whether a path leads to stdout: "-", /dev/stdout, or the file that stdout is redirected to."""
     if os.fspath(path) == STDOUT:
         return True
     found, own = _stat(path), _stdout_stat()
@@ -129,16 +129,16 @@ def check_outputs(
     folders: Mapping[str, Path | None] | None = None,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
-    """Refuse outputs that would destroy something, and try each, before anything is read.
+    """Refuse outputs that would destroy something, and try to write each, before anything is read.
 
     Args:
-        files: what each option is to write, by the option's name; None where it was not given.
-        folders: likewise, folders that files are to be written into.
+        files: the file that each option writes, by the option's name; None if it was not given.
+        folders: likewise, folders that files are written into.
         inputs: files that the run reads.
 
     Raises:
         UsageError: an output that is a folder, a socket or a block device, an input, or another output.
-        OutputError: a place where nothing can be written: no permission, no space for a byte.
+        OutputError: nothing can be written there: no permission, or no space for a byte.
     """
     given = {option: path for option, path in files.items() if path is not None}
     places = {option: path for option, path in (folders or {}).items() if path is not None}
@@ -157,7 +157,7 @@ def check_outputs(
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left half written in a folder; what a living process is writing is left alone."""
+    """Remove unfinished files of killed runs from a folder, but not those that a living process is writing."""
     if sys.platform == "win32":
         return
     with suppress(OSError), os.scandir(folder) as entries:
@@ -165,7 +165,7 @@ def remove_leftovers(folder: Path) -> None:
             with suppress(OSError):
                 handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by its writer, as long as that lives
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by its writer while that lives
                     if stat.S_ISREG(os.fstat(handle).st_mode):
                         path.unlink()
                 finally:
@@ -182,7 +182,7 @@ def _check_kind(option: str, path: Path) -> None:
 
 
 def _check_distinct(files: Mapping[str, Path]) -> None:
-    """Two options may share a device such as /dev/null, but neither a file nor stdout."""
+    """Refuse two options for one place. They may share a device such as /dev/null, but no file and not stdout."""
     seen: dict[object, str] = {}
     for option, path in files.items():
         found = _stat(path)
@@ -195,7 +195,7 @@ def _check_distinct(files: Mapping[str, Path]) -> None:
         if place in seen:
             raise UsageError(
                 f"{seen[place]} and {option} both write to {path}",
-                wanted="a place of its own for each output",
+                wanted="a separate path for each output",
                 fix="give one of them another path, or drop it",
             )
         seen[place] = option
@@ -207,47 +207,47 @@ def _check_not_inputs(files: Mapping[str, Path], inputs: Iterable[str | os.PathL
         for option, path in files.items()
         if (found := _stat(path)) is not None and stat.S_ISREG(found.st_mode)
     }
-    if not existing:  # a file that is not there yet is no input
+    if not existing:  # a file that does not exist yet is no input
         return
     for name in inputs:
-        with suppress(OSError, ValueError):  # an input that cannot be looked at says so when its turn comes
+        with suppress(OSError, ValueError):  # an input that cannot be read is reported when its turn comes
             found = os.stat(name)  # noqa: PTH116 - a name with a NUL must not get lost in a Path
             option = existing.get((found.st_dev, found.st_ino))
             if option is not None:
                 raise UsageError(
                     f"{option} {files[option]} is also an input ({os.fspath(name)})",
-                    wanted="an output that is no input",
+                    wanted="an output that is not an input",
                     fix=f"give {option} a path of its own; was its value forgotten?",
                 )
 
 
 def _check_no_video(option: str, path: Path) -> None:
-    """`--csv *.mp4`: the shell makes the first video the value of the option, and no input."""
+    """Refuse a video as an output: with `--csv *.mp4` the shell makes the first video the value of the option."""
     found = None if is_written_straight(path) else _stat(path)
     if found is not None and found.st_size > 0 and path.suffix.lower() in VIDEO_SUFFIXES:
         raise UsageError(
-            f"{option} {path} is a video by its ending",
+            f"{option} {path} has the suffix of a video",
             wanted="a file that may be replaced",
             fix=f"give {option} a path of its own; was its value forgotten?",
         )
 
 
 def _try_file(path: Path) -> None:
+    if os.fspath(path) == STDOUT:
+        return
     try:
-        if is_written_straight(path):
-            if os.fspath(path) != STDOUT and not os.access(path, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            return
-        final = Path(os.path.realpath(path))
+        is_stream = is_written_straight(path)
+        final = path if is_stream else Path(os.path.realpath(path))
         if final.exists() and not os.access(final, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise cannot_write(path, error) from error
-    _try_folder(final.parent, path)
+    if not is_stream:
+        _try_folder(final.parent, path)
 
 
 def _try_folder(folder: Path, for_path: Path) -> None:
-    """Write a byte, and take it and new folders away again; with it goes what killed runs left there."""
+    """Write a byte, and remove it and new folders again, with unfinished files of killed runs."""
     try:
         new = [one for one in (folder, *folder.parents) if not one.exists()]
         try:
@@ -255,7 +255,7 @@ def _try_folder(folder: Path, for_path: Path) -> None:
                 temporary.write_bytes(b"\0")
         finally:
             for one in new:
-                with suppress(OSError):  # another run has put something there by now
+                with suppress(OSError):  # another run has written something there by now
                     one.rmdir()
     except OSError as error:
         raise cannot_write(for_path, error) from error
@@ -264,11 +264,11 @@ def _try_folder(folder: Path, for_path: Path) -> None:
 
 @contextmanager
 def _temporary_beside(final: Path) -> Iterator[Path]:
-    """A new file in the folder of `final`, locked while the block runs so that no other run takes it for a leftover."""
+    """Create a file in the folder of `final`, locked while the block runs, so that no other run removes it."""
     final.parent.mkdir(parents=True, exist_ok=True)
     while True:
         path = final.with_name(f"{LEFTOVER_PREFIX}{secrets.token_hex(6)}{_suffix(final)}")
-        _being_written.add(path)  # known before it is there, so that an interruption at any moment leaves none behind
+        _being_written.add(path)  # known before it exists, so that an interruption at any moment leaves none behind
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         if sys.platform == "win32":
             break
@@ -287,14 +287,14 @@ def _temporary_beside(final: Path) -> Iterator[Path]:
 
 
 def remove_unfinished() -> None:
-    """Remove what this process left half written, where an interruption met it before it could clean up."""
+    """Remove unfinished files of this process, if an interruption kept it from cleaning up."""
     for path in list(_being_written):
         with suppress(OSError):
             path.unlink(missing_ok=True)
 
 
 def _put_in_place(temporary: Path, final: Path, *, replace: bool) -> None:
-    """Give a whole file its final name, with the mode and the owner of the file it replaces."""
+    """Give a complete file its final name, with the mode and the owner of the file it replaces."""
     old = _stat(final)
     if old is not None:
         with suppress(OSError, AttributeError):  # only root may give files away
@@ -307,7 +307,7 @@ def _put_in_place(temporary: Path, final: Path, *, replace: bool) -> None:
             if final.exists():
                 raise
         else:
-            return  # what remains under the temporary name is removed like any other
+            return  # the temporary name is removed like any other
     temporary.replace(final)  # also on a file system without hard links
 
 
@@ -327,7 +327,7 @@ def _suffix(path: Path) -> str:
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """What a path leads to; None where that is nothing."""
+    """Return the status of a path, following links; None if nothing is there."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -339,7 +339,7 @@ def _stat(path: Path) -> os.stat_result | None:
 def _stdout_stat() -> os.stat_result | None:
     try:
         return os.fstat(sys.stdout.fileno())
-    except (AttributeError, OSError, ValueError):  # no stdout, or one that is no file, as in a test or a notebook
+    except (AttributeError, OSError, ValueError):  # no stdout, or one that is not a file, as in a test or a notebook
         return None
 
 

@@ -1,4 +1,4 @@
-"""From what the user typed to a list of video files."""
+"""Expand the user's arguments into a list of video files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.files import VIDEO_SUFFIXES
 
 LIST_BYTES = 128 * 2**20
-"""The most that a list of files may hold (ours): more than a million paths of a hundred characters."""
+"""Largest size of a list of files (ours): more than a million paths of a hundred characters."""
 
 _BOM = b"\xef\xbb\xbf"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -28,9 +28,9 @@ class Inputs:
 
     Attributes:
         paths: existing files and listed ones, in order, each once, as first spelled.
-        single: whether exactly one file was named outright (not through a folder, glob or list).
-        skipped: files in folders that were passed over for their ending.
-        unreadable: folders inside of folders that could not be looked into.
+        single: whether exactly one file was named directly (not by a folder, glob or list).
+        skipped: number of files in folders that were skipped because of their suffix.
+        unreadable: subfolders that could not be read.
     """
 
     paths: tuple[str, ...]
@@ -54,13 +54,13 @@ def collect_inputs(
 
     Args:
         arguments: files, folders and globs, relative to the current folder.
-        recursive: look into the subfolders of folders too.
-        files_from: a file that lists paths, one a line, relative to the current folder.
+        recursive: search the subfolders of folders too.
+        files_from: a file that lists paths, one per line, relative to the current folder.
         null: paths in the list end with NUL instead, as `find -print0` writes them.
-        stdin: what "-" reads; None is the program's own.
+        stdin: stream that "-" reads; None for the program's own.
 
     Raises:
-        InputNotFoundError: nothing was given, an argument names nothing, or a folder or list holds no video.
+        InputNotFoundError: no argument, an argument that does not exist, or a folder or list without a video.
         UsageError: `null` without a list.
     """
     if null and files_from is None:
@@ -91,11 +91,11 @@ def collect_inputs(
 
 
 def file_status(path: str | os.PathLike[str]) -> os.stat_result:
-    """What the system knows of a path, links followed; whatever stands in the way is said in one line.
+    """Return the status of a path, following links, with a one-line error for every obstacle.
 
     Raises:
-        InputNotFoundError: nothing is there, or nothing can be: the path is empty, a URL, too long, holds a NUL, or
-            leads through a folder that one may not enter.
+        InputNotFoundError: the path does not exist, or cannot: it is empty, a URL, too long, contains a NUL, or leads
+            through a folder without permission.
     """
     text = os.fspath(path)
     if not text:  # to pathlib it is the current folder
@@ -122,7 +122,7 @@ def _not_found(path: str, error: OSError | ValueError) -> InputNotFoundError:
     shown = path if len(path) <= 200 else f"{path[:60]}... ({len(path)} characters)"
     if isinstance(error, PermissionError):
         return InputNotFoundError(
-            f"{shown} lies in a folder that may not be entered",
+            f"{shown} is in a folder without permission to enter",
             wanted="a path that can be followed",
             fix="check the permissions of its folders",
         )
@@ -131,7 +131,7 @@ def _not_found(path: str, error: OSError | ValueError) -> InputNotFoundError:
 
 
 def _is_folder(argument: str) -> bool:
-    """Whether it is one; False also where that cannot be known, an empty text included."""
+    """Test for a folder; False also if that cannot be known, or for an empty text."""
     try:
         return bool(argument) and Path(argument).is_dir()
     except (OSError, ValueError):
@@ -139,7 +139,7 @@ def _is_folder(argument: str) -> bool:
 
 
 def _each_once(paths: Sequence[str]) -> tuple[str, ...]:
-    """Paths that mean different files, as first spelled."""
+    """Drop paths that mean a file already listed; keep the first spelling."""
     folders: dict[str, str] = {}  # by how they are spelled: a list of a million paths names few
     first: dict[tuple[str, str], str] = {}
     for path in paths:
@@ -151,7 +151,7 @@ def _each_once(paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def _whole(folder: str) -> str:
-    """A folder's absolute path; links are resolved only where ".." may lead back from one."""
+    """Make a folder's path absolute; links are resolved only if ".." may lead back from one."""
     try:
         return os.path.realpath(folder) if os.pardir in Path(folder).parts else os.path.abspath(folder)  # noqa: PTH100
     except OSError:  # the current folder is gone
@@ -159,7 +159,7 @@ def _whole(folder: str) -> str:
 
 
 def _in_folder(folder: str, recursive: bool) -> tuple[list[str], int, list[str]]:
-    """Videos of a folder by name, how many other files it holds, and folders inside that cannot be looked into."""
+    """List a folder's videos by name, with the number of other files and the subfolders that cannot be read."""
     errors: list[OSError] = []
     walk = os.walk(folder, onerror=errors.append)
     files = sorted(Path(where, name) for where, _, names in islice(walk, None if recursive else 1) for name in names)
@@ -167,21 +167,21 @@ def _in_folder(folder: str, recursive: bool) -> tuple[list[str], int, list[str]]
     videos = [str(path) for path in visible if path.suffix.lower() in VIDEO_SUFFIXES]
     if not videos and errors:
         raise InputNotFoundError(
-            f"folder {errors[0].filename} cannot be looked into ({errors[0].strerror})",
+            f"folder {errors[0].filename} cannot be read ({errors[0].strerror})",
             wanted="a folder with video files",
             fix="check its permissions",
         )
     if not videos:
         raise InputNotFoundError(
-            f"folder {folder} holds {len(visible)} files and no video by its ending",
+            f"folder {folder} has {len(visible)} files and none with a video's suffix",
             wanted="a folder with video files",
-            fix="name the files outright" if recursive else "add -r to look into its subfolders, or name the files",
+            fix="name the files themselves" if recursive else "add -r to search its subfolders, or name the files",
         )
     return videos, len(visible) - len(videos), [str(error.filename) for error in errors]
 
 
 def _named(argument: str) -> list[str]:
-    """The file of that name, or the matches of a glob."""
+    """Return the file of that name, or the matches of a glob."""
     try:
         file_status(argument)
     except InputNotFoundError as error:
@@ -199,7 +199,7 @@ def _named(argument: str) -> list[str]:
 
 
 def _listed(files_from: str, null: bool, stdin: BinaryIO | None) -> list[str]:
-    """The paths of a list, byte for byte as they stand between its separators; blank lines are passed over."""
+    """Read the paths of a list, byte for byte between its separators, without blank lines."""
     fix = "check the path given to --files-from"
     try:
         listed = _list_bytes(files_from, stdin)
@@ -218,20 +218,20 @@ def _listed(files_from: str, null: bool, stdin: BinaryIO | None) -> list[str]:
     elif b"\0" in listed:
         raise InputNotFoundError(
             f"the list {files_from} holds NUL bytes",
-            wanted="a text in UTF-8, one path a line",
-            fix="add -0 where NUL ends each path, as find -print0 writes them",
+            wanted="a text in UTF-8, one path per line",
+            fix="add -0 if NUL ends each path, as find -print0 writes them",
         )
     else:
         names = [line.removesuffix(b"\r") for line in listed.split(b"\n") if line.strip()]
     if not names:
         raise InputNotFoundError(
-            f"the list {files_from} is empty", wanted="one path a line", fix="check what wrote the list"
+            f"the list {files_from} is empty", wanted="one path per line", fix="check what wrote the list"
         )
     return [os.fsdecode(name) for name in names]
 
 
 def _list_bytes(files_from: str, stdin: BinaryIO | None) -> bytes:
-    """At most one byte more than a list may hold."""
+    """Read at most one byte more than a list may have."""
     if files_from != "-":
         with Path(files_from).open("rb") as file:
             return file.read(LIST_BYTES + 1)

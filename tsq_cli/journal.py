@@ -1,4 +1,4 @@
-"""What a run is busy with, kept on disk, so that the next run knows which video killed it."""
+"""A journal on disk of the videos being read, so that the next run knows which one killed this run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Self
 CRASHED = "DecoderCrashError"
 """`error.type` of the record of a video that killed a run."""
 
-_LONGEST = 2**16  # bytes after which the file is written anew with what is going on now
+_LONGEST = 2**16  # bytes after which the file is rewritten with the videos being read now
 _CRASH_WORDS = b"Fatal Python error: "  # how faulthandler begins
 
 
 @dataclass(frozen=True)
 class Death:
-    """How the last run ended, where it ended without a word.
+    """The end of the last run, if it died.
 
     Attributes:
         suspects: paths of the videos that were being read, in the order in which they were begun.
-        signal: what the system said ("Segmentation fault"); None where it said nothing, as when the run was killed.
+        signal: the crash that the system reported ("Segmentation fault"); None without a report, as after a kill.
     """
 
     suspects: tuple[str, ...]
@@ -34,12 +34,12 @@ class Death:
 
 
 class Journal:
-    """A small file that names the videos being read; it goes with a run that can still end by itself.
+    """A small file that names the videos being read; a run that ends normally removes it.
 
-    Fatal signals (segmentation fault, abort, ...) leave their name in the file. Use as a context manager.
+    Fatal signals (segmentation fault, abort, ...) write their name into the file. Use as a context manager.
 
     Attributes:
-        death: of the run before, if that died while reading videos; kept on disk until `clear`.
+        death: of the previous run, if it died while reading videos; kept on disk until `clear`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Journal:
         self._reported_before = False
 
     def __enter__(self) -> Self:
-        """Read what a run that died left.
+        """Open the journal, and read what a run that died left in it.
 
         Raises:
             OSError: the file cannot be written.
@@ -71,7 +71,7 @@ class Journal:
         os.close(self._handle)
 
     def clear(self) -> None:
-        """Forget the death of the run before, once what it tells is on record."""
+        """Forget the death of the previous run, once its videos are on record."""
         os.ftruncate(self._handle, 0)
 
     @contextmanager
@@ -90,11 +90,11 @@ class Journal:
             else:
                 self._busy.remove(path)
             lines = _line(what, path)
-            with suppress(OSError):  # a full disk, which the record of this video will find out, and say
+            with suppress(OSError):  # a full disk: writing the record of this video will report it
                 if os.fstat(self._handle).st_size > _LONGEST:
                     os.ftruncate(self._handle, 0)
                     lines = b"".join(_line("begin", busy) for busy in self._busy)
-                os.write(self._handle, lines)  # at the end, whole: a kill finds it written or not
+                os.write(self._handle, lines)  # appended whole: a kill leaves all of it or nothing
 
 
 def _line(what: str, path: str) -> bytes:
@@ -102,7 +102,7 @@ def _line(what: str, path: str) -> bytes:
 
 
 def _death(content: bytes) -> Death | None:
-    """What a journal tells of the run that left it; None where no video was being read."""
+    """Parse the journal of a run that died; None if no video was being read."""
     busy: list[str] = []
     signal = None
     for line in content.splitlines():

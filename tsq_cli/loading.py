@@ -1,4 +1,4 @@
-"""Videos decoded ahead of the networks, in threads, each within its time; what killed a run is found out."""
+"""Decode videos ahead of the networks in threads, each within its time; find the video that killed a run."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from tsq_cli.video import decode_frames
 from tsq_cli.video.stop import deadline, timed_out
 
 GRACE_SECONDS = 10.0
-"""What a video gets beyond its limit before its thread is left alone: decoding looks at the clock between packets, and
-only a packet that never ends takes longer (ours)."""
+"""Time beyond a video's limit after which its thread is abandoned: decoding checks the clock between packets, so only a
+packet that never ends takes longer (ours)."""
 
 STOP_SECONDS = 2.0
-"""How long an interrupted run waits for its threads, which may be in the middle of a packet (ours)."""
+"""Time that an interrupted run waits for its threads, which may be in the middle of a packet (ours)."""
 
 _POLL_SECONDS = 0.5
 
 
 @dataclass(kw_only=True, eq=False)
 class Loading:
-    """A video on its way to a decoded clip.
+    """A video that is being decoded to a clip.
 
     Attributes:
         path: of the video.
-        future: of the clip; None before a thread was asked.
-        began: time.monotonic() when a thread took it up; None as long as it waits.
+        future: of the clip; None before it is submitted to a thread.
+        began: time.monotonic() when a thread started it; None while it waits.
     """
 
     path: str
@@ -48,19 +48,19 @@ class Loading:
 
     @property
     def clip(self) -> Clip | None:
-        """The clip where it is ready, without waiting for it."""
+        """The clip if it is ready, else None; never waits."""
         ready = self.future is not None and self.future.done() and not self.future.cancelled()
         return self.future.result() if ready and self.future.exception() is None else None  # type: ignore[union-attr]
 
 
 class Loader:
-    """Decodes videos in threads of its own. Use as a context manager: leaving it stops all that is going on.
+    """Decodes videos in its own threads. Use as a context manager: leaving it stops all of them.
 
     Args:
         settings: as for load_clip.
-        limits: what one video may cost.
-        workers: videos decoded at once.
-        journal: told which videos are being read, if there is one.
+        limits: of time and pixels per video.
+        workers: videos decoded in parallel.
+        journal: records the videos being read; None for no journal.
     """
 
     def __init__(self, settings: SelectSettings, limits: Limits, workers: int, journal: Journal | None) -> None:
@@ -88,17 +88,17 @@ class Loader:
                 loading.clip.close()
 
     def begin(self, path: str) -> Loading:
-        """Have a video decoded as soon as a thread is free."""
+        """Submit a video, which is decoded as soon as a thread is free."""
         loading = Loading(path=path)
         self._under_way.append(loading)
         loading.future = self._executor.submit(self._load, loading)
         return loading
 
     def wait(self, loading: Loading) -> Clip:
-        """The clip of a video, once it is there; the caller closes it.
+        """Wait for the clip of a video; the caller closes it.
 
         Raises:
-            VideoTimeoutError: its time is over.
+            VideoTimeoutError: it exceeded its time limit.
             InputNotFoundError, VideoError: the video cannot be used.
         """
         while True:
@@ -117,7 +117,7 @@ class Loader:
 
     @contextmanager
     def reading(self, path: str) -> Iterator[Callable[[], bool]]:
-        """Name a video as being read while the block runs; yields the should_stop of a pass over it."""
+        """Enter a video in the journal while the block runs; yields the should_stop of a pass over it."""
         with contextlib.nullcontext() if self._journal is None else self._journal.reading(path):
             yield deadline(path, self._limits.timeout_seconds, self._stop.is_set)
 
@@ -133,7 +133,7 @@ class Loader:
             )
 
     def _leave_alone(self) -> None:
-        """Go on in new threads where one hangs inside FFmpeg; the program's end does not wait for it (__main__)."""
+        """Continue in new threads when one hangs inside FFmpeg; the program's end does not wait for it (__main__)."""
         self._executor.shutdown(wait=False)
         self._executor = self._new_executor()
         for loading in self._under_way:
@@ -144,15 +144,15 @@ class Loader:
         return ThreadPoolExecutor(self._workers, thread_name_prefix="tsq-decode")
 
 
-def killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:
-    """The videos that killed the run before, by path.
+def find_killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:
+    """Find the videos that killed the previous run, by path.
 
-    Where the system named a crash while one video was being read, it is that one. Else each is read once more, in a
-    process of its own: a run that was killed from outside leaves suspects too, which are then found to be sound.
+    If the system reported a crash while one video was being read, it is that one. Otherwise each suspect is read once
+    more, in its own process: a run that was killed from outside leaves suspects too, which then prove harmless.
 
     Args:
-        death: what that run left.
-        limits: what one video may cost.
+        death: of the previous run, from its journal.
+        limits: of time and pixels per video.
     """
     if death.signal is not None and len(death.suspects) == 1:
         return {path: _crash(path, death.signal) for path in death.suspects}
@@ -160,7 +160,7 @@ def killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:
 
 
 def read_whole(path: str) -> None:
-    """Open a video, decode its candidates small and then one by one at full size: what every run does to it."""
+    """Open a video, decode its candidates small and then one by one at full size, as every run does."""
     with contextlib.closing(load_clip(path, SelectSettings())) as clip:
         for index in clip.batch.frame_indices:
             decode_frames(clip.source, [index], short_side=None)
@@ -168,20 +168,20 @@ def read_whole(path: str) -> None:
 
 def _read_and_end(path: str) -> None:
     faulthandler.disable()  # the journal is the run's, not the child's
-    with contextlib.suppress(Exception):  # whatever it is, the video's own turn will say it
+    with contextlib.suppress(Exception):  # ordinary errors are reported when the video's own turn comes
         read_whole(path)
 
 
 def _dies_alone(path: str, limits: Limits) -> str | None:
-    """What the system says of a process that reads a video and is killed by it; None where it comes to an end."""
-    import multiprocessing  # what few runs need, each would pay for
+    """Read a video in its own process; return the signal's name if that kills the process, else None."""
+    import multiprocessing  # few runs need it, so not all pay for its import
 
-    # A fork is what this run would be; where there are none, a new interpreter comes close.
+    # A fork behaves like this run; without forks, a new interpreter comes close.
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "fork")
     child = context.Process(target=_read_and_end, args=(path,))
     child.start()
     child.join(2 * limits.timeout_seconds)
-    if child.exitcode is None:  # its own turn has a limit too
+    if child.exitcode is None:  # the video's own turn has a limit too
         child.kill()
         child.join()
         return None
@@ -192,5 +192,5 @@ def _crash(path: str, what: str) -> DecoderCrashError:
     return DecoderCrashError(
         f"{path} killed an earlier run while it was read ({what})",
         wanted="a video that FFmpeg survives",
-        fix="convert or leave it out; --overwrite tries it again",
+        fix="convert it or leave it out; --overwrite tries it again",
     )

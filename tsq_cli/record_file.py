@@ -1,4 +1,4 @@
-"""The JSONL file of a batch, which is also its memory of what is done."""
+"""The JSONL file of a batch, which also tells a later run which videos are done."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tsq_cli.inputs import file_status
 from tsq_cli.journal import CRASHED, Journal
 
 RECORD_START = b'{"schema_version": '
-"""What each line that RecordFile writes begins with: tells a line that a kill cut short from another program's text."""
+"""Start of each line that RecordFile writes: tells a line that a kill cut short from another program's text."""
 
-_LONGEST_NAME = 200  # of a file, in bytes; the files beside it have a few more, and 255 is the most a system allows
+_LONGEST_NAME = 200  # bytes; the files beside it have a few more, and file systems allow 255
 
 
 class RecordFile:
-    """A JSONL file of records: one whole line for each video; what it holds is not done again.
+    """A JSONL file of records, one whole line per video; a later run need not redo these videos.
 
-    Use as a context manager. Inside the block no other run writes to the file. A pipe or a device remembers nothing: it
-    only takes the lines.
+    Use as a context manager. Inside the block no other run writes to the file. A pipe or a device only takes the lines
+    and remembers nothing.
 
     Attributes:
         path: as given.
-        journal: what the run is busy with; None for a pipe or a device.
+        journal: names the videos being read; None for a pipe or a device.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,14 +43,14 @@ class RecordFile:
         self._last_line: dict[str, int] = {}  # number of the last line of each video, by its path
 
     def __enter__(self) -> Self:
-        """Lock the file, and make sure that it is one of ours before anything of it is touched.
+        """Lock the file, and check that it is a record file before changing it.
 
         Raises:
-            UsageError: another run writes to the file, or it holds a line that is no record.
+            UsageError: another run writes to the file, or a line of it is no record.
             OutputError: the file cannot be written.
         """
         try:
-            with self._held:  # let go of again, should anything below go wrong
+            with self._held:  # released again if anything below fails
                 self._open()
                 self._held = self._held.pop_all()
         except OSError as error:
@@ -75,10 +75,10 @@ class RecordFile:
         self._held.close()
 
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Records that a run with this hash need not redo, by path.
+        """Return by path the records that a run with this hash need not redo.
 
-        These are the videos that finished well with the same settings, are unchanged (size and time of modification),
-        and whose pictures are all there; and the unchanged ones that crashed an earlier run, whatever the settings.
+        These are videos that finished well with the same settings, are unchanged (size and time of modification) and
+        still have all their pictures, and unchanged videos that crashed an earlier run, whatever the settings.
         """
         records = {}
         for number, line in enumerate(self._lines()):
@@ -88,7 +88,7 @@ class RecordFile:
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one line, or nothing: a write that fails midway is taken back.
+        """Append one line, or nothing: a write that fails midway is undone.
 
         Raises:
             OutputError: the file cannot be written.
@@ -110,7 +110,7 @@ class RecordFile:
         self._num_lines += 1
 
     def finish(self) -> None:
-        """Leave one line for each video, the last one, after a run that did all it had to; nothing is added after it.
+        """Keep only the last line of each video after a complete run; nothing can be appended afterwards.
 
         Raises:
             OutputError: the file cannot be written; it keeps all its lines.
@@ -121,8 +121,8 @@ class RecordFile:
         with atomic_path(self._real) as temporary, temporary.open("wb") as stream:
             stream.writelines(line for number, line in enumerate(self._lines()) if number in kept)
             stream.flush()
-            os.fsync(stream.fileno())  # a name that outlives a power cut must not outlive its content
-        self._held.close()  # what would be appended now would go to the file that was replaced
+            os.fsync(stream.fileno())  # after a power cut, the new name must not exist without its content
+        self._held.close()  # later appends would go to the file that was replaced
 
     def _lock(self) -> None:
         from filelock import FileLock, Timeout  # its import costs more than the rest of this file
@@ -134,7 +134,7 @@ class RecordFile:
         except Timeout as error:
             raise UsageError(
                 f"another run is writing to {self.path}",
-                wanted="one run at a time for each --jsonl file",
+                wanted="one run at a time per --jsonl file",
                 fix="wait for it to end, or give another file",
             ) from error
         self._held.callback(lock.release)
@@ -145,7 +145,7 @@ class RecordFile:
         return self._real.with_name(f".{name}.{ending}")
 
     def _read_lines(self) -> tuple[int, bool]:
-        """Look at every line; size of the whole ones in bytes, and whether a line that a kill cut short follows."""
+        """Check every line; return the bytes of the whole ones, and whether a line cut short by a kill follows."""
         self._num_lines, self._last_line = 0, {}
         size = 0
         for number, line in enumerate(self._lines()):
@@ -165,14 +165,14 @@ class RecordFile:
         return size, False
 
     def _lines(self) -> Iterator[bytes]:
-        """The lines of a file that can be read again; the last one may lack its newline."""
+        """Read the lines of a regular file; the last one may lack its newline."""
         if self._real.is_file() and not is_written_straight(self.path):
             with self._real.open("rb") as stream:
                 yield from stream
 
 
 def _parsed(line: bytes) -> tuple[str, dict[str, Any]]:
-    """Path and record of a line.
+    """Parse a line into path and record.
 
     Raises:
         ValueError: the line is not a record.
@@ -188,7 +188,7 @@ def _parsed(line: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _is_done(record: Mapping[str, Any], settings_hash: str) -> bool:
-    """Whether a video need not be done again; one whose record lacks what would tell is done again."""
+    """Test whether a video is done; one whose record lacks the fields that tell is not."""
     try:
         if record["status"] == "error":
             return record["error"]["type"] == CRASHED and _is_unchanged(record["video"])
@@ -207,6 +207,6 @@ def _is_unchanged(video: Mapping[str, Any]) -> bool:
 
 
 def _has_pictures(record: Mapping[str, Any]) -> bool:
-    """Whether all the pictures that a record names are still there."""
+    """Test whether all the pictures that a record names still exist."""
     named = [record["sheet"], *(frame[key] for frame in record["frames"] for key in ("path", "map"))]
     return all(Path(path).is_file() for path in named if path is not None)

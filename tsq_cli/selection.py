@@ -1,8 +1,8 @@
-"""Every way to choose K of a video's T candidates: named, pure functions of what is known of the candidates.
+"""The rules that choose K of a video's T candidates: named, pure functions of the evidence about the candidates.
 
 A rule takes Evidence, K and RuleSettings, and returns its choices in the order in which it made them. `choose` applies
-one by its name and says what it did. S: the paper's supplementary; the rest is ours, or another author's
-where said (docs/method.md, sections 5 and 9).
+a rule by its name and explains the result. S: the paper's supplementary; the rest is ours, or another author's where
+stated (docs/method.md, sections 5 and 9).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tsq_cli.types import ChosenBy, Float32Array, Float64Array, Int64Array
 
 @dataclass(frozen=True)
 class Choice:
-    """One selected candidate: its position in [0, T), and what it was chosen for."""
+    """One selected candidate: its position in [0, T), and the reason."""
 
     position: int
     chosen_by: ChosenBy
@@ -33,14 +33,14 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known of a video's T candidates, in order of time.
+    """Evidence about a video's T candidates, in order of time.
 
     Attributes:
         times: [T], seconds, not decreasing.
-        visual, textual: S^v and S^t [T], finite; None where no network looked.
-        features: [T, D] of unit length, of the visual encoder; None where no network looked.
-        quality: [T], 0 for a blank frame, else its sharpness (see rules/quality.py); None where it was not measured.
-        layout: [T, P], where it is light and dark (see rules/layout.py); None where it was not measured.
+        visual, textual: S^v and S^t [T], finite; None if no network ran.
+        features: [T, D] of unit length, from the visual encoder; None if no network ran.
+        quality: [T], 0 for a blank frame, else its sharpness (rules/quality.py); None if it was not measured.
+        layout: [T, P], where it is light and dark (rules/layout.py); None if it was not measured.
 
     Raises:
         ValueError: no candidate, shapes that disagree, or numbers that are not finite.
@@ -71,7 +71,7 @@ class Evidence:
 
     @cached_property
     def saliency(self) -> Float64Array:
-        """The mean of both curves [T], each over its own mean: 1 is as salient as the mean of all candidates (ours)."""
+        """Mean of both curves [T], each divided by its own mean: 1 is as salient as the average candidate (ours)."""
         curves = [curve / curve.mean() if curve.mean() > 0 else np.ones(len(self)) for curve in self.both_curves()]
         mean: Float64Array = np.mean(curves, axis=0)
         return mean
@@ -85,7 +85,11 @@ class Evidence:
         return np.clip(wide @ wide.T, -1.0, 1.0)
 
     def both_curves(self) -> tuple[Float64Array, Float64Array]:
-        """S^v and S^t, for the rules that need both."""
+        """Return S^v and S^t, for the rules that need both.
+
+        Raises:
+            ValueError: one is missing.
+        """
         if self.visual is None or self.textual is None:
             raise ValueError("this rule reads saliency, and there is none")
         return self.visual, self.textual
@@ -93,16 +97,16 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleSettings:
-    """The numbers of the rules.
+    """Parameters of the rules.
 
     Attributes:
         lambda_v: share of the visual module in the paper's fusion, in [0, 1] (S: 0.6).
-        standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
-            mean (ours; a setting of the pack).
-        duplicate_cosine: two frames at least this much alike show the same (ours; a setting of the pack).
-        skips_duplicates: whether `auto` and `cover` pass over what shows the same while something else is left.
-        only_different: whether `auto` and `cover` rather return fewer than K frames than a duplicate.
-        seed: of `random`.
+        standing_out: `auto` follows the paper's fusion if the visual curve's peak is at least this many times its mean
+            (ours; a setting of the pack).
+        duplicate_cosine: two frames at least this much alike are duplicates (ours; a setting of the pack).
+        skips_duplicates: whether `auto` and `cover` skip duplicates while other frames are left.
+        only_different: whether `auto` and `cover` return fewer than K frames rather than a duplicate.
+        seed: random seed of `random`.
     """
 
     lambda_v: float = 0.6
@@ -118,13 +122,13 @@ Rule = Callable[[Evidence, int, RuleSettings], list[Choice]]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What was chosen, and why.
+    """A rule's choices, and the reason for the rule.
 
     Attributes:
-        choices: min(K, T) of them at most, in the order in which they were made.
-        rule: the rule that made them: where `auto` was asked for, the one it followed.
-        reason: why this rule, in a sentence; empty where it was asked for by its name.
-        events: int64 [T], the event of each candidate, from 0; None where frames were not compared.
+        choices: at most min(K, T), in the order in which they were made.
+        rule: the rule that made them; for `auto`, the rule it followed.
+        reason: reason for this rule, a sentence; empty if the rule was requested by its name.
+        events: int64 [T], the event of each candidate, from 0; None if frames were not compared.
         duplicate_of: int64 [T], position of an earlier choice that shows the same, or -1; None as above.
     """
 
@@ -147,23 +151,24 @@ def choose(
     *,
     follows: tuple[SelectorName, str] | None = None,
 ) -> Selection:
-    """Choose K of T candidates by a rule's name, and say what it did.
+    """Choose K of T candidates by a rule's name.
 
     Args:
         name: one of RULES.
         evidence: of one video.
-        k: frames wanted, at least 1; above T it is T.
-        settings: the rules' numbers.
-        follows: the rule that `auto` follows, and why, where that was decided on other evidence; else `follow` decides.
+        k: number of frames wanted, at least 1; above T all T are chosen.
+        settings: the rules' parameters; None for the defaults.
+        follows: the rule that `auto` follows and the reason, if that was decided on other evidence; else `follow`
+            decides.
 
     Raises:
-        UsageError: k below 1, or a name that is no rule.
-        ValueError: evidence that the rule needs and that is not there.
+        UsageError: k below 1, or an unknown rule.
+        ValueError: evidence that the rule needs is missing.
     """
     settings = settings or RuleSettings()
     _check_k(k)
     if name not in RULES:
-        raise UsageError(f"{name} is no way to choose", wanted=f"one of {', '.join(RULES)}", fix="correct the name")
+        raise UsageError(f"{name} is not a rule", wanted=f"one of {', '.join(RULES)}", fix="correct the name")
     k = min(k, len(evidence))
     rule, reason = (follows or follow(evidence, settings)) if name == "auto" else (name, "")
     choices = _auto(evidence, k, settings, rule) if name == "auto" else RULES[name](evidence, k, settings)
@@ -188,7 +193,11 @@ def selected(
 
 
 def follow(evidence: Evidence, settings: RuleSettings) -> tuple[SelectorName, str]:
-    """Which rule `auto` follows, and why: the paper's fusion where something stands out, else `cover` (ours)."""
+    """Decide which rule `auto` follows: the paper's fusion if some frames stand out, else `cover` (ours).
+
+    Returns:
+        The rule's name, and the reason as a sentence without a final stop.
+    """
     curve = evidence.both_curves()[0]
     if evidence.quality is not None and evidence.quality.any():  # beside blank frames any picture would stand out
         curve = curve[evidence.quality > 0]
@@ -205,7 +214,7 @@ def follow(evidence: Evidence, settings: RuleSettings) -> tuple[SelectorName, st
 
 
 def visual_share(k: int, lambda_v: float) -> int:
-    """Number of frames n_v that the visual module picks: round half up of lambda_v * k (rounding ours).
+    """Compute n_v, the number of frames that the visual module picks: lambda_v * k, halves rounded up (rounding ours).
 
     Args:
         k: number of frames to select, at least 1.
@@ -216,7 +225,7 @@ def visual_share(k: int, lambda_v: float) -> int:
     """
     _check_k(k)
     if not 0.0 <= lambda_v <= 1.0:
-        raise UsageError(f"lambda_v is {lambda_v}", wanted="a share between 0 and 1", fix="use 0.6 for the paper's mix")
+        raise UsageError(f"lambda_v is {lambda_v}", wanted="a share between 0 and 1", fix="use 0.6, as the paper does")
     # The small term keeps 0.7 * 5 (3.4999999999999996 in binary) on the side that decimal arithmetic puts it.
     return min(k, math.floor(lambda_v * k + 0.5 + 1e-9))
 
@@ -224,9 +233,9 @@ def visual_share(k: int, lambda_v: float) -> int:
 def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: float = 0.6) -> list[Choice]:
     """Choose min(k, T) distinct candidates from the two modules' saliency (S; rounding and ties ours).
 
-    First the n_v = round_half_up(lambda_v * k) frames with the highest S^v, then the k - n_v with the highest S^t. A
-    frame chosen by both counts once; the places this leaves free are refilled down S^v. Equal scores spread over the
-    video, see ranking.
+    First come the n_v = round_half_up(lambda_v * k) frames with the highest S^v, then the k - n_v with the highest S^t.
+    A frame chosen by both counts once; the places that this leaves free are filled with the next best frames by S^v.
+    Equal scores spread over the video, see ranking.
 
     Args:
         visual: S^v, real and finite, [T], T at least 1.
@@ -235,7 +244,7 @@ def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: flo
         lambda_v: share of the visual module in [0, 1].
 
     Returns:
-        min(k, T) choices in the order they were made (visual, textual, refill), not in the order of time.
+        min(k, T) choices in the order in which they were made (visual, textual, refill), not in order of time.
 
     Raises:
         UsageError: k below 1, or lambda_v outside [0, 1].
@@ -251,7 +260,7 @@ def fuse(visual: npt.ArrayLike, textual: npt.ArrayLike, k: int, *, lambda_v: flo
 
 
 def _fused(by_visual: Sequence[int], by_textual: Sequence[int], k: int, n_v: int) -> list[Choice]:
-    """Fuse two rankings that may lack some candidates: n_v from the one, k - n_v from the other, refills from both."""
+    """Fuse two rankings, which may lack candidates: n_v by the first, k - n_v by the second, the rest by the first."""
     chosen: dict[int, ChosenBy] = dict.fromkeys(by_visual[:n_v], "visual")
     for position in by_textual[: k - n_v]:
         chosen.setdefault(position, "textual")
@@ -263,7 +272,12 @@ def _fused(by_visual: Sequence[int], by_textual: Sequence[int], k: int, n_v: int
 
 
 def top_k(scores: npt.ArrayLike, k: int, *, chosen_by: ChosenBy) -> list[Choice]:
-    """The min(k, T) highest-scoring candidates of one curve [T], best first; equal scores spread, see ranking.
+    """Choose the min(k, T) highest-scoring candidates of one curve, best first; equal scores spread, see ranking.
+
+    Args:
+        scores: real and finite, [T], T at least 1.
+        k: number of frames wanted, at least 1.
+        chosen_by: reason to record.
 
     Raises:
         UsageError: k below 1.
@@ -274,20 +288,20 @@ def top_k(scores: npt.ArrayLike, k: int, *, chosen_by: ChosenBy) -> list[Choice]
 
 
 def uniform(num_candidates: int, k: int) -> list[Choice]:
-    """Baseline: the candidates at the centers of min(k, T) equal segments of [0, T)."""
+    """Choose the candidates at the centers of min(k, T) equal segments of [0, T) (baseline)."""
     _check_k(k)
     return [Choice(position, "uniform") for position in spread(num_candidates, k)]
 
 
 def random(num_candidates: int, k: int, *, seed: int) -> list[Choice]:
-    """Baseline: min(k, T) distinct candidates drawn without replacement, the same for the same seed."""
+    """Draw min(k, T) distinct candidates without replacement, the same for the same seed (baseline)."""
     _check_k(k)
     drawn = np.random.default_rng(seed).choice(num_candidates, size=min(k, num_candidates), replace=False)
     return [Choice(int(position), "random") for position in drawn]
 
 
 def middle(num_candidates: int, k: int) -> list[Choice]:
-    """Baseline: the min(k, T) neighboring candidates around the middle of the video."""
+    """Choose the min(k, T) neighboring candidates around the middle of the video (baseline)."""
     _check_k(k)
     k = min(k, num_candidates)
     first = (num_candidates - k) // 2
@@ -295,19 +309,19 @@ def middle(num_candidates: int, k: int) -> list[Choice]:
 
 
 def peak_over_mean(scores: npt.ArrayLike) -> float:
-    """How far a saliency curve stands out: its peak over its mean, 1.0 where all candidates are alike (ours)."""
+    """Measure how far a saliency curve [T] stands out: its peak over its mean, 1.0 for a flat curve (ours)."""
     checked = _checked_scores(scores, "one-module")
     mean = float(checked.mean())
     return max(1.0, float(checked.max()) / mean) if mean > 0 else 1.0  # a mean can be rounded above the peak
 
 
 def _tsq(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
-    """The paper's fusion to the letter (S)."""
+    """Apply the paper's fusion to the letter (S)."""
     return fuse(*evidence.both_curves(), k, lambda_v=settings.lambda_v)
 
 
 def _salient(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
-    """The paper's fusion where blank frames, and duplicates of what is chosen, are passed over (ours)."""
+    """Apply the paper's fusion, skipping blank frames and duplicates of chosen ones (ours)."""
     same = evidence.similarity >= duplicate_level(evidence.similarity, settings.duplicate_cosine)
     by_visual, by_textual = (ranking(curve, k) for curve in evidence.both_curves())
     n_v = visual_share(k, settings.lambda_v)
@@ -329,7 +343,7 @@ def _salient(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]
 
 
 def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
-    """Events first, then what adds most to what is shown; see tsq_cli.rules.cover (ours)."""
+    """Apply tsq_cli.rules.cover: one frame per event, then those that add the most (ours)."""
     similarity = evidence.similarity
     chosen = cover(
         similarity,
@@ -346,12 +360,12 @@ def _cover(evidence: Evidence, k: int, settings: RuleSettings) -> list[Choice]:
 
 
 def _auto(evidence: Evidence, k: int, settings: RuleSettings, rule: SelectorName | None = None) -> list[Choice]:
-    """The paper's fusion without duplicates where something stands out, or as `rule` says, else cover (ours)."""
+    """Apply the paper's fusion without duplicates if some frames stand out (or `rule` is "tsq"), else cover (ours)."""
     return (_salient if (rule or follow(evidence, settings)[0]) == "tsq" else _cover)(evidence, k, settings)
 
 
 def _compared(choose_positions: Callable[[Float64Array, Float64Array, int], list[int]], name: ChosenBy) -> Rule:
-    """A comparator's rule over (relevance, similarity, k), as a Rule."""
+    """Wrap another author's rule over (relevance, similarity, k) as a Rule."""
 
     def rule(evidence: Evidence, k: int, _settings: RuleSettings) -> list[Choice]:
         return [Choice(position, name) for position in choose_positions(evidence.saliency, evidence.similarity, k)]
@@ -376,7 +390,7 @@ RULES: Mapping[SelectorName, Rule] = {
     "random": lambda evidence, k, settings: random(len(evidence), k, seed=settings.seed),
     "middle": lambda evidence, k, _: middle(len(evidence), k),
 }
-"""Every rule by the name that a user types; the first five are the product's, the others its rivals."""
+"""Every rule by the name that a user types; the first five are the product's, the others are for comparison."""
 
 
 def _check_k(k: int) -> None:

@@ -1,4 +1,4 @@
-"""The sharpest frame beside each selected one (ours)."""
+"""Replace selected frames by sharper neighbors (ours)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from tsq_cli.video import decode_frames
 from tsq_cli.video.sample import shown_between
 
 REACH_SECONDS = 0.5
-"""How far from a selected frame another is looked for."""
+"""Largest distance from a selected frame to its replacement."""
 
 NEIGHBORS = 8
-"""Frames looked at beside each, spread over the reach."""
+"""Frames examined per selected one, spread over the reach."""
 
 CLEARLY_SHARPER = 1.25
-"""Times the quality of a frame that another must have to take its place."""
+"""Multiple of a frame's quality that its replacement must exceed."""
 
 SHOT_CHANGE = 12.0
-"""Mean difference, in levels of 255, of two frames' thumbnails above which they count as different shots."""
+"""Mean difference of two frames' thumbnails, in levels of 255, above which they count as different shots."""
 
 THUMBNAIL_SIDE = 8
 
 BYTES_AT_ONCE = 200 * 10**6
+"""Pixels of neighbors held in memory at once."""
 
 
 def sharpen(
@@ -40,21 +41,21 @@ def sharpen(
     threads: int = 2,
     should_stop: Callable[[], bool] | None = None,
 ) -> FrameBatch:
-    """Put the sharpest frame near to each selected candidate in its place, where that is clearly sharper.
+    """Replace each selected candidate by the sharpest frame near it, if that is clearly sharper.
 
-    Looked at are 8 frames within half a second, no nearer to another selected frame than to this one, between the
-    candidates before and after, inside the settings' range, and of the same shot: from the candidate outwards, as far
-    as thumbnails stay alike. A blank candidate belongs to no shot: any frame with something on it is better.
+    Examined are 8 frames within half a second, closer to this selected frame than to any other, between the candidates
+    before and after, inside the settings' range, and of the same shot: from the candidate outwards, as long as
+    thumbnails stay alike. A blank candidate belongs to no shot: any frame that is not blank is better.
 
     Args:
-        clip: with its candidates; it is left as it is.
+        clip: with its candidates; it is not changed.
         positions: of the selected candidates in clip.batch, in any order.
-        settings: the range, the size of the candidates, and how they were decoded.
+        settings: range, size and decoding mode of the candidates.
         threads, should_stop: as for decode_frames.
 
     Returns:
         The clip's batch with those frames replaced and their shift added to snap_seconds; frame_indices still rise. A
-        note says how many moved, and how far. The batch itself where none did.
+        note states how many moved, and how far. The batch itself if none did.
 
     Raises:
         VideoTimeoutError, CancelledError, NvdecError: as decode_frames.
@@ -87,12 +88,12 @@ def sharpen(
 
 
 def _beside(clip: Clip, positions: list[int], settings: SelectSettings) -> dict[int, Int64Array]:
-    """By position, the frames to look at."""
+    """List the frames to examine, by the candidate's position."""
     pts, taken = clip.source.pts_seconds, clip.batch.frame_indices
     end = clip.source.end_seconds if settings.end_seconds is None else settings.end_seconds
     shown = shown_between(pts, settings.start_seconds or 0.0, end)
     times = pts[taken[positions]]
-    # Half of the way to the selected frames before and after; a frame right there is the earlier one's.
+    # Halfway to the selected frames before and after; a frame exactly there belongs to the earlier one.
     half = np.concatenate([[-np.inf], (times[:-1] + times[1:]) / 2, [np.inf]])
     beside = {}
     for i, position in enumerate(positions):
@@ -108,7 +109,7 @@ def _beside(clip: Clip, positions: list[int], settings: SelectSettings) -> dict[
 
 
 def _sharpest(candidate: UInt8Array, index: int, found: FrameBatch, near: Int64Array) -> int | None:
-    """Position in found of the frame to take instead of a candidate, among those near to it; None for none."""
+    """Find the position in `found` of a candidate's replacement, among the frames near it; None for none."""
     (own,) = frame_quality(candidate[None])
     if own > 0:
         distance = np.abs(_thumbnails(found.pixels[near]) - _thumbnails(candidate[None])).mean(axis=(1, 2, 3))
@@ -125,7 +126,7 @@ def _sharpest(candidate: UInt8Array, index: int, found: FrameBatch, near: Int64A
 
 
 def _thumbnails(pixels: UInt8Array) -> Float64Array:
-    """Means of 8 x 8 equal parts (fewer of smaller frames): float64 [T, h, w, 3] from uint8 [T, H, W, 3]."""
+    """Average 8 x 8 equal parts (fewer for smaller frames): float64 [T, h, w, 3] from uint8 [T, H, W, 3]."""
     thumbnails: Float64Array = pixels.astype(np.float64)
     for axis in (1, 2):
         length = pixels.shape[axis]

@@ -1,4 +1,4 @@
-"""The values that pass between rooms. Frozen, checked where they are built, free of torch and av."""
+"""Values that pass between packages: frozen, validated on construction, free of torch and av."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ChosenBy = Literal[
     "visual", "textual", "refill", "query", "event", "coverage", "spread",
     "topk", "mmr", "bolt", "aks", "dpp", "kcenter", "facility", "uniform", "random", "middle",
 ]  # fmt: skip
-"""What a frame was chosen for: a module's curve, an event or coverage (`cover`), or the name of another rule."""
+"""Reason for choosing a frame: a module's curve, an event or coverage (`cover`), or the name of another rule."""
 
 
 BoolArray = npt.NDArray[np.bool_]
@@ -26,28 +26,28 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told what is being done, how many of its steps are done, and of how many."""
+"""Callback for progress: the current activity, its steps done, and its total steps."""
 
 
 def no_progress(_what: str, _done: int, _total: int) -> None:
-    """The Progress of who is not looking."""
+    """Do nothing (the default Progress callback)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What is known of a video before a frame is decoded.
+    """Properties of a video that are known before a frame is decoded.
 
     Attributes:
-        path: the path as the user gave it.
-        size_bytes, modified_ns: size of the file, and when it was last changed, in nanoseconds since 1970.
+        path: as the user gave it.
+        size_bytes, modified_ns: size of the file, and time of its last change in nanoseconds since 1970.
         codec: name of the codec ("h264", "hevc", "vp9", ...).
         width, height: size in pixels as displayed, i.e. with the rotation applied.
         rotation: clockwise degrees applied for display: 0, 90, 180 or 270.
-        duration_seconds: from the first frame shown to the end of the last one; None where it cannot be known.
-        average_fps: frames shown per second; None where it cannot be known (a single frame).
+        duration_seconds: from the first frame shown to the end of the last one; None if unknown.
+        average_fps: frames shown per second; None if unknown (a single frame).
         is_vfr: whether the gaps between frames differ by more than rounding to the time base explains.
         start_seconds: time of the first frame shown on the file's own clock (may be negative).
-        total_num_frames: frames shown; None where it cannot be known.
+        total_num_frames: frames shown; None if unknown.
         stream_index: index of the chosen video stream in the file.
         time_base: seconds per unit of pts.
     """
@@ -76,13 +76,13 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePlan:
-    """Which frames to decode as candidates.
+    """The frames to decode as candidates.
 
     Attributes:
         frame_indices: int64 [T], strictly increasing, indices of displayed frames.
-        times_seconds: float64 [T], the times asked for (centers of the segments), relative to the first frame shown.
-        requested: the number of candidates asked for; T may be smaller on a short video.
-        notes: plain sentences for the record (why T shrank, for example).
+        times_seconds: float64 [T], requested times (centers of the segments), relative to the first frame shown.
+        requested: requested number of candidates; T can be smaller for a short video.
+        notes: sentences for the record (why T shrank, for example).
     """
 
     frame_indices: Int64Array
@@ -111,9 +111,9 @@ class FrameBatch:
         pts: int64 [T], presentation time stamps in units of time_base, as in the file.
         time_base: seconds per unit of pts.
         pts_seconds: float64 [T], time of each frame relative to the first frame shown.
-        snap_seconds: float64 [T], decoded minus requested frame time; 0 in exact mode unless a frame was lost or moved.
+        snap_seconds: float64 [T], decoded minus requested frame time; 0 in exact mode unless a frame was replaced.
         decode_errors: damaged packets or frames that were skipped.
-        notes: plain sentences for the record.
+        notes: sentences for the record.
     """
 
     pixels: UInt8Array
@@ -141,12 +141,12 @@ class FrameBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
-    """One category behind a module's saliency, or a class that a recognizer sees.
+    """One category behind a module's saliency, or a class predicted by a recognizer.
 
     Attributes:
-        index, label: of the class, or of the object that is near a query.
-        score: its probability in [0, 1], or an object's cosine to the query.
-        is_sure: whether it may be named; False below the level of the pack (its settings' `words`).
+        index, label: of the class, or of the object near a query.
+        score: probability in [0, 1], or an object's cosine to the query.
+        is_sure: whether it may be named; False below the pack's threshold (its settings' `words`).
     """
 
     index: int
@@ -157,10 +157,10 @@ class Category:
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency:
-    """What TSQNet says of one video's T candidates.
+    """TSQNet's scores of one video's T candidates.
 
     Attributes:
-        visual, textual: float64 [T], each sums to one over the candidates (S^v, S^t of docs/method.md, section 5).
+        visual, textual: float64 [T], each summing to one over the candidates (S^v, S^t of docs/method.md, section 5).
         visual_categories, textual_categories: the categories behind each, most confident first.
     """
 
@@ -176,14 +176,14 @@ class Saliency:
 
 @dataclass(frozen=True, kw_only=True)
 class SaliencyMaps:
-    """Where in each of K frames a recognizer sees one class.
+    """Saliency maps: where in each of K frames a recognizer sees one class.
 
     Attributes:
-        values: float32 [K, h, w] in [0, 1] on the network's own grid of places; 0 is nothing for the class, 1 the most.
-        category: the class, with the clip's score of it.
+        values: float32 [K, h, w] in [0, 1] on the network's own grid; 0 is no evidence for the class, 1 the most.
+        category: the class, with its score for the clip.
         box: the part of each frame that the network saw, and that the grid spans: left, top, right, bottom as shares
             of the frame's width and height, 0 <= left < right <= 1 and 0 <= top < bottom <= 1.
-        scale: "clip": 1 is the highest place of all K frames, so that they compare; "frame": of each frame.
+        scale: "clip": 1 is the highest value of all K frames, so that they compare; "frame": of each frame.
     """
 
     values: Float32Array

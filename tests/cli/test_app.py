@@ -26,7 +26,7 @@ def test_select_help_groups_its_options(tsq: Tsq) -> None:
     out = tsq("select", "--help").out
     for panel in ("Input", "Selection", "Model", "Output", "Run"):
         assert f" {panel} " in out
-    assert "extra text" in out
+    assert "extra tsq-cli[text]" in out
 
 
 def test_version(tsq: Tsq) -> None:

@@ -22,7 +22,7 @@ Tsq = Callable[..., Result]
 UNIFORM = ("--selector", "uniform", "-k", "2", "-n", "4")
 
 FILE_OPTIONS = ("--csv", "--html", "--jsonl", "--sheet")
-"""Of select and classify."""
+"""Options of select and classify that write files."""
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_forgotten_value_costs_no_video(tsq: Tsq, tmp_path: Path) -> None:
     # tsq select --csv *.mp4: the shell makes the first video the value of --csv, and no input.
     result = tsq("select", *UNIFORM, "--csv", tmp_path / "a.mp4", tmp_path / "b.mp4")
     assert result.code == 2
-    assert "is a video by its ending" in result.err
+    assert "has the suffix of a video" in result.err
     assert (tmp_path / "a.mp4").read_bytes() == DEMO.read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""What the terminal shows of a record."""
+"""The table of a record on the terminal."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ with progress_bar("measuring") as progress:
 
 
 def at_a_terminal(arguments: list[str], stdout: Path | None) -> str:
-    """What a terminal gets of stderr, and of stdout where that goes to no file."""
+    """Run a program at a pseudo-terminal; return its stderr, and its stdout unless that goes to a file."""
     ours, its = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     with (stdout or Path(os.devnull)).open("wb") as file:
@@ -77,11 +77,11 @@ def test_the_bar_gives_way_to_data_on_the_same_terminal(arguments: list[str], be
 EVIL = "evil\x1b]0;PWNED\x07\x1b[31mred\x1b[2J.mp4"
 SHOWN = r"evil\x1b]0;PWNED\x07\x1b[31mred\x1b[2J.mp4"
 BAR_WITH_A_NAME = f"""
-from tsq_cli.cli.output import progress_bar, talk
+from tsq_cli.cli.output import info, progress_bar
 name = {EVIL!r}
 with progress_bar(name) as progress:
     progress(name + "2", 1, 2)
-    talk(name)
+    info(name)
 """
 # What rich itself sends: colors, the cursor hidden and shown, a line up, a line wiped.
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\x1b\[1A|\x1b\[2K")
@@ -98,8 +98,8 @@ def test_no_name_commands_a_terminal(work: str, tmp_path: Path) -> None:
 
 
 # Where stdout cannot be written: what the shell appends, the exit code, and how the line on stderr begins.
-FULL = (">/dev/full", 1, "tsq: cannot write to stdout: No space left on device; wanted a place for what is printed; ")
-CLOSED = (">&-", 1, "tsq: cannot write to stdout: Bad file descriptor; wanted a place for what is printed; ")
+FULL = (">/dev/full", 1, "tsq: cannot write to stdout: No space left on device; wanted a stdout that takes output; ")
+CLOSED = (">&-", 1, "tsq: cannot write to stdout: Bad file descriptor; wanted a stdout that takes output; ")
 GONE = ("| true", 141, "")
 MUTE = ("2>&- >&-", 1, "")
 GONE_WITH_STDERR = ("2>&1 | true", 141, "")

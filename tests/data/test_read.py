@@ -272,8 +272,8 @@ def test_an_id_of_two_files_is_refused(listed: Listed) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no line"),
-        ("# only a comment\n", "holds no line"),
+        ("", "has no lines"),
+        ("# only a comment\n", "has no lines"),
         ("a.mp4 run\nb.mp4\n", r"line 2 is 'b\.mp4'; wanted `path label`"),
         ("\n\na.mp4 run,,eat\n", "line 3 has an empty path or label"),
         ("a.mp4 run\nb.mp4,eat\n", "separates path and label by ' ' and ','"),

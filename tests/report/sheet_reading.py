@@ -1,4 +1,4 @@
-"""Where the tiles of a contact sheet stand, found by looking at it."""
+"""Find the tiles of a contact sheet in its pixels."""
 
 import numpy as np
 from PIL import Image

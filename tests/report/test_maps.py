@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tsq_cli.config import MapFormat
 from tsq_cli.errors import OutputError
 from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 from tsq_cli.record import Candidate, SelectedFrame
-from tsq_cli.report.maps import MapFormat, save_map
+from tsq_cli.report.maps import save_map
 from tsq_cli.types import Category, SaliencyMaps
 
 BOX = (0.25, 0.0, 0.75, 1.0)

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.report.page_material import BOX, CATEGORIES, NASTY, failed, hostile_page, page, pictures, read, record
 from tsq_cli.errors import OutputError
 from tsq_cli.report.page import Page, Pictures
-from tsq_cli.report.page_timeline import BADGE, LEFT, PLOT, SLOT, timeline
+from tsq_cli.report.page_timeline import BADGE, LEFT, PLOT, SLOT, lay_out_timeline
 from tsq_cli.report.page_timeline import EVENTS as EVENTS_HEIGHT
 from tsq_cli.report.page_words import event_time, facts, ordinal, percent, why
 from tsq_cli.report.sheet import COLORS
@@ -73,7 +73,7 @@ def test_each_frame_says_when_and_why_and_how_much(tmp_path: Path) -> None:
     assert "0:00.800frame 20" in textual
     assert "named like “Egyptian cat”: highest textual saliency of 16." in textual
     assert "visual 0.1\u00d7 textual 1.9\u00d7 the mean" in textual
-    assert "Both curves asked for one and the same frame" in refill
+    assert "Both curves chose the same frame" in refill
     assert "2nd highest visual saliency of 16" in refill
     assert "0:24.800frame 620" in visual
     assert "It looks like “Egyptian cat” or “tiger cat”: highest visual saliency of 16." in visual
@@ -84,9 +84,9 @@ def test_each_frame_says_when_and_why_and_how_much(tmp_path: Path) -> None:
     ("chosen_by", "said"),
     [
         ("query", "The objects in it match the query: highest match of 16."),
-        ("uniform", "The middle of one of 1 equal parts, chosen without a look at it."),
-        ("random", "Drawn at random, without a look at it."),
-        ("middle", "One of the 1 candidates around the middle, chosen without a look at it."),
+        ("uniform", "The middle of one of 1 equal parts, chosen without looking at the frames."),
+        ("random", "Drawn at random, without looking at the frames."),
+        ("middle", "One of the 1 candidates around the middle, chosen without looking at the frames."),
         ("visual", "No better one was left: 16th highest visual saliency of 16, below the mean."),
     ],
 )
@@ -178,11 +178,11 @@ def test_why_a_frame_was_taken_that_was_passed_over_before() -> None:
     assert why(black["frames"][0], black) == "Nothing else was left. It is blank."
     again = record(chosen={13: "visual", 14: "refill"}, duplicate_of={14: 13}, selector="auto").to_dict()
     assert why(again["frames"][1], again) == (
-        "A place was left, and this one is next in line by its looks: 2nd highest visual saliency of 16. "
+        "A place was left, and this frame is next by visual saliency: 2nd highest visual saliency of 16. "
         "It shows the same as the frame at 0:21.600."
     )
     paper = record(chosen={13: "visual", 14: "refill"}, duplicate_of={14: 13}, selector="tsq").to_dict()
-    assert why(paper["frames"][1], paper).startswith("Both curves asked for one and the same frame; this one, next in ")
+    assert why(paper["frames"][1], paper).startswith("Both curves chose the same frame; this one, next by ")
 
 
 def test_the_rule_and_its_reason_are_told(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_baseline_has_no_curves(tmp_path: Path) -> None:
     made = record(chosen=chosen, scores=([], []), selector="uniform", pack_name=None)
     tree = read(page(tmp_path / "page.html", made))
     assert tree.all("polyline") == []
-    assert "chosen without a look at them" in tree.text
+    assert "chosen without looking at the frames" in tree.text
     assert "Against a uniform choice" not in tree.text  # it is the uniform choice
 
 
@@ -313,7 +313,7 @@ def test_heat_lies_on_the_box_that_the_network_saw(tmp_path: Path) -> None:
 
 
 def test_evenly_spread_candidates_stand_above_their_thumbnails() -> None:
-    line = timeline(record(20).to_dict())
+    line = lay_out_timeline(record(20).to_dict())
     assert line.times == pytest.approx(line.slots)
     assert line.times == pytest.approx([LEFT + SLOT * (position + 0.5) for position in range(20)])
     # 20 candidates 1.6 s apart cover 0 to 32 s
@@ -323,7 +323,7 @@ def test_evenly_spread_candidates_stand_above_their_thumbnails() -> None:
 
 def test_events_are_bands_cut_halfway_between_candidates(tmp_path: Path) -> None:
     made = record(events=EVENTS, duplicate_of={1: 0, 15: 14}, blank=(5,))
-    line, plain = timeline(made.to_dict()), timeline(record().to_dict())
+    line, plain = lay_out_timeline(made.to_dict()), lay_out_timeline(record().to_dict())
     slot = line.slot
     cuts = [LEFT + slot * place for place in (3, 8, 9)]  # halfway between the middles of their slots
     assert [event.left for event in line.events] == pytest.approx([LEFT, *cuts])
@@ -351,7 +351,7 @@ def test_events_are_bands_cut_halfway_between_candidates(tmp_path: Path) -> None
 def test_narrow_events_are_named_by_their_number_alone_or_not_at_all() -> None:
     # 99 events of a tenth of a second, and the last two reach to halfway between 9.9 s and 100 s, and on to the end.
     times = [position / 10 for position in range(100)] + [100.0]
-    line = timeline(record(101, times=times, events=list(range(101)), chosen={0: "event"}).to_dict())
+    line = lay_out_timeline(record(101, times=times, events=list(range(101)), chosen={0: "event"}).to_dict())
     # The first one reaches half a mean gap, 0.5 s, before its candidate.
     assert [event.name for event in line.events] == ["1", *[""] * 98, "event 100", "event 101"]
 
@@ -366,7 +366,7 @@ def test_one_event_or_none_has_no_bands(tmp_path: Path, events: list[int] | None
 
 
 def test_unevenly_spread_candidates_stand_at_their_times() -> None:
-    line = timeline(record(20, times=[float(second) for second in (*range(19), 38)]).to_dict())
+    line = lay_out_timeline(record(20, times=[float(second) for second in (*range(19), 38)]).to_dict())
     widths = [later - earlier for earlier, later in itertools.pairwise(line.times)]
     assert widths[-1] / widths[0] == pytest.approx(20)
     assert line.slots == pytest.approx([LEFT + SLOT * (position + 0.5) for position in range(20)])
@@ -374,7 +374,7 @@ def test_unevenly_spread_candidates_stand_at_their_times() -> None:
 
 def test_curves_are_multiples_of_the_mean() -> None:
     visual, textual = [0.1, 0.1, 0.6, 0.2], [0.25, 0.25, 0.25, 0.25]
-    line = timeline(record(4, {2: "visual", 0: "textual"}, scores=(visual, textual)).to_dict())
+    line = lay_out_timeline(record(4, {2: "visual", 0: "textual"}, scores=(visual, textual)).to_dict())
     levels = {label: y for y, label in line.levels}
     base = BADGE + PLOT
     unit = base - levels["mean"]
@@ -393,7 +393,7 @@ def test_curves_are_multiples_of_the_mean() -> None:
 def test_short_and_long_videos_have_round_times_on_the_axis() -> None:
     def labels(seconds: float) -> list[str]:
         times = [seconds * (position + 0.5) / 16 for position in range(16)]
-        return [label for _, label in timeline(record(times=times).to_dict()).ticks]
+        return [label for _, label in lay_out_timeline(record(times=times).to_dict()).ticks]
 
     assert labels(0.4) == ["0:00.000", "0:00.050", "0:00.100", "0:00.150", "0:00.200", "0:00.250", "0:00.300",
                            "0:00.350", "0:00.400"]  # fmt: skip

@@ -36,7 +36,7 @@ GROUND = "getComputedStyle(document.body).backgroundColor"
 
 @dataclass
 class Seen:
-    """What a tab did besides showing the page."""
+    """The requests and errors of a tab besides showing the page."""
 
     requests: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)

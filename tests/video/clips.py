@@ -71,7 +71,7 @@ class Clip:
 
 
 def facts(path: Path, recipe: Recipe, **changes: Any) -> Clip:
-    """What is known of a clip that holds one stream of a recipe; changes say what the container makes of it."""
+    """Expected properties of a clip with one stream of a recipe; `changes` are those of the container."""
     times = recipe.times()
     square_width = round(recipe.width * (recipe.aspect or 1))
     width, height = (square_width, recipe.height)[:: -1 if recipe.turns % 2 else 1]
@@ -92,7 +92,7 @@ def facts(path: Path, recipe: Recipe, **changes: Any) -> Clip:
 
 @functools.cache
 def folder() -> Path:
-    """Where this session's clips lie; removed when the process ends."""
+    """Folder of this session's clips, removed when the process ends."""
     path = Path(tempfile.mkdtemp(prefix="tsq-clips-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path

@@ -286,7 +286,7 @@ def test_lost_frames_are_replaced_by_their_nearest_neighbor(tmp_path: Path) -> N
     assert [pictures.read(picture) for picture in batch.pixels] == [known[5], known[11], known[30]]
     np.testing.assert_allclose(batch.snap_seconds, [0, -0.08, 0], atol=1e-9)
     assert batch.decode_errors == 12
-    assert batch.notes == ("1 of 3 frames could not be decoded: the nearest ones that could stand in for them.",)
+    assert batch.notes == ("1 of 3 frames could not be decoded and are replaced by the nearest ones that could.",)
     # Two requests meet the same neighbor: it comes once, for the nearer one.
     both = decode_frames(source, [13, 14])
     assert both.frame_indices.tolist() == [11]

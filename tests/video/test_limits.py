@@ -1,4 +1,4 @@
-"""What one video may cost: time, by a clock that the tests move themselves, and memory."""
+"""Limits of one video: time, by a clock that the tests move themselves, and memory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from tsq_cli.errors import NoDecodableFrameError, NotAVideoError, TooLargeError,
 from tsq_cli.video import deadline, decode, decode_frames, frames_at_once, open_video
 from tsq_cli.video.convert import Geometry, Orientation
 from tsq_cli.video.decoder import StreamDecoder
-from tsq_cli.video.demux import open_stream, read_packets, read_table
+from tsq_cli.video.demux import open_stream
 from tsq_cli.video.encryption import is_encrypted_track
+from tsq_cli.video.packets import read_packets, read_table
 
 EVERY_CACHE = pytest.mark.parametrize("packet_cache_bytes", [64 * 2**20, 0], ids=["cached", "seeking"])
 
@@ -192,7 +193,7 @@ def test_every_loop_asks_whether_to_stop(tmp_path: Path) -> None:
 
 
 def test_packets_passed_over_ask_too() -> None:
-    """Where a seek does not help, the file is read from its beginning: up to the packet wanted nothing is decoded."""
+    """If a seek fails, the file is read from its beginning; before the wanted packet nothing is decoded."""
     source = open_video(clip("h264_single_gop").path, packet_cache_bytes=0)
     source = replace(source, table=replace(source.table, dts=source.table.dts.copy()))
     source.table.dts[:] = 10**12  # seeking by these leads behind the end

@@ -1,4 +1,4 @@
-"""What is told of a video before its frames are decoded: rules worked out by hand on made-up packet tables."""
+"""Properties of a video before its frames are decoded: rules worked out by hand on made-up packet tables."""
 
 from __future__ import annotations
 

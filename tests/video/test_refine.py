@@ -1,4 +1,4 @@
-"""Where to look closer: tables by hand, what must hold for any video, and the frames of two looks put together."""
+"""Further candidates: tables by hand, properties that hold for any video, and two batches merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes beside the pixels: EXIF and other side data newer than PyAV's list, color matrices, and orientation."""
+"""Side data of frames: EXIF and other side data newer than PyAV's list, color matrices, and orientation."""
 
 from __future__ import annotations
 
@@ -100,5 +100,5 @@ def test_color_matrix_that_cannot_be_used_refuses_no_video(tmp_path: Path, matri
         batch = decode_frames(source, [0, 2], short_side=None)
     assert [pictures.read(picture) for picture in batch.pixels] == [0, 2]
     pictures.assert_upright_and_true_colors(batch.pixels[0])
-    assert batch.notes == ("2 of 2 frames state a color matrix that cannot be used: BT.601 stands in for it.",)
+    assert batch.notes == ("2 of 2 frames state a color matrix that cannot be used; BT.601 is used instead.",)
     assert decode_frames(open_video(clip("bt709").path), [0]).notes == ()

@@ -1,4 +1,4 @@
-"""The `tsq` program. Commands are listed here; errors are printed here, once, as one line."""
+"""The `tsq` program: its commands, and the place where errors are printed, once, as one line."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import typer
 
 from tsq_cli import __version__
 from tsq_cli.cli import ablate, benchmark, classify, evaluate, packs, select, train, tsne
+from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import info
 from tsq_cli.cli.streams import safe_streams
 from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqError, one_line
 
 app = typer.Typer(
     name="tsq",
-    help="Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022).",
-    epilog=(
-        "Start with: tsq select video.mp4 -k 5. Results go to stdout, talk to stderr. Exit codes: 0 all done, "
-        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 nobody reads stdout."
+    help="Select the few frames of a video that matter, and classify it from them (TSQNet, ECCV 2022).",
+    epilog=examples("tsq select video.mp4 -k 5", "tsq classify video.mp4 --html report.html", "tsq packs list")
+    + (
+        "\n\n`tsq COMMAND --help` has more. Results go to stdout, messages to stderr. Exit codes: 0 all done, "
+        "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 stdout closed by its reader."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -27,13 +29,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("select")(select.select)
-app.command("classify")(classify.classify)
+app.command("select", epilog=select.EXAMPLES)(select.select)
+app.command("classify", epilog=classify.EXAMPLES)(classify.classify)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("tsne")(tsne.tsne)
-app.command("benchmark")(benchmark.benchmark)
+app.command("benchmark", epilog=benchmark.EXAMPLES)(benchmark.benchmark)
 app.add_typer(packs.app, name="packs")
 
 
@@ -49,22 +51,22 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Pick the few frames of a video that matter, and say what it shows (TSQNet, ECCV 2022)."""
+    """Select the few frames of a video that matter, and classify it from them (TSQNet, ECCV 2022)."""
 
 
 def main() -> None:
-    """Run the program; a foreseen error becomes one line on stderr and its exit code (TSQ_DEBUG=1: a traceback)."""
+    """Run the program; an expected error becomes one line on stderr and its exit code (TSQ_DEBUG=1: a traceback)."""
     with safe_streams():
         sys.exit(_run())
 
 
 def _run() -> int:
-    """Run the command and say what stopped it; returns the exit code."""
+    """Run the command, report what stopped it, and return the exit code."""
     try:
         code = app(prog_name="tsq", standalone_mode=False)
-        sys.stdout.flush()  # what is still on its way may fail too
+        sys.stdout.flush()  # writing buffered output may fail too
     except StdoutClosedError as error:
-        return error.exit_code  # on purpose, and nobody to tell
+        return error.exit_code  # the reader closed stdout on purpose: no message
     except (TsqError, typer.TyperException) as error:
         if os.environ.get("TSQ_DEBUG") == "1":
             raise

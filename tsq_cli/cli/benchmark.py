@@ -17,12 +17,19 @@ from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.report.console import SafeConsole
 
+EXAMPLES = options.examples(
+    "tsq benchmark",
+    "tsq benchmark --recognizer resnet50 --batch-size 1",
+    "tsq benchmark --methods tsqnet,uniform --tuned-only --plot speed.png",
+    "tsq benchmark --decode first.mp4 second.mp4 --json",
+)
+
 _DECODING = "; add --decode FILES for decoding"
 
 
 def benchmark(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="More files for --decode.", show_default=False)
+        list[Path] | None, typer.Argument(metavar="FILE", help="More files for --decode.", show_default=False)
     ] = None,
     *,
     methods: Annotated[
@@ -30,32 +37,39 @@ def benchmark(
         typer.Option(
             "--methods",
             metavar="LIST",
-            help="Which to compare, separated by commas: tsqnet, frameexit, adafocus, uniform, all.",
+            help="Methods to compare, separated by commas: tsqnet, frameexit, adafocus, uniform, all.",
             rich_help_panel=RUN,
         ),
     ] = "tsqnet,frameexit,adafocus,uniform,all",
     batch_size: Annotated[
-        int, typer.Option("-b", "--batch-size", help="Videos in a batch; 1 leaves batches out.", rich_help_panel=RUN)
+        int, typer.Option("-b", "--batch-size", help="Videos per batch; 1: no batches.", rich_help_panel=RUN)
     ] = 32,
     repeats: Annotated[
         int,
-        typer.Option("--repeats", help="Rounds in which all take turns; batches get a third.", rich_help_panel=RUN),
+        typer.Option(
+            "--repeats",
+            help="Rounds, in each of which every method is timed once; a third as many with batches.",
+            rich_help_panel=RUN,
+        ),
     ] = 7,
     tuned_only: Annotated[
-        bool, typer.Option("--tuned-only", help="Leave the as-published form out.", rich_help_panel=RUN)
+        bool, typer.Option("--tuned-only", help="Skip the as-published form.", rich_help_panel=RUN)
     ] = False,
     num_frames: options.NumFrames = PAPER_FRAMES,
     exit_after: Annotated[
-        int, typer.Option("--exit-after", help="Frames after which FrameExit leaves, 1 to 10.", rich_help_panel=RUN)
+        int, typer.Option("--exit-after", help="Frames after which FrameExit stops, 1 to 10.", rich_help_panel=RUN)
     ] = 6,
     pack: options.PackOption = DEFAULT_PACK,
     recognizer: Annotated[
-        str, typer.Option("--recognizer", metavar="NAME", help="timm network after the sampler.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            "--recognizer", metavar="NAME", help="timm network that classifies the frames.", rich_help_panel=MODEL
+        ),
     ] = "resnet101",
     input_size: Annotated[
         int | None,
         typer.Option(
-            "--input-size", metavar="PX", help="What the sampler sees; the pack's by default.", rich_help_panel=MODEL
+            "--input-size", metavar="PX", help="Input size of the sampler; default: the pack's.", rich_help_panel=MODEL
         ),
     ] = None,
     device: options.DeviceOption = "auto",
@@ -63,23 +77,21 @@ def benchmark(
     decode: Annotated[
         list[Path] | None,
         typer.Option(
-            "--decode", metavar="FILE...", help="Also time whole files, path to record.", rich_help_panel=INPUT
+            "--decode", metavar="FILE...", help="Also time whole files, from path to record.", rich_help_panel=INPUT
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option("-j", "--workers", help="Try 1, 2, 4, ... up to so many decoders.", rich_help_panel=RUN)
+        int, typer.Option("-j", "--workers", help="Time 1, 2, 4, ... up to this many decoders.", rich_help_panel=RUN)
     ] = 2,
     json: options.JsonOption = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="PNG", help="Draw speed against cost.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option("--plot", metavar="PNG", help="Plot speed against cost.", rich_help_panel=OUTPUT)
     ] = None,
 ) -> None:
-    """Compare TSQNet's speed with its peers on this machine: the paper's table, and where the time goes.
+    """Compare the speed of TSQNet and other methods on this machine: the paper's table, and time per stage.
 
-    Networks have random weights, so nothing is downloaded. Every method starts from decoded frames in memory and ends
-    with a class. GMACs count a multiply-add once and are what papers call GFLOPs; GFLOPs count it twice.
-
-    Example: tsq benchmark --recognizer resnet50 --batch-size 1
+    Networks have random weights, so nothing is downloaded. Every method is timed from decoded frames in memory to a
+    class. GMACs count a multiply-add once (papers call them GFLOPs); GFLOPs count it twice.
     """
     paths = [*(decode or []), *(files or [])]
     check_outputs({"--json": Path(STDOUT) if json else None, "--plot": plot}, inputs=paths)
@@ -143,7 +155,7 @@ def _print(report: dict[str, Any], batch_size: int) -> None:
     for videos, stages in report.get("stages", {}).items():
         out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
     if any("maps" in stages for stages in report.get("stages", {}).values()):
-        out.print("maps come after the class and are in no videos/s above" + _DECODING * ("files" not in report))
+        out.print("maps are computed after the class, outside the videos/s above" + _DECODING * ("files" not in report))
         out.print()
     if "recognizer_share_of_peak" in report:
         out.print(

@@ -3,59 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, not_empty_path, with_video_options
-from tsq_cli.cli.videos import Recognition, run_videos
-from tsq_cli.config import PAPER, ClassifySettings, MapScale
+from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, examples, not_empty_path, with_video_options
+from tsq_cli.cli.videos import run_videos
+from tsq_cli.config import PAPER, ClassifySettings, MapFormat, MapScale
+
+EXAMPLES = examples(
+    "tsq classify holiday.mp4",
+    "tsq classify holiday.mp4 --html report.html --maps maps/",
+    "tsq classify videos/ -r --jsonl classes.jsonl -j 4 -b 8",
+    "tsq classify holiday.mp4 --recognizer embedded --topk 3 --json",
+)
 
 
 @with_video_options(PAPER)
 def classify(
-    shared: VideoOptions,
+    options: VideoOptions,
     *,
     recognizer: Annotated[
         str,
         typer.Option(
             "--recognizer",
             metavar="auto|resnet101|NAME|embedded",
-            help="What looks at the frames: the pack's choice if its weights can be had (auto), a timm model, or "
-            "what the pack carries itself.",
+            help="Network that classifies the frames. auto: the pack's first choice if its weights are available. "
+            "embedded: the network inside the pack. Or the name of a timm model.",
             rich_help_panel=MODEL,
         ),
     ] = "auto",
-    topk: Annotated[int, typer.Option("--topk", metavar="N", help="Classes to list.", rich_help_panel=OUTPUT)] = 5,
+    topk: Annotated[
+        int, typer.Option("--topk", metavar="N", help="Classes to list, most likely first.", rich_help_panel=OUTPUT)
+    ] = 5,
     maps: Annotated[
         Path | None,
         typer.Option(
             "--maps",
             metavar="DIR",
-            help="Save where each frame shows the class.",
+            help="Save a saliency map per frame: where it shows the class.",
             parser=not_empty_path,
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     map_format: Annotated[
-        Literal["overlay", "heat", "npy"],
-        typer.Option("--map-format", help="Over the frame, the heat alone, or numbers.", rich_help_panel=OUTPUT),
+        MapFormat,
+        typer.Option(
+            "--map-format",
+            help="overlay: the heat over the frame. heat: the heat alone. npy: its values.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "overlay",
     map_scale: Annotated[
         MapScale,
         typer.Option(
-            "--map-scale", help="Maps of a clip compare, or each frame fills its range.", rich_help_panel=OUTPUT
+            "--map-scale",
+            help="clip: one scale per video, so that its maps compare. frame: each map fills the range.",
+            rich_help_panel=OUTPUT,
         ),
     ] = "clip",
 ) -> None:
-    """Select frames of each video and say what they show, and where in them.
+    """Select frames of each video, name what they show, and show where in the frames it is.
 
-    Chooses frames as `tsq select` does, passes them to a recognizer (ResNet-101 in the paper), and averages what it
-    says of each into one prediction for the video.
-
-    Example: tsq classify holiday.mp4 --html report.html --maps maps/
+    Selects frames as `tsq select` does, runs a recognizer (ResNet-101 in the paper) on them, and averages its
+    predictions into one per video.
     """
     settings = ClassifySettings(
-        num_predictions=topk, maps=maps is not None or shared.html is not None, map_scale=map_scale
+        num_predictions=topk, maps=maps is not None or options.html is not None, map_scale=map_scale
     )
-    run_videos(shared, Recognition(recognizer=recognizer, settings=settings, maps_dir=maps, map_format=map_format))
+    run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -18,6 +18,7 @@ from tsq_cli.config import (
     DecodeMode,
     Dtype,
     Duplicates,
+    ImageFormat,
     Limits,
     Order,
     SelectorName,
@@ -27,20 +28,25 @@ from tsq_cli.config import (
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
 
+def examples(*commands: str) -> str:
+    """Build the `Examples` block that ends a command's help: an epilog in Markdown, one command per line."""
+    return "**Examples**\n\n" + "\\\n".join(f"`{command}`" for command in commands)
+
+
 def not_empty(text: str) -> str:
-    """Parser of an option that names a file: an empty text is a slip, such as an empty variable in a script."""
+    """Parse an option that names a file; an empty text is a slip, such as an empty variable in a script."""
     if not text:
         raise typer.BadParameter("the name is empty; wanted the path of a file or folder")
     return text
 
 
 def not_empty_path(text: str) -> Path:
-    """As not_empty, for a Path, which would take an empty text for the current folder."""
+    """Parse as not_empty does, into a Path, which would take an empty text for the current folder."""
     return Path(not_empty(text))
 
 
 def count_or_auto(text: str) -> str:
-    """Parser of an option that takes a number or the word auto; which numbers fit, SelectSettings knows."""
+    """Parse an option that takes a number or the word auto; SelectSettings checks the number's range."""
     if text != "auto" and not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         raise typer.BadParameter(f"{text!r} is neither a number nor auto")
     return text
@@ -48,33 +54,36 @@ def count_or_auto(text: str) -> str:
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="VIDEO...", help="Video files, folders, or quoted globs.", show_default=False),
+    typer.Argument(metavar="VIDEO", help="Video files, folders, or quoted globs.", show_default=False),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders too.", rich_help_panel=INPUT)]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.", rich_help_panel=INPUT)]
 FilesFrom = Annotated[
     str | None,
     typer.Option(
         "--files-from",
         metavar="FILE|-",
-        help="Read paths from a file, one per line, relative to the current folder; - for stdin.",
+        help="Read paths from FILE, one per line, relative to the current folder; - reads stdin.",
         parser=not_empty,
         rich_help_panel=INPUT,
     ),
 ]
 Null = Annotated[
     bool,
-    typer.Option("-0", "--null", help="In that list NUL ends each path (find -print0).", rich_help_panel=INPUT),
+    typer.Option(
+        "-0", "--null", help="NUL ends each path of --files-from (as in find -print0).", rich_help_panel=INPUT
+    ),
 ]
 Start = Annotated[
     str | None,
-    typer.Option("--start", metavar="TIME", help="Begin here: 90, 1:30 or 00:01:30.5.", rich_help_panel=INPUT),
+    typer.Option("--start", metavar="TIME", help="Start at this time: 90, 1:30 or 00:01:30.5.", rich_help_panel=INPUT),
 ]
 End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Stop before this time.", rich_help_panel=INPUT)]
 Mode = Annotated[
     DecodeMode,
     typer.Option(
         "--decode",
-        help="Exact frames; the nearest keyframes, several times as fast; or exact frames from an NVIDIA GPU.",
+        help="exact: the exact frames. keyframes: the nearest keyframes, several times as fast. "
+        "nvdec: the exact frames, decoded by an NVIDIA GPU.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -87,7 +96,7 @@ NumFramesOrNone = Annotated[
         "-k",
         "--num-frames",
         metavar="K|auto",
-        help="Frames to select; auto: as many as differ.",
+        help="Frames to select; auto: as many as differ from each other.",
         show_default="5, or T if smaller",
         parser=count_or_auto,
         rich_help_panel=SELECTION,
@@ -96,14 +105,14 @@ NumFramesOrNone = Annotated[
 
 
 def num_candidates_option(show_default: str) -> Any:
-    """The option -n, whose default each command states for itself."""
+    """Declare the option -n; each command states its own default."""
     return Annotated[
         str | None,
         typer.Option(
             "-n",
             "--candidates",
             metavar="T|auto",
-            help="Frames to look at, evenly spaced; auto: more of a long video, closer where it changes.",
+            help="Candidate frames to score, evenly spaced; auto: more in long videos, denser at changes.",
             show_default=show_default,
             parser=count_or_auto,
             rich_help_panel=SELECTION,
@@ -116,8 +125,8 @@ SelectorOption = Annotated[
     typer.Option(
         "--selector",
         metavar="RULE",
-        help="auto: tsq where something stands out, else cover. tsq: the paper's fusion. cover: one frame for each "
-        "event. vqm, tqm: one module alone. Rules to compare with: " + ", ".join(get_args(SelectorName)[5:]) + ".",
+        help="auto: tsq if some frames stand out, else cover. tsq: the paper's fusion of both modules. cover: one "
+        "frame per event. vqm, tqm: one module alone. For comparison: " + ", ".join(get_args(SelectorName)[5:]) + ".",
         rich_help_panel=SELECTION,
     ),
 ]
@@ -125,7 +134,7 @@ DuplicatesOption = Annotated[
     Duplicates,
     typer.Option(
         "--duplicates",
-        help="Whether auto and cover pass over frames that show the same as a chosen one.",
+        help="Whether auto and cover skip frames that show the same as a selected one.",
         rich_help_panel=SELECTION,
     ),
 ]
@@ -133,28 +142,47 @@ SharpestOption = Annotated[
     bool,
     typer.Option(
         "--sharpest",
-        help="Take the sharpest frame within half a second of each selected one, in the same shot.",
+        help="Replace each selected frame by the sharpest one within half a second of it, in the same shot.",
         rich_help_panel=SELECTION,
     ),
 ]
 OrderOption = Annotated[
-    Order, typer.Option("--order", help="List frames by time, or best first.", rich_help_panel=SELECTION)
+    Order, typer.Option("--order", help="List frames by time, or by score (best first).", rich_help_panel=SELECTION)
 ]
 Query = Annotated[
     str | None,
     typer.Option(
         "--query",
         metavar="TEXT",
-        help='Rank frames by free text: "a dog" (needs the extra text).',
+        help='Rank frames by free text, such as "a dog" (needs the extra tsq-cli[text]).',
         rich_help_panel=SELECTION,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of --selector random, 0 or more.", rich_help_panel=SELECTION)]
-PackOption = Annotated[
-    str, typer.Option("--pack", metavar="NAME|DIR", help="Weights to use; see tsq packs list.", rich_help_panel=MODEL)
+Seed = Annotated[
+    int, typer.Option("--seed", help="Random seed for --selector random, 0 or more.", rich_help_panel=SELECTION)
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.", rich_help_panel=MODEL)]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision of the networks.", rich_help_panel=MODEL)]
+PackOption = Annotated[
+    str,
+    typer.Option(
+        "--pack",
+        metavar="NAME|DIR",
+        help="Weights to use: an installed pack (see tsq packs list) or a pack's folder.",
+        rich_help_panel=MODEL,
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="Device that runs the networks: auto, cpu, cuda or cuda:1.", rich_help_panel=MODEL),
+]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="Precision of the networks: float32, bfloat16, float16, or auto for the fast one of the device.",
+        rich_help_panel=MODEL,
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document instead of tables.", rich_help_panel=OUTPUT)
 ]
@@ -163,14 +191,16 @@ Jsonl = Annotated[
     typer.Option(
         "--jsonl",
         metavar="FILE|-",
-        help="Add one JSON line a video; videos done are skipped.",
+        help="Append one JSON line per video; finished videos are skipped.",
         parser=not_empty,
         rich_help_panel=OUTPUT,
     ),
 ]
 Csv = Annotated[
     Path | None,
-    typer.Option("--csv", metavar="FILE", help="Write one row a frame.", parser=not_empty_path, rich_help_panel=OUTPUT),
+    typer.Option(
+        "--csv", metavar="FILE", help="Write one row per frame.", parser=not_empty_path, rich_help_panel=OUTPUT
+    ),
 ]
 OutputDir = Annotated[
     Path | None,
@@ -178,20 +208,21 @@ OutputDir = Annotated[
         "-o",
         "--output",
         metavar="DIR",
-        help="Save the frames at full size.",
+        help="Save the selected frames at full size.",
         parser=not_empty_path,
         rich_help_panel=OUTPUT,
     ),
 ]
 ImageFormatOption = Annotated[
-    Literal["jpg", "png", "webp"], typer.Option("--format", help="Format of saved frames.", rich_help_panel=OUTPUT)
+    ImageFormat,
+    typer.Option("--format", help="Image format of the saved frames.", rich_help_panel=OUTPUT),
 ]
 Sheet = Annotated[
     Path | None,
     typer.Option(
         "--sheet",
         metavar="FILE",
-        help="Draw a contact sheet, uniform above selected; {stem} names the video.",
+        help="Draw a contact sheet: uniform choice, selected frames, all candidates. {stem}: the video's name.",
         parser=not_empty_path,
         rich_help_panel=OUTPUT,
     ),
@@ -201,31 +232,31 @@ Html = Annotated[
     typer.Option(
         "--html",
         metavar="FILE",
-        help="Write one page about all videos, to look at.",
+        help="Write one HTML page for all videos.",
         parser=not_empty_path,
         rich_help_panel=OUTPUT,
     ),
 ]
 BatchSize = Annotated[int, typer.Option("-b", "--batch-size", help="Videos scored together.", rich_help_panel=RUN)]
-Workers = Annotated[int, typer.Option("-j", "--workers", help="Videos decoded at once.", rich_help_panel=RUN)]
+Workers = Annotated[int, typer.Option("-j", "--workers", help="Videos decoded in parallel.", rich_help_panel=RUN)]
 Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Redo videos that the --jsonl file holds, and replace pictures of other runs.",
+        help="Redo videos that are already in the --jsonl file, and replace pictures from other runs.",
         rich_help_panel=RUN,
     ),
 ]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", metavar="SECONDS", help="Give a video up after this long.", rich_help_panel=RUN),
+    typer.Option("--timeout", metavar="SECONDS", help="Give up on a video after this time.", rich_help_panel=RUN),
 ]
 MaxPixels = Annotated[
     int,
     typer.Option(
         "--max-pixels",
         metavar="N",
-        help="Give up a video whose frames have more pixels than this.",
+        help="Give up on a video whose frames have more pixels than this.",
         rich_help_panel=RUN,
     ),
 ]
@@ -234,9 +265,9 @@ _LIMITS = Limits()
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """What every command over videos takes: where they are, how frames are chosen, where results go.
+    """The options of every command over videos: inputs, selection, model, outputs, limits.
 
-    `usual` is no option: how the command chooses unless it is told.
+    `usual` is not an option: it holds the command's own defaults for the selection.
     """
 
     usual: SelectSettings
@@ -273,13 +304,13 @@ class VideoOptions:
 
 
 def with_video_options(usual: SelectSettings) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of Shared beside its own; it is called with them gathered as its first argument.
+    """Add the options of VideoOptions to a command, which receives them as its first argument.
 
     Args:
-        usual: how the command chooses unless it is told.
+        usual: the command's own defaults for the selection.
     """
     paper = f"{PAPER_CANDIDATES}, or K if larger"
-    most = f"auto; with rules to compare with {paper}" if usual.num_candidates == "auto" else paper
+    most = f"auto; for comparison rules {paper}" if usual.num_candidates == "auto" else paper
     hints = get_type_hints(VideoOptions, include_extras=True) | {"num_candidates": num_candidates_option(most)}
     defaults = {f.name: f.default for f in fields(VideoOptions) if f.name != "usual"} | {"selector": usual.selector}
     shared = [

@@ -1,4 +1,4 @@
-"""Where results are printed. stdout is data, stderr is talk (and moves only on a terminal)."""
+"""Print results to stdout, messages and progress bars to stderr (bars on a terminal only)."""
 
 from __future__ import annotations
 
@@ -41,45 +41,45 @@ _CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
 
 
 def info(message: str) -> None:
-    """Say something to the person at the terminal, on one line of stderr."""
+    """Print a message for the user on one line of stderr."""
     print(f"tsq: {printable(message)}", file=sys.stderr)
 
 
-class Words(ProgressColumn):
-    """What a task of a bar is called, printable."""
+class DescriptionColumn(ProgressColumn):
+    """The description of a progress bar's task, made printable."""
 
     def render(self, task: Task) -> Text:
-        """The column of one task."""
+        """Render the column of one task."""
         return Text(printable(task.description, 80))
 
 
-class Bar(Progress):
-    """A bar on stderr, where that is a terminal; what is printed on stdout meanwhile is printed in `aside`."""
+class ProgressBar(Progress):
+    """Progress bar on stderr (terminals only); print to stdout inside `pause_progress()`."""
 
-    shown: ClassVar[Bar | None] = None
+    shown: ClassVar[ProgressBar | None] = None
 
     def __init__(self, *columns: ProgressColumn) -> None:
         console = SafeConsole(stderr=True)
-        # Rich would bring to stderr what is meant for stdout, into the terminal instead of the user's file.
+        # By default rich redirects stdout to its console, here stderr: output would miss the user's file.
         super().__init__(
             *columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
         )
 
     def start(self) -> None:
-        """Show it."""
+        """Show the bar."""
         super().start()
-        Bar.shown = self
+        ProgressBar.shown = self
 
     def stop(self) -> None:
-        """Take it away."""
-        Bar.shown = None
+        """Remove the bar."""
+        ProgressBar.shown = None
         super().stop()
 
 
 @contextmanager
 def pause_progress() -> Iterator[None]:
-    """The bar, if one is shown, gives way to what is printed on stdout, which may be the same terminal."""
-    bar = Bar.shown
+    """Hide the progress bar, if one is shown, while the block prints to stdout, perhaps to the same terminal."""
+    bar = ProgressBar.shown
     if bar is None:
         yield
         return
@@ -91,7 +91,11 @@ def pause_progress() -> Iterator[None]:
 
 
 def write_json_or_stdout(document: dict[str, Any], where: str | None) -> None:
-    """Print a document ("-"), or write it to a file, or do neither."""
+    """Print a document as JSON ("-"), write it to a file, or do nothing (None).
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     if where == "-":
         with pause_progress():
             print(json.dumps(document, indent=1))
@@ -101,7 +105,7 @@ def write_json_or_stdout(document: dict[str, Any], where: str | None) -> None:
 
 @contextmanager
 def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
-    """A bar for work that tells how far it is; it goes when the work is done."""
+    """Show a progress bar while the block runs; yields the callback that updates it."""
     with _bar() as bar:
         task = bar.add_task(waiting_for, total=None)
         shown = waiting_for
@@ -116,15 +120,15 @@ def progress_bar(waiting_for: str) -> Iterator[types.Progress]:
         yield tell
 
 
-def _bar() -> Bar:
-    return Bar(SpinnerColumn(), Words(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _bar() -> ProgressBar:
+    return ProgressBar(SpinnerColumn(), DescriptionColumn(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 class Output:
-    """Takes the records of a run one by one and puts them where the user asked.
+    """Receives the records of a run one by one and writes them to the outputs that the user chose.
 
-    Tables go to stdout as videos finish, unless one JSON document (`--json`) or lines (`--jsonl -`) were asked for.
-    Lines of a `--jsonl` file are written as videos finish; the CSV is written at the end, also of an interrupted run.
+    Tables go to stdout as videos finish, unless one JSON document (`--json`) or lines (`--jsonl -`) go there. Lines of
+    a `--jsonl` file are written as videos finish; the CSV is written at the end, even of an interrupted run.
     """
 
     def __init__(
@@ -148,7 +152,7 @@ class Output:
         if self._jsonl is not None:
             self._jsonl.__enter__()
         if self._inputs.skipped:
-            info(f"{self._inputs.skipped} files in folders passed over, not videos by their ending")
+            info(f"{self._inputs.skipped} files in folders skipped: not videos by their suffix")
         self._progress.start()
         return self
 
@@ -174,21 +178,21 @@ class Output:
 
     @property
     def journal(self) -> Journal | None:
-        """Where the run is to say which videos it is reading; None without a `--jsonl` file."""
+        """The journal of videos being read; None without a `--jsonl` file."""
         return None if self._jsonl is None else self._jsonl.journal
 
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Records of the `--jsonl` file that need not be redone, by path."""
+        """Return by path the records of the `--jsonl` file that need not be redone."""
         return {} if self._jsonl is None else self._jsonl.finished(settings_hash)
 
     def keep(self, record: Mapping[str, Any]) -> None:
-        """Write a record to the `--jsonl` file before its video's turn has come."""
+        """Write a record to the `--jsonl` file before its video's turn."""
         if self._jsonl is not None:
             self._jsonl.append(record)
 
     @contextmanager
     def waiting(self, description: str) -> Iterator[None]:
-        """Say what is being waited for, beside the progress bar."""
+        """Show what the run is waiting for beside the progress bar."""
         self._progress.update(self._task, description=description)
         try:
             yield
@@ -196,7 +200,12 @@ class Output:
             self._progress.update(self._task, description="videos")
 
     def add(self, record: dict[str, Any], *, resumed: bool = False) -> None:
-        """Take the next video's record (docs/schema.json); `resumed` where it came from the `--jsonl` file."""
+        """Output the next video's record (docs/schema.json).
+
+        Args:
+            record: of the video.
+            resumed: whether it came from the `--jsonl` file.
+        """
         self._num_resumed += resumed and record["status"] == "ok"
         if self._jsonl is not None and not resumed:
             self._jsonl.append(record)
@@ -251,9 +260,9 @@ class Output:
 
 
 def _predictions_table(record: dict[str, Any]) -> Table:
-    """What the video shows, most likely first, and how many of the selected frames say the same when asked alone.
+    """Tabulate the video's classes, most likely first, with the number of selected frames that each is first in.
 
-    Where the first class may not be named, nothing is: the record has the candidates.
+    If the first class may not be named, none is; the record has them.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
@@ -284,7 +293,7 @@ def _facts(video: dict[str, Any]) -> str:
 
 
 def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:
-    """The curves of both modules over all candidates, the chosen ones marked, with the categories behind them."""
+    """Draw the curves of both modules with their categories, and mark the selected candidates."""
     candidates = record["candidates"]
     chosen = {frame["position"] for frame in record["frames"]}
     for name, module, categories in (("S^v", "visual", "visual"), ("S^t", "textual", "textual")):
@@ -301,7 +310,7 @@ def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:
 
 
 def _marks(candidates: Sequence[dict[str, Any]], chosen: Collection[int]) -> Iterator[str]:
-    """Which candidates were chosen, which show the same as a chosen one, and the last digit of each one's event."""
+    """Mark the selected candidates and their duplicates, and give the last digit of each candidate's event."""
     marks = "".join(
         "^" if candidate["position"] in chosen else " " if candidate["duplicate_of"] is None else "="
         for candidate in candidates
@@ -315,7 +324,7 @@ def _marks(candidates: Sequence[dict[str, Any]], chosen: Collection[int]) -> Ite
 
 
 def _chosen_for(frame: dict[str, Any], record: dict[str, Any]) -> str:
-    """What a frame was chosen for, and which one it repeats, if any."""
+    """Name the reason for a frame, and the frame that it repeats, if any."""
     told, same = chosen_for(frame["chosen_by"], frame["event"]), frame["duplicate_of"]
     return told if same is None else f"{told}, same as {clock(record['candidates'][same]['time_seconds'])}"
 
@@ -338,7 +347,7 @@ def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def _csv_rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row per selected frame, or one that says why there is none."""
+    """Yield one row per selected frame, or one row with the error."""
     shared = {"path": record["video"]["path"], "status": record["status"]}
     if record["status"] == "error":
         yield {**shared, "error": record["error"]["message"]}
@@ -348,7 +357,7 @@ def _csv_rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _first(column: str, predictions: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
-    """The most likely class as two columns; "unsure" for its name where it may not be named."""
+    """Return the most likely class as two columns, "unsure" if it may not be named."""
     if not predictions:
         return {}
     first = predictions[0]

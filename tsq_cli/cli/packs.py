@@ -10,22 +10,27 @@ import typer
 from rich import box
 from rich.table import Table
 
+from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import info, progress_bar
 from tsq_cli.errors import EXIT_WEIGHTS
 from tsq_cli.report.console import SafeConsole
 
-app = typer.Typer(help="Look at, fetch and check packs of weights.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, download and verify packs of weights.",
+    epilog=examples("tsq packs list", "tsq packs show imagenet-lite", "tsq packs pull imagenet"),
+    no_args_is_help=True,
+)
 
-Name = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A pack's name, or a folder that holds a pack.json.")]
+Name = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A pack's name, or a folder with a pack.json.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples("tsq packs list", "tsq packs list --json"))
 def list_command(*, json: AsJson = False) -> None:
-    """List the packs that are installed. A damaged one is named on stderr and hides no other; the exit code is 3 then.
+    """List the installed packs.
 
-    With --json, an entry has name, description, sha256, folder and error: null, or why the pack is damaged. Description
-    and sha256 of a damaged pack are null.
+    Damaged packs are named on stderr, and the exit code is then 3. With --json, each entry has name, description,
+    sha256, folder and error: null, or why the pack is damaged (its description and sha256 are then null).
     """
     from tsq_cli.packs import list_packs
 
@@ -59,7 +64,7 @@ def list_command(*, json: AsJson = False) -> None:
         raise typer.Exit(EXIT_WEIGHTS)
 
 
-@app.command("show")
+@app.command("show", epilog=examples("tsq packs show imagenet-lite", "tsq packs show trained/pack"))
 def show(name: Name) -> None:
     """Print a pack's description as JSON: roles, weights, preprocessing, settings, provenance."""
     from tsq_cli.packs import find_pack
@@ -70,9 +75,9 @@ def show(name: Name) -> None:
     print(json_module.dumps(described, indent=2, default=str))
 
 
-@app.command("pull")
+@app.command("pull", epilog=examples("tsq packs pull imagenet", "tsq packs pull trained/pack"))
 def pull(name: Name) -> None:
-    """Fetch a pack's weights into the local cache, so that it works offline afterwards."""
+    """Download a pack's weights into the local cache, so that it works offline afterwards."""
     from tsq_cli.packs import pull_pack
 
     with progress_bar(f"pulling {name}"):
@@ -81,9 +86,9 @@ def pull(name: Name) -> None:
         SafeConsole().print(str(item), soft_wrap=True)
 
 
-@app.command("verify")
+@app.command("verify", epilog=examples("tsq packs verify imagenet-lite", "tsq packs verify trained/pack"))
 def verify(name: Name) -> None:
-    """Check a pack: its files, their hashes, names, shapes and types of its tensors, and one forward pass."""
+    """Check a pack's files, hashes and tensors (names, shapes, types), and run one forward pass."""
     from tsq_cli.packs import verify_pack
 
     with progress_bar(f"verifying {name}"):

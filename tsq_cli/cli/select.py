@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from tsq_cli.cli.options import VideoOptions, with_video_options
+from tsq_cli.cli.options import VideoOptions, examples, with_video_options
 from tsq_cli.cli.videos import run_videos
 from tsq_cli.config import SelectSettings
 
+EXAMPLES = examples(
+    "tsq select holiday.mp4",
+    "tsq select holiday.mp4 -k 5 -o frames/ --sheet sheet.png",
+    "tsq select videos/ -r --jsonl frames.jsonl --html report.html",
+    'tsq select match.mp4 --query "a goal" --start 45:00 --json',
+)
+
 
 @with_video_options(SelectSettings())
-def select(shared: VideoOptions) -> None:
+def select(options: VideoOptions) -> None:
     """Select the K frames of each video that matter, and say why.
 
-    Looks at T candidates spread over the video and scores them with TSQNet (a visual and a textual query for every
-    class). Where some frames stand out these are taken, as in the paper; else one for each event, then what adds most.
-
-    Example: tsq select holiday.mp4 -k 5 -o frames/ --sheet sheet.png
+    Scores T candidate frames per video with TSQNet (one visual and one textual query per class). If some frames stand
+    out, they are selected, as in the paper; otherwise one frame per event, then those that add the most.
     """
-    run_videos(shared)
+    run_videos(options)

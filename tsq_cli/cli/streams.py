@@ -1,4 +1,4 @@
-"""Standard streams that no text, no reader that leaves and no full disk can break."""
+"""Standard streams that withstand any text, a reader that leaves, and a full disk."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ codecs.register_error(ASCII_FORMS, ascii_forms)
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Inside, stdout and stderr take any text in any encoding, and each failure to write is told once.
+    """Make stdout and stderr take any text in any encoding, and report each failure to write once.
 
-    What an encoding lacks is written in ASCII (tsq_cli.report.text.ascii_forms). A failure of stdout raises, and what
-    comes after it is dropped, so nothing is left for the interpreter to stumble over at its end. Failures of stderr are
-    dropped: there is nobody to tell. A stream that is closed from the start is one that fails. Streams that somebody
-    has put in the place of the process's own are left alone.
+    Characters that an encoding lacks are written in ASCII (tsq_cli.report.text.ascii_forms). A failure of stdout
+    raises, and later output to it is dropped, so that the interpreter's final flush does not fail again. Failures of
+    stderr are dropped. A stream that is closed from the start counts as failing. Streams that replaced the process's
+    own are left alone.
 
     Raises:
-        StdoutClosedError: who reads stdout has gone.
+        StdoutClosedError: the reader of stdout has closed it.
         StdoutError: stdout cannot be written for another reason (full disk, closed).
     """
     _keep_numbers_taken()
@@ -50,14 +50,14 @@ def safe_streams() -> Iterator[None]:
 
 def _tell_of_stdout(error: OSError) -> None:
     if isinstance(error, BrokenPipeError):
-        raise StdoutClosedError("nobody reads stdout any more") from error
+        raise StdoutClosedError("the reader of stdout has closed it") from error
     raise StdoutError(f"cannot write to stdout: {error.strerror or error}") from error
 
 
 def _keep_numbers_taken() -> None:
-    """Open what is closed of the streams 0, 1 and 2 for reading nothing, so that no file of the run gets the number.
+    """Open the null device on closed streams 0, 1 and 2, so that no file of the run gets their numbers.
 
-    Libraries write to 2, whatever it is. Writing fails as before.
+    Libraries write to 2, whatever it is. Writing fails as before, since it is opened for reading.
     """
     for number in (0, 1, 2):
         try:
@@ -69,7 +69,7 @@ def _keep_numbers_taken() -> None:
 
 
 def _checked(stream: TextIO | None, number: int, fail: Callable[[OSError], None]) -> TextIO:
-    """A stream's stand-in; `stream` is None where the number was closed when Python started."""
+    """Wrap a stream so that failures go to `fail`; `stream` is None if it was closed when Python started."""
     if stream is None:
         raw: Any = io.FileIO(number, "w", closefd=False)
         return io.TextIOWrapper(io.BufferedWriter(_Checked(raw, fail)), encoding="utf-8", errors=ASCII_FORMS)
@@ -85,7 +85,7 @@ def _checked(stream: TextIO | None, number: int, fail: Callable[[OSError], None]
 
 
 class _Checked(io.RawIOBase):
-    """A raw stream whose first failure to write goes to `fail`; after that it takes everything and writes nothing."""
+    """A raw stream whose first failure to write goes to `fail`; afterwards it takes everything and writes nothing."""
 
     def __init__(self, raw: io.RawIOBase, fail: Callable[[OSError], None]) -> None:
         self._raw = raw
@@ -93,7 +93,7 @@ class _Checked(io.RawIOBase):
         self._failed = False
 
     def write(self, data: Any, /) -> int:
-        """Write some of the bytes, all of them once the stream has failed."""
+        """Write some of the bytes; drop all of them once the stream has failed."""
         try:
             while not self._failed:
                 written = self._raw.write(data)
@@ -106,13 +106,13 @@ class _Checked(io.RawIOBase):
         return len(data)
 
     def writable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Of the stream itself."""
+        """Return the number of the stream itself."""
         return self._raw.fileno()
 
     def isatty(self) -> bool:
-        """As the stream itself."""
+        """Return whether the stream itself is a terminal."""
         return self._raw.isatty()

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 from tsq_cli import types
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import Bar, Words, info
+from tsq_cli.cli.output import DescriptionColumn, ProgressBar, info
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.report.console import SafeConsole
@@ -178,7 +178,7 @@ def train(
 def _live_line() -> Iterator[types.Progress]:
     """A bar with the loss on stderr, where that is a terminal; elsewhere a line now and then, and one a stage."""
     said = time.monotonic()
-    with Bar(Words(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+    with ProgressBar(DescriptionColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("loading", total=None)
 
         def tell(what: str, done: int, total: int) -> None:

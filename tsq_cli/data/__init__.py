@@ -1,4 +1,4 @@
-"""Lists of labeled videos, in the formats that data sets come in."""
+"""Lists of labeled videos in the formats of common data sets."""
 
 from tsq_cli.data.lists import LabeledVideo, VideoList
 from tsq_cli.data.read import read_video_list

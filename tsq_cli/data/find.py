@@ -1,4 +1,4 @@
-"""From what a list calls its videos to the files that are there."""
+"""Find the files of the videos that a list names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsq_cli.files import VIDEO_SUFFIXES
 
 
 class Finder:
-    """Looks for videos under one folder; the folder is walked once, and only if some path does not lead there itself.
+    """Looks for videos under one folder, which is walked once, and only if some path does not exist as written.
 
     Args:
         root: the folder.
@@ -25,13 +25,14 @@ class Finder:
         self._starts = [root] if also is None else [root, also]
 
     def find(self, names: Sequence[str]) -> Path | None:
-        """The file with the first of these names that is there.
+        """Find the file with the first of these names that exists; None if there is none.
 
-        A path with folders is looked for below the root, also without its first folders: lists made elsewhere start
-        at other roots. A bare name or id, with or without its ending, is looked for in every folder below the root.
+        A path with folders is searched for below the root, also without its first folders, because lists made elsewhere
+        start at other roots. A bare name or id, with or without its suffix, is searched for in every folder below the
+        root.
 
         Raises:
-            UsageError: several files fit equally.
+            UsageError: several files fit equally well.
         """
         for name in names:
             for start in self._starts:
@@ -44,8 +45,8 @@ class Finder:
                 if len(found) > 1:
                     raise UsageError(
                         f"{name} may be {found[0]} or {found[1]}",
-                        wanted="one file for each video of the list",
-                        fix="write the path into the list, or name a root that holds just one of them",
+                        wanted="one file per video of the list",
+                        fix="write the path into the list, or give a root that holds only one of them",
                     )
                 if found:
                     return found[0]
@@ -53,7 +54,7 @@ class Finder:
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
-        """Files by what a list may call them: "/path/from/root.mp4", "/path/from/root", "root.mp4", "root"."""
+        """Files by the names a list may use: "/path/from/root.mp4", "/path/from/root", "root.mp4", "root"."""
         index: dict[str, list[Path]] = defaultdict(list)
         for path in video_files(self._root):
             relative = path.relative_to(self._root)
@@ -63,7 +64,7 @@ class Finder:
 
 
 def video_files(folder: Path) -> list[Path]:
-    """All files below a folder that are videos by their ending, sorted; hidden ones and hidden folders are left out."""
+    """List all files below a folder with a video's suffix, sorted, without hidden files and folders."""
     found: list[Path] = []
     walked: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):  # data sets often lie behind links

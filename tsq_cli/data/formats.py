@@ -1,4 +1,4 @@
-"""The formats in which lists of labeled videos come, read as text; nothing here looks for the videos."""
+"""Parse lists of labeled videos in their formats; finding the videos is not done here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUBSET_COLUMNS = ("split", "subset")
 _SEVERAL_LABELS = re.compile(r"[,;|\t]")
 
 _DELIMITERS = "\t ;|,"
-# The path of a line: up to its video ending or, where it has none, up to the first delimiter. So paths may hold spaces.
+# The path of a line: up to its video suffix or, without one, up to the first delimiter. So paths may hold spaces.
 _LINE = re.compile(
     rf"(?P<path>.+?(?:{'|'.join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES))})"
     rf"|[^{_DELIMITERS}]+)(?P<by>[{_DELIMITERS}])(?P<labels>.*)",
@@ -34,7 +34,7 @@ class Entry:
     Attributes:
         id: unique in its list.
         labels: at least one; names, or numbers as text.
-        names: what the file may be called, best first: a path, or a name with or without its ending.
+        names: possible names of the file, best first: a path, or a name with or without its suffix.
     """
 
     id: str
@@ -51,15 +51,15 @@ class Listing:
 
 
 def parse(path: Path, *, delimiter: str | None, subset: str | None) -> Listing:
-    """Read a list's file, its format told by its content.
+    """Parse a list's file; its content determines the format.
 
     Args:
-        path: of the file.
-        delimiter: between the fields of a line; None finds it.
-        subset: the part to read, where the list has several.
+        path: the file.
+        delimiter: between the fields of a line; None detects it.
+        subset: the part to read, if the list has several.
 
     Raises:
-        UsageError: a file that cannot be read or is no list of labeled videos, naming the line.
+        UsageError: the file cannot be read or is no list of labeled videos; the message names the line.
     """
     text = read_text(path)
     if text.lstrip().startswith(("{", "[")):
@@ -67,7 +67,7 @@ def parse(path: Path, *, delimiter: str | None, subset: str | None) -> Listing:
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     if not lines:
-        raise _bad(path, "holds no line", "a line for each video")
+        raise _bad(path, "has no lines", "one line per video")
     if columns := _header(lines[0][1], delimiter):
         return _table(path, lines[1:], columns, subset)
     if subset is not None:
@@ -76,7 +76,7 @@ def parse(path: Path, *, delimiter: str | None, subset: str | None) -> Listing:
 
 
 def read_text(path: Path) -> str:
-    """The content of a text file in UTF-8, with or without a byte-order mark.
+    """Read a text file in UTF-8, with or without a byte-order mark.
 
     Raises:
         UsageError: it cannot be read.
@@ -88,12 +88,12 @@ def read_text(path: Path) -> str:
 
 
 def _plain(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None) -> Listing:
-    """Lines `path label[,label]`."""
+    """Parse lines `path label[,label]`."""
     parts = [_split(path, number, line.strip(), delimiter) for number, line in lines]
     used = {by for _, by, _ in parts}
     if len(used) > 1:
         shown = " and ".join(repr(delimiter) for delimiter in sorted(used))
-        raise _bad(path, f"separates path and label by {shown}", "one on all lines", "say which (delimiter)")
+        raise _bad(path, f"separates path and label by {shown}", "the same one on all lines", "give the delimiter")
     has_ending = [Path(name).suffix.lower() in VIDEO_SUFFIXES for name, _, _ in parts]
     if not has_ending[0] and len(parts) > 1 and all(has_ending[1:]):
         wanted = f"a header with one of {', '.join(_ID_COLUMNS)} and one of {', '.join(_LABEL_COLUMNS)}, or none"
@@ -109,7 +109,7 @@ def _plain(path: Path, lines: Sequence[tuple[int, str]], delimiter: str | None) 
 
 
 def _split(path: Path, number: int, line: str, delimiter: str | None) -> tuple[str, str, str]:
-    """Path, delimiter and labels of a line."""
+    """Split a line into path, delimiter and labels."""
     if delimiter is not None:
         name, by, labels = line.partition(delimiter)
     elif match := _LINE.fullmatch(line):
@@ -122,7 +122,7 @@ def _split(path: Path, number: int, line: str, delimiter: str | None) -> tuple[s
 
 
 def _header(line: str, delimiter: str | None) -> tuple[str, list[str]] | None:
-    """Delimiter and columns, in lower case, of a line that names both a column of ids and one of labels."""
+    """Parse a header: delimiter and lower-case columns; None unless it names a column of ids and one of labels."""
     for by in [delimiter] if delimiter else [",", "\t", ";", "|"]:
         columns = [cell.strip().lower() for cell in next(csv.reader([line], delimiter=by))]
         if _first(_ID_COLUMNS, columns) and _first(_LABEL_COLUMNS, columns):
@@ -131,7 +131,7 @@ def _header(line: str, delimiter: str | None) -> tuple[str, list[str]] | None:
 
 
 def _table(path: Path, lines: Sequence[tuple[int, str]], header: tuple[str, list[str]], subset: str | None) -> Listing:
-    """Rows below a header; Kinetics' own have a youtube_id and times, which name the file."""
+    """Parse the rows below a header; those of Kinetics have a youtube_id and times, which name the file."""
     by, columns = header
     id_column, label_column = _first(_ID_COLUMNS, columns), _first(_LABEL_COLUMNS, columns)
     subset_column = _first(_SUBSET_COLUMNS, columns)
@@ -154,7 +154,7 @@ def _table(path: Path, lines: Sequence[tuple[int, str]], header: tuple[str, list
 
 
 def _kinetics_clip(path: Path, number: int, row: Mapping[str, str]) -> str:
-    """What Kinetics calls the clip of a row: "id_000010_000020"."""
+    """Build Kinetics' name of a row's clip: "id_000010_000020"."""
     try:
         start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
     except ValueError as error:
@@ -163,7 +163,7 @@ def _kinetics_clip(path: Path, number: int, row: Mapping[str, str]) -> str:
 
 
 def _activitynet(path: Path, text: str, subset: str | None) -> Listing:
-    """{"database": {id: {"subset": ..., "annotations": [{"label": ...}]}}}; files are named `v_id.*` or `id.*`."""
+    """Parse {"database": {id: {"subset": ..., "annotations": [{"label": ...}]}}}; files are `v_id.*` or `id.*`."""
     wanted = 'ActivityNet\'s format: {"database": {id: {"subset": "training", "annotations": [{"label": "Archery"}]}}}'
     try:
         database: dict[str, dict[str, Any]] = json.loads(text)["database"]
@@ -176,7 +176,7 @@ def _activitynet(path: Path, text: str, subset: str | None) -> Listing:
     labeled = {part for _, labels, part in rows if labels}  # the testing subset comes without annotations
     rows = [row for row in rows if row[2] in labeled]
     if bare := [name for name, labels, _ in rows if not labels]:
-        raise _bad(path, f"gives {bare[0]} no annotation", "at least one for each video of its subset")
+        raise _bad(path, f"gives {bare[0]} no annotation", "at least one per video of its subset")
     return _of_subset(
         path,
         [(Entry(name, tuple(dict.fromkeys(labels)), (f"v_{name}", name)), part) for name, labels, part in rows],
@@ -185,17 +185,17 @@ def _activitynet(path: Path, text: str, subset: str | None) -> Listing:
 
 
 def _of_subset(path: Path, rows: Sequence[tuple[Entry, str | None]], subset: str | None) -> Listing:
-    """The rows of one subset; a list of several must be asked for one of them."""
+    """Keep the rows of one subset, which must be given if the list has several."""
     subsets = list(dict.fromkeys(part for _, part in rows if part is not None))
     if subset is None and len(subsets) > 1:
-        raise _bad(path, f"has the subsets {', '.join(subsets)}", "one of them", "name the one to read (subset)")
+        raise _bad(path, f"has the subsets {', '.join(subsets)}", "one of them", "give the subset to read")
     if subset is not None and subset not in subsets:
-        raise _bad(path, f"has no subset {subset!r}", f"one of {', '.join(subsets)}", "name the one to read (subset)")
+        raise _bad(path, f"has no subset {subset!r}", f"one of {', '.join(subsets)}", "give the subset to read")
     return _merged(rows, subset)
 
 
 def _merged(rows: Iterable[tuple[Entry, str | None]], subset: str | None = None) -> Listing:
-    """A video named twice in its subset is one video with the labels of both."""
+    """Merge rows of the same video: it gets the labels of all of them."""
     entries: dict[str, Entry] = {}
     every_label: set[str] = set()
     for entry, part in rows:
@@ -207,7 +207,7 @@ def _merged(rows: Iterable[tuple[Entry, str | None]], subset: str | None = None)
 
 
 def _entry(path: Path, number: int, name: str, labels: str, names: tuple[str, ...], *, whole: bool = False) -> Entry:
-    """An entry from a line's fields; `whole` takes the label as it stands."""
+    """Build an entry from a line's fields; `whole` does not split the label."""
     found = [labels] if whole else [label.strip() for label in _SEVERAL_LABELS.split(labels)]
     if not name or not all(found):
         raise _bad(path, f"line {number} has an empty path or label", "a path and at least one label")

@@ -1,4 +1,4 @@
-"""Labeled videos, as found on disk."""
+"""Labeled videos found on disk."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tsq_cli.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledVideo:
-    """A video and what it shows.
+    """A video and its labels.
 
     Attributes:
-        id: how its list names it.
-        path: of an existing file.
+        id: its name in the list.
+        path: an existing file.
         labels: indices into the list's class names, ascending, each once, at least one.
     """
 
@@ -36,11 +36,11 @@ class VideoList:
     """The labeled videos of one list.
 
     Attributes:
-        videos: the found ones, in the list's order.
-        class_names: unique; classes of missing videos included, so that they do not depend on what is on disk.
+        videos: those that were found, in the list's order.
+        class_names: unique, including the classes of missing videos, so that they do not depend on the disk.
         missing: ids of the videos that were not found, in the list's order.
         origin: the list's file, or the folder of class folders.
-        subset: the part of the list that was read ("training"); None for all of it.
+        subset: the part of the list that was read ("training"); None for the whole list.
     """
 
     videos: tuple[LabeledVideo, ...]
@@ -62,7 +62,7 @@ class VideoList:
 
     @property
     def found(self) -> str:
-        """How many of the list's videos are there, in a sentence that names up to three missing ones."""
+        """State how many of the list's videos were found, naming up to three missing ones."""
         where = str(self.origin) if self.subset is None else f"{self.origin}, subset {self.subset}"
         sentence = f"found {len(self.videos)} of {len(self.videos) + len(self.missing)} videos of {where}"
         if not self.missing:
@@ -71,17 +71,17 @@ class VideoList:
         return f"{sentence} ({len(self.missing)} missing: {shown})"
 
     def targets(self) -> npt.NDArray[np.bool_]:
-        """Which video has which label: bool [N, C]."""
+        """Return the labels as bool [N, C]: video by class."""
         targets = np.zeros((len(self.videos), len(self.class_names)), dtype=np.bool_)
         for row, video in zip(targets, self.videos, strict=True):
             row[list(video.labels)] = True
         return targets
 
     def aligned(self, class_names: Sequence[str]) -> VideoList:
-        """The same videos with labels that are indices into another list's or pack's classes.
+        """Re-index the labels into another list's or pack's classes.
 
         Args:
-            class_names: unique; classes that this list does not know are welcome.
+            class_names: unique; they may include classes that this list lacks.
 
         Raises:
             UsageError: a video here has a label that is not among them.

@@ -1,4 +1,4 @@
-"""A list of labeled videos, or a folder of class folders, becomes a VideoList."""
+"""Read a list of labeled videos, or a folder of class folders, into a VideoList."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ def read_video_list(
     classes: Path | None = None,
     subset: str | None = None,
 ) -> VideoList:
-    r"""Read a list of labeled videos and find them; its format is told by its content.
+    r"""Read a list of labeled videos and find their files; its content determines the format.
 
-    - Lines `path label`. The path ends with its video ending, or else at the first tab, space, ";", "|" or ",". Several
-      labels are separated by ",", ";", "|" or tabs. Empty lines and lines that start with "#" do not count.
+    - Lines `path label`. The path ends with its video suffix, or else at the first tab, space, ";", "|" or ",". Several
+      labels are separated by ",", ";", "|" or tabs. Empty lines and lines that start with "#" are skipped.
     - A table (commas, tabs, ";" or "|") with a header that names the paths or ids (path, video, file, id, ...) and the
       labels (label, class, category, ...), and perhaps a split or subset. Kinetics' tables (youtube_id, time_start,
       time_end) name the file `id_000010_000020.*` or `id.*`, and a label is taken as it stands.
     - ActivityNet's JSON; files are named `v_id.*` or `id.*`.
-    - A folder with a folder of videos for each class.
+    - A folder with one folder of videos per class.
 
-    A video that a list names twice has the labels of both. A list without `classes` numbers its labels in alphabetical
-    order, numbers by size, over all its subsets.
+    A video that a list names twice has the labels of both lines. Without `classes`, labels are numbered alphabetically
+    (numbers by size) over all subsets of the list.
 
     Args:
         path: the list or folder.
-        root: where the videos are: paths start there, and bare names and ids may be anywhere below. None is the list's
-            own folder; paths may then start at the current folder too.
-        delimiter: one character between path and label, "\t" also as typed; None finds it.
-        classes: a file with a class name on each line; numbers in the list count its lines from zero, or are the
-            numbers before the names where it has those ("1 ApplyEyeMakeup").
-        subset: the part of the list to read ("training"). A list with several must be asked for one.
+        root: folder of the videos: paths start there, and bare names and ids may be anywhere below it. None is the
+            list's own folder; paths may then start at the current folder too.
+        delimiter: one character between path and label, "\t" also as typed; None detects it.
+        classes: a file with one class name per line. Numbers in the list count its lines from zero, or are the numbers
+            before the names if it has those ("1 ApplyEyeMakeup").
+        subset: the part of the list to read ("training"); required if the list has several.
 
     Raises:
-        InputNotFoundError: the list, the root or all of the videos are not there.
-        UsageError: a file that is no such list, an unknown label, or a video that several files could be.
+        InputNotFoundError: the list, the root or all of the videos do not exist.
+        UsageError: a file that is no such list, an unknown label, or a video that fits several files.
     """
     for place in (path, root):
         if place is not None and not place.exists():
             raise InputNotFoundError(f"{place} does not exist", wanted="an existing one", fix="check the path")
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
-        raise UsageError(f"delimiter is {delimiter!r}", wanted="one character", fix="leave it out to have it found")
+        raise UsageError(f"delimiter is {delimiter!r}", wanted="one character", fix="leave it out to have it detected")
     if path.is_dir():
         if root is not None or delimiter is not None or subset is not None:
             raise UsageError(
@@ -79,13 +79,13 @@ def read_video_list(
             f"none of the {len(missing)} videos of {path} was found under {root or path.parent} "
             f"(the first is {missing[0]!r})",
             wanted="the list's videos there",
-            fix="name the folder that holds them as the root, or the list's delimiter",
+            fix="give their folder as the root, or give the list's delimiter",
         )
     return VideoList(videos=tuple(videos), class_names=class_names, missing=tuple(missing), origin=path, subset=subset)
 
 
 def _class_folders(folder: Path) -> Listing:
-    """Every video below a class folder is of that class; its id is its path."""
+    """List the videos of a folder of class folders; a video's id is its path."""
     labels = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     ids = [video.relative_to(folder).as_posix() for video in video_files(folder)]
     if stray := [name for name in ids if "/" not in name]:
@@ -97,11 +97,11 @@ def _class_folders(folder: Path) -> Listing:
     else:
         entries = tuple(Entry(name, (name.split("/")[0],), (name,)) for name in ids)
         return Listing(entries, frozenset(labels))
-    raise UsageError(got, wanted="a folder with a folder of videos for each class", fix="move it, or write a list")
+    raise UsageError(got, wanted="a folder with one folder of videos per class", fix="move it, or write a list")
 
 
 def _classes(listing: Listing, origin: Path, classes: Path | None) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Class names, and the index of each label."""
+    """Return the class names, and the index of each label."""
     if classes is None:
         numbers = all(label.isdecimal() for label in listing.labels)
         names: Sequence[str] = sorted(listing.labels, key=int if numbers else None)
@@ -111,13 +111,13 @@ def _classes(listing: Listing, origin: Path, classes: Path | None) -> tuple[tupl
         raise UsageError(
             f"{origin} has the label {unknown[0]!r}",
             wanted=f"one of the {len(names)} classes of {classes} ({', '.join(names[:5])}, ...) or its number",
-            fix="correct either; numbers count from 0 unless they stand before the names",
+            fix="correct one of them; numbers count from 0 unless the file has numbers before the names",
         )
     return tuple(names), index
 
 
 def _class_file(path: Path) -> tuple[list[str], dict[str, int]]:
-    """Names line by line, and indices by name and by number."""
+    """Read a class file: its names, and indices by name and by number."""
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
     first = int(numbered[0][1]) if numbered else 0
@@ -128,7 +128,7 @@ def _class_file(path: Path) -> tuple[list[str], dict[str, int]]:
     if not names or len(set(names)) != len(names):
         raise UsageError(
             f"{path} holds {len(names)} class names, {len(set(names))} different ones",
-            wanted="a different class name on each line",
+            wanted="one different class name per line",
             fix="correct the file",
         )
     by_number = {str(first + index): index for index in range(len(names))}

@@ -1,4 +1,4 @@
-"""The one kind of console that tables and lines are printed on."""
+"""The console on which all tables and lines are printed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tsq_cli.printable import printable
 
 
 class SafeConsole(Console):
-    """A console that takes every string for words: no markup, no emoji codes, and nothing that a terminal obeys.
+    """A console that prints every string literally: no markup, no emoji codes, no terminal commands.
 
-    Strings are made printable where rich turns them into text, in tables as well, so no caller can forget it. Style
-    comes from arguments, not from tags.
+    Strings are made printable where rich turns them into text, in tables as well, so that no caller can forget it.
+    Style comes from arguments, not from tags.
 
     Args:
-        stderr: print there instead of on stdout.
-        least_width: for tables that are so many characters wide: better wrapped by the terminal than cut by us.
+        stderr: print to stderr instead of stdout.
+        least_width: smallest width in characters, for wide tables: wrapping by the terminal is better than cutting.
     """
 
     def __init__(self, *, stderr: bool = False, least_width: int = 0) -> None:
@@ -26,5 +26,5 @@ class SafeConsole(Console):
         self.width = max(self.width, least_width)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A string as rich's text, printable."""
+        """Convert a string to rich's text, made printable."""
         return super().render_str(printable(text), **options)

@@ -1,4 +1,4 @@
-"""How a training went, as curves, drawn by matplotlib, which comes with the extra tsq-cli[train]."""
+"""Plot the curves of a training with matplotlib (extra tsq-cli[train])."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PANELS = (("train.", "loss, training"), ("val.", "measured, validation"))
 
 
 def plot_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
-    """Draw losses and, beside them, what was measured on validation videos, over the epochs.
+    """Draw losses and, beside them, validation measures over the epochs.
 
     Args:
-        rows: one an epoch, at least one: "epoch", "train.<part>", "val.<measure>" (see tsq_cli.training.fit.History).
+        rows: one per epoch, at least one: "epoch", "train.<part>", "val.<measure>" (see tsq_cli.training.fit.History).
         path: of the PNG.
         title: of the picture.
 

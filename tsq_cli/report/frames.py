@@ -1,4 +1,4 @@
-"""The selected frames as picture files that know where they come from."""
+"""Save selected frames as picture files that carry their source and time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import ExifTags, Image
 
+from tsq_cli.config import ImageFormat
 from tsq_cli.files import atomic_path, is_written_straight
 from tsq_cli.record import SelectedFrame
 from tsq_cli.types import UInt8Array
 
-ImageFormat = Literal["jpg", "png", "webp"]
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     "png": {"format": "PNG", "compress_level": 4},
@@ -26,7 +26,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def frame_name(stem: str, frame: SelectedFrame, image_format: ImageFormat) -> str:
-    """`{stem}-{rank:02d}-{time in ms:09d}.{format}`; times before the first frame cannot occur."""
+    """Name a frame's file: `{stem}-{rank:02d}-{time in ms:09d}.{format}` (times are never negative)."""
     return f"{stem}-{frame.rank:02d}-{round(frame.candidate.time_seconds * 1000):09d}.{image_format}"
 
 
@@ -45,10 +45,10 @@ def save_frame(
 
     Args:
         pixels: uint8 [H, W, 3] RGB.
-        frame: what is said of it.
+        frame: its record.
         source: the video, as the user named it.
         video_id: identity of the video file, see video_id_in.
-        folder, stem: where to write, and how the name starts.
+        folder, stem: folder to write into, and start of the name.
         image_format: of the file.
         overwrite: whether a picture of another video may be replaced.
 
@@ -68,18 +68,18 @@ def save_frame(
 def new_picture(
     final: Path, video_id: str, *, is_named: bool = False, overwrite: bool = False
 ) -> AbstractContextManager[Path]:
-    """As atomic_path, and a picture of another video stays, also one that another run writes at this very moment."""
+    """Open a picture as atomic_path does, never replacing one of another video, even if another run writes it now."""
     is_ours = os.path.lexists(final) and may_write(final, video_id, is_named=is_named)
     return atomic_path(final, replace=overwrite or is_ours)
 
 
 def may_write(path: Path, video_id: str, *, is_named: bool) -> bool:
-    """Whether nothing would be lost by writing there.
+    """Test whether writing a picture would replace nothing but an older picture of the same video.
 
     Args:
         path: of the picture.
         video_id: of the video that it would show.
-        is_named: the user chose the name, so that a file that is no picture may be replaced.
+        is_named: whether the user chose the name, so that a file that is no picture may be replaced.
     """
     try:
         if is_written_straight(path) or not os.path.lexists(path):
@@ -88,15 +88,15 @@ def may_write(path: Path, video_id: str, *, is_named: bool) -> bool:
         return True
     if is_named and not is_picture(path):
         return True
-    # An array has no place for an id; where the id is in its name, we made it of this very video.
+    # An array cannot store an id; an id in its name means that it was made from this video.
     return video_id_in(path) == video_id or (path.suffix == ".npy" and video_id in path.name)
 
 
 def write_image(image: Image.Image, path: Path, **options: Any) -> None:
     """Encode a picture and write all of it, or fail.
 
-    Pillow's own way from a JPEG encoder to a file takes no notice where the system wrote only a part, as it does on a
-    disk that is filling up: half a picture would then pass for a whole one.
+    Pillow's JPEG encoder ignores that the system wrote only a part to a disk that is filling up: half a picture would
+    pass for a whole one.
     """
     encoded = io.BytesIO()
     image.save(encoded, **options)
@@ -104,7 +104,7 @@ def write_image(image: Image.Image, path: Path, **options: Any) -> None:
 
 
 def description(frame: SelectedFrame | None, *, source: str, video_id: str, **more: Any) -> Image.Exif:
-    """EXIF whose image description is JSON: the video, and what is said of a frame of it."""
+    """Build EXIF data whose image description is JSON: the video, and the record of one of its frames."""
     described = {"source": source, "video_id": video_id, **({} if frame is None else frame.to_dict()), **more}
     described.pop("path", None)
     exif = Image.Exif()
@@ -113,7 +113,7 @@ def description(frame: SelectedFrame | None, *, source: str, video_id: str, **mo
 
 
 def video_id_in(path: Path) -> str | None:
-    """The identity of the video that a picture written by tsq shows; None for any other file."""
+    """Read the identity of the video from a picture written by tsq; None for any other file."""
     try:
         with _opened(path) as picture:
             return str(json.loads(picture.getexif()[ExifTags.Base.ImageDescription])["video_id"])
@@ -122,7 +122,7 @@ def video_id_in(path: Path) -> str | None:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is a picture, whoever made it."""
+    """Test whether a file is a picture of any origin."""
     try:
         with _opened(path):
             return True
@@ -133,7 +133,7 @@ def is_picture(path: Path) -> bool:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
-        # Frames of large videos are beyond what Pillow takes for harmless; only headers are read here.
+        # Frames of large videos exceed Pillow's limit for warnings; only headers are read here.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as picture:

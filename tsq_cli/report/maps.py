@@ -1,20 +1,18 @@
-"""Saliency maps as files that know what they show and where they come from."""
+"""Save saliency maps as files that carry their class, source and time."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from tsq_cli.config import MapFormat
 from tsq_cli.explain.render import heat, overlay, upsample_to_frame
 from tsq_cli.record import SelectedFrame
 from tsq_cli.report.frames import description, frame_name, new_picture
 from tsq_cli.types import SaliencyMaps, UInt8Array
-
-MapFormat = Literal["overlay", "heat", "npy"]
 
 
 def save_map(
@@ -32,19 +30,18 @@ def save_map(
 ) -> str:
     """Write one frame's map under the name that map_name gives it.
 
-    Pictures carry class, source, time and scores in the EXIF image description (JSON). An .npy file has no place for
-    them.
+    Pictures carry class, source, time and scores in the EXIF image description (JSON); .npy files carry nothing.
 
     Args:
-        pixels: uint8 [H, W, 3] RGB, the frame at the size that the map is to have.
+        pixels: uint8 [H, W, 3] RGB, the frame at the size of the map to write.
         maps: of all K frames.
-        number: which of them is the frame's, in [0, K).
+        number: index of the frame's map, in [0, K).
         frame: the frame.
         source: the video, as the user named it.
         video_id: identity of the video file, see tsq_cli.report.frames.video_id_in.
-        folder, stem: where to write, and how the name starts.
-        map_format: "overlay" for the heat over the frame, "heat" for the heat alone on transparent ground (RGBA), "npy"
-            for the values, float32 [H, W] in [0, 1].
+        folder, stem: folder to write into, and start of the name.
+        map_format: "overlay" for the heat over the frame, "heat" for the heat alone on a transparent background (RGBA),
+            "npy" for the values, float32 [H, W] in [0, 1].
         overwrite: whether a picture of another video may be replaced.
 
     Returns:
@@ -68,7 +65,7 @@ def save_map(
 
 
 def map_name(stem: str, frame: SelectedFrame, map_format: MapFormat) -> str:
-    """`{stem}-{rank:02d}-{time in ms:09d}-map.png`, or `.npy`."""
+    """Name a map's file: `{stem}-{rank:02d}-{time in ms:09d}-map.png`, or `.npy`."""
     return Path(frame_name(stem, frame, "png")).stem + f"-map.{'npy' if map_format == 'npy' else 'png'}"
 
 

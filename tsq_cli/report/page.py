@@ -1,4 +1,4 @@
-"""One self-contained HTML page for one or many videos: no script, nothing loaded from elsewhere."""
+"""Write one self-contained HTML page for one or many videos: no script, no external files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from markupsafe import Markup
 
 from tsq_cli import __version__
 from tsq_cli.files import atomic_path, cannot_write, is_written_straight
-from tsq_cli.report import page_view
+from tsq_cli.report import page_view, page_words
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLORS, NEUTRAL
 from tsq_cli.report.templates import environment
+from tsq_cli.report.text import as_sentence, clock, way_to_choose
 
 __all__ = ["Page", "Pictures"]
 
 
 class Page:
-    """Takes the records of a run one by one; leaving the block writes the page, whole, under its final name.
+    """Receives the records of a run one by one; leaving the block writes the whole page under its final name.
 
-    Sections wait in an unnamed temporary file beside the page, so memory stays flat however many videos come, and
-    nothing is left behind. A run that is interrupted after some videos still gives a page of those, which says so.
+    Sections wait in an unnamed temporary file beside the page, so that memory stays flat for any number of videos, and
+    nothing is left behind. A run that is interrupted after some videos still gives a page of those, with a notice.
 
     Example:
         >>> with Page(Path("report.html")) as page:  # doctest: +SKIP
@@ -38,10 +39,10 @@ class Page:
         self._index: list[page_view.IndexRow] = []
 
     def __enter__(self) -> Self:
-        """Open the page's place.
+        """Create the temporary file beside the page.
 
         Raises:
-            OutputError: nothing can be written there; better said now than after an hour's work.
+            OutputError: nothing can be written there; reported before the work starts.
         """
         try:
             beside = None if is_written_straight(self._path) else self._path.parent
@@ -53,24 +54,33 @@ class Page:
         return self
 
     def add(self, record: dict[str, Any], pictures: Pictures | None) -> None:
-        """Take the next video.
+        """Add the next video.
 
         Args:
             record: as Record.to_dict gives it (docs/schema.json), of status "ok" or "error".
-            pictures: None for a video that failed, or whose record comes from an earlier run; its section then says
-                how to get them.
+            pictures: None for a video that failed, or whose record comes from an earlier run; its section then
+                explains how to get them.
 
         Raises:
-            OutputError: the disk is full. The sections before stay whole.
+            OutputError: the disk is full. Earlier sections stay whole.
             ValueError: pictures that do not belong to the record.
         """
         if self._spool is None:
             raise RuntimeError("add() outside the page's with block")
         number = len(self._lengths) + 1
         view = page_view.video_view(record, number, pictures)
-        section = environment().get_template("page_video.html.j2").render(video=view).encode()
+        template = environment().get_template("page_video.html.j2")
+        section = template.render(
+            video=view,
+            words=page_words,
+            class_bars=page_view.class_bars,
+            timing_bars=page_view.timing_bars,
+            clock=clock,
+            way_to_choose=way_to_choose,
+            as_sentence=as_sentence,
+        ).encode()
         try:
-            self._spool.seek(sum(self._lengths))  # over what a full disk may have cut short before
+            self._spool.seek(sum(self._lengths))  # overwrites a section that a full disk cut short
             left = memoryview(section)
             while left:
                 left = left[self._spool.write(left) :]

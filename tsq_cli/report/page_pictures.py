@@ -1,4 +1,4 @@
-"""Pictures inside a page, as data: URIs."""
+"""Embed pictures in a page as data: URIs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tsq_cli.explain.render import heat, upsample_to_frame
 from tsq_cli.types import Float32Array, SaliencyMaps, UInt8Array
 
 QUALITY = 80
-HEAT_PIXELS = 64  # a side of a heat map's picture; browsers stretch it smoothly
+HEAT_PIXELS = 64  # side of a heat map's picture; browsers enlarge it smoothly
 LEGEND_PIXELS = 64
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """What a page shows of one video beside its record.
+    """Pictures that a page shows of one video.
 
     Attributes:
         candidates: uint8 [T, H, W, 3], the decoded candidates in order of time.
-        maps: of the K selected frames, in the order of the record's frames; None where no recognizer looked.
+        maps: of the K selected frames, in the order of the record's frames; None without a recognizer.
     """
 
     candidates: UInt8Array
@@ -38,7 +38,7 @@ class Pictures:
 
 
 def photograph(pixels: UInt8Array, *, width: int | None = None) -> Markup:
-    """A frame, uint8 [H, W, 3], as a JPEG, scaled down to `width` where it is wider."""
+    """Encode a frame, uint8 [H, W, 3], as a JPEG, scaled down to `width` if it is wider."""
     picture = Image.fromarray(pixels)
     if width is not None and width < picture.width:
         height = max(1, round(picture.height * width / picture.width))
@@ -47,13 +47,13 @@ def photograph(pixels: UInt8Array, *, width: int | None = None) -> Markup:
 
 
 def heat_map(values: Float32Array) -> Markup:
-    """A map, float32 [h, w] in [0, 1], as a small transparent PNG that spans exactly the map's own grid."""
+    """Encode a map, float32 [h, w] in [0, 1], as a small transparent PNG that spans exactly the map's grid."""
     return _heat_uri(upsample_to_frame(values, _WHOLE, height=HEAT_PIXELS, width=HEAT_PIXELS))
 
 
 @cache
 def heat_legend() -> Markup:
-    """The colors of heat from 0 to 1, left to right."""
+    """Encode the heat colors from 0 to 1, left to right, as a PNG."""
     return _heat_uri(np.linspace(0, 1, LEGEND_PIXELS, dtype=np.float32)[None])
 
 

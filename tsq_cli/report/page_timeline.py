@@ -1,4 +1,4 @@
-"""Where everything stands in the page's time line, in SVG units (pixels at full width)."""
+"""Lay out the page's time line in SVG units (pixels at full width)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STEPS = [a * 10.0**b for b in (-3, -2, -1) for a in (1, 2, 5)] + [
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One module's saliency over the candidates: what it is called, its points, and where its name stands."""
+    """One module's saliency over the candidates: its name, its points, and the position of its label."""
 
     module: str
     name: str
@@ -37,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A selected candidate: its column, its number, and the point of the curve that chose it (None: no curve did)."""
+    """A selected candidate: its column, its rank, and its point on the curve that chose it (None: no curve did)."""
 
     rank: int
     chosen_by: str
@@ -47,7 +47,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Where an event lies between its cuts, and what it is called there, as far as there is room."""
+    """An event between its cuts, with its name, shortened to the room there is."""
 
     left: float
     right: float
@@ -55,10 +55,10 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timeline:
-    """All of it; `slots` are the thumbnails' centers, `times` where each candidate really lies on the axis.
+class TimelineLayout:
+    """The whole layout; `slots` are the thumbnails' centers, `times` the candidates' true places on the axis.
 
-    `events` are empty where there is one only, or none is known.
+    `events` is empty if there is only one, or none is known.
     """
 
     width: float
@@ -81,7 +81,7 @@ class Timeline:
     events: tuple[Event, ...]
 
 
-def timeline(record: Mapping[str, Any]) -> Timeline:
+def lay_out_timeline(record: Mapping[str, Any]) -> TimelineLayout:
     """Lay out the time line of a record (status "ok")."""
     candidates: Sequence[Mapping[str, Any]] = record["candidates"]
     num = len(candidates)
@@ -104,7 +104,7 @@ def timeline(record: Mapping[str, Any]) -> Timeline:
     curves, levels = _curves(record, times, axis_y) if scored else ((), ())
     heights = {curve.module: [y for _, y in curve.points] for curve in curves}
     uniform = selection.uniform(num, max(1, len(record["frames"])))
-    return Timeline(
+    return TimelineLayout(
         width=LEFT + plot + RIGHT,
         height=axis_y + AXIS + LEADER,
         top=top,
@@ -129,7 +129,7 @@ def timeline(record: Mapping[str, Any]) -> Timeline:
 def _events(
     candidates: Sequence[Mapping[str, Any]], times: Sequence[float], left: float, right: float
 ) -> tuple[Event, ...]:
-    """The events from the left end to the right one, cut halfway between candidates; none where there is no cut."""
+    """Place the events between the left and the right end, cut halfway between candidates; none without a cut."""
     cuts = [place for place in range(1, len(times)) if candidates[place]["event"] != candidates[place - 1]["event"]]
     if not cuts:
         return ()
@@ -146,7 +146,7 @@ def _events(
 def _curves(
     record: Mapping[str, Any], times: Sequence[float], axis_y: float
 ) -> tuple[tuple[Curve, ...], tuple[tuple[float, str], ...]]:
-    """Both curves as multiples of the mean (a saliency sums to one, so its mean is 1 / T), and the levels' lines."""
+    """Place both curves as multiples of the mean (a saliency sums to one, so its mean is 1 / T), and level lines."""
     candidates = record["candidates"]
     names = {"visual": "visual", "textual": "query" if record["query"] else "textual"}
     values = {module: [candidate[f"score_{module}"] * len(candidates) for candidate in candidates] for module in names}
@@ -184,7 +184,7 @@ def _mark(frame: Mapping[str, Any], times: Sequence[float], heights: Mapping[str
 
 
 def _apart(sorted_y: Sequence[float], gap: float, *, lowest: float) -> list[float]:
-    """Places at least `gap` apart, none below `lowest`, for labels that would like to stand at `sorted_y`."""
+    """Move labels at `sorted_y` so that they are at least `gap` apart and none is below `lowest`."""
     places = [min(sorted_y[-1], lowest)]
     for wanted in reversed(sorted_y[:-1]):
         places.insert(0, min(wanted, places[0] - gap))
@@ -192,7 +192,7 @@ def _apart(sorted_y: Sequence[float], gap: float, *, lowest: float) -> list[floa
 
 
 def _ticks(start: float, span: float, plot: float) -> list[tuple[float, str]]:
-    """Round times on the axis with their labels, not before zero."""
+    """Choose round times on the axis, from zero on, with their labels."""
     step = next((step for step in _STEPS if span / step <= plot / TICK_GAP), _STEPS[-1])
     first = max(0, math.ceil(start / step - 1e-9))
     last = math.floor((start + span) / step + 1e-9)

@@ -1,19 +1,21 @@
-"""What the page's templates show of one record, worked out beforehand so that templates only lay it out."""
+"""The data of the page's templates: a record, and values that are computed once per video."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from tsq_cli import selection
 from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
 from tsq_cli.report.page_pictures import Pictures, heat_legend, heat_map, photograph
-from tsq_cli.report.page_timeline import Timeline, timeline
-from tsq_cli.report.text import as_sentence, clock, way_to_choose
-from tsq_cli.types import SaliencyMaps, UInt8Array
+from tsq_cli.report.page_timeline import TimelineLayout, lay_out_timeline
+from tsq_cli.report.text import clock
+from tsq_cli.types import SaliencyMaps
 
 THUMBNAIL_WIDTH = 120  # twice what a slot of the time line shows, for sharp screens
 COMPARED_WIDTH = 224
@@ -30,7 +32,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRow:
-    """One video in the list at the page's top."""
+    """One video in the list at the page's top. It outlives the record, so that memory stays flat."""
 
     number: int
     name: str
@@ -43,51 +45,12 @@ class IndexRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CandidateView:
-    """A candidate in the strip, the table and the rows of comparison.
-
-    `event` counts from 1; `same_as` is the time of a selected frame that shows the same, empty where there is none.
-    """
-
-    position: int
-    frame_index: int | None
-    time: str
-    visual: str
-    textual: str
-    rank: int | None
-    chosen_by: str | None
-    event: int | None
-    same_as: str
-    is_blank: bool
-    in_uniform: bool
-    thumbnail: str | None
-    compared: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameView:
-    """A selected frame with all that is said of it."""
-
-    rank: int
-    chosen_by: str
-    time: str
-    frame_index: int | None
-    why: str
-    visual: str
-    textual: str
-    predictions: tuple[Bar, ...]
-    path: str | None
-    picture: str | None
-    heat: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class MapsView:
-    """What the heat maps show, and the part of the frame that they span, in percent of its sides."""
+    """The class that the heat maps show, and the part of the frame that they span, in percent of its sides."""
 
     label: str
     comparable: bool
-    legend: str
+    legend: Markup
     left: float
     top: float
     width: float
@@ -96,44 +59,67 @@ class MapsView:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoView:
-    """A video's section. Where it failed, only its name and error stand.
+    """A video's section. For a video that failed, only `number` and `record` are set.
 
-    `events_shown` of `num_events` are those of the selected frames, and of the uniform ones.
+    Attributes:
+        number: of the video on the page, from 1.
+        record: as Record.to_dict gives it.
+        timeline: places of the time line's parts.
+        selected, uniform: positions of the selected candidates, and of as many uniform ones, in order of time.
+        thumbnails: of all candidates; empty without pictures.
+        compared: pictures of the selected and the uniform candidates, by position.
+        pictures, heats: of the selected frames and of their maps, in the order of the record's frames.
+        maps: None where there are no heats.
     """
 
     number: int
-    name: str
-    path: str
-    error: str | None
-    headline: str = ""
-    notes: tuple[str, ...] = ()
-    pictures_missing: bool = False
-    portrait: bool = False
-    way: str = ""
-    reason: str = ""
-    query: str | None = None
-    scored: bool = False
-    predictions: tuple[Bar, ...] = ()
-    recognizer: str = ""
-    recognizer_reason: str = ""
-    visual_categories: tuple[Bar, ...] = ()
-    textual_categories: tuple[Bar, ...] = ()
-    visual_peak: str = ""
-    textual_peak: str = ""
-    timeline: Timeline | None = None
-    candidates: tuple[CandidateView, ...] = ()
-    frames: tuple[FrameView, ...] = ()
+    record: Mapping[str, Any]
+    timeline: TimelineLayout | None = None
+    selected: tuple[int, ...] = ()
+    uniform: tuple[int, ...] = ()
+    thumbnails: tuple[Markup, ...] = ()
+    compared: Mapping[int, Markup] = field(default_factory=dict)
+    pictures: tuple[Markup, ...] = ()
+    heats: tuple[Markup, ...] = ()
     maps: MapsView | None = None
-    compared_with_uniform: bool = False
-    held: tuple[tuple[str, str, str], ...] = ()
-    num_events: int = 0
-    events_shown: tuple[int, int] = (0, 0)
-    facts: tuple[tuple[str, str], ...] = ()
-    timings: tuple[Bar, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The video's path as the user gave it."""
+        return Path(self.record["video"]["path"])
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.name or str(self.path)
+
+    @property
+    def frames(self) -> dict[int, Mapping[str, Any]]:
+        """The selected frames by position."""
+        return {frame["position"]: frame for frame in self.record["frames"]}
+
+    @property
+    def scored(self) -> bool:
+        """Whether a network scored the candidates."""
+        return self.record["candidates"][0]["score_visual"] is not None
+
+    def num_events(self, positions: Iterable[int] | None = None) -> int:
+        """Count the events of some candidates, or of all."""
+        candidates = self.record["candidates"]
+        some = candidates if positions is None else [candidates[position] for position in positions]
+        return len({candidate["event"] for candidate in some} - {None})
+
+    def over_mean(self, score: float) -> str:
+        """Format a saliency as a multiple of its mean, which is 1 / T."""
+        return page_words.multiple(score * len(self.record["candidates"]))
+
+    def saliency(self, module: str, positions: Sequence[int]) -> str:
+        """Format the share of a module's saliency that some candidates have, in percent."""
+        return page_words.percent(sum(self.record["candidates"][place][f"score_{module}"] for place in positions))
 
 
 def index_row(record: Mapping[str, Any], number: int) -> IndexRow:
-    """The line of the index for a record."""
+    """Build the index's row of a record."""
     path = Path(record["video"]["path"])
     first = (record["predictions"] or [None])[0]
     length = record["video"].get("duration_seconds")
@@ -150,7 +136,7 @@ def index_row(record: Mapping[str, Any], number: int) -> IndexRow:
 
 
 def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None) -> VideoView:
-    """What a section shows.
+    """Build the data of a video's section.
 
     Args:
         record: as Record.to_dict gives it.
@@ -158,116 +144,32 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
         pictures: None leaves the pictures out.
 
     Raises:
-        ValueError: pictures that do not belong to the record.
+        ValueError: the pictures do not match the record.
     """
-    path = Path(record["video"]["path"])
-    name = path.name or str(path)
     if record["status"] != "ok":
-        return VideoView(number=number, name=name, path=str(path), error=record["error"]["message"])
-    pixels = None if pictures is None else pictures.candidates
-    maps = None if pictures is None else pictures.maps
-    if pixels is not None and len(pixels) != len(record["candidates"]):
-        raise ValueError(f"{path}: {len(pixels)} pictures of {len(record['candidates'])} candidates")
-    if maps is not None and len(maps.values) != len(record["frames"]):
-        raise ValueError(f"{path}: {len(maps.values)} maps of {len(record['frames'])} selected frames")
-    candidates = _candidates(record, pixels)
-    uniform = [candidate for candidate in candidates if candidate.in_uniform]
-    recognizer = record["recognizer"]
-    video = record["video"]
-    return VideoView(
-        number=number,
-        name=name,
-        path=str(path),
-        error=None,
-        headline=page_words.headline(record),
-        notes=tuple(record["notes"]),
-        pictures_missing=pixels is None,
-        portrait=video["height"] > video["width"],
-        way=way_to_choose(record["selector"], record["rule"], record["query"]),
-        reason=as_sentence(record["rule_reason"] or ""),
-        query=record["query"],
-        scored=record["candidates"][0]["score_visual"] is not None,
-        predictions=_bars(record["predictions"] or ()),
-        recognizer=page_words.recognizer(recognizer) if recognizer else "",
-        recognizer_reason=recognizer["reason"] if recognizer else "",
-        visual_categories=_bars(record["top_categories"]["visual"]),
-        textual_categories=_bars(record["top_categories"]["textual"], similarity=record["query"] is not None),
-        visual_peak=page_words.multiple(record["saliency_peak_over_mean"]["visual"]),
-        textual_peak=page_words.multiple(record["saliency_peak_over_mean"]["textual"]),
-        timeline=timeline(record),
-        candidates=candidates,
-        frames=_frames(record, candidates, pixels, maps),
-        maps=None if maps is None else _maps(maps),
-        compared_with_uniform={c.position for c in uniform} != {c.position for c in candidates if c.rank is not None},
-        held=_held(record, candidates),
-        num_events=len({c.event for c in candidates if c.event is not None}),
-        events_shown=(_events([c for c in candidates if c.rank is not None]), _events(uniform)),
-        facts=tuple(page_words.facts(record)),
-        timings=_timings(record["timings_seconds"]),
-    )
-
-
-def _candidates(record: Mapping[str, Any], pixels: UInt8Array | None) -> tuple[CandidateView, ...]:
+        return VideoView(number=number, record=record)
+    path, frames = record["video"]["path"], record["frames"]
     num = len(record["candidates"])
-    chosen = {frame["position"]: frame for frame in record["frames"]}
-    uniform = {choice.position for choice in selection.uniform(num, max(1, len(chosen)))}
-    views = []
-    for position, candidate in enumerate(record["candidates"]):
-        frame = chosen.get(position)
-        compared = frame is not None or position in uniform
-        same = candidate["duplicate_of"]
-        views.append(
-            CandidateView(
-                position=position,
-                frame_index=candidate["frame_index"],
-                time=clock(candidate["time_seconds"]),
-                visual=_over_mean(candidate["score_visual"], num),
-                textual=_over_mean(candidate["score_textual"], num),
-                rank=frame and frame["rank"],
-                chosen_by=frame and frame["chosen_by"],
-                event=None if candidate["event"] is None else candidate["event"] + 1,
-                same_as="" if same is None else page_words.time_of(same, record),
-                is_blank=candidate["quality"] == 0,
-                in_uniform=position in uniform,
-                thumbnail=None if pixels is None else photograph(pixels[position], width=THUMBNAIL_WIDTH),
-                compared=photograph(pixels[position], width=COMPARED_WIDTH)
-                if pixels is not None and compared
-                else None,
-            )
-        )
-    return tuple(views)
-
-
-def _events(candidates: Sequence[CandidateView]) -> int:
-    """How many events some candidates show."""
-    return len({candidate.event for candidate in candidates})
-
-
-def _frames(
-    record: Mapping[str, Any],
-    candidates: Sequence[CandidateView],
-    pixels: UInt8Array | None,
-    maps: SaliencyMaps | None,
-) -> tuple[FrameView, ...]:
-    views = []
-    for place, frame in enumerate(record["frames"]):
-        candidate = candidates[frame["position"]]
-        views.append(
-            FrameView(
-                rank=frame["rank"],
-                chosen_by=frame["chosen_by"],
-                time=candidate.time,
-                frame_index=frame["frame_index"],
-                why=page_words.why(frame, record),
-                visual=candidate.visual,
-                textual=candidate.textual,
-                predictions=_bars((frame.get("predictions") or ())[:2]),
-                path=frame["path"],
-                picture=None if pixels is None else photograph(pixels[frame["position"]]),
-                heat=None if maps is None or pixels is None else heat_map(maps.values[place]),
-            )
-        )
-    return tuple(views)
+    pixels, maps = (None, None) if pictures is None else (pictures.candidates, pictures.maps)
+    if pixels is not None and len(pixels) != num:
+        raise ValueError(f"{path}: {len(pixels)} pictures of {num} candidates")
+    if maps is not None and len(maps.values) != len(frames):
+        raise ValueError(f"{path}: {len(maps.values)} maps of {len(frames)} selected frames")
+    selected = tuple(sorted(frame["position"] for frame in frames))
+    uniform = tuple(choice.position for choice in selection.uniform(num, max(1, len(frames))))
+    view = VideoView(
+        number=number, record=record, timeline=lay_out_timeline(record), selected=selected, uniform=uniform
+    )
+    if pixels is None:
+        return view
+    return replace(
+        view,
+        thumbnails=tuple(photograph(candidate, width=THUMBNAIL_WIDTH) for candidate in pixels),
+        compared={place: photograph(pixels[place], width=COMPARED_WIDTH) for place in {*selected, *uniform}},
+        pictures=tuple(photograph(pixels[frame["position"]]) for frame in frames),
+        heats=() if maps is None else tuple(heat_map(values) for values in maps.values),
+        maps=None if maps is None else _maps(maps),
+    )
 
 
 def _maps(maps: SaliencyMaps) -> MapsView:
@@ -283,30 +185,12 @@ def _maps(maps: SaliencyMaps) -> MapsView:
     )
 
 
-def _held(record: Mapping[str, Any], candidates: Sequence[CandidateView]) -> tuple[tuple[str, str, str], ...]:
-    """How much of both saliencies the selected frames hold, and the uniform ones: (who, visual, textual) in percent."""
-    if record["candidates"][0]["score_visual"] is None:
-        return ()
-    groups = (
-        ("selected", [c.position for c in candidates if c.rank is not None]),
-        ("uniform", [c.position for c in candidates if c.in_uniform]),
-    )
-    shares = {
-        (who, module): sum(record["candidates"][position][f"score_{module}"] for position in positions)
-        for who, positions in groups
-        for module in ("visual", "textual")
-    }
-    return tuple(
-        (who, page_words.percent(shares[who, "visual"]), page_words.percent(shares[who, "textual"]))
-        for who, _ in groups
-    )
+def class_bars(categories: Sequence[Mapping[str, Any]] | None, *, similarity: bool = False) -> tuple[Bar, ...]:
+    """Build bars of classes by probability, or of a query's objects by cosine similarity, which can be negative.
 
-
-def _bars(categories: Sequence[Mapping[str, Any]], *, similarity: bool = False) -> tuple[Bar, ...]:
-    """Bars of classes by probability; of a query's objects by cosine similarity, which can be negative.
-
-    Where the first may not be named, one bar stands for all of them, without a name.
+    If the first may not be named, one bar without a name stands for all of them.
     """
+    categories = categories or ()
     is_sure = all(category["is_sure"] for category in categories[:1])
     return tuple(
         Bar(
@@ -318,8 +202,8 @@ def _bars(categories: Sequence[Mapping[str, Any]], *, similarity: bool = False) 
     )
 
 
-def _timings(seconds: Mapping[str, float]) -> tuple[Bar, ...]:
-    """A bar for each stage in the order they ran, what no stage accounts for, and the total."""
+def timing_bars(seconds: Mapping[str, float]) -> tuple[Bar, ...]:
+    """Build bars of the stages' times in the order they ran, then of the remaining time and the total."""
     stages = {page_words.stage(name): spent for name, spent in seconds.items() if name != "total"}
     total = seconds.get("total", sum(stages.values()))
     rest = total - sum(stages.values())
@@ -328,7 +212,3 @@ def _timings(seconds: Mapping[str, float]) -> tuple[Bar, ...]:
     longest = max([total, *stages.values()], default=0.0) or 1.0
     stages["total"] = total
     return tuple(Bar(label=name, value=f"{spent:.3f} s", share=spent / longest) for name, spent in stages.items())
-
-
-def _over_mean(score: float | None, num_candidates: int) -> str:
-    return "" if score is None else page_words.multiple(score * num_candidates)

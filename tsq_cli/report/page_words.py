@@ -1,4 +1,4 @@
-"""A record in words that a newcomer understands, for the page."""
+"""Describe a record in words for the page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SOURCES = {
 
 
 def percent(share: float) -> str:
-    """A probability as a percentage, with a digit more where it is small: "52 %", "1.4 %", "< 0.1 %"."""
+    """Format a probability in percent, with one more digit if it is small: "52 %", "1.4 %", "< 0.1 %"."""
     hundredths = 100 * share
     if 0 < hundredths < 0.1:
         return f"<{_NBSP}0.1{_NBSP}%"
@@ -47,12 +47,12 @@ def percent(share: float) -> str:
 
 
 def multiple(value: float | None, digits: int = 1) -> str:
-    """A multiple of the mean, "2.3x" with a proper sign; nothing where there is none."""
+    """Format a multiple of the mean, "2.3x" with a proper sign; empty for None."""
     return "" if value is None else f"{value:.{digits}f}{_TIMES}"
 
 
 def why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """Why a frame was chosen, in a sentence or two, and what speaks against it."""
+    """Explain in a sentence or two why a frame was chosen, and name its defects."""
     told = _why(frame, record)
     if frame["quality"] == 0:
         told += " It is blank."
@@ -72,19 +72,19 @@ def _why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     if chosen_by == "spread":
         return _left_over(frame, record["frames"])
     if chosen_by == "uniform":
-        return f"The middle of one of {len(record['frames'])} equal parts, chosen without a look at it."
+        return f"The middle of one of {len(record['frames'])} equal parts, chosen without looking at the frames."
     if chosen_by == "random":
-        return "Drawn at random, without a look at it."
+        return "Drawn at random, without looking at the frames."
     if chosen_by == "middle":
-        return f"One of the {len(record['frames'])} candidates around the middle, chosen without a look at it."
-    # `auto` takes what it had passed over where nothing else is left.
+        return f"One of the {len(record['frames'])} candidates around the middle, chosen without looking at the frames."
+    # `auto` takes skipped frames when nothing else is left.
     is_left_over = record["selector"] == "auto" and (frame["duplicate_of"] is not None or frame["quality"] == 0)
     reasons = {
         "visual": f"It looks like {_shown(record, 'visual')}",
         "textual": f"The objects in it are named like {_shown(record, 'textual')}",
-        "refill": "A place was left, and this one is next in line by its looks"
+        "refill": "A place was left, and this frame is next by visual saliency"
         if is_left_over
-        else "Both curves asked for one and the same frame; this one, next in line by its looks, takes its place",
+        else "Both curves chose the same frame; this one, next by visual saliency, takes the free place",
         "query": "The objects in it match the query",
     }
     module = "textual" if chosen_by in ("textual", "query") else "visual"
@@ -108,11 +108,11 @@ def _why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 
 
 def _of_its_event(frame: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
-    """Of which event a frame is the most salient, and when that was."""
+    """Name the event in which a frame is the most salient, with its time."""
     members = [candidate for candidate in candidates if candidate["event"] == frame["event"]]
     saliency = {member["position"]: member["score_visual"] + member["score_textual"] for member in members}
-    is_main_process = saliency[frame["position"]] >= max(saliency.values())
-    most = "most salient frame" if is_main_process else "most salient of the sharp frames"
+    is_most_salient = saliency[frame["position"]] >= max(saliency.values())
+    most = "most salient frame" if is_most_salient else "most salient of the sharp frames"
     num_events = len({candidate["event"] for candidate in candidates})
     if len(members) == 1:
         most = "only candidate"
@@ -122,7 +122,7 @@ def _of_its_event(frame: Mapping[str, Any], candidates: Sequence[Mapping[str, An
 
 
 def _left_over(frame: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]) -> str:
-    """Why a frame was taken that would rather not have been."""
+    """Explain why a frame was taken as a last resort."""
     if all(other["chosen_by"] == "spread" and other["quality"] != 0 for other in frames):
         return "All of the video looks the same, so the frames lie evenly over it."
     if frame["quality"] == 0 or frame["duplicate_of"] is not None:
@@ -131,12 +131,12 @@ def _left_over(frame: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]) ->
 
 
 def time_of(position: int, record: Mapping[str, Any]) -> str:
-    """The time of a candidate."""
+    """Format the time of a candidate."""
     return clock(record["candidates"][position]["time_seconds"])
 
 
 def event_time(members: Sequence[Mapping[str, Any]]) -> str:
-    """When the candidates of an event are: "0:04 to 0:07", or the time of the only one."""
+    """Format the time of an event: "0:04 to 0:07", or the time of its only candidate."""
     first, last = members[0]["time_seconds"], members[-1]["time_seconds"]
     if first == last:
         return f"at {clock(first)}"
@@ -146,7 +146,7 @@ def event_time(members: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shown(record: Mapping[str, Any], module: str) -> str:
-    """The categories behind a curve that are at least a third as likely as the first, if that may be named."""
+    """Name the categories behind a curve that are at least a third as likely as the first, if it may be named."""
     categories = record["top_categories"][module]
     if categories and not categories[0]["is_sure"]:
         return "what stands out in the video, of which no name is sure"
@@ -155,29 +155,29 @@ def _shown(record: Mapping[str, Any], module: str) -> str:
 
 
 def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    """Format an ordinal: 1st, 2nd, 3rd, 4th, 11th, 21st."""
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
 
 
 def count(number: int, thing: str) -> str:
-    """1 frame, 2 frames, 1,000 frames."""
+    """Format a count: 1 frame, 2 frames, 1,000 frames."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def stage(name: str) -> str:
-    """A stage of the pipeline in plain words; one this page does not know keeps its name."""
+    """Name a stage of the pipeline in plain words; an unknown one keeps its name."""
     return _STAGES.get(name, name.replace("_", " "))
 
 
 def recognizer(described: Mapping[str, Any]) -> str:
-    """Which network named the classes, and where its weights came from."""
+    """Name the network that classified the frames, and the origin of its weights."""
     source = _SOURCES.get(described["source"], described["source"])
     return f"{described['name']} ({source})"
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """Size, length and rate of a video, and how many frames were selected, on one line."""
+    """Summarize a video's size, length and rate, and the number of selected frames, on one line."""
     video = record["video"]
     parts = [f"{video['codec']} {video['width']} {_TIMES} {video['height']}"]
     if video["duration_seconds"] is not None:
@@ -189,7 +189,7 @@ def headline(record: Mapping[str, Any]) -> str:
 
 
 def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Pairs of a term and what the record says of it."""
+    """List the record's facts as pairs of a term and its text."""
     video = record["video"]
     yield (
         "Picture",
@@ -250,13 +250,13 @@ def _size(num_bytes: int) -> str:
 
 
 def _events(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """How many events they are parted into, where they were compared."""
+    """State the number of events, if the candidates were compared."""
     events = {candidate["event"] for candidate in candidates} - {None}
     return f", in {count(len(events), 'event')}" if events else ""
 
 
 def _gaps(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """How far candidates lie apart: what is shorter can fall between them."""
+    """State the gaps between candidates: a shorter event can fall between them."""
     times = [candidate["time_seconds"] for candidate in candidates]
     gaps = sorted(later - earlier for earlier, later in pairwise(times))
     if not gaps:

@@ -1,4 +1,4 @@
-"""Plots, drawn by matplotlib, which comes with the extra tsq-cli[plot]."""
+"""Plot speed and accuracy with matplotlib (extra tsq-cli[plot])."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.files import atomic_path
 
-ACCURACY_STYLES = {  # of each rule: color and marker, drawn in this order
+ACCURACY_STYLES = {  # color and marker of each rule, in drawing order
     "oracle": ("#7955a0", "^"),
     "confident": ("#168460", "v"),
     "random": ("#9a9aa2", "."),
@@ -20,12 +20,12 @@ ACCURACY_STYLES = {  # of each rule: color and marker, drawn in this order
     "tsq": ("#d65d0e", "o"),
     "all": ("#1c1c1e", "D"),
 }
-OTHER_STYLE = ("#a8763e", "x")  # of the rules that are compared only where they are asked for
+OTHER_STYLE = ("#a8763e", "x")  # of the rules that are compared only on request
 ACCURACY_BANDS = ("tsq", "uniform", "all")
 
 
 def require_matplotlib() -> None:
-    """Refuse to begin what will end in a plot where nothing can draw it.
+    """Refuse to start work for a plot without the library that draws it.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -35,7 +35,7 @@ def require_matplotlib() -> None:
 
 
 def check_plot_path(path: Path) -> None:
-    """Refuse to begin what will end in a plot that cannot be drawn there.
+    """Refuse to start work for a plot that cannot be written to this path.
 
     Raises:
         UsageError: the name does not end in .png, or matplotlib is not installed.
@@ -48,7 +48,7 @@ def check_plot_path(path: Path) -> None:
 
 
 def plot_speed(report: dict[str, Any], path: Path) -> None:
-    """Draw videos per second of each method, one bar for each form, under its cost in GMACs.
+    """Draw the videos per second of each method, one bar per form, with its cost in GMACs.
 
     Args:
         report: as tsq_cli.benchmark.speed.speed_table gives it.
@@ -96,7 +96,7 @@ def plot_speed(report: dict[str, Any], path: Path) -> None:
 
 
 def plot_accuracy(report: dict[str, Any], path: Path) -> None:
-    """Draw mAP against cost: a line for each rule over its numbers of frames; 95 % intervals where ACCURACY_BANDS says.
+    """Draw mAP against cost: one line per rule over its numbers of frames; 95 % intervals for ACCURACY_BANDS.
 
     Args:
         report: as tsq_cli.evaluation.evaluate.score_selectors gives it, costs included.
@@ -130,7 +130,7 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
             for row, cost, value in zip(rows, costs, values, strict=True):
                 axes.annotate(f"{row['k']}", (cost, value), xytext=(-3, 8), textcoords="offset points", fontsize=8)
     axes.set_xlim(left=0)
-    axes.set_xlabel("GMACs a video (what papers call GFLOPs), sampler and recognizer", fontsize=8)
+    axes.set_xlabel("GMACs per video (papers call them GFLOPs), sampler and recognizer", fontsize=8)
     axes.set_ylabel("mAP in percent (95 % intervals of " + ", ".join(ACCURACY_BANDS) + ")", fontsize=8)
     videos = f"{report['num_videos']} videos of {report['num_classes']} classes"
     axes.set_title(f"{videos}; numbers are frames of {report['num_candidates']}", fontsize=9, loc="left")

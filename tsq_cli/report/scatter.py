@@ -1,4 +1,4 @@
-"""Named points in a grid of panels, as a picture and as a page without script that shows names on hover."""
+"""Draw named points in a grid of panels: as a picture, and as a page without script that shows names on hover."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Panel:
     """One cloud of points.
 
     Attributes:
-        title: above it.
-        points: finite, [N, 2]; only their places relative to each other mean something.
+        title: shown above the panel.
+        points: finite, [N, 2]; only relative positions have a meaning.
     """
 
     title: str
@@ -42,10 +42,10 @@ class Scatter:
         note: a sentence below the title.
         rows: of panels, all of one length, at least one panel.
         names: of the N points.
-        hues: where the color of each point lies on the wheel, in [0, 1), [N].
+        hues: of the points, positions on the color wheel in [0, 1), [N].
 
     Raises:
-        ValueError: rows of unequal length, or points, names and hues that do not fit each other.
+        ValueError: rows of unequal length, or points, names and hues that do not match.
     """
 
     title: str
@@ -66,13 +66,13 @@ class Scatter:
 
     @property
     def colors(self) -> list[str]:
-        """One #rrggbb a point, of middle lightness, to be seen on light and on dark ground."""
+        """One #rrggbb per point, of medium lightness, visible on light and on dark backgrounds."""
         shades = [colorsys.hls_to_rgb(float(hue), 0.5, 0.65) for hue in self.hues]
         return ["#" + "".join(f"{round(255 * part):02x}" for part in shade) for shade in shades]
 
 
 def plot_scatter(scatter: Scatter, path: Path) -> None:
-    """Draw the panels as a PNG; names stand beside the points unless there are more than 60.
+    """Draw the panels as a PNG; up to 60 points have their names beside them.
 
     Raises:
         OutputError: the file cannot be written.
@@ -138,7 +138,7 @@ def write_scatter_page(scatter: Scatter, path: Path) -> None:
 
 
 def _in_a_square(points: Float64Array) -> Float64Array:
-    """Points [N, 2] moved and scaled, alike in both directions, to fill a square of 100 with a margin."""
+    """Shift and scale points [N, 2], equally in both directions, to fill a square of 100 with a margin."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     scale = (100.0 - 2 * _MARGIN) / extent if extent > 0 else 0.0

@@ -1,4 +1,4 @@
-"""A contact sheet, the uniform choice above the selected one, all candidates below."""
+"""Draw a contact sheet: the uniform choice, the selected frames, all candidates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACKGROUND = (250, 250, 248)
 INK = (28, 28, 30)
 FAINT = (112, 112, 118)
 EVENT_COLORS = ((150, 160, 178), (200, 178, 128))
-"""Of every other event."""
+"""Alternating colors of events."""
 
 NEUTRAL = (120, 120, 126)
 COLORS: dict[ChosenBy, tuple[int, int, int]] = {
@@ -39,12 +39,12 @@ COLORS: dict[ChosenBy, tuple[int, int, int]] = {
     "event": (178, 42, 98),
     "coverage": (14, 116, 140),
 }
-"""What a frame was chosen for, by color. All else is NEUTRAL: what looks at nothing, or is there for comparison."""
+"""Color of each reason for a frame. NEUTRAL is for rules that use no scores, or are there for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """A candidate in a band: its picture, and the words under it by line."""
+    """A candidate in a band: its picture, and the lines of its caption."""
 
     candidate: Candidate
     picture: Image.Image
@@ -55,7 +55,7 @@ class _Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class _Band:
-    """A heading with rows of equal cells below it; events are shown where their number, from 0, is given."""
+    """A heading with rows of equal cells below it; events are shown if their numbers, from 0, are given."""
 
     heading: str
     explanation: str
@@ -78,11 +78,11 @@ class _Band:
         return MARGIN + self.columns * (self.cell_width + MARGIN)
 
     def lines(self, sheet_width: int) -> tuple[str, ...]:
-        """The explanation as it fits on a sheet."""
+        """Wrap the explanation to the sheet's width."""
         return _wrapped(self.explanation.split(), sheet_width - 2 * MARGIN, gap=" ")
 
     def top_height(self, sheet_width: int) -> int:
-        """Of all that stands above the cells."""
+        """Compute the height of everything above the cells."""
         return HEADING + len(self.lines(sheet_width)) * LINE
 
     def height(self, sheet_width: int) -> int:
@@ -95,7 +95,7 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str,
     Args:
         record: the result, with T candidates and K frames.
         pixels: uint8 [T, H, W, 3], the candidates in order of time.
-        path: where to write; its ending, one of SHEET_SUFFIXES, chooses the format.
+        path: the file to write; its suffix, one of SHEET_SUFFIXES, chooses the format.
         video_id: identity of the video file, see tsq_cli.report.frames.video_id_in.
         overwrite: whether another picture may be replaced.
 
@@ -114,7 +114,11 @@ def save_sheet(record: Record, pixels: UInt8Array, path: Path, *, video_id: str,
 
 
 def draw_sheet(record: Record, pixels: UInt8Array) -> Image.Image:
-    """The sheet as a picture: three bands (uniform, selected, all candidates), see save_sheet for the arguments."""
+    """Draw the sheet as a picture with three bands: uniform, selected, all candidates.
+
+    Args:
+        record, pixels: as for save_sheet.
+    """
     num = len(record.candidates)
     uniform = [choice.position for choice in selection.uniform(num, max(1, len(record.frames)))]
     selected = [frame.candidate.position for frame in record.frames]
@@ -161,7 +165,7 @@ def _band(
     compares: bool = False,
     shows_events: bool = False,
 ) -> _Band:
-    """Lay out a band of candidates; where it `compares`, it shows which of them show the same as a selected one."""
+    """Lay out a band of candidates; if it `compares`, duplicates of selected candidates are marked."""
     height, width = pixels.shape[1:3]
     tile_height = SMALL_HEIGHT if len(positions) > MANY else TILE_HEIGHT
     tile = (max(24, round(tile_height * width / height)), tile_height)
@@ -194,7 +198,7 @@ def _band(
 
 
 def _caption(record: Record, candidate: Candidate, chosen_by: ChosenBy | None, compares: bool) -> Iterator[str]:
-    """Pieces of what is said under a candidate; a line is not broken inside of one."""
+    """Yield the pieces of a candidate's caption; a line is not broken inside a piece."""
     yield clock(candidate.time_seconds)
     if candidate.score_visual is not None and candidate.score_textual is not None:
         times = len(record.candidates)
@@ -208,7 +212,7 @@ def _caption(record: Record, candidate: Candidate, chosen_by: ChosenBy | None, c
 
 
 def _key(record: Record) -> str:
-    """What is to be seen in the last band, as far as it is there."""
+    """Explain the marks of the last band, as far as they occur."""
     parts = []
     if record.candidates[0].score_visual is not None:
         parts.append("v and t: visual and textual saliency, times the mean.")
@@ -231,14 +235,14 @@ def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, band: _Band, top: 
 
 
 def _draw_event(draw: ImageDraw.ImageDraw, band: _Band, number: int, corner: tuple[int, int]) -> None:
-    """The piece of an event's bar above one cell: it goes on to the next one of the event, and begins with a number."""
+    """Draw an event's bar above one cell: it begins with the event's number and continues to its next cell."""
     assert band.events is not None  # for the type checker
     (left, upper), event = corner, band.events[number]
-    is_main_process = number % band.columns == 0 or band.events[number - 1] != event
+    starts_event = number % band.columns == 0 or band.events[number - 1] != event
     is_last = number + 1 in (len(band.cells), number // band.columns * band.columns + band.columns)
     goes_on = not is_last and band.events[number + 1] == event
     begin = left
-    if is_main_process:
+    if starts_event:
         name = str(event + 1)
         _text(draw, (left, upper - 3), name, band.cell_width, fill=FAINT)
         begin += round(draw.textlength(name, font=ImageFont.load_default(FONT_SIZE))) + 4
@@ -266,7 +270,7 @@ def _title(record: Record) -> str:
 
 
 def _wrapped(pieces: Sequence[str], width: int, *, gap: str) -> tuple[str, ...]:
-    """Lines no wider than `width`, where each piece is; a line is broken between pieces only."""
+    """Join pieces into lines no wider than `width`; a line is broken between pieces only."""
     font = ImageFont.load_default(FONT_SIZE)
     lines: list[str] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""HTML templates, into which every text goes printable and of bounded length."""
+"""HTML templates; every text put into them is made printable and shortened."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from markupsafe import Markup
 from tsq_cli.printable import printable
 
 MOST_CHARACTERS = 500
-"""Of one text on a page (ours): more than a path that people use has; a name can be of any length."""
+"""Largest length of one text on a page (ours): longer than common paths; a name can have any length."""
 
 MOST_OF_A_NAME = 120
-"""Characters of a class's name where it stands in a line or a table (ours)."""
+"""Largest length of a class's name in a line or a table (ours)."""
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this folder. Text is made printable and then escaped; what is Markup goes as it is.
+    """Load the templates of this folder. Text is made printable and then escaped; Markup is inserted unchanged.
 
-    The filter `name` is for names of classes.
+    The filter `name` shortens names of classes.
     """
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

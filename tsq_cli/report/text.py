@@ -1,4 +1,4 @@
-"""Text that is safe to show or to name a file by; numbers and curves in few characters."""
+"""Format text safely for people and file names, and numbers and curves in few characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and t
 
 
 def ascii_forms(error: UnicodeError) -> tuple[str, int]:
-    """Handler for ``codecs.register_error``: what an encoding lacks, in ASCII.
+    """Replace characters that an encoding lacks by ASCII: a handler for ``codecs.register_error``.
 
     Our own typography gets a form that reads the same (… is ..., ─ is -, █ is #), everything else an escape.
     """
@@ -40,24 +40,24 @@ def _in_ascii(character: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text for a line or a table's cell of Markdown: printable, and none of it taken as markup."""
+    """Escape text for a line or a table cell of Markdown: printable, and nothing in it is markup."""
     return re.sub(r"[\\`*<|]|(?<=\])\(", r"\\\g<0>", printable(text))
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Text for a cell of a CSV file: printable, and no formula to the spreadsheet that opens it.
+    """Escape text for a cell of a CSV file: printable, and not a formula for a spreadsheet.
 
-    A text that begins as formulas do gets an apostrophe before it (OWASP, "CSV Injection").
+    A text that begins like a formula gets an apostrophe before it (OWASP, "CSV Injection").
     """
     return f"'{printable(text)}" if text.startswith((*_FORMULA, "\t", "\r")) else printable(text)
 
 
 def safe_stem(stem: str) -> str:
-    r"""The stem of a video's name as the beginning of the names of new files, good on every file system.
+    r"""Turn the stem of a video's name into the start of file names that are valid on every file system.
 
     Separators, control and invisible characters, those that Windows forbids (``<>:"\|?*``) and a leading ``-`` or ``.``
-    become ``_``; a byte that is no text becomes ``_ff``; a name that Windows reserves (CON, NUL, COM1) gets a ``_``. At
-    most 120 bytes of UTF-8 are kept, cut between characters. Different stems can become the same one.
+    become ``_``; a byte that is not text becomes ``_ff``; a name that Windows reserves (CON, NUL, COM1) gets a ``_``.
+    At most 120 bytes of UTF-8 are kept, cut between characters. Different stems can become equal.
 
     Returns:
         At least one character; "video" for an empty stem.
@@ -71,7 +71,7 @@ def safe_stem(stem: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A time as m:ss.mmm, or h:mm:ss.mmm from an hour on."""
+    """Format a time as m:ss.mmm, or h:mm:ss.mmm from an hour on."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
@@ -80,24 +80,24 @@ def clock(seconds: float) -> str:
 
 
 def way_to_choose(selector: str, rule: str | None, query: str | None) -> str:
-    """Which rule chose, in a few words: "tsq", "auto (cover)" where cover was followed, "query: a dog"."""
+    """Name the rule that selected: "tsq", "auto (cover)" if auto followed cover, "query: a dog"."""
     if query is not None:
         return f"query: {query}"
     return selector if rule in (selector, None) else f"{selector} ({rule})"
 
 
 def chosen_for(chosen_by: str, event: int | None) -> str:
-    """What a frame was chosen for, in a word or two; an event, which counts from 0, is named: "event 3"."""
+    """Name the reason for a frame in a word or two; an event, counted from 0, by its number: "event 3"."""
     return f"event {event + 1}" if chosen_by == "event" and event is not None else chosen_by
 
 
 def as_sentence(reason: str) -> str:
-    """A reason as records have it, with a capital and a full stop; empty where there is none."""
+    """Turn a record's reason into a sentence with a capital and a full stop; empty stays empty."""
     return f"{reason[0].upper()}{reason[1:]}." if reason else ""
 
 
 def sparkline(values: Sequence[float], encoding: str = "utf-8") -> str:
-    """One bar per value, from zero to the largest; digits from 1 to 8 where the encoding lacks the bars."""
+    """Draw one bar per value, from zero to the largest; digits from 1 to 8 if the encoding lacks the bars."""
     bars = _BARS if _carries(encoding, _BARS) else _ASCII_BARS
     top = max(values, default=0.0)
     if top <= 0:

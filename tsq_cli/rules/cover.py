@@ -1,7 +1,8 @@
-"""Cover what a video shows with K frames: events first, one anchor for each, then whatever adds most (ours).
+"""Rule `cover`: K frames that cover a video, one anchor per event first, then those that add the most (ours).
 
-Pure functions of cosines [T, T], saliency [T], quality [T], layout [T, P] and times [T]. After "events first" selectors
-for video question answering (EFS), with submodular coverage (facility location) deciding among events and inside them.
+Pure functions of cosines [T, T], saliency [T], quality [T], layout [T, P] and times [T]. Follows "events first"
+selectors for video question answering (EFS); submodular coverage (facility location) decides among events and inside
+them.
 """
 
 from __future__ import annotations
@@ -15,33 +16,34 @@ from tsq_cli.rules.ordering import spread
 from tsq_cli.types import BoolArray, ChosenBy, Float64Array, Int64Array
 
 HARD_CUT, CUT_COSINE = 0.5, 0.7
-"""Neighboring candidates less alike than CUT_COSINE belong to two events in any video, and less alike than HARD_CUT to
-two that come first: two shots hardly ever are more alike, and a moving shot hardly ever less."""
+"""Cosines of neighboring candidates below which they belong to two events in any video (CUT_COSINE), and to two events
+that are served first (HARD_CUT): two shots are hardly ever more alike, and one moving shot hardly ever less."""
 
 CUT_DEVIATIONS = 6.0
-"""Median absolute deviations by which a difference must stand out to end an event in a calm video."""
+"""Median absolute deviations by which a difference must exceed the median to end an event in a calm video."""
 
 SALIENCY_WEIGHT = 0.01
-"""What a choice of frames twice as salient as the mean gains, where full coverage is worth 1."""
+"""Gain of a choice whose frames are twice as salient as the mean; full coverage is worth 1."""
 
 LIKENESS_WEIGHT = 0.2
-"""What a choice of frames that all look alike loses, where full coverage is worth 1."""
+"""Loss of a choice whose frames all look alike; full coverage is worth 1."""
 
 LAYOUT_WEIGHT = 0.125
-"""What a choice of frames of one layout loses, where full coverage is worth 1."""
+"""Loss of a choice whose frames all have one layout; full coverage is worth 1."""
 
 CALM_TIMES, LEAST_DIFFERENCE = 30.0, 0.005
-"""In a calm video frames differ from so many times the lower quartile of its neighbors' differences, or from this."""
+"""In a calm video, frames count as different from this multiple of the lower quartile of neighbors' differences on, and
+at least from LEAST_DIFFERENCE on."""
 
 GOOD_QUALITY = 0.5
-"""Share of the best sharpness nearby, in the same event, that a frame needs in order not to be passed over."""
+"""Share of the best sharpness nearby, in the same event, that a frame needs in order not to be skipped."""
 
 NEAR = 2
-"""Candidates to either side that count as nearby."""
+"""Candidates on either side that count as nearby."""
 
 LEAST_SHARPNESS = 0.006
-"""Sharpness under which a frame of short side 256 is blurred whatever it shows: 99.8 % of the frames of real clips have
-more (footage, actions and fights; blurred by a Gaussian of 4 pixels and more, they have 0.002 to 0.005)."""
+"""Sharpness below which a frame of short side 256 counts as blurred: 99.8 % of the frames of real clips have more
+(footage, actions and fights; blurred by a Gaussian of 4 pixels and more, they have 0.002 to 0.005)."""
 
 
 def cover(
@@ -56,14 +58,14 @@ def cover(
     skips_duplicates: bool,
     only_different: bool,
 ) -> list[tuple[int, ChosenBy]]:
-    """Events first, the most salient good frame of each; then whatever adds most to what is shown.
+    """Choose the most salient good frame per event, then the frames that add the most coverage.
 
-    Events between hard cuts come first, and those that they fall into second. A choice is scored by coverage, the mean
-    over all candidates of the best cosine to a chosen one, less the likeness of the chosen, the mean of each one's best
-    cosine to another, plus a little saliency. Where there are more events than K, those whose anchors score best are
-    kept. Where there are fewer, frames are added that score best; for these the likeness is that of layouts, as cosines
-    hardly tell the frames of one event apart, and saliency counts no more. What shows the same as a chosen frame is
-    passed over while something else is left.
+    Events between hard cuts are served first, then the finer events. The score of a choice is its coverage (the mean
+    over all candidates of the best cosine to a chosen one), minus its redundancy (the mean of each chosen frame's best
+    cosine to another), plus a little saliency. If there are more events than K, those whose anchors score best are
+    kept. If there are fewer, frames that score best are added; for these, redundancy compares layouts, because cosines
+    hardly tell the frames of one event apart, and saliency no longer counts. Duplicates of a chosen frame are skipped
+    while other frames are left.
 
     Args:
         similarity: cosines [T, T].
@@ -71,14 +73,16 @@ def cover(
         times: [T], seconds, not decreasing.
         k: from 1 to T.
         quality: [T], 0 for a blank frame, else its sharpness; None where it was not measured.
-        layout: [T, P], where a frame is light and dark (see rules/layout.py); None where it was not measured, and
-            cosines tell likeness all through.
-        duplicate_cosine: frames at least this much alike show the same.
-        skips_duplicates: whether these are passed over.
-        only_different: whether fewer than K are returned rather than a duplicate.
+        layout: [T, P], where a frame is light and dark (rules/layout.py); None if it was not measured: redundancy then
+            compares cosines throughout.
+        duplicate_cosine: frames at least this much alike are duplicates.
+        skips_duplicates: whether duplicates are skipped.
+        only_different: whether to return fewer than K frames rather than a duplicate.
 
     Returns:
-        Positions in the order in which they were chosen, and for what: "event", "coverage" or "spread".
+        Positions in the order of choice, each with its reason: "event", "coverage" or "spread".
+
+    Source: ours.
     """
     count = len(similarity)
     same = np.eye(count, dtype=bool) | (skips_duplicates & (similarity >= duplicate_cosine))
@@ -86,7 +90,7 @@ def cover(
     of_events: list[int] = []
     for cut_cosine in (HARD_CUT, CUT_COSINE):
         events = events_of(similarity, duplicate_cosine=duplicate_cosine, cut_cosine=cut_cosine)
-        good = _passable(quality, events)
+        good = _good_candidates(quality, events)
         anchors = _anchors(events, saliency, good, of_events)
         of_events = _best_cover(similarity, salient, alike, of_events, k, anchors, same)
     if layout is not None:
@@ -104,7 +108,7 @@ def cover(
 
 
 def _anchors(events: Int64Array, saliency: Float64Array, good: BoolArray, chosen: Sequence[int]) -> BoolArray:
-    """The most salient good frame of each event that has none among the chosen; of equal ones the middle one."""
+    """Mark the most salient good frame (the middle one of equals) of each event without a chosen frame: bool [T]."""
     anchors = np.zeros(len(events), dtype=bool)
     for event in np.setdiff1d(events, events[list(chosen)]):
         members = np.flatnonzero((events == event) & good)
@@ -115,7 +119,7 @@ def _anchors(events: Int64Array, saliency: Float64Array, good: BoolArray, chosen
 
 
 def _rest(chosen: Sequence[int], k: int, times: Float64Array, similarity: Float64Array, blank: BoolArray) -> list[int]:
-    """What was passed over, up to K of all: what differs most first, then what is far in time; blank frames last."""
+    """Order the skipped frames, up to K in total: most different first, then farthest in time; blank frames last."""
     taken = list(chosen)
     while len(taken) < k:
         left = np.setdiff1d(np.arange(len(times)), taken)
@@ -127,14 +131,16 @@ def _rest(chosen: Sequence[int], k: int, times: Float64Array, similarity: Float6
 
 
 def duplicate_level(similarity: Float64Array, duplicate_cosine: float) -> float:
-    """The cosine from which on two frames of this video show the same: higher than the pack's in a calm one.
+    """Compute the cosine from which on two frames of this video are duplicates: above the pack's in a calm video.
 
-    Slides of one talk are more alike than two frames of anything that moves, and yet they differ: what tells so is that
-    nothing else changes.
+    Two slides of a talk are more alike than two frames of a moving scene, and yet they differ; a calm video is
+    recognized by the small differences between most neighbors.
 
     Args:
         similarity: cosines [T, T].
-        duplicate_cosine: of the pack, for videos in which things move.
+        duplicate_cosine: of the pack, for videos with motion.
+
+    Source: ours.
     """
     differences = 1.0 - similarity.diagonal(offset=1)
     if len(differences) == 0:
@@ -144,15 +150,20 @@ def duplicate_level(similarity: Float64Array, duplicate_cosine: float) -> float:
 
 
 def events_of(similarity: Float64Array, *, duplicate_cosine: float, cut_cosine: float = CUT_COSINE) -> Int64Array:
-    """The event that each candidate [T] belongs to, from 0: a new one begins where neighbors differ abruptly.
+    """Assign each candidate to an event: a new event begins where neighbors differ abruptly.
 
-    Neighbors less alike than cut_cosine always differ abruptly. In a calm video less is enough: a difference that
-    stands out by CUT_DEVIATIONS from the median difference, and that is no duplicate's.
+    Neighbors less alike than cut_cosine always differ abruptly. In a calm video a smaller difference is enough: one
+    that exceeds the median difference by CUT_DEVIATIONS deviations and does not count as a duplicate.
 
     Args:
         similarity: cosines [T, T].
-        duplicate_cosine: frames at least this much alike show the same.
+        duplicate_cosine: frames at least this much alike are duplicates.
         cut_cosine: neighbors less alike than this belong to two events.
+
+    Returns:
+        Int64 [T], events from 0, not decreasing.
+
+    Source: ours.
     """
     differences = 1.0 - similarity.diagonal(offset=1)
     if len(differences) == 0:
@@ -164,9 +175,9 @@ def events_of(similarity: Float64Array, *, duplicate_cosine: float, cut_cosine: 
 
 
 def shows_too_little(similarity: Float64Array, quality: Float64Array | None, k: int) -> bool:
-    """Whether to look at more candidates: most neighbors differ abruptly, or fewer than K are good pictures.
+    """Test whether more candidates are needed: most neighbors differ abruptly, or fewer than K are sharp.
 
-    Where most neighbors differ, as much may lie between them as was seen in them.
+    If most neighbors differ, the frames between them may show as much as they do.
 
     Args:
         similarity: cosines [T, T].
@@ -181,7 +192,7 @@ def shows_too_little(similarity: Float64Array, quality: Float64Array | None, k: 
 
 
 def duplicates_of(chosen: Sequence[int], similarity: Float64Array, duplicate_cosine: float) -> Int64Array:
-    """For each candidate [T] the first of the choices, made before it if it is one, that shows the same; else -1."""
+    """Find the first choice that each candidate duplicates (an earlier one, for a choice), or -1: int64 [T]."""
     found = np.full(len(similarity), -1, dtype=np.int64)
     for position in reversed(chosen):
         found[similarity[position] >= duplicate_cosine] = position
@@ -191,12 +202,12 @@ def duplicates_of(chosen: Sequence[int], similarity: Float64Array, duplicate_cos
     return found
 
 
-def _passable(quality: Float64Array | None, events: Int64Array) -> BoolArray:
-    """Candidates [T] that need not be passed over: neither blank, nor blurred in any video, nor beside a sharper one.
+def _good_candidates(quality: Float64Array | None, events: Int64Array) -> BoolArray:
+    """Mark the good candidates [T]: not blank, not blurred, and not much less sharp than those nearby.
 
     Args:
         quality: [T], 0 for a blank frame, else its sharpness; None where it was not measured.
-        events: [T], the event of each; sharpness compares within one.
+        events: [T], the event of each; sharpness is compared within an event.
     """
     if quality is None:
         return np.ones(len(events), dtype=bool)
@@ -219,23 +230,23 @@ def _best_cover(
     pool: BoolArray,
     same: BoolArray,
 ) -> list[int]:
-    """Add candidates of a pool to those chosen, up to K: greedily, then by exchanges while one makes the score better.
+    """Add candidates of a pool to those chosen, up to K: greedily, then by exchanges as long as one improves the score.
 
     Args:
         similarity: cosines [T, T].
-        salient: [T], what each gains by being chosen.
-        alike: [T, T], above -1, what each of two loses by being chosen beside the other.
+        salient: [T], gain of each if chosen.
+        alike: [T, T], above -1, loss of each of two chosen together.
         chosen: positions that stay.
-        k: of all together.
-        pool: [T], who may be added.
-        same: [T, T], which two may not both be chosen.
+        k: total number of frames.
+        pool: bool [T], candidates that may be added.
+        same: bool [T, T], pairs that must not both be chosen.
 
     Returns:
-        `chosen`, then the new ones, best first; fewer than K where nobody else may be added.
+        `chosen`, then the new ones, best first; fewer than K if no other candidate may be added.
     """
 
     def best(others: list[int], pool: BoolArray) -> tuple[float, int] | None:
-        """The score of these others with the one of the pool that makes most of them, and who that is."""
+        """Return the best score of `others` plus one candidate of the pool, and that candidate's position."""
         is_open = pool & ~same[others].any(axis=0)
         if not is_open.any():
             return None

@@ -7,10 +7,10 @@ import numpy as np
 from tsq_cli.types import Float64Array, Int64Array, UInt8Array
 
 PLACES = 16
-"""Rows of places that a picture is divided into, and columns."""
+"""Rows, and columns, of the grid that a picture is divided into."""
 
 PIXEL_STEP = 2
-"""Of so many pixels, across and down, one is looked at."""
+"""Every second pixel counts, across and down."""
 
 ALIKE_DISTANCE = 0.05
 """Root mean square difference, 1 is full light, over which likeness falls to 1/e: two candidates of one real clip
@@ -18,9 +18,9 @@ differ by 0.06 in the median (ours)."""
 
 
 def layouts(pixels: UInt8Array) -> Float64Array:
-    """Mean light of 16 x 16 places of each frame, less the mean of these (ours).
+    """Measure where each frame is light and dark: mean light of 16 x 16 places, minus their mean (ours).
 
-    The green channel is looked at. Sums are whole numbers, so that equal pixels give equal values on every machine.
+    Light is the green channel. Sums are whole numbers, so that equal pixels give equal values on every machine.
 
     Args:
         pixels: uint8 [T, H, W, 3], RGB.
@@ -39,7 +39,7 @@ def layouts(pixels: UInt8Array) -> Float64Array:
 
 
 def layout_likeness(layout: Float64Array) -> Float64Array:
-    """How alike frames are in where they are light and dark (ours).
+    """Compare layouts (ours).
 
     Args:
         layout: [T, P], see layouts.
@@ -55,6 +55,6 @@ def layout_likeness(layout: Float64Array) -> Float64Array:
 
 
 def _starts(size: int) -> Int64Array:
-    """Where each of PLACES parts of so many pixels begins, fewer where there are fewer pixels."""
+    """First pixel of each of PLACES parts, fewer if there are fewer pixels."""
     places = min(PLACES, size)
     return np.arange(places, dtype=np.int64) * size // places

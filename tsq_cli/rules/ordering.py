@@ -1,4 +1,4 @@
-"""Orders of a video's T candidates: spread over it, by score, and among equal scores (ours)."""
+"""Orders of T candidates: evenly spread, by score, and among equal scores (ours)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tsq_cli.types import Int64Array
 
 
 def spread(num_candidates: int, k: int) -> list[int]:
-    """Positions at the centers of min(k, T) equal segments of [0, T), in order of time."""
+    """Return the positions at the centers of min(k, T) equal segments of [0, T), in order of time."""
     k = min(k, num_candidates)
     return [math.floor((i + 0.5) * num_candidates / k) for i in range(k)]
 
 
 def ranking(scores: npt.NDArray[Any] | Sequence[float], k: int | None = None) -> list[int]:
-    """Positions [T] from the highest score to the lowest.
+    """Rank positions [T] from the highest score to the lowest.
 
-    Equal scores come in the order of tie_order where `k` frames are to be chosen, so that a flat curve gives frames
-    from the whole video (ours); else in order of time.
+    If `k` is given, equal scores come in the order of tie_order, so that a flat curve gives frames from the whole
+    video (ours); otherwise in order of time.
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.arange(len(values)) if k is None else tie_order(len(values), k)
@@ -30,7 +30,7 @@ def ranking(scores: npt.NDArray[Any] | Sequence[float], k: int | None = None) ->
 
 
 def tie_order(num_candidates: int, k: int) -> Int64Array:
-    """The order [T] in which equal candidates are taken: first k that lie evenly, then the others."""
+    """Return the order [T] in which equal candidates are taken: first k evenly spread ones, then the others."""
     even = spread(num_candidates, k)
     first = [even[rank] for rank in _halving(len(even))]
     rest = np.setdiff1d(np.arange(num_candidates), first)
@@ -38,7 +38,7 @@ def tie_order(num_candidates: int, k: int) -> Int64Array:
 
 
 def _halving(count: int) -> list[int]:
-    """0 .. count-1, the middle first, then the middles of what is left of it and right of it, and so on."""
+    """Order 0 .. count-1 by halving: the middle first, then the middles of its left and right parts, and so on."""
     order: list[int] = []
     waiting = [(0, count)]
     for start, stop in waiting:

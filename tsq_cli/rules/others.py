@@ -1,7 +1,7 @@
-"""Rules of other authors that choose K of T frames, as comparators: pure functions of arrays.
+"""Rules of other authors that choose K of T frames, for comparison: pure functions of arrays.
 
-All of them are training-free and take any relevance curve; here it is the mean of both saliency curves. What a paper
-leaves open is ours and said so. Each returns positions in [0, T), distinct, in the order in which they were chosen.
+All of them are training-free and take any relevance curve; here it is the mean of both saliency curves. Details that a
+paper leaves open are marked as ours. Each returns distinct positions in [0, T) in the order of choice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DPP_RIDGE = 1e-6
 
 
 def mmr(relevance: Float64Array, similarity: Float64Array, k: int, *, weight: float = MMR_WEIGHT) -> list[int]:
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): relevant, and unlike what is chosen.
+    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): relevant, and unlike the frames chosen.
 
     next = argmax weight * r_i - (1 - weight) * max over chosen j of cos(x_i, x_j), r scaled to [0, 1] (ours).
 
@@ -38,15 +38,15 @@ def mmr(relevance: Float64Array, similarity: Float64Array, k: int, *, weight: fl
 
 
 def bolt(relevance: Float64Array, k: int, *, power: float = BOLT_POWER) -> list[int]:
-    """Inverse transform sampling (BOLT, CVPR 2025): frames at the quantiles (i + 0.5) / K of the cumulated relevance.
+    """Inverse transform sampling (BOLT, CVPR 2025): frames at the quantiles (i + 0.5) / K of the cumulative relevance.
 
     Args:
         relevance: [T], at least 0.
         k: from 1 to T.
-        power: the exponent that sharpens relevance before it is cumulated, at least 1 (the value is ours).
+        power: the exponent that sharpens relevance before it is summed up, at least 1 (the value is ours).
 
     Returns:
-        K distinct positions: quantiles that meet one frame move on to the next free one (ours).
+        K distinct positions: a quantile that falls on a taken frame moves on to the next free one (ours).
     """
     weights = (relevance / relevance.max() if relevance.max() > 0 else np.ones_like(relevance)) ** power
     cumulated = np.cumsum(weights) / weights.sum()
@@ -59,7 +59,7 @@ def bolt(relevance: Float64Array, k: int, *, power: float = BOLT_POWER) -> list[
 
 
 def aks(relevance: Float64Array, k: int, *, threshold: float = AKS_THRESHOLD, depth: int = AKS_DEPTH) -> list[int]:
-    """Adaptive keyframe sampling (AKS, CVPR 2025): top-K where a segment stands out, else both halves by themselves.
+    """Adaptive keyframe sampling (AKS, CVPR 2025): top-K of a segment that stands out, else of both halves.
 
     A segment whose mean of its top k exceeds its own mean by more than `threshold` gives its top k; any other is
     halved, and so is k, down to `depth` halvings.
@@ -67,6 +67,8 @@ def aks(relevance: Float64Array, k: int, *, threshold: float = AKS_THRESHOLD, de
     Args:
         relevance: [T]; scaled to [0, 1] first, as its authors do.
         k: from 1 to T.
+        threshold: excess from which a segment stands out (theirs).
+        depth: halvings at most (theirs).
     """
     scaled = _to_unit_range(relevance)
 
@@ -86,7 +88,7 @@ def dpp(relevance: Float64Array, similarity: Float64Array, k: int) -> list[int]:
     """Greedy MAP of a determinantal point process (as in MDP3 and LDDR, 2025), L_ij = q_i q_j (1 + cos(x_i, x_j)) / 2.
 
     The greedy algorithm is that of Chen, Zhang and Zhou (NeurIPS 2018). q is relevance over its mean (ours), so a flat
-    curve leaves diversity alone to decide.
+    curve leaves the decision to diversity.
 
     Args:
         relevance: [T], at least 0.

@@ -1,4 +1,4 @@
-"""How good a picture a frame is, as far as its pixels tell without knowing what it shows."""
+"""Picture quality of frames from their pixels alone, without knowing what they show."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ import numpy.typing as npt
 from tsq_cli.types import BoolArray, Float64Array, UInt8Array
 
 LEAST_CONTRAST = 3.0
-"""Standard deviation, in levels of 255 and without noise, under which a frame counts as blank: a photograph at a tenth
-of its light has 4 to 8, the last of a fade less than 2 (ours)."""
+"""Standard deviation, in levels of 255 and without noise, below which a frame counts as blank: a photograph at a tenth
+of its brightness has 4 to 8, the end of a fade less than 2 (ours)."""
 
 LEAST_STRUCTURE = 0.1
-"""Correlation of neighboring pixels under which a frame is noise alone: photographs have 0.6 to 1 (ours)."""
+"""Correlation of neighboring pixels below which a frame is mere noise: photographs have 0.6 to 1 (ours)."""
 
 POINT_STEP = 16
-"""Pixels between the points by which a dissolve is told."""
+"""Pixels between the points at which a dissolve is measured (ours)."""
 
 MIXED_CONTRAST = 20.0
-"""Root mean square difference, in levels of 255, of the two pictures that a mixed one lies between, at least (ours)."""
+"""Least root mean square difference, in levels of 255, between the two pictures that a frame mixes (ours)."""
 
 MIXED_QUALITY = 0.1
-"""What is left of the sharpness of a frame that mixes two pictures (ours)."""
+"""Factor on the sharpness of a frame that mixes two pictures (ours)."""
 
 ROW_STEP = 6
-"""Of so many rows, three are looked at."""
+"""Three of this many rows are measured (ours)."""
 
 
 def frame_quality(pixels: UInt8Array) -> Float64Array:
-    """Sharpness of each frame, and 0 for one that shows nothing (ours).
+    """Measure the sharpness of each frame, 0 for a blank one (ours).
 
-    The measure is 1 - c(2) / c(1), where c(d) is the covariance of pixels d apart, across and down: how much of what
-    neighbors share is gone one pixel further. Light and contrast cancel out of the ratio, and so does white noise,
-    which no two pixels share; blur makes c(2) approach c(1). The green channel is looked at, and the others where it is
-    flat. Sums are whole numbers, so that equal pixels give equal values on every machine.
+    The measure is 1 - c(2) / c(1), where c(d) is the covariance of pixels d apart, horizontally and vertically: the
+    share of what neighbors have in common that is lost one pixel further. Brightness and contrast cancel out of the
+    ratio, and so does white noise, which no two pixels share; blur makes c(2) approach c(1). The green channel is
+    measured, and the others if it is flat. Sums are whole numbers, so that equal pixels give equal values on every
+    machine.
 
     Args:
         pixels: uint8 [T, H, W, 3], RGB.
 
     Returns:
         float64 [T]: 0 for a blank frame (black, white, one color, the end of a fade, mere noise, fewer than 3 x 3
-        pixels), else above 0, mostly below 0.5. Values compare between frames of one scene at one size: a scene of
-        smooth things has less than one of fine things.
+        pixels), else above 0, mostly below 0.5. Values are comparable between frames of one scene at one size: a scene
+        with smooth surfaces has less than one with fine detail.
     """
     quality = np.zeros(len(pixels))
     if min(pixels.shape[1:3]) < 3:
@@ -54,12 +55,16 @@ def frame_quality(pixels: UInt8Array) -> Float64Array:
 
 
 def candidate_quality(pixels: UInt8Array) -> Float64Array:
-    """frame_quality of candidates uint8 [T, H, W, 3] in order of time; a tenth for those that mix two pictures."""
+    """Measure frame_quality of candidates, uint8 [T, H, W, 3] in order of time, a tenth of it if they mix two pictures.
+
+    Returns:
+        float64 [T], as frame_quality.
+    """
     return frame_quality(pixels) * np.where(is_mixed(pixels), MIXED_QUALITY, 1.0)
 
 
 def _sharpness(pixels: UInt8Array, channel: int) -> Float64Array:
-    """frame_quality by one channel."""
+    """Measure frame_quality in one channel: float64 [T]."""
     stop = pixels.shape[1] - 2
     row, below, second = (pixels[:, i : stop + i : ROW_STEP, :, channel].astype(np.int16) for i in range(3))
     near = (_mean_square(row[..., 1:] - row[..., :-1]) + _mean_square(below - row)) / 2
@@ -73,7 +78,7 @@ def _sharpness(pixels: UInt8Array, channel: int) -> Float64Array:
 
 
 def _mean_square(values: npt.NDArray[np.int16]) -> Float64Array:
-    """Of int16 [T, R, W] in [-255, 255], float64 [T]."""
+    """Return the mean square of int16 [T, R, W] in [-255, 255]: float64 [T]."""
     squares = values.astype(np.int32)
     squares *= squares
     mean: Float64Array = squares.sum((1, 2), dtype=np.int64) / squares[0].size
@@ -81,14 +86,17 @@ def _mean_square(values: npt.NDArray[np.int16]) -> Float64Array:
 
 
 def is_mixed(pixels: UInt8Array) -> BoolArray:
-    """Frames in the middle of a dissolve or a fade: each a weighted mean of the ones before and after (ours).
+    """Mark frames in the middle of a dissolve or a fade: weighted means of the frames before and after (ours).
 
-    A frame x between a and b is mixed where a + w (b - a) with 0.15 < w < 0.85 explains most of what tells it from the
-    nearer of them, over points 16 pixels apart, and where a and b differ by MIXED_CONTRAST on average at least. Where
-    several frames in a row are, the light changes slowly, and none counts.
+    A frame x between a and b is mixed if a + w (b - a) with 0.15 < w < 0.85 explains most of its difference from the
+    nearer of them, at points 16 pixels apart, and if a and b differ by at least MIXED_CONTRAST on average. If several
+    frames in a row are mixed, the light changes slowly, and none of them counts.
 
     Args:
         pixels: uint8 [T, H, W, 3], in order of time.
+
+    Returns:
+        Bool [T].
     """
     mixed = np.zeros(len(pixels), dtype=bool)
     points = pixels[:, POINT_STEP // 2 :: POINT_STEP, POINT_STEP // 2 :: POINT_STEP].reshape(len(pixels), -1)

@@ -1,4 +1,4 @@
-"""Files to frames. The only room that imports PyAV."""
+"""From files to frames; the only package that imports PyAV."""
 
 from tsq_cli.video.decode import decode_frames, frames_at_once
 from tsq_cli.video.probe import VideoSource, open_video

@@ -1,4 +1,4 @@
-"""Pure: candidates that see a long video for the price of few: keyframes, and frames where a cut may be (ours)."""
+"""Choose candidates that cover a long video at the cost of few: keyframes, and frames at likely cuts (pure; ours)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tsq_cli.types import BoolArray, Float64Array, Int64Array, SamplePlan
 from tsq_cli.video.sample import checked_range, displayed_at, sample_frames, shown_between
 
 MOST = 256
-"""Candidates of the longest video."""
+"""Largest number of candidates."""
 
 SECONDS_EACH = 4.0
-"""A longer video has a candidate for each, as has one of 64 s."""
+"""Seconds per candidate in videos of 64 s and more."""
 
 WIDEST_SECONDS = 12.0
-"""Gaps between candidates are kept below this, or three times the usual one where that is more, at any price."""
+"""Gaps between candidates stay below this, or below three times the usual gap if that is more, at any cost."""
 
 STANDS_OUT = 1.6
-"""Times what a packet around it holds that one with a new picture does: 1.9 to 6 at cuts, the largest of 4 s elsewhere
-1.6 in the median (measured on H.264 and MPEG-4 with keyframes at regular times)."""
+"""Size of a packet, as a multiple of those around it, from which a cut is likely. Measured on H.264 and MPEG-4 with
+regular keyframes: 1.9 to 6 at cuts; elsewhere the largest packet within 4 s has 1.6 in the median."""
 
 AFTER_CUT_SECONDS = 0.2
-"""By then the picture is coded well again, and no B-frame shows both sides."""
+"""Delay after a cut: by then the picture is well coded again, and no B-frame shows both sides."""
 
 KEYFRAME_COST, PICTURE_COST = 5, 2
-"""What it takes to decode a keyframe, and to scale and convert any frame, in packets of other frames (measured)."""
+"""Costs of decoding a keyframe, and of scaling and converting any frame, in packets of other frames (measured)."""
 
 
 def auto_frames(
@@ -44,25 +44,25 @@ def auto_frames(
     end_seconds: float | None = None,
     keyframes_only: bool = False,
 ) -> SamplePlan:
-    """Choose as many candidates as the range is long, at about the price of 16 exact ones.
+    """Choose candidates in proportion to the range's length, at about the decoding cost of 16 exact ones.
 
-    Up to 64 s they are those of sample_frames. Beyond, there is up to one for every 4 s. Keyframes cost a packet each:
-    all are taken or, where they are too many, the one nearest to the middle of each segment. As long as the price
-    allows, frames behind packets so large that a cut may be there follow, and, cheapest first, the middles of segments
-    that have none. Gaps of more than 12 s are divided at any price.
+    Up to 64 s they are those of sample_frames. Beyond, there is up to one per 4 s. Keyframes cost one packet each: all
+    are taken or, if they are too many, the one nearest to the middle of each segment. As long as the cost allows,
+    frames behind packets so large that a cut is likely follow, then, cheapest first, the middles of segments that have
+    no candidate. Gaps of more than 12 s are divided at any cost.
 
     Args:
         pts_seconds: float64 [N], strictly increasing times of the frames shown, N at least 1.
         video_end_seconds: end of the last frame, on the same clock.
         is_key: bool [N], whether a frame can be decoded alone.
         packet_bytes: int64 [N], size of each frame's packet.
-        least: candidates at least where the range shows as many, 1 or more.
-        most: candidates at most, 1 or more; goes before least.
+        least: smallest number of candidates if the range has as many frames, 1 or more.
+        most: largest number of candidates, 1 or more; overrules least.
         start_seconds, end_seconds: the range, as for sample_frames.
-        keyframes_only: take nothing else from a long range that holds some.
+        keyframes_only: take only keyframes from a long range that has some.
 
     Returns:
-        The plan. In a long range the times asked for are the frames' own, and a note tells how far they lie apart.
+        The plan. In a long range the requested times are the frames' own, and a note states the largest gap.
 
     Raises:
         UsageError, TimeRangeError: as sample_frames.
@@ -89,7 +89,7 @@ def auto_frames(
 
 
 class _Look:
-    """The frames taken so far, and what they cost to decode.
+    """The frames taken so far, and their cost of decoding.
 
     Args:
         pts_seconds, is_key: of all frames, as for auto_frames.
@@ -110,7 +110,7 @@ class _Look:
         self.cost = 0
 
     def times(self) -> Float64Array:
-        """Seconds of the frames taken, rising."""
+        """Return the times of the frames taken in seconds, rising."""
         return self._pts[sorted(self.taken)]
 
     def plan(self) -> SamplePlan:
@@ -137,13 +137,13 @@ class _Look:
         self.take_all(keys)
 
     def allow(self, indices: Int64Array) -> None:
-        """From now on, the price may become that of these frames."""
+        """Limit the total cost from now on to the cost of these frames."""
         others = _Look(self._pts, self._is_key, self._start, self._end, len(indices))
         others.take_all(indices)
         self._allowed = others.cost
 
     def take_cuts(self, packet_bytes: Int64Array) -> None:
-        """Frames behind packets that stand out, the largest first, as far as price and the gaps' own needs allow."""
+        """Take frames behind packets that stand out, largest first, as far as the cost and the wide gaps allow."""
         room = self._num - len(self.gap_points(self.times()))
         for packet in self._cuts(packet_bytes):
             index = int(displayed_at(self._pts, self._pts[packet] + AFTER_CUT_SECONDS))
@@ -153,7 +153,7 @@ class _Look:
                 self._take(index)
 
     def take_middles(self) -> None:
-        """Middles of the segments that have no frame, cheapest first, as far as the price allows."""
+        """Take the middles of segments without a frame, cheapest first, as far as the cost allows."""
         empty = np.setdiff1d(np.arange(self._num), self._segments(self.times()))
         middles = displayed_at(self._pts, self._middles()[empty])
         for index in middles[np.argsort(middles - self._key_before[middles], kind="stable")].tolist():
@@ -161,9 +161,9 @@ class _Look:
                 self._take(index)
 
     def gap_points(self, times: Float64Array) -> Int64Array:
-        """Frames that divide the gaps wider than allowed between rising times.
+        """Find frames that divide the gaps wider than allowed between rising times.
 
-        They lie near to a gap's beginning, as far as that divides it enough: its end is the dearest to decode.
+        They lie near a gap's beginning, as far as that divides it enough: its end costs most to decode.
         """
         points: list[float] = []
         edges = [self._start, *times.tolist(), self._end]
@@ -180,7 +180,7 @@ class _Look:
         return ((times - self._start) / self._step).astype(np.int64).clip(0, self._num - 1)
 
     def _cuts(self, packet_bytes: Int64Array) -> Iterator[int]:
-        """Frames whose packet stands out most in its segment, the ones that do so most first."""
+        """List the frame whose packet stands out in each segment, the largest ratio first."""
         edges = np.searchsorted(self._segments(self._pts[self.shown]), np.arange(self._num + 1))
         sizes = np.where(self._is_key[self.shown], 0, packet_bytes[self.shown])
         found: list[tuple[float, int]] = []
@@ -211,7 +211,7 @@ class _Look:
 
 
 def _nearest(times: Float64Array, wanted: Float64Array) -> Int64Array:
-    """Position in rising times, at least one, of the nearest to each wanted."""
+    """Find the position in rising times, at least one, of the time nearest to each wanted one."""
     after = np.searchsorted(times, wanted).clip(1, max(len(times) - 1, 1))
     before = after - 1
     after = after.clip(max=len(times) - 1)

@@ -1,4 +1,4 @@
-"""Decoded frames to RGB: scaled once, upright, with square pixels."""
+"""Convert decoded frames to RGB: scaled once, upright, with square pixels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment
 
 @dataclass(frozen=True)
 class Orientation:
-    """How decoded pictures are turned for display: first transposed, then mirrored left-right, then top-bottom."""
+    """Orientation of decoded pictures for display: first transposed, then mirrored left-right, then top-bottom."""
 
     transposed: bool = False
     mirrored_x: bool = False
@@ -37,7 +37,7 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Self:
-        """The nearest of the eight orientations to a frame's display matrix (upright where it has none).
+        """Find the nearest of the eight orientations to a frame's display matrix (upright without one).
 
         FFmpeg makes this matrix from what the container says, or the codec (HEVC, H.264), or the EXIF orientation of a
         JPEG, PNG or WebP picture.
@@ -60,7 +60,7 @@ class Orientation:
         return 180 if self.mirrored_y else 0
 
     def apply(self, picture: UInt8Array) -> UInt8Array:
-        """The picture [H, W, 3] as displayed, a view of the same memory."""
+        """Return the picture [H, W, 3] as displayed, a view of the same memory."""
         if self.transposed:
             picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.mirrored_y else 1, :: -1 if self.mirrored_x else 1]
@@ -68,7 +68,7 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Size of the pictures before they are turned, with square pixels, and how they are turned."""
+    """Size of the pictures with square pixels before they are turned, and their orientation."""
 
     width: int
     height: int
@@ -76,7 +76,7 @@ class Geometry:
 
     @classmethod
     def of(cls, frame: VideoFrame, sample_aspect_ratio: Fraction | None) -> Self:
-        """What a stream's first frame says; pixels that are not square are stretched, never shrunk."""
+        """Read the geometry of a stream's first frame; pixels that are not square are stretched, never shrunk."""
         width, height = frame.width, frame.height
         ratio = sample_aspect_ratio or Fraction(1)
         if MIN_ASPECT < ratio < MAX_ASPECT:
@@ -91,7 +91,7 @@ class Geometry:
         return (self.height, self.width) if self.orientation.transposed else (self.width, self.height)
 
     def scaled(self, short_side: int | None) -> Geometry:
-        """The same shape with the short side at most short_side pixels (None: as it is); never made larger."""
+        """Shrink to a short side of at most short_side pixels (None: keep the size); never enlarge."""
         shorter = min(self.width, self.height)
         if short_side is None or shorter <= short_side:
             return self
@@ -100,18 +100,18 @@ class Geometry:
 
 
 MIN_ASPECT, MAX_ASPECT = Fraction(101, 100), Fraction(8)
-"""Pixels less oblong are the rounding of a width to whole or even pixels, more oblong ones a damaged header: both count
-as square (ours)."""
+"""Pixels less oblong come from rounding a width to whole or even pixels, more oblong ones from a damaged header: both
+count as square (ours)."""
 
 UNSPECIFIED_MATRIX = 2
 """matrix_coefficients of a frame that states none (ITU-T H.273, table 4)."""
 
 
 class Converter:
-    """Scales and converts frames to RGB; one for each thread, since it keeps a scaling context.
+    """Scales and converts frames to RGB; one per thread, since it keeps a scaling context.
 
-    The color matrix and range are the frame's own. Where it states none, or one that swscale does not know (reserved
-    numbers, YCgCo), swscale's default stands in: BT.601.
+    The color matrix and range are the frame's own. If it states none, or one that swscale does not know (reserved
+    numbers, YCgCo), swscale's default is used: BT.601.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -119,7 +119,10 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def to_rgb(self, frame: VideoFrame) -> tuple[UInt8Array, bool]:
-        """uint8 [H, W, 3] as displayed, and whether the frame's own color matrix was used.
+        """Convert a frame.
+
+        Returns:
+            uint8 [H, W, 3] as displayed, and whether the frame's own color matrix was used.
 
         Raises:
             av.FFmpegError: the pixels are of a format that swscale does not read.

@@ -1,4 +1,4 @@
-"""Decode chosen frames: plan, share the runs among threads, convert each frame once, account for what was lost."""
+"""Decode chosen frames: plan runs of packets, share them among threads, convert each frame once, report losses."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from tsq_cli.video.probe import VideoSource
 from tsq_cli.video.stop import ShouldStop, deadline
 
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})
-"""Codecs whose decoders leave out just the frames that nothing refers to; others lose wanted frames with them."""
+"""Codecs whose decoders skip exactly the frames that no frame refers to; other decoders lose wanted frames too."""
 
 LOST = -1
+"""Index of a frame that was not decoded."""
 
 LARGE_PIXELS = 2**26
 """Pixels of a frame above which one decoder works at a time: each holds several frames of its own (ours)."""
 
 FULL_SIZE_BYTES = 400 * 10**6
+"""Pixels of full-size frames held at once (ours)."""
 
 
 def frames_at_once(source: VideoSource) -> int:
-    """Full-size frames that fit into 400 MB of pixels: four of 8K, and one in any case."""
+    """Count the full-size frames that fit into 400 MB of pixels: four of 8K, and one in any case."""
     width, height = source.geometry.displayed_size
     return max(1, FULL_SIZE_BYTES // (3 * width * height))
 
@@ -56,10 +58,10 @@ def decode_frames(
         source: an open video.
         frame_indices: int [T], T at least 1, in any order, each in [0, N).
         short_side: pixels, or None for full resolution.
-        mode: "exact" for the frames asked for; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
-            nearest keyframe to each, each once, which is faster and up to half the distance of two keyframes off: see
-            snap_seconds.
-        threads: decoders at work at once, each in a thread of its own.
+        mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
+            keyframe nearest to each, each once; faster, and off by up to half the distance of two keyframes (see
+            FrameBatch.snap_seconds).
+        threads: decoders that work at once, each in its own thread.
         should_stop: polled before each packet, from all threads.
 
     Returns:
@@ -84,7 +86,7 @@ def decode_frames(
 
 
 def _nearest_keyframes(source: VideoSource, indices: Int64Array) -> Int64Array:
-    """Index of the keyframe nearest in time to each frame [T]; where the file marks none, the frames themselves."""
+    """Find the keyframe nearest in time to each frame [T]; if the file marks none, return the frames themselves."""
     keys = np.flatnonzero(source.is_key)
     if len(keys) == 0:
         return indices
@@ -96,7 +98,7 @@ def _nearest_keyframes(source: VideoSource, indices: Int64Array) -> Int64Array:
 
 
 class _Job:
-    """The frames of one call, indices int64 [U], rising, and what became of each: pixels [U, H, W, 3], decoded [U]."""
+    """The frames of one call, rising indices int64 [U], and their results: pixels [U, H, W, 3], decoded [U]."""
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class _Job:
         self._has_failed = Event()
 
     def run(self, threads: int) -> None:
-        """Decode all runs, the longest first; each thread takes the next one when it is free."""
+        """Decode all runs, longest first; a thread takes the next run when it is free."""
         timeline, table = self.source.timeline, self.source.table
         packets = timeline.packets[self.indices]
         if timeline.is_counted:  # frames are known only by counting them from the first
@@ -160,7 +162,7 @@ class _Job:
             raise
 
     def _decode(self, run: Run, decoder: StreamDecoder, converter: Converter) -> None:
-        """Get a run's frames; what a damaged file refuses is replaced by the nearest frame that it gives."""
+        """Decode a run's frames; a frame that a damaged file lacks is replaced by the nearest that can be decoded."""
         timeline, table = self.source.timeline, self.source.table
         slots = np.flatnonzero(np.isin(timeline.packets[self.indices], run.targets))
         wanted = {int(timeline.pts[self.indices[slot]]): [int(slot)] for slot in slots}
@@ -185,11 +187,16 @@ class _Job:
         *,
         skip: bool = False,
     ) -> set[int]:
-        """Decode a run once, move the wanted frames (slots by pts) to their slots, and tell the pts that came out."""
+        """Decode a run once, store the wanted frames (slots by pts), and return the pts of all frames that came out."""
         timeline = self.source.timeline
         seen: set[int] = set()
-        whole = frozenset(run.targets) if skip else None
-        with closing(decoder.frames(run.start, run.stop, should_stop=self._is_stopping, whole=whole)) as frames:
+        decoded = decoder.frames(
+            run.start,
+            run.stop,
+            should_stop=self._is_stopping,
+            wanted_packets=frozenset(run.targets) if skip else None,
+        )
+        with closing(decoded) as frames:
             for count, frame in enumerate(frames):
                 index = timeline.index_of(frame, count)
                 if index is None or (skip and frame.is_corrupt):
@@ -220,7 +227,7 @@ def _nearest(seen: set[int], pts: int) -> int:
 
 
 def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode) -> FrameBatch:
-    """The result in the order of wanted [T], each frame once: for the request that it is nearest to."""
+    """Build the result in the order of wanted [T]; each frame appears once, for the request nearest to it."""
     source = job.source
     slots = np.searchsorted(job.indices, targets)
     decoded = job.decoded[slots]
@@ -231,7 +238,7 @@ def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode)
             best.setdefault(int(decoded[request]), request)
     if not best:
         raise NoDecodableFrameError(
-            f"{source.info.path} gives none of the {len(wanted)} frames wanted, nor any around them",
+            f"{source.info.path} gives none of the {len(wanted)} frames wanted, nor any near them",
             wanted="a video whose frames can be decoded",
             fix="check that the file is complete, or choose another part of it",
         )
@@ -266,10 +273,10 @@ def _notes(
             yield f"{len(wanted)} frames were asked for, but they are nearest to {len(np.unique(targets))} keyframes."
     lost = int((decoded != targets).sum())
     if lost:
-        yield f"{lost} of {len(wanted)} frames could not be decoded: the nearest ones that could stand in for them."
+        yield f"{lost} of {len(wanted)} frames could not be decoded and are replaced by the nearest ones that could."
     damaged = len(job.damaged & set(decoded[kept].tolist()))
     if damaged:
-        yield f"{damaged} of {len(kept)} frames are damaged in the file; the decoder filled in what is missing."
+        yield f"{damaged} of {len(kept)} frames are damaged in the file; the decoder filled in the missing parts."
     recolored = len(job.recolored & set(decoded[kept].tolist()))
     if recolored:
-        yield f"{recolored} of {len(kept)} frames state a color matrix that cannot be used: BT.601 stands in for it."
+        yield f"{recolored} of {len(kept)} frames state a color matrix that cannot be used; BT.601 is used instead."

@@ -1,4 +1,4 @@
-"""One decoder: packets of a range in, frames out, damaged packets skipped and counted."""
+"""Decode ranges of packets with one codec context; damaged packets are skipped and counted."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from tsq_cli.video.demux import NO_TIME, OpenStream, PacketTable, VideoPacket, read_packets
+from tsq_cli.video.demux import OpenStream
+from tsq_cli.video.packets import NO_TIME, PacketTable, VideoPacket, read_packets
 from tsq_cli.video.stop import ShouldStop, check_stop, interruptible
 
 MAX_BAD_PACKETS = 64
 """Packets in a row that fail to decode after which a range is given up (ours)."""
 
 MAX_UNKNOWN_PACKETS = 64
+"""Packets after a seek that are not in the table, after which the seek counts as failed (ours)."""
 
-PRIMING_PACKETS = 8
+WARM_UP_PACKETS = 8
+"""Packets that an MPEG-4 decoder is fed before any other (ours)."""
 
 
 class StreamDecoder:
-    """A codec context with its own container: used by one thread at a time, reused for many ranges.
+    """A codec context with its own container, used by one thread at a time and reused for many ranges.
 
     Args:
         opened: an open container, which the decoder owns from now on.
@@ -41,41 +44,42 @@ class StreamDecoder:
         if self._context.name == "mpeg4":
             # FFmpeg's decoder measures the time between fields once, at the first B-frame that it meets, and must not
             # meet one that lacks its references: it would then drop interlaced B-frames for good.
-            deque(self.frames(0, min(len(table), PRIMING_PACKETS), should_stop=should_stop), maxlen=0)
+            deque(self.frames(0, min(len(table), WARM_UP_PACKETS), should_stop=should_stop), maxlen=0)
 
     def close(self) -> None:
         """Close the file."""
         self._opened.close()
 
     def take_bad_packets(self) -> set[int]:
-        """Positions of the packets that failed to decode since the last call."""
+        """Return and forget the positions of the packets that failed to decode since the last call."""
         bad, self._bad_packets = self._bad_packets, set()
         return bad
 
     def frames(
-        self, start: int, stop: int, *, should_stop: ShouldStop, whole: frozenset[int] | None = None
+        self, start: int, stop: int, *, should_stop: ShouldStop, wanted_packets: frozenset[int] | None = None
     ) -> Generator[VideoFrame]:
         """Decode packets [start, stop) from a clean state and yield what comes out, in the order of display.
 
         Args:
             start, stop: positions in the packet table; start should be a keyframe.
             should_stop: polled before each packet.
-            whole: positions of the packets wanted; given, other frames that nothing refers to are not decoded.
+            wanted_packets: positions of the packets whose frames are wanted. If given, other frames that no frame
+                refers to are skipped.
 
         Raises:
             CancelledError: should_stop said so.
         """
         self._opened.file.should_stop = should_stop
         if self._table.has_new_headers:  # the context may know the later ones by now
-            self._opened = self._opened.again()
+            self._opened = self._opened.reopen()
             self._context = self._opened.stream.codec_context
         context = self._context
         bad_in_a_row = 0
         try:
             for position, packet in self._packets(start, stop, should_stop):
                 check_stop(should_stop)
-                if whole is not None:
-                    context.skip_frame = "DEFAULT" if position in whole else "NONREF"
+                if wanted_packets is not None:
+                    context.skip_frame = "DEFAULT" if position in wanted_packets else "NONREF"
                 try:
                     decoded = context.decode(packet)
                 except av.FFmpegError:
@@ -110,7 +114,7 @@ class StreamDecoder:
                 yield position, packet
 
     def _read_from_before(self, start: int, should_stop: ShouldStop) -> Iterator[tuple[int, VideoPacket]]:
-        """Packets from start or before: a seek can land late, so try earlier keyframes, then the file's beginning."""
+        """Read packets from `start` or before: a seek can land late, so try earlier keyframes, then the whole file."""
         keys = np.flatnonzero(self._table.key[: start + 1])
         for back in (1, 2, 4, 8):
             if back > len(keys):
@@ -119,11 +123,11 @@ class StreamDecoder:
             first = next(numbered, None)
             if first is not None and first[0] <= start:
                 return chain([first], numbered)
-        self._opened = self._opened.again()
+        self._opened = self._opened.reopen()
         return enumerate(packet for packet in read_packets(self._opened, should_stop) if packet is not None)
 
     def _seek(self, position: int, should_stop: ShouldStop) -> Iterator[tuple[int, VideoPacket]]:
-        """Packets after a seek to the one at this position, each with its true position."""
+        """Seek to the packet at `position` and read on; each packet comes with its true position."""
         time = self._table.dts[position] if self._table.dts[position] != NO_TIME else self._table.pts[position]
         if time == NO_TIME:
             return

@@ -1,4 +1,4 @@
-"""Whether an MP4 track is encrypted. FFmpeg shows the codec inside and decodes what is encrypted to noise."""
+"""Detect encrypted videos, whose samples FFmpeg would decode to noise."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ Boxes = Callable[[int, int, bytes], Iterator[tuple[int, int]]]
 
 
 def check_not_encrypted(path: str, stream: VideoStream, should_stop: ShouldStop) -> None:
-    """Raise EncryptedVideoError where a stream is said to be encrypted, in Matroska's way or MP4's."""
+    """Refuse a stream that its container (Matroska or MP4) declares to be encrypted.
+
+    Raises:
+        EncryptedVideoError: it is.
+        CancelledError: should_stop said so.
+    """
     if "enc_key_id" in stream.metadata or is_encrypted_track(Path(path), stream.id, should_stop):
         raise encrypted(path)
 
 
 def encrypted(path: str) -> EncryptedVideoError:
-    """The error for a file whose pictures are encrypted."""
+    """Build the error for a file whose pictures are encrypted."""
     return EncryptedVideoError(
-        f"{path} is encrypted (DRM)", wanted="a video in the clear", fix="use an unprotected copy of it"
+        f"{path} is encrypted (DRM)", wanted="an unencrypted video", fix="use an unprotected copy of it"
     )
 
 
 def is_encrypted_track(path: Path, track_id: int, should_stop: ShouldStop = never) -> bool:
-    """Whether an MP4 or MOV file keeps this track's pictures as protected samples ("encv", ISO/IEC 14496-12, 8.12).
+    """Test whether an MP4 or MOV track has protected samples ("encv", ISO/IEC 14496-12, 8.12).
 
-    Only box headers are read; should_stop is asked before each. A file of another kind, or one too damaged to tell,
+    Only box headers are read; should_stop is polled before each. A file of another kind, or one too damaged to tell,
     counts as not encrypted.
     """
     with path.open("rb") as file:
@@ -49,7 +54,7 @@ def is_encrypted_track(path: Path, track_id: int, should_stop: ShouldStop = neve
 
 
 def _boxes(file: BinaryIO, should_stop: ShouldStop, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:
-    """Boxes of one kind between two offsets: start and end of what is inside."""
+    """Find the boxes of one kind between two offsets; yield start and end of their contents."""
     while start + _BOX_HEADER <= end:
         check_stop(should_stop)
         file.seek(start)

@@ -1,4 +1,4 @@
-"""Which files are opened at all: those that hold their pictures themselves. What names other files is refused."""
+"""Formats that are opened: those of files that hold their pictures themselves, not of files that name others."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _PICTURES = (
     "pgmyuv_pipe pgx_pipe phm_pipe photocd_pipe pictor_pipe png_pipe ppm_pipe psd_pipe qdraw_pipe qoi_pipe sgi_pipe "
     "sunrast_pipe tiff_pipe vbn_pipe webp_pipe xbm_pipe xpm_pipe xwd_pipe"
 )
-_SOUND = (  # so that a song is told to be one
+_SOUND = (  # opened, so that the error can say that there is only sound
     "aac ac3 ac4 aiff amr amrnb amrwb ape au caf dsf dts dtshd eac3 flac iamf loas mlp mp3 mpc mpc8 oma qcp qoa shn "
     "spdif tak truehd tta voc w64 wav wv xwma"
 )
-_OTHER = "tty"  # any text as ANSI art: opened, and told to be text
+_OTHER = "tty"  # any text as ANSI art: opened, so that the error can say that it is text
 
 FORMATS = ",".join(f"{_VIDEO} {_GAMES} {_PICTURES} {_SOUND} {_OTHER}".split())
 """FFmpeg's demuxers that read one file and nothing else.
 
-A list of what is allowed, since whether a demuxer follows names is a trait of its code that no flag tells, and since
-new ones appear with new versions of FFmpeg. Left out because a file of their kind decides what else is read: hls, dash,
-imf, concat, sdp, rtsp, rtp, sap, vobsub, mlv (files numbered after the first), lavfi, avisynth, vapoursynth, svg_pipe,
-and all devices. Left out because they hold no pictures: subtitles, chapters, raw samples.
+An allow list, because no flag tells whether a demuxer opens files named inside a file, and because new versions of
+FFmpeg bring new demuxers. Excluded because their files decide what else is read: hls, dash, imf, concat, sdp, rtsp,
+rtp, sap, vobsub, mlv (files numbered after the first), lavfi, avisynth, vapoursynth, svg_pipe, and all devices.
+Excluded because they hold no pictures: subtitles, chapters, raw samples.
 """
 
 
 def options(path: str | os.PathLike[str]) -> dict[str, str]:
-    """What FFmpeg is told when it opens a file."""
+    """Build the options with which FFmpeg opens a file."""
     is_plane = Path(path).suffix.lower() == ".y"  # image2 would read the two other planes from .U and .V
     return {
         "format_whitelist": FORMATS.replace(",image2,", ",") if is_plane else FORMATS,
@@ -78,7 +78,7 @@ _XML_KINDS = {  # by the name of the first element
 
 
 def playlist(path: str | os.PathLike[str]) -> NotAVideoError | None:
-    """The error for a file that only names others, known by its first bytes; None for every other file."""
+    """Build the error for a file that only names other files, known by its first bytes; None for any other file."""
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip().decode("latin-1")
     element = re.search(r"<(?:\w+:)?([a-z]\w*)", head, re.IGNORECASE) if head.startswith("<") else None

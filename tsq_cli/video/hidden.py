@@ -1,17 +1,17 @@
-"""Packets that show nothing: VP8 and VP9 code frames that only later ones refer to, in packets of their own."""
+"""Detect packets that show nothing: VP8 and VP9 have packets with hidden frames, which only later frames refer to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 HIDING_CODECS = frozenset({"vp8", "vp9"})
-"""Codecs whose packets have to be looked at."""
+"""Codecs with such packets."""
 
 
 def shows_nothing(codec: str, packet: memoryview) -> bool:
-    """Whether a packet holds hidden frames only.
+    """Test whether a packet holds hidden frames only.
 
-    AV1 needs no look: a packet is a temporal unit, which shows exactly one frame (AV1 specification, 7.5).
+    AV1 needs no test: a packet is a temporal unit, which shows exactly one frame (AV1 specification, 7.5).
     """
     if codec == "vp8":  # RFC 6386, 9.1: bit 4 of the first byte is show_frame
         return not packet[0] & 0x10
@@ -19,7 +19,7 @@ def shows_nothing(codec: str, packet: memoryview) -> bool:
 
 
 def _is_shown_vp9(frame: memoryview) -> bool:
-    """show_existing_frame or show_frame of an uncompressed header (VP9 bitstream specification, 6.2)."""
+    """Read show_existing_frame or show_frame of an uncompressed header (VP9 bitstream specification, 6.2)."""
     # From the highest bit: frame_marker (2), profile (2), reserved in profile 3 only, show_existing_frame, frame_type,
     # show_frame.
     if frame[0] >> 6 != 0b10:  # damaged: it is for the decoder to say what it shows
@@ -30,7 +30,7 @@ def _is_shown_vp9(frame: memoryview) -> bool:
 
 
 def _vp9_frames(packet: memoryview) -> Iterator[memoryview]:
-    """The frames of a packet: several in a superframe, whose sizes stand at its end (Annex B)."""
+    """Split a packet into frames: a superframe has several, with their sizes at its end (Annex B)."""
     marker = packet[-1]
     count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
     index = 2 + count * width

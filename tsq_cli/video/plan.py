@@ -1,4 +1,4 @@
-"""Pure: which packets have to be decoded to get which frames."""
+"""Plan the packets to decode for given frames (pure functions over arrays)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tsq_cli.types import Int64Array
 
 @dataclass(frozen=True)
 class Run:
-    """Packets [start, stop) in the order of the file, to be decoded from a clean state for the targets' sake."""
+    """Packets [start, stop) in file order, decoded from a clean state to get the targets among them."""
 
     start: int
     stop: int
@@ -23,16 +23,19 @@ class Run:
 
 
 def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) -> list[Run]:
-    """Group targets by the keyframe that decoding must start from; longest run first, so that threads share evenly.
+    """Group targets by the keyframe that decoding must start from, longest run first, so that threads share evenly.
 
     A target belongs to the last keyframe before it in the file that is also not shown after it: a frame that follows a
     keyframe in the file but precedes it on screen (open GOP) may need the group before. Looking no further than the
     target's own packet keeps apart the ranges of an edit list, whose lead-ins can carry the times of other ranges.
 
     Args:
-        pts: int64 [P], presentation times of the packets in the order of the file.
+        pts: int64 [P], presentation times of the packets in file order.
         key: bool [P], whether decoding can start at a packet.
         targets: int64 [T], positions of the wanted frames' packets, each in [0, P).
+
+    Returns:
+        Runs whose targets are rising and disjoint; runs can overlap.
     """
     starts = np.flatnonzero(key)
     grouped: dict[int, list[int]] = {}
@@ -46,7 +49,12 @@ def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) 
 
 
 def expand_to_neighbor_gops(run: Run, key: npt.NDArray[np.bool_]) -> Run:
-    """The same targets, from one keyframe earlier up to and including the next one: for what a damaged run lost."""
+    """Extend a run from one keyframe earlier up to and including the next one, to recover what a damaged run lost.
+
+    Args:
+        run: the run; its targets are kept.
+        key: bool [P], whether decoding can start at a packet.
+    """
     starts = np.flatnonzero(key)
     before, after = starts[starts < run.start], starts[starts >= run.stop]
     start = int(before[-1]) if len(before) else run.start

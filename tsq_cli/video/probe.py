@@ -1,4 +1,4 @@
-"""What a video is and when its frames are shown, from one pass over its packets."""
+"""Read a video's properties and the times of its frames in one pass over its packets."""
 
 from __future__ import annotations
 
@@ -18,44 +18,39 @@ from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import Float64Array, Int64Array, VideoInfo
 from tsq_cli.video.convert import Geometry
 from tsq_cli.video.decoder import StreamDecoder
-from tsq_cli.video.demux import (
-    OpenStream,
-    PacketTable,
-    StreamFacts,
-    check_file,
-    check_pixels,
-    open_stream,
-    read_table,
-)
+from tsq_cli.video.demux import OpenStream, StreamFacts, check_file, check_pixels, open_stream
 from tsq_cli.video.encryption import check_not_encrypted, encrypted
+from tsq_cli.video.packets import PacketTable, read_table
 from tsq_cli.video.plan import plan_runs
 from tsq_cli.video.sample import displayed_at
 from tsq_cli.video.stop import ShouldStop, deadline, never
 
 DEFAULT_RATE = Fraction(25)
-"""Frames per second where a file has no time stamps and no rate (FFmpeg's own default for raw streams)."""
+"""Frames per second of a file without time stamps and rate (FFmpeg's own default for raw streams)."""
 
 MAX_FIRST_FRAME_TRIES = 8
+"""Packets tried for a first frame that decodes (ours)."""
 
 COARSE_TICKS = 4
+"""Ticks per frame up to which a time base counts as exact (ours)."""
 
 LONGEST_GAP_SECONDS = 86400.0
 LONGEST_MEAN_GAP_SECONDS = 3600.0
 HIGHEST_RATE = 1000.0
-"""One frame for a day, fewer than one an hour on average, more than these a second: such times are doubted (ours)."""
+"""A frame longer than a day, fewer than one per hour on average, or more than 1000 per second are doubted (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Timeline:
-    """When each of the N frames shown is shown, and which packet it comes from.
+    """Times of the N frames shown, and the packet that each comes from.
 
     Attributes:
         pts: int64 [N], strictly increasing, in units of time_base.
         packets: int64 [N], position of each frame's packet in the packet table.
         time_base: seconds per unit of pts.
-        last_duration: of the last frame, in units of time_base; 0 where the file does not say.
-        is_counted: whether frames are known only by the order in which they come out from the first packet on, since
-            the file has no times, or the decoder mixes them up.
+        last_duration: duration of the last frame, in units of time_base; 0 if the file does not state it.
+        is_counted: whether frames are known only by the order in which the decoder gives them from the first packet
+            on, because the file has no times or the decoder mixes them up.
     """
 
     pts: Int64Array
@@ -65,7 +60,7 @@ class Timeline:
     is_counted: bool
 
     def index_of(self, frame: VideoFrame, count: int) -> int | None:
-        """Index of a decoded frame, of which count came out before it; None where it is not to be shown."""
+        """Find the index of a decoded frame, before which `count` came out; None if it is not shown."""
         if self.is_counted:
             return count if count < len(self.pts) else None
         if frame.pts is None:
@@ -75,7 +70,7 @@ class Timeline:
 
     @classmethod
     def of(cls, table: PacketTable, facts: StreamFacts) -> Self:
-        """The time line of a packet table; what comes before the first keyframe cannot be shown and is left out."""
+        """Build the time line of a packet table, without the packets before the first keyframe, which show nothing."""
         shown = table.shown.copy()
         keys = np.flatnonzero(table.key)
         shown[: keys[0] if len(keys) else 0] = False
@@ -103,12 +98,12 @@ class VideoSource:
     """A video whose packets are known and whose frames can be decoded in any order, by several threads at once.
 
     Attributes:
-        info: what is known of the video.
+        info: properties of the video.
         pts: int64 [N], times of the frames shown, strictly increasing, in units of info.time_base.
         pts_seconds: float64 [N], the same in seconds from the first frame shown.
         end_seconds: end of the last frame shown, in seconds from the first.
-        limits: what reading and decoding may cost; each pass has the time allowed to itself.
-        notes: plain sentences for the record, where the file says what can hardly be true.
+        limits: of time and pixels; each decoding pass has the full time.
+        notes: sentences for the record about times that can hardly be true.
     """
 
     info: VideoInfo
@@ -124,25 +119,25 @@ class VideoSource:
 
     @property
     def is_key(self) -> npt.NDArray[np.bool_]:
-        """Bool [N]: whether a frame can be decoded alone. None can where frames are known only by counting them."""
+        """Bool [N]: whether a frame can be decoded alone; none can if frames are known only by counting."""
         return self.table.key[self.timeline.packets] & (not self.timeline.is_counted)
 
     @property
     def packet_bytes(self) -> Int64Array:
-        """Int64 [N]: how much the file spends on each frame, more where the picture is new."""
+        """Int64 [N]: size of each frame's packet, larger where the picture is new."""
         return self.table.size[self.timeline.packets]
 
     def indices_at(self, times_seconds: Float64Array | float) -> Int64Array:
-        """Indices in [0, N) of the frames on screen at given times: the largest pts <= time, clamped to the first."""
+        """Find the frames on screen at given times, indices in [0, N): the largest pts <= time, or the first frame."""
         return displayed_at(self.pts_seconds, times_seconds)
 
     @contextmanager
     def decoder(self, *, nvdec: bool = False, should_stop: ShouldStop = never) -> Iterator[StreamDecoder]:
-        """Borrow a decoder that no other thread uses, on the GPU or not; it is kept for the next caller.
+        """Borrow a decoder that no other thread uses; it is kept for the next caller.
 
         Raises:
-            NvdecError: nvdec where there is no such GPU, or where it does not know the codec.
-            CancelledError: should_stop said so while a new one was made.
+            NvdecError: nvdec without such a GPU, or with a codec that it does not know.
+            CancelledError: should_stop said so while a new decoder was made.
         """
         idle = self._idle[nvdec]
         try:
@@ -156,7 +151,7 @@ class VideoSource:
             idle.append(decoder)
 
     def close(self) -> None:
-        """Close the file and free its packets. Frames can still be decoded, at the price of reading it again."""
+        """Close the file and free its packets. Frames can still be decoded, by reading the file again."""
         self.table.packets = None
         for idle in self._idle.values():
             while idle:
@@ -180,14 +175,14 @@ def open_video(
 
     Args:
         path: a file.
-        packet_cache_bytes: keep the packets in memory where they are no larger than this in all; else decoding reads
-            the file again, and memory stays the same however long the video.
-        limits: seconds that opening may take, as each later decoding pass may, and pixels of a frame; the defaults of
-            tsq_cli.config.Limits where None.
+        packet_cache_bytes: keep the packets in memory if they are no larger than this in total; otherwise decoding
+            reads the file again, and memory stays the same however long the video is.
+        limits: seconds that opening and each later decoding pass may take, and pixels of a frame; None for the
+            defaults of tsq_cli.config.Limits.
         should_stop: polled while the file is read.
 
     Raises:
-        InputNotFoundError: nothing is there.
+        InputNotFoundError: the file does not exist.
         NotAVideoError: a directory, an empty file, a playlist, or not a video.
         NoVideoStreamError: audio only, or a cover picture only.
         EncryptedVideoError: the pictures are encrypted.
@@ -235,7 +230,7 @@ def _no_frame(path: str, what: str) -> NoDecodableFrameError:
 def _first_geometry(
     decoder: StreamDecoder, facts: StreamFacts, table: PacketTable, timeline: Timeline, should_stop: ShouldStop
 ) -> Geometry | None:
-    """Shape of the first frame that decodes: keyframes alone at first, then whole runs, spread over the video."""
+    """Find the shape of the first frame that decodes: keyframes first, then whole runs, spread over the video."""
     keyed = table.key[timeline.packets]
     candidates = timeline.packets[keyed] if keyed.any() else timeline.packets
     spread = np.unique(np.linspace(0, len(candidates) - 1, MAX_FIRST_FRAME_TRIES).astype(np.int64))
@@ -294,7 +289,7 @@ def _build_source(
 
 
 def _last_duration(timeline: Timeline) -> tuple[Fraction, bool]:
-    """How long the last frame is shown, in units of the time base, and whether the file tells."""
+    """Return the last frame's duration in units of the time base, and whether the file determines it."""
     if timeline.last_duration > 0:
         return Fraction(timeline.last_duration), True
     if len(timeline.pts) > 1:
@@ -303,9 +298,9 @@ def _last_duration(timeline: Timeline) -> tuple[Fraction, bool]:
 
 
 def _doubts(pts_seconds: Float64Array, end_seconds: float) -> Iterator[str]:
-    """What a clock says that hardly any camera or editor would (ours).
+    """Describe times that hardly any camera or editor would write (ours).
 
-    A long video is none of it: a camera that takes a picture a minute for a month has regular, short gaps.
+    A long video alone is no reason: a camera that takes one picture per minute for a month has regular, short gaps.
     """
     count = len(pts_seconds)
     longest = float(np.diff(pts_seconds, append=end_seconds).max())
@@ -317,10 +312,10 @@ def _doubts(pts_seconds: Float64Array, end_seconds: float) -> Iterator[str]:
 
 
 def _is_vfr(gaps: npt.NDArray[np.int64], time_base: Fraction) -> bool:
-    """Whether the gaps [N-1] between frames differ by more than rounding explains.
+    """Test whether the gaps [N-1] between frames differ by more than rounding explains.
 
-    Times rounded to ticks, or to the milliseconds of an earlier container, move a gap by up to one of these. Where a
-    frame lasts a few ticks only, the writer chose a time base that holds every time exactly, and any difference counts.
+    Times rounded to ticks, or to the milliseconds of an earlier container, change a gap by up to one of these. If a
+    frame lasts only a few ticks, the writer chose a time base that holds every time exactly, and any difference counts.
     """
     if len(gaps) == 0:
         return False

@@ -1,4 +1,4 @@
-"""Pure: where to look closer once the first candidates have been seen, and the frames of both looks together (ours)."""
+"""Further candidates between first ones that look unlike, and both merged (pure functions over arrays; ours)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tsq_cli.types import Float64Array, FrameBatch, Int64Array, SamplePlan
 
 CLOSEST_SECONDS = 0.2
 CLOSEST_FRAMES = 2
-"""A frame nearer than either of these to another shows what that one shows."""
+"""A frame closer than either of these to another shows the same as that one."""
 
 ALIKE = 0.1
-"""Gaps whose cosines lie in the same step of this size differ alike."""
+"""Step of cosine similarity: gaps whose cosines lie in the same step count as equally different."""
 
 
 class _Gap(NamedTuple):
-    """Between two frames, by index: which step of difference and of width it belongs to, and how far its ends differ.
+    """The gap between two frames, by index: its step of difference and of width, and how much its ends differ.
 
-    What differs more comes first; of what differs alike, what is wider by half or more.
+    Gaps that differ more come first; among equally different ones, those that are wider by half or more.
     """
 
     urgency: tuple[int, int]
@@ -36,17 +36,17 @@ class _Gap(NamedTuple):
 
 
 def closer_frames(pts_seconds: Float64Array, taken: Int64Array, similarity: Float64Array, budget: int) -> Int64Array:
-    """Further frames to look at: they to_float16 the gaps between frames that look unlike, again and again.
+    """Choose further frames by halving, again and again, the gap between frames that look most unlike.
 
-    The gap whose ends differ most is halved first; of those that differ alike, the wider one; of those as wide, the one
-    farthest from what was halved before, so that a video that looks the same everywhere is looked at everywhere. The
-    difference of a gap's ends counts by half for each half of it.
+    Among equally different gaps the wider one is halved first; among equally wide ones, the one farthest from the gaps
+    halved before, so that a video that looks the same everywhere is sampled everywhere. Each half of a gap counts with
+    half of its difference.
 
     Args:
         pts_seconds: float64 [N], strictly increasing times of the frames shown.
         taken: int64 [T], strictly increasing, indices of the frames seen, each in [0, N).
         similarity: float64 [T - 1], cosine of what each frame and the next one show, from -1 to 1.
-        budget: frames at most, 0 or more.
+        budget: largest number of frames, 0 or more.
 
     Returns:
         int64 [at most budget], rising; at least 0.2 s and 2 frames from each other and from any taken. Fewer than the
@@ -78,7 +78,7 @@ def closer_frames(pts_seconds: Float64Array, taken: Int64Array, similarity: Floa
 
 
 def _middle(pts_seconds: Float64Array, left: int, right: int) -> int | None:
-    """The frame nearest to the middle between two, if there is one that is not too near to either."""
+    """Find the frame nearest to the middle between two, if there is one that is not too close to either."""
     inside = np.arange(left + CLOSEST_FRAMES, right - CLOSEST_FRAMES + 1)
     times = pts_seconds[inside]
     start, end = pts_seconds[left], pts_seconds[right]
@@ -89,9 +89,9 @@ def _middle(pts_seconds: Float64Array, left: int, right: int) -> int | None:
 
 
 def merge_batches(first: FrameBatch, more: FrameBatch) -> FrameBatch:
-    """The frames of both in the order of time; of a frame in both, the first's. Sizes must be the same.
+    """Merge the frames of both batches by time; of a frame in both, the first's is taken. Sizes must be equal.
 
-    Decoding errors are those of the batch that met more: what both met would count twice.
+    Decoding errors are the larger count of the two, since both batches can meet the same errors.
     """
     position = _merged(first.frame_indices, more.frame_indices)
     return FrameBatch(
@@ -107,7 +107,7 @@ def merge_batches(first: FrameBatch, more: FrameBatch) -> FrameBatch:
 
 
 def merge_plans(first: SamplePlan, more: SamplePlan) -> SamplePlan:
-    """The frames of both in the order of time, each once."""
+    """Merge the frames of both plans by time, each once."""
     position = _merged(first.frame_indices, more.frame_indices)
     return SamplePlan(
         frame_indices=np.concatenate([first.frame_indices, more.frame_indices])[position],
@@ -118,6 +118,6 @@ def merge_plans(first: SamplePlan, more: SamplePlan) -> SamplePlan:
 
 
 def _merged(first: Int64Array, more: Int64Array) -> Int64Array:
-    """Positions in both together that put their values into order, each value once and where it comes first."""
+    """Return positions in the concatenation that sort its values, each value once, at its first place."""
     _, position = np.unique(np.concatenate([first, more]), return_index=True)
     return position.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Pure: which frames of a video become the candidates."""
+"""Choose the frames of a video that become its candidates (pure functions over arrays)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _TIMECODE = re.compile(
 )
 
 _SAME_TIME_SECONDS = 1e-9
-"""Far below any frame's duration: keeps a time that equals a frame's from falling to the frame before by rounding."""
+"""Far below any frame's duration: keeps a time equal to a frame's from falling to the frame before by rounding."""
 
 
 def displayed_at(pts_seconds: Float64Array, times_seconds: Float64Array | float) -> Int64Array:
-    """Indices of the frames on screen at given times: the largest pts <= time, or the first frame before its time.
+    """Find the frames on screen at given times: the largest pts <= time, or the first frame before its time.
 
     Args:
         pts_seconds: float64 [N], strictly increasing, N at least 1.
@@ -44,9 +44,9 @@ def sample_frames(
 ) -> SamplePlan:
     """Choose the frames on screen at the centers of T equal segments of the half-open range [start, end).
 
-    Short videos, policy "each_once" (ours): where fewer than T frames are on screen during the range, each of them is
-    taken once and T shrinks; nothing is repeated. Centers that meet the same frame (a slide show, a variable frame
-    rate) also count once. A note says so in both cases.
+    No frame is repeated (ours): if fewer than T frames are on screen during the range, each is taken once and T
+    shrinks. Centers that fall on the same frame (a slide show, a variable frame rate) also count once. A note reports
+    both cases.
 
     Args:
         pts_seconds: float64 [N], strictly increasing times of the frames shown, N at least 1.
@@ -81,13 +81,17 @@ def sample_frames(
 
 
 def shown_between(pts_seconds: Float64Array, start: float, end: float) -> Int64Array:
-    """Indices of the frames on screen at some time in [start, end): at least one, the first perhaps from before it."""
+    """List the frames on screen at some time in [start, end): at least one; the first may have begun before it."""
     last = np.searchsorted(pts_seconds, end - _SAME_TIME_SECONDS, side="left") - 1
     return np.arange(int(displayed_at(pts_seconds, start)), max(int(last), 0) + 1)
 
 
 def checked_range(start: float | None, end: float | None, video_end: float) -> tuple[float, float]:
-    """The range in seconds, cut at the video's end; errors as sample_frames."""
+    """Check a range and cut it at the video's end; return it in seconds.
+
+    Raises:
+        UsageError, TimeRangeError: as sample_frames.
+    """
     for name, value in (("start", start), ("end", end)):
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise UsageError(f"{name} is {value} s", wanted="a time of 0 s or more", fix="give seconds or 1:30")
@@ -104,7 +108,7 @@ def checked_range(start: float | None, end: float | None, video_end: float) -> t
 
 
 def parse_timecode(text: str) -> float:
-    """Seconds of "90", "90.5", "1:30" or "00:01:30.5"; minutes and seconds after a colon lie in [0, 60).
+    """Parse "90", "90.5", "1:30" or "00:01:30.5" into seconds; minutes and seconds after a colon lie in [0, 60).
 
     Raises:
         UsageError: anything else, negative times and "nan" included.

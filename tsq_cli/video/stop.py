@@ -1,4 +1,4 @@
-"""When reading and decoding end early: the caller asks for it, or a video takes too long."""
+"""End reading and decoding early: the caller asks for it, or a video takes too long."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ ShouldStop = Callable[[], bool]
 
 
 def never() -> bool:
-    """The should_stop that never asks to stop."""
+    """Never ask to stop (the default should_stop)."""
     return False
 
 
 def check_stop(should_stop: ShouldStop) -> None:
-    """Raise CancelledError where the caller asked to stop."""
+    """Raise CancelledError if the caller asks to stop."""
     if should_stop():
         raise CancelledError("the decode was stopped")
 
 
 def deadline(path: str | os.PathLike[str], seconds: float, should_stop: ShouldStop | None = None) -> ShouldStop:
-    """A should_stop that also ends work on a video when the time allowed for it is over.
+    """Extend a should_stop so that it also ends work on a video when its time is over.
 
     Args:
         path: the video, for the error.
         seconds: the time allowed, from now on.
-        should_stop: asked first: who stops a run is not told of a timeout.
+        should_stop: asked first, so that a stopped run does not report a timeout.
 
     Returns:
         A function that answers as should_stop does, and raises VideoTimeoutError after the deadline.
@@ -49,7 +49,7 @@ def deadline(path: str | os.PathLike[str], seconds: float, should_stop: ShouldSt
 
 
 def timed_out(path: str | os.PathLike[str], seconds: float) -> VideoTimeoutError:
-    """The error for a video that takes too long."""
+    """Build the error for a video that takes too long."""
     return VideoTimeoutError(
         f"{path} was not read within {seconds:g} s",
         wanted="a video that can be read and decoded in that time",
@@ -58,12 +58,12 @@ def timed_out(path: str | os.PathLike[str], seconds: float) -> VideoTimeoutError
 
 
 class _InterruptError(Exception):
-    """Ctrl-C on its way through PyAV, which hands on no more than Exceptions."""
+    """Ctrl-C on its way through PyAV, which passes on Exceptions only."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C out of a block in which FFmpeg reads a StoppableFile."""
+    """Re-raise Ctrl-C from a block in which FFmpeg reads a StoppableFile."""
     try:
         yield
     except _InterruptError as error:
@@ -71,14 +71,14 @@ def interruptible() -> Iterator[None]:
 
 
 class StoppableFile:
-    """A file that FFmpeg reads, and that ends whatever FFmpeg is doing with it where the caller asks to stop.
+    """A file that FFmpeg reads, and that ends whatever FFmpeg is doing with it when the caller asks to stop.
 
-    FFmpeg can search gigabytes for the next packet in one call. It asks for a block at a time, though, and PyAV hands
-    on what is raised here.
+    FFmpeg can search gigabytes for the next packet in one call. It reads block by block, though, and PyAV passes on
+    what is raised here.
 
     Attributes:
-        name: what FFmpeg knows the file by; "file:" keeps a colon in a name from being read as a protocol.
-        should_stop: asked before each block is read.
+        name: the file's name for FFmpeg; "file:" keeps a colon in a name from being read as a protocol.
+        should_stop: polled before each block is read.
     """
 
     def __init__(self, path: str | os.PathLike[str], should_stop: ShouldStop) -> None:
@@ -89,7 +89,7 @@ class StoppableFile:
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most size; none where reading was stopped, since FFmpeg may try again.
+        """Read at most `size` bytes; none once reading was stopped, since FFmpeg may try again.
 
         Raises:
             CancelledError: should_stop said so.
@@ -106,11 +106,11 @@ class StoppableFile:
             raise _InterruptError from error
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset in bytes from the place that whence names, and tell where that is."""
+        """Move to an offset in bytes from the place that `whence` names, and return the new position."""
         return os.lseek(self._descriptor, offset, whence)
 
     def tell(self) -> int:
-        """Where the next byte is read from."""
+        """Return the position of the next byte."""
         return os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def close(self) -> None:
