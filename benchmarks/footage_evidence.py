@@ -19,10 +19,11 @@ from tsq_cli.files import atomic_path
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
 from tsq_cli.pipeline import Selector
+from tsq_cli.rules.evidence import Evidence
 from tsq_cli.rules.layout import layouts
 from tsq_cli.rules.quality import candidate_quality, frame_quality
 from tsq_cli.scoring import encode, score_clips
-from tsq_cli.selection import Evidence, RuleSettings
+from tsq_cli.selection import RuleSettings
 from tsq_cli.types import Float32Array, UInt8Array
 from tsq_cli.video import decode_frames, open_video
 from tsq_cli.video.sample import displayed_at

@@ -18,8 +18,9 @@ from tsq_cli import Classifier, Selector, SelectSettings, selection
 from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER, SelectorName
 from tsq_cli.record import Record
+from tsq_cli.rules.evidence import Evidence
 from tsq_cli.rules.layout import layouts
-from tsq_cli.selection import Evidence, Selection
+from tsq_cli.selection import Selection
 from tsq_cli.types import UInt8Array
 
 RATE = 25

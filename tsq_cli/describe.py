@@ -12,7 +12,8 @@ from tsq_cli import selection
 from tsq_cli.clip import Clip
 from tsq_cli.config import PAPER_CANDIDATES, PASSING_OVER, SelectSettings
 from tsq_cli.record import Candidate, Record, SelectedFrame
-from tsq_cli.selection import Evidence, Selection
+from tsq_cli.rules.evidence import Evidence
+from tsq_cli.selection import Selection
 from tsq_cli.types import Saliency
 
 if TYPE_CHECKING:

@@ -20,10 +20,11 @@ from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
+from tsq_cli.rules.evidence import Evidence
 from tsq_cli.rules.layout import layouts
 from tsq_cli.rules.quality import candidate_quality
 from tsq_cli.scoring import ClipScores, score_clips
-from tsq_cli.selection import Choice, Evidence, RuleSettings, Selection, follow
+from tsq_cli.selection import Choice, RuleSettings, Selection, follow
 from tsq_cli.sharpest import sharpen
 from tsq_cli.video.refine import closer_frames
 

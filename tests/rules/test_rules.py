@@ -13,7 +13,8 @@ from hypothesis.extra import numpy as hnp
 from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.rules import cover, others
-from tsq_cli.selection import RULES, Evidence, RuleSettings, choose
+from tsq_cli.rules.evidence import Evidence
+from tsq_cli.selection import RULES, RuleSettings, choose
 
 THREE = np.eye(3)
 

@@ -13,8 +13,9 @@ from tsq_cli import selection
 from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency
+from tsq_cli.rules.evidence import Evidence
 from tsq_cli.rules.ordering import ranking
-from tsq_cli.selection import Evidence, RuleSettings
+from tsq_cli.selection import RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 FloatArray = npt.NDArray[np.floating[Any]]
