@@ -94,7 +94,7 @@ def prototype_queries(clips: Clips, *, prototype_ratio: float, frame_logits: Ten
 
     Args:
         clips: to train on.
-        keep: m, see visual_prototypes.
+        prototype_ratio: m, see visual_prototypes.
         frame_logits: [N, T, C] of a classifier of the clips' classes; None has one fitted (ours).
 
     Raises:

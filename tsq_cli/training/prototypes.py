@@ -34,25 +34,26 @@ def visual_prototypes(
 ) -> Prototypes:
     """Mean over a class' videos of the mean of their best frames (S).
 
-    A video's best frames are the share `keep` of those whose likeliest class is the video's (S), by the probability of
-    that class (ours), rounded, at least one. A video of several classes counts for each (ours).
+    A video's best frames are the share `prototype_ratio` of those whose likeliest class is the video's (S), ranked by
+    the probability of that class (ours), rounded, at least one. A video of several classes counts for each (ours).
 
     Args:
         features: [N, T, D].
         frame_logits: [N, T, C] of a frame classifier.
         targets: [N, C], above 0 where the video shows the class.
-        keep: m, above 0 and at most 1.
+        prototype_ratio: m, above 0 and at most 1.
 
     Raises:
         UsageError: a class without a video.
-        ValueError: shapes that do not fit, or keep out of range.
+        ValueError: shapes that do not fit, or prototype_ratio out of range.
     """
     n, t, d = features.shape
     c = targets.shape[1]
     if frame_logits.shape != (n, t, c) or len(targets) != n or not 0 < prototype_ratio <= 1:
         raise ValueError(
             f"features {list(features.shape)}, frame_logits {list(frame_logits.shape)} and targets "
-            f"{list(targets.shape)} must be [N, T, D], [N, T, C] and [N, C], and keep {prototype_ratio} in (0, 1]"
+            f"{list(targets.shape)} must be [N, T, D], [N, T, C] and [N, C], "
+            f"and prototype_ratio {prototype_ratio} in (0, 1]"
         )
     need_every_class(targets)
     log_p = frame_logits.float().log_softmax(dim=2)

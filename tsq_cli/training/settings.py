@@ -74,7 +74,8 @@ class HeadSettings:
         interaction: the distance of the two modules' saliencies that both losses measure.
         visual_init: VQM's queries start as visual prototypes (S) or at random.
         textual_init: TQM's queries start as embeddings of the class names (S) or at random.
-        keep: m, share of a video's rightly classified frames that make its prototype, above 0, at most 1 (S: 0.3).
+        prototype_ratio: m, share of a video's correctly classified frames that make its prototype, above 0, at most 1
+            (S: 0.3).
         visual_scale, textual_scale: s of the softmax over frames; left out, 1 / sqrt(width).
         top_n: categories behind each saliency curve, at least 1.
         lambda_v: share of the visual module in the chosen frames, 0 to 1 (S: 0.6).
@@ -104,8 +105,8 @@ class HeadSettings:
         _at_least(self, 0, "alpha", "beta", "lambda_v")
         _at_least(self, 1, "top_n")
         _at_most(self, MAX_NAMES, "top_n")
-        _above_zero(self, "keep", "visual_scale", "textual_scale")
-        _at_most(self, 1, "keep", "lambda_v")
+        _above_zero(self, "prototype_ratio", "visual_scale", "textual_scale")
+        _at_most(self, 1, "prototype_ratio", "lambda_v")
         _one_of(
             self,
             interaction=InteractionKind,
