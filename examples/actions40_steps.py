@@ -18,13 +18,21 @@ from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities, selector_input
+from tsq_cli.evaluation.selectors import (
+    BoolArray,
+    EvaluatedSelector,
+    SelectorInput,
+    class_probabilities,
+    module_saliency,
+    selector_input,
+)
 from tsq_cli.features.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.packs.schema import Layer
+from tsq_cli.selection import RuleSettings
 from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Float32Array, Progress
@@ -99,7 +107,7 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
         for name in on.seen:
             of_frames = on.logits(name)
             plain = replace(inputs, frame_probabilities=class_probabilities(of_frames))
-            rules: tuple[Selector, ...] = ("uniform", "random", "confident", "all", "oracle")
+            rules: tuple[EvaluatedSelector, ...] = ("uniform", "random", "confident", "all", "oracle")
             scored = score_selectors(plain, of_frames, targets, selectors=rules, ks=(K,))
             references[name] = scored["rows"]
             _say(f"recognizer {name}", scored)
@@ -138,7 +146,8 @@ def looked_at(
 ) -> SelectorInput:
     """Both modules' saliency of features [N, T, D]."""
     output = net(features.float(), sight.textual(features))
-    return selector_input(output, logits, targets, top_n=settings.top_n, lambda_v=settings.lambda_v)
+    saliency = module_saliency(output, top_n=settings.top_n)
+    return selector_input(saliency, logits, targets, settings=RuleSettings(lambda_v=settings.lambda_v))
 
 
 def _say(title: str, scored: Mapping[str, Any]) -> None:

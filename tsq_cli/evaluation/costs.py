@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tsq_cli.config import BASELINES
-from tsq_cli.evaluation.selectors import Selector
+from tsq_cli.evaluation.selectors import EvaluatedSelector
 from tsq_cli.models import object_text_features
 from tsq_cli.models.flops import count
 from tsq_cli.models.preprocess import Preprocessor
@@ -32,7 +32,7 @@ class Costs:
     frame: float
     num_candidates: int
 
-    def of(self, selector: Selector, k: int) -> float:
+    def of(self, selector: EvaluatedSelector, k: int) -> float:
         """Of a rule with K frames.
 
         The rules that look at no pixel cost the recognizer on K frames. `all` costs it on all T; so do `confident`,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from tsq_cli import __version__
@@ -15,26 +16,27 @@ from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, with_interval
 from tsq_cli.evaluation.costs import count_costs
-from tsq_cli.evaluation.metrics import mean_average_precision
+from tsq_cli.evaluation.metrics import mean_average_precision, top_k_hits
 from tsq_cli.evaluation.selectors import (
     ALL_SELECTORS,
     SELECTORS,
+    EvaluatedSelector,
     FloatArray,
-    Selector,
     SelectorInput,
     class_probabilities,
     select,
+    selector_input,
 )
 from tsq_cli.features.cache import Extracted, FeatureCache, pack_networks, recognizer_network
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import tsq_scores
-from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, no_progress
+from tsq_cli.types import BoolArray, Float64Array, Int64Array, Progress, no_progress
 
 KS = (1, 2, 3, 5, 8, 16)
-SEEDS = (0, 1, 2, 3, 4)
-SHOWN: tuple[Selector, ...] = ("uniform", "tsq")
-_AT_ONCE = 64  # videos that the TSQ layers see together
+RANDOM_SEEDS = (0, 1, 2, 3, 4)
+SHOWN: tuple[EvaluatedSelector, ...] = ("uniform", "tsq")
+_CHUNK_VIDEOS = 64  # that the TSQ layers see together
 METRICS = {
     "map": "mean over the classes that occur of the average precision of the videos ranked by the class' score: "
     "the mean over its videos of the precision at each; equal scores share the precision at the end of their group",
@@ -62,7 +64,7 @@ class Evaluation:
     report: dict[str, Any]
     videos: tuple[LabeledVideo, ...]
     num_frames: int
-    true_probability: Mapping[Selector, Float64Array]
+    true_probability: Mapping[EvaluatedSelector, Float64Array]
 
 
 def evaluate(
@@ -71,9 +73,9 @@ def evaluate(
     recognizer: LoadedRecognizer,
     cache: FeatureCache,
     *,
-    selectors: Sequence[Selector] = SELECTORS,
+    selectors: Sequence[EvaluatedSelector] = SELECTORS,
     ks: Sequence[int] = KS,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = RANDOM_SEEDS,
     resamples: int = 1000,
     workers: int = 1,
     progress: Progress = no_progress,
@@ -94,7 +96,7 @@ def evaluate(
         TsqError: no video could be decoded, or the cache cannot be used.
         WeightsError: networks whose features or scores are not finite.
     """
-    check_plan(selectors, ks, seeds, resamples)
+    check_evaluation_plan(selectors, ks, seeds, resamples)
     videos = videos.aligned(pack.class_names)
     settings = pack.config.settings
     networks = [*pack_networks(pack), recognizer_network(recognizer)]
@@ -103,7 +105,14 @@ def evaluate(
     )
     targets = videos.targets()[list(extracted.kept)]
     frame_logits = extracted.logits["recognizer"].float().numpy()
-    inputs = _selector_input(pack, extracted, frame_logits, targets)
+    inputs = selector_input(
+        _pack_saliency(pack, extracted),
+        frame_logits,
+        targets,
+        settings=settings.rules,
+        multi_label=settings.multi_label,
+        features=functional.normalize(extracted.features["visual"].float(), dim=2).numpy(),
+    )
     scored = score_selectors(
         inputs,
         frame_logits,
@@ -115,7 +124,7 @@ def evaluate(
         cost=count_costs(pack, recognizer).of,
         resamples=resamples,
     )
-    true_probability: dict[Selector, Float64Array] = {}
+    true_probability: dict[EvaluatedSelector, Float64Array] = {}
     for name in SHOWN:
         positions = select(name, inputs, settings.num_frames)
         scores = video_scores(frame_logits, positions, multi_label=settings.multi_label)
@@ -137,11 +146,7 @@ def _facts(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: Load
     """Of what the numbers are."""
     return {
         "tsq_version": __version__,
-        "list": {
-            "found": videos.found,
-            "missing": list(videos.missing),
-            "failed": [{"id": video.id, "reason": reason} for video, reason in extracted.failed],
-        },
+        "list": videos.to_report(extracted.failed),
         "pack": {
             "name": pack.config.name,
             "sha256": pack.config.sha256,
@@ -153,27 +158,25 @@ def _facts(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: Load
 
 
 @torch.inference_mode()
-def _selector_input(pack: Pack, extracted: Extracted, frame_logits: Float32Array, targets: BoolArray) -> SelectorInput:
-    """S^v and S^t of all videos, with what else the rules may look at."""
+def _pack_saliency(pack: Pack, extracted: Extracted) -> tuple[Tensor, Tensor]:
+    """Compute S^v and S^t of all videos in chunks, float64 [N, T] on the CPU.
+
+    Raises:
+        WeightsError: scores that are not finite.
+    """
     features = extracted.features["visual"]
     objects = extracted.logits["objects" if "objects" in extracted.logits else "visual"]
-    visual, textual = [], []
-    for first in range(0, len(features), _AT_ONCE):
-        x_v, logits = (all_[first : first + _AT_ONCE].to(pack.device, torch.float32) for all_ in (features, objects))
+    chunks = []
+    for first in range(0, len(features), _CHUNK_VIDEOS):
+        x_v, logits = (
+            all_[first : first + _CHUNK_VIDEOS].to(pack.device, torch.float32) for all_ in (features, objects)
+        )
         scores = tsq_scores(pack, x_v, logits, top_n=pack.config.settings.top_n)
-        visual.append(scores.visual.scores.double().cpu())
-        textual.append(scores.textual.scores.double().cpu())
-    s_v, s_t = torch.cat(visual), torch.cat(textual)
-    for curves in (s_v, s_t):
+        chunks.append([module.scores.double().cpu() for module in (scores.visual, scores.textual)])
+    visual, textual = (torch.cat(curves) for curves in zip(*chunks, strict=True))
+    for curves in (visual, textual):
         refuse_not_finite(curves, "saliency scores")
-    return SelectorInput(
-        saliency_visual=s_v.numpy(),
-        saliency_textual=s_t.numpy(),
-        frame_probabilities=class_probabilities(frame_logits, multi_label=pack.config.settings.multi_label),
-        targets=targets,
-        settings=pack.config.settings.rules,
-        features=functional.normalize(features.float(), dim=2).numpy(),
-    )
+    return visual, textual
 
 
 def score_selectors(
@@ -181,11 +184,11 @@ def score_selectors(
     frame_logits: FloatArray,
     targets: BoolArray,
     *,
-    selectors: Sequence[Selector] = SELECTORS,
+    selectors: Sequence[EvaluatedSelector] = SELECTORS,
     ks: Sequence[int] = KS,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = RANDOM_SEEDS,
     multi_label: bool = False,
-    cost: Callable[[Selector, int], float] | None = None,
+    cost: Callable[[EvaluatedSelector, int], float] | None = None,
     resamples: int = 1000,
 ) -> dict[str, Any]:
     """Recognize every video from the frames that each rule chooses, and score that.
@@ -215,10 +218,10 @@ def score_selectors(
     n, t, c = frame_logits.shape
     if targets.shape != (n, c) or inputs.saliency_visual.shape != (n, t):
         raise ValueError(f"frame_logits [{n}, {t}, {c}] do not fit {targets.shape} or {inputs.saliency_visual.shape}")
-    check_plan(selectors, ks, seeds, resamples)
+    check_evaluation_plan(selectors, ks, seeds, resamples)
     counts = sorted({min(k, t) for k in ks})
     bootstrap = Bootstrap(targets, resamples=resamples)
-    scored: dict[tuple[Selector, int], _Scored] = {}
+    scored: dict[tuple[EvaluatedSelector, int], _Scored] = {}
     for selector in dict.fromkeys(selectors):
         for k in [t] if selector == "all" else counts:
             tries = [
@@ -286,14 +289,16 @@ class _Scored:
         }
 
 
-def _gains(selector: Selector, k: int, scored: Mapping[tuple[Selector, int], _Scored]) -> dict[str, Any]:
+def _gains(
+    selector: EvaluatedSelector, k: int, scored: Mapping[tuple[EvaluatedSelector, int], _Scored]
+) -> dict[str, Any]:
     """What a row gains over uniform at the same K and over all frames, where these were measured."""
     rivals = {name: rival for (name, of_k), rival in scored.items() if name == "all" or (name, of_k) == ("uniform", k)}
     return {name: scored[selector, k].gains(rival) for name, rival in rivals.items() if selector not in (name, "all")}
 
 
 def _score(scores: Float64Array, targets: BoolArray, bootstrap: Bootstrap) -> _Scored:
-    hits = {k: _hits(scores, targets, k) for k in (1, 5)}
+    hits = {k: top_k_hits(scores, targets, k) for k in (1, 5)}
     return _Scored(
         values={
             "map": mean_average_precision(scores, targets),
@@ -304,13 +309,6 @@ def _score(scores: Float64Array, targets: BoolArray, bootstrap: Bootstrap) -> _S
             **{f"top{k}": bootstrap.mean(hit) for k, hit in hits.items()},
         },
     )
-
-
-def _hits(scores: Float64Array, targets: BoolArray, k: int) -> BoolArray:
-    """Whether each video has a true class among its k highest-scoring ones, [N]: top_k_accuracy before its mean."""
-    highest = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    hits: BoolArray = np.logical_or.reduce(np.take_along_axis(targets, highest, axis=1), axis=1)
-    return hits
 
 
 def _mean(tries: Sequence[_Scored]) -> _Scored:
@@ -324,7 +322,7 @@ def _mean(tries: Sequence[_Scored]) -> _Scored:
     )
 
 
-def check_plan(selectors: Sequence[str], ks: Sequence[int], seeds: Sequence[int], resamples: int) -> None:
+def check_evaluation_plan(selectors: Sequence[str], ks: Sequence[int], seeds: Sequence[int], resamples: int) -> None:
     """Refuse what score_selectors could not do, before anything is decoded.
 
     Raises:

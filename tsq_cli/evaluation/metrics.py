@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli.types import Float64Array
+from tsq_cli.types import BoolArray, Float64Array
 
 
 def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
@@ -60,15 +60,27 @@ def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> flo
 
 
 def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> float:
-    """Share of items with a true class among their k highest-scoring ones; of equal scores the lower index comes first.
+    """Share of items with a true class among their k highest-scoring ones, 0 to 1.
+
+    Args:
+        scores, targets, k: as for top_k_hits.
+
+    Raises:
+        ValueError: as top_k_hits.
+    """
+    return float(top_k_hits(scores, targets, k).mean())
+
+
+def top_k_hits(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> BoolArray:
+    """Whether each item has a true class among its k highest-scoring ones; the lower index wins a tie.
 
     Args:
         scores: finite, [N, C], N at least 1.
         targets: bool, [N, C]; an item may have several true classes.
-        k: at least 1; from C on every item with a true class counts.
+        k: at least 1; from C on every item with a true class is a hit.
 
     Returns:
-        From 0 to 1.
+        bool [N].
 
     Raises:
         ValueError: k below 1, scores that are not finite, or shapes that do not fit.
@@ -77,10 +89,11 @@ def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> flo
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     highest = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(truth, highest, axis=1).any(axis=1).mean())
+    hits: BoolArray = np.logical_or.reduce(np.take_along_axis(truth, highest, axis=1), axis=1)
+    return hits
 
 
-def _checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Float64Array, npt.NDArray[np.bool_]]:
+def _checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Float64Array, BoolArray]:
     values, truth = np.asarray(scores, dtype=np.float64), np.asarray(targets)
     if values.ndim != 2 or not len(values) or values.shape != truth.shape or truth.dtype != np.bool_:
         raise ValueError(

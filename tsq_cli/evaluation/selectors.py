@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from tsq_cli import selection
 from tsq_cli.config import SelectorName
@@ -18,12 +19,22 @@ from tsq_cli.selection import Evidence, RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 FloatArray = npt.NDArray[np.floating[Any]]
-Selector = SelectorName | Literal["confident", "all", "oracle"]
-ALL_SELECTORS: tuple[Selector, ...] = (*selection.RULES, "confident", "all", "oracle")
-SELECTORS: tuple[Selector, ...] = ("tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle")
+EvaluatedSelector = SelectorName | Literal["confident", "all", "oracle"]
+ALL_SELECTORS: tuple[EvaluatedSelector, ...] = (*selection.RULES, "confident", "all", "oracle")
+SELECTORS: tuple[EvaluatedSelector, ...] = (
+    "tsq",
+    "vqm",
+    "tqm",
+    "uniform",
+    "random",
+    "middle",
+    "confident",
+    "all",
+    "oracle",
+)
 """Those that are compared unless others are asked for."""
 
-_TITLES: dict[Selector, str] = {
+_TITLES: dict[EvaluatedSelector, str] = {
     "auto": "auto (TSQNet or cover)",
     "tsq": "TSQNet (both modules)",
     "cover": "cover (events first)",
@@ -42,7 +53,7 @@ _TITLES: dict[Selector, str] = {
 }
 
 
-def title(name: Selector) -> str:
+def title(name: EvaluatedSelector) -> str:
     """A rule's name in a table."""
     return _TITLES.get(name, name)
 
@@ -85,38 +96,51 @@ class SelectorInput:
                 raise ValueError(f"{name} must be finite")
 
 
-def selector_input(
-    output: TSQNetOutput,
-    frame_logits: FloatArray,
-    targets: BoolArray,
-    *,
-    top_n: int,
-    lambda_v: float,
-    multi_label: bool = False,
-) -> SelectorInput:
-    """What the rules may look at, from what both modules say of N videos.
+def module_saliency(output: TSQNetOutput, *, top_n: int, multi_label: bool = False) -> tuple[Tensor, Tensor]:
+    """Compute the saliency curves S^v and S^t of N videos, each float64 [N, T].
 
     Args:
         output: of both modules, on the CPU.
-        frame_logits: of the recognizer, [N, T, C].
-        targets: bool [N, C], the true classes.
-        top_n: categories behind each saliency curve, at least 1.
-        lambda_v: share of the visual module in the fusion, 0 to 1.
-        multi_label: sigmoid in the place of softmax.
+        top_n: categories behind each curve, at least 1.
+        multi_label: sigmoid instead of softmax.
+    """
+    visual, textual = (
+        frame_saliency(module, top_n=top_n, multi_label=multi_label).scores.double()
+        for module in (output.visual, output.textual)
+    )
+    return visual, textual
+
+
+def selector_input(
+    saliency: tuple[Tensor, Tensor],
+    frame_logits: FloatArray,
+    targets: BoolArray,
+    *,
+    settings: RuleSettings | None = None,
+    multi_label: bool = False,
+    features: Float32Array | None = None,
+) -> SelectorInput:
+    """Build what selectors may look at.
+
+    Args:
+        saliency: S^v and S^t, [N, T] each, on the CPU.
+        frame_logits: [N, T, C], of the recognizer on each frame alone.
+        targets: bool [N, C], the true classes, at least one per video.
+        settings: numbers of the rules of tsq_cli.selection; None is their defaults.
+        multi_label: sigmoid instead of softmax.
+        features: see SelectorInput.
 
     Raises:
         ValueError: as SelectorInput.
     """
-    visual, textual = (
-        frame_saliency(module, top_n=top_n, multi_label=multi_label).scores.double().numpy()
-        for module in (output.visual, output.textual)
-    )
+    visual, textual = saliency
     return SelectorInput(
-        saliency_visual=visual,
-        saliency_textual=textual,
+        saliency_visual=visual.numpy(),
+        saliency_textual=textual.numpy(),
         frame_probabilities=class_probabilities(frame_logits, multi_label=multi_label),
         targets=targets,
-        settings=RuleSettings(lambda_v=lambda_v),
+        settings=settings or RuleSettings(),
+        features=features,
     )
 
 
@@ -131,7 +155,7 @@ def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Flo
     return odds
 
 
-def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:
+def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:
     """Choose the frames of every video by one rule.
 
     Args:
@@ -158,7 +182,7 @@ def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int6
     return np.array([sorted(rule(number)) for number in range(num_videos)], dtype=np.int64)
 
 
-def _rule(name: Selector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:
+def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:
     """The rule, as a function from a video's number to the positions that it chooses there."""
     num_videos, num_candidates = inputs.saliency_visual.shape
     if name == "confident" or name == "oracle":

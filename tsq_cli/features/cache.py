@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -217,6 +219,16 @@ class FeatureCache:
         makers = {"frames": FeatureSpec(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
         filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
         return FrameStore(store, filled.keys["frames"], num_frames, kept=filled.kept, failed=filled.failed)
+
+
+@contextmanager
+def feature_cache(folder: Path | None) -> Iterator[FeatureCache]:
+    """A cache in a folder; None is a temporary one, removed at the end of the block."""
+    if folder is not None:
+        yield FeatureCache(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="tsq-features-") as temporary:
+        yield FeatureCache(Path(temporary))
 
 
 class FrameStore:

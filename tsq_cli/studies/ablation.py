@@ -15,17 +15,18 @@ from torch import Tensor
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.evaluation.evaluate import video_scores
 from tsq_cli.evaluation.metrics import mean_average_precision
-from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities, select, selector_input
+from tsq_cli.evaluation.selectors import EvaluatedSelector, SelectorInput, module_saliency, select, selector_input
 from tsq_cli.models import TSQNet, TSQNetOutput
-from tsq_cli.studies.registry import PAPER_DATA, Row, Study, changed
+from tsq_cli.selection import RuleSettings
+from tsq_cli.studies.registry import PAPER_DATA, Study, StudyRow, changed
 from tsq_cli.training.heads import ClipBatch, ClipSource, predict, train_heads
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, no_progress
 
-SEEDS = (0, 1, 2)
-COLUMNS: Mapping[str, Selector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
+TRAINING_SEEDS = (0, 1, 2)
+COLUMNS: Mapping[str, EvaluatedSelector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
 """The paper's three columns, in its order, and the rule that chooses the frames of each."""
-REFERENCES: tuple[Selector, ...] = ("uniform", "all", "oracle")
+REFERENCES: tuple[EvaluatedSelector, ...] = ("uniform", "all", "oracle")
 METRIC = "mAP of recognition from the chosen frames, 0 to 1; sd is the standard deviation over the seeds"
 
 
@@ -88,7 +89,7 @@ def run_study(
     settings: HeadSettings,
     *,
     text_data: Callable[[str], StudyData] | None = None,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = TRAINING_SEEDS,
     num_frames: int = 5,
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
@@ -109,7 +110,7 @@ def run_study(
     Returns:
         JSON-ready: study, title, note, paper_data, metric, num_videos, num_classes, num_candidates, num_frames, seeds,
         multi_label, settings, seconds, reference (mAP of the rules uniform, all and oracle) and rows, each {name,
-        changes, text_encoder, is_default (whether it is the run's own settings), paper (mAP in percent, see Row),
+        changes, text_encoder, is_default (whether it is the run's own settings), paper (mAP in percent, see StudyRow),
         left_out (why, or None), tsqnet, tqm, vqm}. The last three are {mean, sd, values}, shares from 0 to 1, one value
         for each seed; sd is None for a single seed, and all three are None for a row left out.
 
@@ -117,7 +118,7 @@ def run_study(
         UsageError: settings that a row cannot have, no seed, or K out of range.
         TsqError: a training that left the finite numbers.
     """
-    check_plan(seeds, num_frames, data.num_candidates)
+    check_study_plan(seeds, num_frames, data.num_candidates)
     begin = time.perf_counter()
     settings_of = [changed(settings, {**study.fixed, **row.changes}) for row in study.rows]
     data_of, left_out = _texts(study.rows, data, text_data)
@@ -138,13 +139,13 @@ def run_study(
         "seconds": time.perf_counter() - begin,
         "reference": _references(data, num_frames),
         "rows": [
-            _described(row, own == settings, left_out.get(row.text_encoder), maps)
+            _row_report(row, own == settings, left_out.get(row.text_encoder), maps)
             for row, own, maps in zip(study.rows, settings_of, scores, strict=True)
         ],
     }
 
 
-def check_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> None:
+def check_study_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> None:
     """Refuse what cannot be run, before anything is decoded or trained for it.
 
     Raises:
@@ -157,7 +158,7 @@ def check_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> No
 
 
 def _texts(
-    rows: Sequence[Row], data: StudyData, text_data: Callable[[str], StudyData] | None
+    rows: Sequence[StudyRow], data: StudyData, text_data: Callable[[str], StudyData] | None
 ) -> tuple[dict[str | None, StudyData], dict[str | None, str]]:
     """The data of each text encoder that the rows name, and why there is none for the others."""
     found: dict[str | None, StudyData] = {None: data}
@@ -241,11 +242,10 @@ def train_network(
 def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_frames: int) -> dict[str, float]:
     """mAP of recognition from the K frames of each column's rule."""
     inputs = selector_input(
-        output,
+        module_saliency(output, top_n=settings.top_n, multi_label=data.multi_label),
         data.frame_logits.numpy(),
         data.validation.targets.bool().numpy(),
-        top_n=settings.top_n,
-        lambda_v=settings.lambda_v,
+        settings=RuleSettings(lambda_v=settings.lambda_v),
         multi_label=data.multi_label,
     )
     return {column: _map(data, inputs, rule, num_frames) for column, rule in COLUMNS.items()}
@@ -253,24 +253,24 @@ def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_fra
 
 def _references(data: StudyData, num_frames: int) -> dict[str, float]:
     """mAP of rules that look at no saliency."""
-    flat = np.zeros((len(data.frame_logits), data.num_candidates))
-    inputs = SelectorInput(
-        saliency_visual=flat,
-        saliency_textual=flat,
-        frame_probabilities=class_probabilities(data.frame_logits.numpy(), multi_label=data.multi_label),
-        targets=data.validation.targets.bool().numpy(),
+    flat = torch.zeros(len(data.frame_logits), data.num_candidates, dtype=torch.float64)
+    inputs = selector_input(
+        (flat, flat),
+        data.frame_logits.numpy(),
+        data.validation.targets.bool().numpy(),
+        multi_label=data.multi_label,
     )
     return {rule: _map(data, inputs, rule, num_frames) for rule in REFERENCES}
 
 
-def _map(data: StudyData, inputs: SelectorInput, rule: Selector, num_frames: int) -> float:
+def _map(data: StudyData, inputs: SelectorInput, rule: EvaluatedSelector, num_frames: int) -> float:
     positions = select(rule, inputs, num_frames)
     scores = video_scores(data.frame_logits.numpy(), positions, multi_label=data.multi_label)
     return mean_average_precision(scores, inputs.targets)
 
 
-def _described(
-    row: Row, is_default: bool, left_out: str | None, scores: Sequence[Mapping[str, float]]
+def _row_report(
+    row: StudyRow, is_default: bool, left_out: str | None, scores: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     return {
         "name": row.name,

@@ -26,7 +26,8 @@ from tsq_cli.training.recognizer import fit_probe
 from tsq_cli.training.settings import TrainSettings
 from tsq_cli.types import Progress, no_progress
 
-Lists = tuple[VideoList, VideoList]
+VideoLists = tuple[VideoList, VideoList]
+"""The videos to train on, and those to evaluate on, of the same classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +45,7 @@ class StudyFeatures:
     """
 
     pack: Pack
-    lists: Lists
+    lists: VideoLists
     extracted: tuple[Extracted, Extracted]
     prototypes: Prototypes
     frame_logits: Tensor
@@ -124,7 +125,7 @@ def _training_data(
     )
 
 
-def both_lists(settings: TrainSettings) -> Lists:
+def read_both_lists(settings: TrainSettings) -> VideoLists:
     """The list to train on and the list to measure on, with the classes of the first.
 
     Raises:
@@ -138,7 +139,7 @@ def both_lists(settings: TrainSettings) -> Lists:
 
 def gather(
     settings: TrainSettings,
-    lists: Lists,
+    lists: VideoLists,
     pack: Pack,
     recognizer: LoadedRecognizer,
     cache: FeatureCache,
@@ -154,7 +155,7 @@ def gather(
 
     Args:
         settings: T, m and batch size of the heads, and how a probe is fitted.
-        lists: as both_lists gives them.
+        lists: as read_both_lists gives them.
         pack: of the networks of both modules.
         recognizer: of this pack.
         cache: videos that it holds are not decoded again.
@@ -197,7 +198,7 @@ def gather(
         frame_logits=frame_logits.float(),
         batch_size=settings.heads.fit.batch_size,
         about={
-            "lists": [_list(*pair) for pair in zip(lists, (train, validation), strict=True)],
+            "lists": [of.to_report(some.failed) for of, some in zip(lists, (train, validation), strict=True)],
             "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
             "recognizer": {
                 "name": recognizer.choice.name + ("" if known else ", linear probe on its features"),
@@ -231,14 +232,6 @@ def with_texts(pack: Pack, encoder: str) -> Pack:
         _text_encoder=texts,
         _queries={},
     )
-
-
-def _list(videos: VideoList, extracted: Extracted) -> dict[str, Any]:
-    return {
-        "found": videos.found,
-        "missing": list(videos.missing),
-        "failed": [{"id": video.id, "reason": reason} for video, reason in extracted.failed],
-    }
 
 
 class _RandomTexts:

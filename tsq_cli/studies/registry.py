@@ -17,7 +17,7 @@ _Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class StudyRow:
     """One row of a study.
 
     Attributes:
@@ -49,7 +49,7 @@ class Study:
 
     name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[StudyRow, ...]
     fixed: Changes = field(default_factory=dict)
     note: str = ""
 
@@ -65,12 +65,14 @@ _PLAIN: Changes = {"layer.competition_floor": None, "layer.blank_frame_penalty":
 _ONE_NUMBER = "S gives one mAP a row without saying of which module."
 
 
-def _weights(name: str, paper: Mapping[float, tuple[float, float, float]]) -> tuple[Row, ...]:
-    return tuple(Row(name=f"{name} {weight}", changes={name: weight}, paper=maps) for weight, maps in paper.items())
+def _weights(name: str, paper: Mapping[float, tuple[float, float, float]]) -> tuple[StudyRow, ...]:
+    return tuple(
+        StudyRow(name=f"{name} {weight}", changes={name: weight}, paper=maps) for weight, maps in paper.items()
+    )
 
 
-def _values(name: str, values: Iterable[float | int]) -> tuple[Row, ...]:
-    return tuple(Row(name=f"{name} {value:g}", changes={name: value}) for value in values)
+def _values(name: str, values: Iterable[float | int]) -> tuple[StudyRow, ...]:
+    return tuple(StudyRow(name=f"{name} {value:g}", changes={name: value}) for value in values)
 
 
 _FROM_PAPER = (
@@ -78,13 +80,13 @@ _FROM_PAPER = (
         name="classifier",
         title="one query for all classes (CA) or one each (CS): attention + classifier",
         rows=(
-            Row(
+            StudyRow(
                 name="CA + CA",
                 changes={"layer.attention": "class-agnostic", "layer.classifier": "class-agnostic"},
                 paper=(73.3,),
             ),
-            Row(name="CS + CA", changes={"layer.classifier": "class-agnostic"}, paper=(68.3,)),
-            Row(name="CS + CS", paper=(74.3,)),
+            StudyRow(name="CS + CA", changes={"layer.classifier": "class-agnostic"}, paper=(68.3,)),
+            StudyRow(name="CS + CS", paper=(74.3,)),
         ),
         fixed={"layer.attention": "class-specific", "layer.classifier": "class-specific", **_PLAIN},
         note=f"{_ONE_NUMBER} In one sentence it calls CS + CA its TSQNet, which its own numbers contradict.",
@@ -124,8 +126,8 @@ _FROM_PAPER = (
         name="self-attention",
         title="self-attention among the queries",
         rows=(
-            Row(name="with", changes={"layer.self_attention": True}, paper=(74.2,)),
-            Row(name="without", changes={"layer.self_attention": False}, paper=(74.4,)),
+            StudyRow(name="with", changes={"layer.self_attention": True}, paper=(74.2,)),
+            StudyRow(name="without", changes={"layer.self_attention": False}, paper=(74.4,)),
         ),
         fixed=_PLAIN,
         note=_ONE_NUMBER,
@@ -134,9 +136,9 @@ _FROM_PAPER = (
         name="layers-heads",
         title="number of layers and heads",
         rows=(
-            Row(name="1 layer, 8 heads", changes={"layer.num_heads": 8}, paper=(73.7,)),
-            Row(name="2 layers, 1 head", changes={"layer.num_layers": 2}, paper=(73.6,)),
-            Row(name="1 layer, 1 head", paper=(74.4,)),
+            StudyRow(name="1 layer, 8 heads", changes={"layer.num_heads": 8}, paper=(73.7,)),
+            StudyRow(name="2 layers, 1 head", changes={"layer.num_layers": 2}, paper=(73.6,)),
+            StudyRow(name="1 layer, 1 head", paper=(74.4,)),
         ),
         fixed={"layer.num_layers": 1, "layer.num_heads": 1, **_PLAIN},
         note=_ONE_NUMBER,
@@ -147,16 +149,16 @@ _OURS = (
         name="init-visual",
         title="where the visual queries start",
         rows=(
-            Row(name="random", changes={"visual_init": "random"}),
-            Row(name="prototypes", changes={"visual_init": "prototypes"}),
+            StudyRow(name="random", changes={"visual_init": "random"}),
+            StudyRow(name="prototypes", changes={"visual_init": "prototypes"}),
         ),
     ),
     Study(
         name="init-textual",
         title="where the textual queries start",
         rows=(
-            Row(name="random", changes={"textual_init": "random"}),
-            Row(name="class names", changes={"textual_init": "text"}),
+            StudyRow(name="random", changes={"textual_init": "random"}),
+            StudyRow(name="class names", changes={"textual_init": "text"}),
         ),
     ),
     Study(
@@ -174,9 +176,9 @@ _OURS = (
         name="interaction",
         title="how the modules teach each other",
         rows=(
-            Row(name="not at all", changes={"alpha": 0.0, "beta": 0.0}),
+            StudyRow(name="not at all", changes={"alpha": 0.0, "beta": 0.0}),
             *(
-                Row(name=kind, changes={"interaction": kind, "alpha": 0.6, "beta": 0.6})
+                StudyRow(name=kind, changes={"interaction": kind, "alpha": 0.6, "beta": 0.6})
                 for kind in ("kl", "reverse-kl", "js", "mse")
             ),
         ),
@@ -195,9 +197,9 @@ _OURS = (
         name="text-encoder",
         title="what embeds the names of classes and objects",
         rows=(
-            Row(name="the pack's own"),
-            Row(name=BERT, text_encoder=BERT),
-            Row(name=RANDOM_TEXT, text_encoder=RANDOM_TEXT),
+            StudyRow(name="the pack's own"),
+            StudyRow(name=BERT, text_encoder=BERT),
+            StudyRow(name=RANDOM_TEXT, text_encoder=RANDOM_TEXT),
         ),
         note=f"{BERT} is the paper's choice; {RANDOM_TEXT} show what the textual module is worth without language.",
     ),

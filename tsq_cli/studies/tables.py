@@ -68,7 +68,7 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
     """All studies of a run as a page of Markdown.
 
     Args:
-        document: what `tsq ablate --json` writes: tsq_version, lists, pack, recognizer, epochs, studies.
+        document: as run_studies yields it: tsq_version, lists, pack, recognizer, epochs, studies.
     """
     failed = [video for listed in document["lists"] for video in listed["failed"]]
     lines = [

@@ -1,23 +1,27 @@
-"""T-SNE of the TSQ embeddings (the class queries) of both modules, before and after training, by where they
-start."""
+"""The workflow of `tsq tsne`: t-SNE of both modules' class queries (TSQ embeddings), before and after training."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tsq_cli import __version__
+from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError, install_extra
+from tsq_cli.features.cache import FeatureCache
 from tsq_cli.models import TSQNet
+from tsq_cli.packs import Pack
 from tsq_cli.report.scatter import Panel, Scatter
 from tsq_cli.studies.ablation import TrainingData, train_network
+from tsq_cli.studies.data import gather_training
 from tsq_cli.training.heads import initial_tsqnet
-from tsq_cli.training.settings import HeadSettings
+from tsq_cli.training.settings import HeadSettings, TrainSettings
 from tsq_cli.types import Float64Array, Progress, no_progress
 
 FEWEST_CLASSES = 4
@@ -25,10 +29,10 @@ FEWEST_CLASSES = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Queries:
-    """The class queries of both modules at one moment.
+    """The class queries of both modules at one point of a training.
 
     Attributes:
-        title: of the moment ("random start, before training").
+        title: names that point ("random start, before training").
         visual: [C, Dv].
         textual: [C, Dt].
     """
@@ -52,8 +56,87 @@ class Queries:
         return cls(title=title, visual=visual, textual=textual)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QueryMap:
+    """Queries placed by t-SNE.
+
+    Attributes:
+        figure: to draw.
+        report: JSON-ready: tsq_version, pack, seed, classes, panels, each {title, points [C, 2]}; of trained queries
+            also list (see VideoList.to_report) and settings (of the heads).
+        lists: reports of the lists of videos that were read, none for the queries of a pack.
+    """
+
+    figure: Scatter
+    report: dict[str, Any]
+    lists: list[dict[str, Any]] = field(default_factory=list)
+
+
+def map_trained_queries(
+    settings: TrainSettings,
+    videos: VideoList,
+    pack: Pack,
+    cache: FeatureCache,
+    *,
+    perplexity: float | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> QueryMap:
+    """Train from a random and from the proposed initialization, and place the queries before and after: S's figures.
+
+    Args:
+        settings: T, and how the heads are trained; their initialization and seed are replaced.
+        videos: to train on.
+        pack: whose networks encode the frames; training runs on its device.
+        cache: videos in it are not decoded again.
+        perplexity: as for tsne_figure.
+        seed: of training and of t-SNE.
+        workers: videos decoded at a time.
+        progress: called after each video and each step of training.
+
+    Raises:
+        UsageError: as check_tsne and gather_training, or layers with one query for all classes.
+        TsqError, WeightsError: as gather_training and train_queries.
+
+    Source: docs/method.md, section 7.
+    """
+    data, extracted = gather_training(settings, videos, pack, cache, workers=workers, progress=progress)
+    queries = train_queries(data, settings.heads, seed=seed, device=pack.device, progress=progress)
+    figure = tsne_figure(queries, videos.class_names, meanings=data.queries_textual, perplexity=perplexity, seed=seed)
+    listed = videos.to_report(extracted.failed)
+    facts = {"list": listed, "settings": asdict(settings.heads)}
+    return QueryMap(figure=figure, report=facts | _report(pack, figure, seed), lists=[listed])
+
+
+def map_pack_queries(pack: Pack, *, perplexity: float | None = None, seed: int = 0) -> QueryMap:
+    """Place the queries of a pack as they are.
+
+    Args:
+        pack: of any classes.
+        perplexity: as for tsne_figure.
+        seed: of t-SNE.
+
+    Raises:
+        UsageError: as check_tsne, or layers with one query for all classes.
+    """
+    queries = Queries.of(pack.tsqnet, f"as in the pack {pack.config.name}")
+    figure = tsne_figure([queries], pack.class_names, meanings=queries.textual, perplexity=perplexity, seed=seed)
+    return QueryMap(figure=figure, report=_report(pack, figure, seed))
+
+
+def _report(pack: Pack, figure: Scatter, seed: int) -> dict[str, Any]:
+    return {
+        "tsq_version": __version__,
+        "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
+        "seed": seed,
+        "classes": list(figure.names),
+        "panels": [{"title": panel.title, "points": panel.points.tolist()} for row in figure.rows for panel in row],
+    }
+
+
 def default_perplexity(num_classes: int) -> float:
-    """30, t-SNE's usual value, or a third of the neighbors that a class has where those are fewer than 90 (ours)."""
+    """30, t-SNE's usual value, or a third of the other classes where those are fewer than 90 (ours)."""
     return min(30.0, (num_classes - 1) / 3)
 
 

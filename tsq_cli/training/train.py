@@ -20,7 +20,7 @@ from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import Selector, selector_input
+from tsq_cli.evaluation.selectors import EvaluatedSelector, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
@@ -30,6 +30,7 @@ from tsq_cli.packs.registry import PACK_JSON
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.words import Words
 from tsq_cli.packs.write import TrainedNetwork, check_class_names, check_pack_folder, write_pack
+from tsq_cli.selection import RuleSettings
 from tsq_cli.training import distributed
 from tsq_cli.training.datasets import Clips, clips_of, name_queries
 from tsq_cli.training.fit import CHECKPOINT
@@ -49,7 +50,17 @@ from tsq_cli.types import Progress, no_progress
 
 PACK, REPORT, SETTINGS = "pack", "report.json", "train.toml"
 
-_MEASURED: tuple[Selector, ...] = ("tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle")
+_MEASURED: tuple[EvaluatedSelector, ...] = (
+    "tsq",
+    "vqm",
+    "tqm",
+    "uniform",
+    "random",
+    "middle",
+    "confident",
+    "all",
+    "oracle",
+)
 
 
 def train(
@@ -95,8 +106,7 @@ def train(
         texts = name_queries(run.base, run.train.class_names) if run.does("heads") else None
         looking = frame_networks(run, tuned, start)
         features = [extract(run, videos, looking) for videos in run.lists]
-        for told, extracted in zip(run.report["lists"], features, strict=True):
-            told["failed"] = [{"id": video.id, "reason": reason} for video, reason in extracted.failed]
+        run.report["lists"] = [of.to_report(some.failed) for of, some in zip(run.lists, features, strict=True)]
         clips = [clips_of(run.base, *pair) for pair in zip(run.lists, features, strict=True)]
         frame_logits = None if tuned is None else features[0].logits["visual"]
         tsqnet = None if texts is None else heads_stage(run, clips, texts, frame_logits, looking)
@@ -183,7 +193,7 @@ def _begin(
         "settings": settings.to_dict(),
         "classes": list(run.train.class_names),
         "multi_label": run.multi_label,
-        "lists": [{"found": videos.found, "missing": list(videos.missing), "failed": []} for videos in run.lists],
+        "lists": [videos.to_report([]) for videos in run.lists],
         "prototypes": None,
         "stages": {},
         "evaluation": None,
@@ -199,12 +209,12 @@ def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> No
     """Recognition of the validation videos from K frames, by every rule of `tsq evaluate`."""
     heads, k = run.settings.heads, run.settings.num_frames
     logits, targets = frame_logits.numpy(), clips.targets.numpy()
+    output = predict(tsqnet, clips.visual, clips.textual)
     inputs = selector_input(
-        predict(tsqnet, clips.visual, clips.textual),
+        module_saliency(output, top_n=heads.top_n, multi_label=run.multi_label),
         logits,
         targets,
-        top_n=heads.top_n,
-        lambda_v=heads.lambda_v,
+        settings=RuleSettings(lambda_v=heads.lambda_v),
         multi_label=run.multi_label,
     )
     run.progress("measuring", 0, 1)
