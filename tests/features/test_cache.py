@@ -15,9 +15,9 @@ from torch import nn
 
 from tests.features.test_extraction import color, labeled, write_video
 from tests.features.test_shards import names_in_headers
+from tsq_cli import loading
 from tsq_cli.data import LabeledVideo
 from tsq_cli.errors import TsqError, UsageError, WeightsError
-from tsq_cli.features import extraction
 from tsq_cli.features.cache import (
     Extracted,
     FeatureCache,
@@ -73,13 +73,13 @@ class Decodes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths: list[str] = []
-        load = extraction.load_clip
+        load = loading.load_clip
 
         def counted(path: Path, *arguments: Any, **options: Any) -> Any:
             self.paths.append(Path(path).name)
             return load(path, *arguments, **options)
 
-        monkeypatch.setattr(extraction, "load_clip", counted)
+        monkeypatch.setattr(loading, "load_clip", counted)
 
     def taken(self) -> list[str]:
         paths, self.paths = sorted(self.paths), []

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.training import distributed
-from tsq_cli.training.fit import CHECKPOINT, LOG_CSV, LOG_JSON, Task, fit, learning_rate_share
+from tsq_cli.training.fit import CHECKPOINT, LOG_CSV, LOG_JSON, TrainingTask, fit, learning_rate_share
 from tsq_cli.training.settings import FitSettings
 
 SETTINGS = FitSettings(epochs=4, batch_size=8, learning_rate=0.05, warmup_epochs=1, seed=3)
 
 
-class Blobs(Task):
+class Blobs(TrainingTask):
     """Two clouds of points; dropout, so that the order of random numbers matters."""
 
     def __init__(self, *, dropout: float = 0.3, stop_after: int | None = None, poison: int | None = None) -> None:
@@ -53,7 +53,7 @@ class Blobs(Task):
         return {"accuracy": float((self.model(self.points).argmax(dim=1) == self.labels).float().mean())}
 
 
-def _weights(task: Task) -> dict[str, Tensor]:
+def _weights(task: TrainingTask) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in task.model.state_dict().items()}
 
 
@@ -157,7 +157,7 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
 
 def test_parameters_may_learn_at_their_own_rate_or_not_at_all() -> None:
     class Partly(Blobs):
-        def rate(self, name: str) -> float:
+        def lr_scale(self, name: str) -> float:
             return 0.0 if name.startswith("0.") else 1.0
 
     task = Partly()

@@ -171,26 +171,26 @@ class FeatureCache:
         if not networks or len({network.name for network in networks}) < len(networks):
             raise ValueError(f"need networks of different names, got {[network.name for network in networks]}")
         store = ShardStore(self.folder / "features")
-        makers = {
+        specs = {
             network.name: FeatureSpec(network.identity, network.short_side, partial(_encode, network))
             for network in networks
         }
-        filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
+        extraction = extract(store, videos, specs, num_frames=num_frames, workers=workers, progress=progress)
         features: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
-        times = torch.empty(len(filled.kept), num_frames, dtype=torch.float64)
+        times = torch.empty(len(extraction.kept), num_frames, dtype=torch.float64)
         for network in networks:
             encoder = network.encoder
             rows = {
-                "features": torch.empty(len(filled.kept), num_frames, encoder.feature_dim, dtype=torch.float16),
-                "logits": torch.empty(len(filled.kept), num_frames, encoder.num_classes, dtype=torch.float16),
+                "features": torch.empty(len(extraction.kept), num_frames, encoder.feature_dim, dtype=torch.float16),
+                "logits": torch.empty(len(extraction.kept), num_frames, encoder.num_classes, dtype=torch.float16),
                 "times": times,
             }
-            _gather(store, filled.keys[network.name], rows)
+            _gather(store, extraction.keys[network.name], rows)
             features[network.name] = rows["features"]
             if encoder.num_classes:
                 logits[network.name] = rows["logits"]
-        return Extracted(kept=filled.kept, failed=filled.failed, features=features, logits=logits, times=times)
+        return Extracted(kept=extraction.kept, failed=extraction.failed, features=features, logits=logits, times=times)
 
     def frames(
         self,
@@ -216,9 +216,9 @@ class FeatureCache:
             OutputError: the cache cannot be written.
         """
         store = ShardStore(self.folder / "frames")
-        makers = {"frames": FeatureSpec(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
-        filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
-        return FrameStore(store, filled.keys["frames"], num_frames, kept=filled.kept, failed=filled.failed)
+        specs = {"frames": FeatureSpec(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
+        extraction = extract(store, videos, specs, num_frames=num_frames, workers=workers, progress=progress)
+        return FrameStore(store, extraction.keys["frames"], num_frames, kept=extraction.kept, failed=extraction.failed)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tsq_cli.models import FrameEncoder
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
-from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.fit import TrainingTask, fit
 from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalized
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import EncoderSettings, FineTuneSettings, RecognizerSettings
@@ -155,7 +155,7 @@ def freeze(network: FrameEncoder, num_stages: int) -> list[nn.Module]:
     return frozen
 
 
-class FrameTask(Task):
+class FrameTask(TrainingTask):
     """An image network on frames of videos.
 
     Args:
@@ -229,7 +229,7 @@ class FrameTask(Task):
         )
         return measures(torch.cat(logits), torch.cat(targets), multi_label=self._multi_label)
 
-    def rate(self, name: str) -> float:
+    def lr_scale(self, name: str) -> float:
         """The new classifier learns at the full rate."""
         return 1.0 if name in self._new else self._settings.backbone_lr_scale
 

@@ -1,4 +1,4 @@
-"""The one training loop. What is trained is a Task; how, FitSettings; what came of it, a History and files."""
+"""The one training loop. What is trained is a TrainingTask; how, FitSettings; what came of it, a History and files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tsq_cli.types import Progress, no_progress
 CHECKPOINT, LOG_CSV, LOG_JSON = "checkpoint.pt", "log.csv", "log.json"
 
 
-class Task(ABC):
+class TrainingTask(ABC):
     """A network, the batches it learns from, and the loss it learns by.
 
     Attributes:
@@ -51,7 +51,7 @@ class Task(ABC):
         """Measures after an epoch; called in the first process, in evaluation mode, without gradients."""
         return {}
 
-    def rate(self, _name: str) -> float:
+    def lr_scale(self, _name: str) -> float:
         """Learning rate of a named parameter, as a share of the run's."""
         return 1.0
 
@@ -78,7 +78,7 @@ class History:
 
 
 def fit(
-    task: Task,
+    task: TrainingTask,
     settings: FitSettings,
     folder: Path | None,
     *,
@@ -126,7 +126,7 @@ def fit(
 class _Run:
     """A task with its optimizer, and its history so far."""
 
-    def __init__(self, task: Task, settings: FitSettings, what: str) -> None:
+    def __init__(self, task: TrainingTask, settings: FitSettings, what: str) -> None:
         self.task, self.settings, self.what = task, settings, what
         self.history = History()
         self.device = next(task.model.parameters()).device
@@ -234,7 +234,7 @@ class _Run:
 class _Losses(nn.Module):
     """A task's losses as a network's forward pass, which is what DistributedDataParallel can wrap."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TrainingTask) -> None:
         super().__init__()
         self.model = task.model
         self._task = task
@@ -256,13 +256,13 @@ def learning_rate_share(step: int, num_steps: int, num_warmup: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
 
 
-def _optimizer(task: Task, settings: FitSettings) -> torch.optim.Optimizer:
+def _optimizer(task: TrainingTask, settings: FitSettings) -> torch.optim.Optimizer:
     """One group for each rate, with and without decay: biases and factors of norms, vectors all, have none."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in task.model.named_parameters():
         if parameter.requires_grad:
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((task.rate(name), decay), []).append(parameter)
+            groups.setdefault((task.lr_scale(name), decay), []).append(parameter)
     options = [
         {"params": parameters, "rate": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
     ]

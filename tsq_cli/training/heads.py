@@ -14,7 +14,7 @@ from torch import Tensor
 from tsq_cli.files import atomic_path
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, TSQNetOutput, TSQOutput
 from tsq_cli.training import distributed
-from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.fit import TrainingTask, fit
 from tsq_cli.training.losses import classification_loss, interaction_loss
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, no_progress
@@ -199,7 +199,7 @@ def _layer(settings: HeadSettings, queries: Tensor, num_frames: int, *, textual:
     return TSQLayer(config, queries=None if random else queries.float())
 
 
-class HeadTask(Task):
+class HeadTask(TrainingTask):
     """Both modules on clips. Named parts of the loss: who is taught (docs/method.md, section 4).
 
     Args:

@@ -22,7 +22,7 @@ from tsq_cli.packs.weights import require_weights
 from tsq_cli.packs.write import TrainedNetwork
 from tsq_cli.training import distributed
 from tsq_cli.training.encoder import measures, smoothed, with_classifier
-from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.fit import TrainingTask, fit
 from tsq_cli.training.images import stretches
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import RecognizerSettings
@@ -116,7 +116,7 @@ def probed(encoder: FrameEncoder, probe: nn.Linear) -> FrameEncoder:
     return network
 
 
-class ProbeTask(Task):
+class ProbeTask(TrainingTask):
     """A linear layer on features of mean 0 and spread 1; it starts at zero, as the problem has one lowest place.
 
     Args:

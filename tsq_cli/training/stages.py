@@ -47,7 +47,7 @@ CURVES, INPUTS = "curves.png", "inputs.json"
 
 
 @dataclass(kw_only=True)
-class Run:
+class TrainingRun:
     """What all stages share.
 
     Attributes:
@@ -98,7 +98,7 @@ class Run:
             self.report["stages"][name] = {"seconds": time.perf_counter() - begin, "last_epoch": rows[-1]}
 
 
-def encoder_stage(run: Run) -> FrameEncoder:
+def encoder_stage(run: TrainingRun) -> FrameEncoder:
     """Stage (a): the base's visual encoder, fine-tuned on frames as VQM sees them."""
     settings, role, feeding = run.settings, run.base.config.roles.visual_encoder, run.base.visual_preprocessor
     with run.stage("encoder", {"pack": run.base.config.sha256, "num_candidates": settings.num_candidates}) as folder:
@@ -118,7 +118,7 @@ def encoder_stage(run: Run) -> FrameEncoder:
         )
 
 
-def recognizer_start(run: Run, tuned: FrameEncoder | None) -> TrainedNetwork:
+def recognizer_start(run: TrainingRun, tuned: FrameEncoder | None) -> TrainedNetwork:
     """The network that stage (d) begins with."""
     if tuned is None or run.settings.recognizer.model != "visual_encoder":
         return starting_network(run.base.config, run.settings.recognizer.model)
@@ -126,7 +126,7 @@ def recognizer_start(run: Run, tuned: FrameEncoder | None) -> TrainedNetwork:
     return TrainedNetwork(encoder=tuned, model=role.model, preprocess=role.preprocess)
 
 
-def frame_networks(run: Run, tuned: FrameEncoder | None, start: TrainedNetwork | None) -> list[FrameNetwork]:
+def frame_networks(run: TrainingRun, tuned: FrameEncoder | None, start: TrainedNetwork | None) -> list[FrameNetwork]:
     """What is cached of each video: "visual", "objects" if that is another network, "recognizer" if it is probed."""
     networks = pack_networks(run.base)
     if tuned is not None:
@@ -139,7 +139,9 @@ def frame_networks(run: Run, tuned: FrameEncoder | None, start: TrainedNetwork |
     return networks
 
 
-def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feeding: Preprocessor) -> FrameNetwork:
+def _frame_network(
+    run: TrainingRun, name: str, encoder: FrameEncoder, model: str, feeding: Preprocessor
+) -> FrameNetwork:
     return FrameNetwork(
         name=name,
         encoder=optimize_for_inference(copy.deepcopy(encoder), run.device, run.base.dtype),
@@ -150,7 +152,7 @@ def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feedi
 
 
 def heads_stage(
-    run: Run, clips: list[Clips], texts: Tensor, frame_logits: Tensor | None, networks: list[FrameNetwork]
+    run: TrainingRun, clips: list[Clips], texts: Tensor, frame_logits: Tensor | None, networks: list[FrameNetwork]
 ) -> TSQNet:
     """Stages (b) and (c): queries start at prototypes, which `frame_logits` of stage (a) help find, and at `texts`."""
     settings, training = run.settings.heads, clips[0]
@@ -187,7 +189,7 @@ def heads_stage(
 
 
 def recognizer_stage(
-    run: Run, start: TrainedNetwork, clips: list[Clips], features: list[Extracted]
+    run: TrainingRun, start: TrainedNetwork, clips: list[Clips], features: list[Extracted]
 ) -> tuple[TrainedNetwork, Tensor | None]:
     """Stage (d), and what its network says of every frame to measure on: float [N, T, C]."""
     settings = run.settings.recognizer
@@ -219,7 +221,7 @@ def recognizer_stage(
     return replace(start, encoder=network.cpu()), seen_again.logits["recognizer"].float()
 
 
-def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
+def extract(run: TrainingRun, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
     """Features of a list's videos; the first process fills the cache, the others read it."""
     for _ in distributed.rank_zero_first():
         extracted = run.cache.extract(
@@ -232,7 +234,7 @@ def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extrac
     return extracted
 
 
-def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
+def _frames(run: TrainingRun, videos: VideoList) -> tuple[FrameStore, Tensor]:
     """The frames of a list's videos and their targets."""
     for _ in distributed.rank_zero_first():
         store = run.cache.frames(

@@ -38,7 +38,7 @@ from tsq_cli.training.heads import predict
 from tsq_cli.training.prototypes import need_every_class
 from tsq_cli.training.settings import STAGES, TrainSettings
 from tsq_cli.training.stages import (
-    Run,
+    TrainingRun,
     encoder_stage,
     extract,
     frame_networks,
@@ -171,11 +171,11 @@ def _begin(
     device: str,
     workers: int,
     progress: Progress,
-) -> Run:
+) -> TrainingRun:
     """Load the base pack and keep the settings."""
     need_every_class(torch.from_numpy(lists[0].targets()))
     progress("loading the pack", 0, 1)
-    run = Run(
+    run = TrainingRun(
         settings=settings,
         out=out,
         cache=cache,
@@ -205,7 +205,7 @@ def _begin(
     return run
 
 
-def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> None:
+def _measure(run: TrainingRun, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> None:
     """Recognition of the validation videos from K frames, by every rule of `tsq evaluate`."""
     heads, k = run.settings.heads, run.settings.num_frames
     logits, targets = frame_logits.numpy(), clips.targets.numpy()
@@ -225,7 +225,7 @@ def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> No
     run.report["chance"] = {"map": float(share[share > 0].mean()), "top1": float(share.max())}
 
 
-def _add_costs(run: Run) -> None:
+def _add_costs(run: TrainingRun) -> None:
     """GMACs of what was measured, counted on the pack as it was written."""
     if run.report["evaluation"] is None or run.report["pack"] is None:
         return
@@ -238,7 +238,7 @@ def _add_costs(run: Run) -> None:
 
 
 def _write_pack(
-    run: Run, tsqnet: TSQNet, tuned: FrameEncoder | None, recognizer: TrainedNetwork | None, command: str
+    run: TrainingRun, tsqnet: TSQNet, tuned: FrameEncoder | None, recognizer: TrainedNetwork | None, command: str
 ) -> None:
     """The pack; where the recognizer is the tuned encoder with a probe on it, one file serves both roles."""
     base, heads, recognition = run.base.config, run.settings.heads, run.settings.recognizer
@@ -274,7 +274,7 @@ def _write_pack(
     run.report["pack"] = str(pack.folder)
 
 
-def _metrics(run: Run) -> dict[str, str | float]:
+def _metrics(run: TrainingRun) -> dict[str, str | float]:
     """For pack.json, the measures of every rule at K frames."""
     if run.report["evaluation"] is None:
         return {}
