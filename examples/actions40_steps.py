@@ -26,7 +26,7 @@ from tsq_cli.evaluation.selectors import (
     module_saliency,
     selector_input,
 )
-from tsq_cli.features.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
+from tsq_cli.features.cache import FeatureCache, FrameNetwork, VideoFeatures, network_identity, weights_digest
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
@@ -65,7 +65,7 @@ class Gathered:
 
     composers: dict[str, Composer]
     seen: dict[str, Sight]
-    extracted: Extracted
+    extracted: VideoFeatures
     targets: BoolArray
     names: Tensor
 

@@ -19,9 +19,9 @@ from tsq_cli import loading
 from tsq_cli.data import LabeledVideo
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.features.cache import (
-    Extracted,
     FeatureCache,
     FrameNetwork,
+    VideoFeatures,
     network_identity,
     pack_networks,
     recognizer_network,
@@ -97,7 +97,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[LabeledVideo]:
     return labeled(*(write_video(folder / f"{number}.mkv", number) for number in range(3)))
 
 
-def same(one: Extracted, other: Extracted) -> bool:
+def same(one: VideoFeatures, other: VideoFeatures) -> bool:
     pairs = [(one.features[name], other.features[name]) for name in one.features]
     pairs += [(one.logits[name], other.logits[name]) for name in one.logits] + [(one.times, other.times)]
     return one.kept == other.kept and all(torch.equal(a, b) for a, b in pairs)
@@ -193,7 +193,7 @@ def test_a_video_listed_twice_and_a_network_named_twice_are_stored_once(
 def test_numbers_that_float16_does_not_hold_are_an_error(
     three: list[LabeledVideo], tmp_path: Path, gain: float
 ) -> None:
-    with pytest.raises(WeightsError, match="the network visual gives numbers up to"):
+    with pytest.raises(WeightsError, match="the network visual gives values up to"):
         FeatureCache(tmp_path).extract(three, [network(gain=gain)], num_frames=4)
     assert len(ShardStore(tmp_path / "features")) == 0
 

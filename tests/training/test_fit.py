@@ -135,7 +135,7 @@ def test_a_checkpoint_is_read_as_weights_only(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_place_and_parts(tmp_path: Path) -> None:
-    with pytest.raises(TsqError, match=r"blobs left the finite numbers in epoch 3, step 1: loss nan, part nan"):
+    with pytest.raises(TsqError, match=r"blobs diverged in epoch 3, step 1: loss nan, part nan"):
         fit(Blobs(poison=2), SETTINGS, tmp_path, what="blobs")
     assert len(json.loads((tmp_path / LOG_JSON).read_text())) == 2, "whole epochs are kept"
 
@@ -145,7 +145,7 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
         def losses(self, chosen: Tensor) -> dict[str, Tensor]:
             return {"loss": (self.model[0].weight * 0.0).sum().sqrt()}  # 0 with an infinite slope
 
-    with pytest.raises(TsqError, match="a gradient of length nan"):
+    with pytest.raises(TsqError, match="a gradient of norm nan"):
         fit(Steep(), SETTINGS, None)
 
 

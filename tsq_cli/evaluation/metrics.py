@@ -1,4 +1,4 @@
-"""How good a ranking of videos is: average precision, top-k accuracy, and how sure we may be of either."""
+"""Metrics of a ranking of videos: average precision and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from tsq_cli.types import BoolArray, Float64Array
 
 
 def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
-    """Average precision of one class: the mean over its positives of the precision at each.
+    """Compute the average precision of one class: the mean over its positives of the precision at each.
 
-    The precision at a positive is the share of positives among all items that score as high or higher: equal scores
-    share the precision at the end of their group. No interpolation; the same number as scikit-learn's.
+    The precision at a positive is the share of positives among all items that score at least as high: equal scores
+    share the precision at the end of their group. There is no interpolation; the value equals scikit-learn's.
 
     Args:
         scores: finite, [N]; higher means more likely.
         positive: bool, [N], at least one true.
 
     Returns:
-        From above 0 to 1.
+        In (0, 1].
 
     Raises:
         ValueError: scores that are not finite, shapes that do not fit, or no positive.
@@ -28,14 +28,14 @@ def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
 
 
 def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """mAP: the mean of average_precision over the classes that have a positive.
+    """Compute mAP: the mean of average_precision over the classes that have a positive.
 
     Args:
-        scores: finite, [N, C]; only their order within a class counts.
+        scores: finite, [N, C]; only their order within a class matters.
         targets: bool, [N, C].
 
     Returns:
-        From above 0 to 1.
+        In (0, 1].
 
     Raises:
         ValueError: scores that are not finite, shapes that do not fit, or no positive in any class.
@@ -45,7 +45,7 @@ def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> flo
     present = num_positives > 0
     if not present.any():
         raise ValueError(f"average precision needs a positive, and none of {truth.shape} targets is")
-    by_class = np.ascontiguousarray(values.T[present])  # [C', N]: sorting along the last axis is several times faster
+    by_class = np.ascontiguousarray(values.T[present])  # [C', N]: sorting along the last axis is several times as fast
     order = np.argsort(by_class, axis=1)[:, ::-1]
     ranked = np.take_along_axis(by_class, order, axis=1)
     hits = np.take_along_axis(np.ascontiguousarray(truth.T[present]), order, axis=1)
@@ -53,14 +53,14 @@ def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> flo
     n = len(values)
     ends_group = np.ones_like(hits)
     ends_group[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    # the rank at which each item's group of equal scores ends, from the right
+    # The rank at which each item's group of equal scores ends, found from the right.
     group_end = np.minimum.accumulate(np.where(ends_group, np.arange(n), n)[:, ::-1], axis=1)[:, ::-1]
     precision = np.take_along_axis(hits.cumsum(axis=1), group_end, axis=1) / (group_end + 1)
     return float(((precision * hits).sum(axis=1) / num_positives[present]).mean())
 
 
 def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> float:
-    """Share of items with a true class among their k highest-scoring ones, 0 to 1.
+    """Compute the share of items with a true class among their k highest-scoring ones, 0 to 1.
 
     Args:
         scores, targets, k: as for top_k_hits.
@@ -72,7 +72,7 @@ def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> flo
 
 
 def top_k_hits(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> BoolArray:
-    """Whether each item has a true class among its k highest-scoring ones; the lower index wins a tie.
+    """Find the items with a true class among their k highest-scoring ones; the lower index wins a tie.
 
     Args:
         scores: finite, [N, C], N at least 1.

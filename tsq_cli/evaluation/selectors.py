@@ -1,4 +1,4 @@
-"""The rules that choose K of T frames, over many videos at once: arrays in, positions out."""
+"""Selectors that choose K of T frames, applied to many videos at once: arrays in, positions out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SELECTORS: tuple[EvaluatedSelector, ...] = (
     "all",
     "oracle",
 )
-"""Those that are compared unless others are asked for."""
+"""Selectors that are compared by default."""
 
 _TITLES: dict[EvaluatedSelector, str] = {
     "auto": "auto (TSQNet or cover)",
@@ -54,20 +54,20 @@ _TITLES: dict[EvaluatedSelector, str] = {
 
 
 def title(name: EvaluatedSelector) -> str:
-    """A rule's name in a table."""
+    """Name a selector in a table."""
     return _TITLES.get(name, name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectorInput:
-    """What the rules may look at, of N videos with T frames each and C classes.
+    """Inputs of the selectors: N videos with T frames each and C classes.
 
     Attributes:
         saliency_visual, saliency_textual: S^v and S^t, real and finite, [N, T].
-        frame_probabilities: what the recognizer says of each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
-        targets: bool [N, C], the true classes, at least one a video; only the oracle looks at them.
+        frame_probabilities: of the recognizer on each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
+        targets: bool [N, C], the true classes, at least one per video; only the oracle uses them.
         settings: numbers of the rules of tsq_cli.selection.
-        features: of the visual encoder, unit length, [N, T, D], for the rules that compare frames; None without them.
+        features: of the visual encoder, unit length, [N, T, D], for rules that compare frames; None leaves them out.
 
     Raises:
         ValueError: arrays whose shapes do not agree or that are not finite, or a video without a class.
@@ -90,7 +90,7 @@ class SelectorInput:
         if wrong:
             raise ValueError(f"frame_probabilities [{n}, {t}, {c}] do not fit {wrong}")
         if self.targets.dtype != np.bool_ or not self.targets.any(axis=1).all():
-            raise ValueError("targets must be bool [N, C] with at least one true class a video")
+            raise ValueError("targets must be bool [N, C] with at least one true class per video")
         for name in ("saliency_visual", "saliency_textual", "frame_probabilities"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite")
@@ -120,7 +120,7 @@ def selector_input(
     multi_label: bool = False,
     features: Float32Array | None = None,
 ) -> SelectorInput:
-    """Build what selectors may look at.
+    """Build the inputs of the selectors.
 
     Args:
         saliency: S^v and S^t, [N, T] each, on the CPU.
@@ -145,33 +145,33 @@ def selector_input(
 
 
 def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Float64Array:
-    """Softmax of logits [..., C] over the classes, or their sigmoid where a video may have several labels."""
+    """Compute float64 probabilities of logits [..., C]: softmax over the classes, or sigmoid if `multi_label`."""
     logits = logits.astype(np.float64)
     if multi_label:
-        likely: Float64Array = np.exp(-np.logaddexp(0.0, -logits))  # = 1 / (1 + exp(-x)), without overflow
-        return likely
-    odds: Float64Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    odds /= odds.sum(axis=-1, keepdims=True)
-    return odds
+        independent: Float64Array = np.exp(-np.logaddexp(0.0, -logits))  # = 1 / (1 + exp(-x)), without overflow
+        return independent
+    shares: Float64Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:
-    """Choose the frames of every video by one rule.
+    """Choose the frames of every video by one selector.
 
     Args:
         name: a rule of tsq_cli.selection, or confident (frames with the highest probability of any class), all (T
-            frames, whatever k), oracle (frames with the highest probability of a true class: what no rule can know, a
-            bound to compare with).
+            frames, whatever k), or oracle (frames with the highest probability of a true class: an upper bound, since
+            no selector knows the classes).
         inputs: of N videos.
-        k: frames a video, at least 1; above T it is T.
+        k: frames per video, at least 1; above T it is T.
         seed: of random alone; each video has a draw of its own.
 
     Returns:
-        int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) of each video, in order of time.
+        int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) per video, in order of time.
 
     Raises:
-        UsageError: a name that is no rule, or k below 1.
-        ValueError: a rule that compares frames, and no features.
+        UsageError: an unknown name, or k below 1.
+        ValueError: a rule that compares frames, without features.
     """
     if name not in ALL_SELECTORS:
         raise UsageError(f"{name} is no selector", wanted=f"one of {', '.join(ALL_SELECTORS)}", fix="correct the name")
@@ -183,7 +183,7 @@ def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0
 
 
 def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:
-    """The rule, as a function from a video's number to the positions that it chooses there."""
+    """Build the selector as a function from a video's number to the positions chosen in it."""
     num_videos, num_candidates = inputs.saliency_visual.shape
     if name == "confident" or name == "oracle":
         counted = inputs.targets if name == "oracle" else np.ones_like(inputs.targets)
@@ -191,7 +191,7 @@ def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> 
         return lambda n: ranking(highest[n])[:k]
     if name == "all":
         return lambda _: range(num_candidates)
-    seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # each video draws afresh
+    seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # one per video
 
     def rule(number: int) -> list[int]:
         evidence = Evidence(
