@@ -1,4 +1,4 @@
-"""How often does training-free selection find the event? Compose videos with a known event, tune, measure.
+"""Recall of training-free selection on composed videos with a known event: compose, tune, measure.
 
     python examples/needle.py compose  --photos DIR --videos /tmp/needle          videos of both parts
     python examples/needle.py tune     --videos /tmp/needle --json tuning.json    settings, on the tuning classes

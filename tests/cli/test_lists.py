@@ -1,4 +1,4 @@
-"""What the commands over lists of labeled videos share: --json and --report, examples, the cache's folder."""
+"""Behavior shared by the commands over lists of labeled videos: --json and --report, examples, the cache's folder."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def test_an_epoch_visits_every_item_once_in_its_own_order() -> None:
 
 
 def train_beside_others(folder: Path) -> dict[str, Tensor]:
-    """What each of several processes does: take its turn with the files, then train."""
+    """Run in each of several processes: take its turn with the files, then train."""
     with distributed.joined_processes("cpu"):
         for _ in distributed.rank_zero_first():
             with (folder / "turns").open("a") as stream:

@@ -1,4 +1,4 @@
-"""What the commands over lists of labeled videos share: options, settings, networks and messages."""
+"""Options, settings, networks and messages shared by the commands over lists of labeled videos."""
 
 from __future__ import annotations
 
