@@ -33,7 +33,7 @@ from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
 SHOWN = (2, 7, 12, 17)
-"""Frames, of 20 at 10 per second, that are on screen at 0.25, 0.75, 1.25 and 1.75 s, the centers of four equal segments."""
+"""Frames (20 at 10 per second) shown at 0.25, 0.75, 1.25 and 1.75 s, the centers of four equal segments."""
 
 
 class MeanColor(nn.Module):
