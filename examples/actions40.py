@@ -1,4 +1,4 @@
-"""The pack `weights/actions40`: compose labeled videos of 40 human actions, train on them, show what each step gives.
+"""The pack `weights/actions40`: compose labeled videos of 40 human actions, train on them, evaluate each step.
 
     python examples/actions40.py compose --photos DIR --videos /tmp/actions40
     python examples/actions40.py train --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\
@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def _commit() -> str | None:
-    """The commit of this working tree; None outside of one."""
+    """Return the commit of this working tree; None outside of one."""
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     return found.stdout.strip() or None
 

@@ -27,13 +27,13 @@ PICTURES_AT_ONCE = 16
 
 
 def open_photo(path: Path) -> Image.Image:
-    """A photograph in RGB."""
+    """Open a photograph in RGB."""
     return Image.open(path).convert("RGB")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of shots as networks see them.
+    """Encoded frames of shots.
 
     Attributes:
         classes: int64 [M], what each shows; -1 where it shows nothing.
@@ -46,12 +46,12 @@ class Frames:
     outputs: dict[str, Tensor]
 
     def save(self, path: Path) -> None:
-        """Write all as one safetensors file."""
+        """Write a safetensors file."""
         with atomic_path(path) as temporary:
             save_file({"classes": self.classes, "photos": self.photos, **self.outputs}, temporary)
 
     def joined(self, other: Frames) -> Frames:
-        """These frames and others, of other photographs."""
+        """Concatenate with frames of other photographs."""
         shift = int(self.photos.max()) + 1
         photos = torch.where(other.photos >= 0, other.photos + shift, other.photos)
         outputs = {name: torch.cat([mine, other.outputs[name]]) for name, mine in self.outputs.items()}
@@ -59,7 +59,7 @@ class Frames:
 
     @classmethod
     def load(cls, path: Path) -> Frames:
-        """Read what save wrote."""
+        """Read a file that `save` wrote."""
         tensors = load_file(path)
         own = [tensors.pop(field.name) for field in fields(cls)[:2]]
         return cls(own[0], own[1], tensors)
@@ -72,7 +72,7 @@ def see_photos(
     views: int,
     seed: int = 0,
 ) -> Frames:
-    """Draw every photograph through some windows as the middle of a shot, and some shots without any; encode them all.
+    """Draw every photograph through several windows, and some shots without a photograph; encode all of them.
 
     Args:
         photos: by class.
@@ -109,13 +109,13 @@ class Composer:
         self.frames, self.num_classes = frames, num_classes
         classes, photos = frames.classes.numpy(), frames.photos.numpy()
         self._blanks = np.flatnonzero(classes == -1)
-        # of each class its photographs, of each photograph its frames
+        # Per class its photographs, per photograph its frames.
         self._of_class = [
             [np.flatnonzero(photos == photo) for photo in np.unique(photos[classes == c])] for c in range(num_classes)
         ]
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
-        """Frame numbers [count, 16] and classes [count] of some clips; no photograph is twice in a clip."""
+        """Draw clips: frame numbers [count, 16] and classes [count]; no photograph appears twice in a clip."""
         chosen = np.empty((count, SHOTS), dtype=np.int64)
         events = np.empty(count, dtype=np.int64)
         for i in range(count):
@@ -151,7 +151,7 @@ class ComposedClips:
         self.num_classes, self.batches_per_epoch = composer.num_classes, batches
 
     def epoch(self, number: int) -> Iterator[ClipBatch]:
-        """Batches of an epoch, the same whenever asked."""
+        """Yield the batches of an epoch, always the same."""
         rng = np.random.default_rng([self._seed, number])
         for _ in range(self.batches_per_epoch):
             chosen, events = self._composer.draw(self._batch_size, rng)

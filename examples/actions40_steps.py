@@ -1,4 +1,4 @@
-"""What each step of the training of `weights/actions40` gives, on the held-out videos."""
+"""Evaluation of each step of the training of `weights/actions40` on the held-out videos."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import BoolArray, Selector, SelectorInput, class_probabilities, selector_input
-from tsq_cli.features.cache import Extracted, FeatureCache, FrameNetwork, network_identity, weights_digest
+from tsq_cli.evaluation.selectors import (
+    BoolArray,
+    EvaluatedSelector,
+    SelectorInput,
+    class_probabilities,
+    module_saliency,
+    selector_input,
+)
+from tsq_cli.features.cache import FeatureCache, FrameNetwork, VideoFeatures, network_identity, weights_digest
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.packs.schema import Layer
+from tsq_cli.selection import RuleSettings
 from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Float32Array, Progress
 
 K = 5
 PLAIN = replace(HEADS, alpha=0.0, beta=0.0, layer=Layer())
-# what it is called, which encoder's features, which photographs, which settings
+# name, encoder, photographs, settings
 STEPS: tuple[tuple[str, str, str, HeadSettings], ...] = (
     ("frozen encoder, no interaction", "frozen", "all", PLAIN),
     ("frozen encoder, interaction", "frozen", "all", replace(PLAIN, alpha=0.6, beta=0.6)),
@@ -45,11 +53,11 @@ STEPS: tuple[tuple[str, str, str, HeadSettings], ...] = (
 
 @dataclass(frozen=True)
 class Gathered:
-    """What steps and studies train and measure on.
+    """Training and validation data of steps and studies.
 
     Attributes:
         composers: of training clips, by which photographs.
-        seen: what each network makes of its features.
+        seen: the layers on each network's features.
         extracted: features of the held-out videos, by network.
         targets: bool [N, C] of the held-out videos.
         names: embeddings of the class names [C, Dt].
@@ -57,17 +65,17 @@ class Gathered:
 
     composers: dict[str, Composer]
     seen: dict[str, Sight]
-    extracted: Extracted
+    extracted: VideoFeatures
     targets: BoolArray
     names: Tensor
 
     def logits(self, network: str) -> Float32Array:
-        """What a network with its linear layer says of every held-out frame, [N, T, C]."""
+        """Compute logits [N, T, C] of every held-out frame by a network and its linear layer."""
         return self.seen[network].named(self.extracted.features[network]).numpy()
 
 
 def gather(photos: Path, work: Path, validation: Path, progress: Progress) -> Gathered:
-    """Encoder, frames and features, from the work folder where they are there."""
+    """Gather encoder, frames and features, from the work folder if it has them."""
     classes, base = class_names(photos), load_pack(BASE)
     videos = read_video_list(validation).aligned(classes)
     tuned, frames = trained(photos, work, base, progress)
@@ -99,7 +107,7 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
         for name in on.seen:
             of_frames = on.logits(name)
             plain = replace(inputs, frame_probabilities=class_probabilities(of_frames))
-            rules: tuple[Selector, ...] = ("uniform", "random", "confident", "all", "oracle")
+            rules: tuple[EvaluatedSelector, ...] = ("uniform", "random", "confident", "all", "oracle")
             scored = score_selectors(plain, of_frames, targets, selectors=rules, ks=(K,))
             references[name] = scored["rows"]
             _say(f"recognizer {name}", scored)
@@ -115,7 +123,7 @@ def steps(photos: Path, work: Path, validation: Path, json: Path) -> None:
 
 
 def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:
-    """The untuned and the tuned network."""
+    """List the original and the fine-tuned network."""
     runnable = {
         "frozen": base.visual_encoder,
         "tuned": optimize_for_inference(copy.deepcopy(tuned), "cpu", torch.float32),
@@ -136,9 +144,10 @@ def networks(base: Pack, tuned: FrameEncoder) -> list[FrameNetwork]:
 def looked_at(
     net: TSQNet, sight: Sight, features: torch.Tensor, logits: Any, targets: Any, settings: HeadSettings
 ) -> SelectorInput:
-    """Both modules' saliency of features [N, T, D]."""
+    """Compute both modules' saliency of features [N, T, D]."""
     output = net(features.float(), sight.textual(features))
-    return selector_input(output, logits, targets, top_n=settings.top_n, lambda_v=settings.lambda_v)
+    saliency = module_saliency(output, top_n=settings.top_n)
+    return selector_input(saliency, logits, targets, settings=RuleSettings(lambda_v=settings.lambda_v))
 
 
 def _say(title: str, scored: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ SETTINGS = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=EPOCHS))
 
 
 def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, json: Path) -> None:
-    """Ablation studies, written and printed one by one."""
+    """Run ablation studies; write and print each as it ends."""
     reports = []
     with progress_bar("training") as progress:
         seen_with = study_data(gather(photos, work, validation, progress), photos)
@@ -47,7 +47,7 @@ def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, js
 
 
 def tsne(photos: Path, work: Path, validation: Path, plot: Path, html: Path | None) -> None:
-    """The queries of both modules before and after training, from a random and from the proposed start."""
+    """Draw the queries of both modules before and after training, from random and proposed initialization."""
     with progress_bar("training") as progress:
         data = study_data(gather(photos, work, validation, progress), photos)(load_pack(BASE))
         queries = train_queries(data, SETTINGS, progress=progress)
@@ -58,7 +58,7 @@ def tsne(photos: Path, work: Path, validation: Path, plot: Path, html: Path | No
 
 
 def study_data(on: Gathered, photos: Path) -> Callable[[Pack], StudyData]:
-    """What a study trains and measures on, by the pack that gives the texts: clips are the same for all."""
+    """Return a function from a pack, for its text embeddings, to a study's data; the clips are the same for all."""
     features, composer = on.extracted.features["tuned"], on.composers["all"]
     targets, logits = torch.from_numpy(on.targets).float(), torch.from_numpy(on.logits("tuned"))
     queries = prototypes(composer, on.seen["tuned"], "tuned", prototype_ratio=HEADS.prototype_ratio, seed=0).vectors

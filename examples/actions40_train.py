@@ -1,4 +1,4 @@
-"""Training of `weights/actions40`: one fine-tuned network looks at all frames, both modules learn from what it sees."""
+"""Training of `weights/actions40`: one fine-tuned network encodes all frames, both modules learn on its features."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ DATA = (
     "rest held out; ImageNet-1k through the weights of EfficientNet-Lite0"
 )
 COMMAND = "python examples/actions40.py train --photos DIR --videos DIR --work DIR --out weights/actions40"
-HEAD_PHOTOS = "all"  # which photographs the heads learn from
-VIEWS = 4  # windows of each training photograph
+HEAD_PHOTOS = "all"  # photographs that the heads are trained on
+VIEWS = 4  # windows per training photograph
 PROTOTYPE_CLIPS = 1000
-BATCHES = 60  # of composed clips, an epoch of the heads
+BATCHES = 60  # of composed clips per epoch of the heads
 ENCODER = EncoderSettings(
     frames_per_video=1,
     frozen_stages=5,
@@ -57,7 +57,7 @@ HEADS = HeadSettings(
 
 @dataclass(frozen=True)
 class Sight:
-    """What an encoder makes of frames: X^v and X^t from its features.
+    """Layers on an encoder's features: from them to X^t and to logits of the actions.
 
     Attributes:
         objects: from features to object logits, D to O.
@@ -71,27 +71,27 @@ class Sight:
 
     @torch.no_grad()
     def textual(self, features: Tensor) -> Tensor:
-        """X^t [..., Dt] of features [..., D]."""
+        """Compute X^t [..., Dt] of features [..., D]."""
         return object_text_features(self.objects(features.float()), self.embeddings)
 
     @torch.no_grad()
     def named(self, features: Tensor) -> Tensor:
-        """Logits [..., C] of the actions."""
+        """Compute logits [..., C] of the actions."""
         return self.actions(features.float())
 
 
 def sights(base: Pack, frames: Frames) -> dict[str, Sight]:
-    """What the untuned network and the tuned one make of their features.
+    """Build the layers on the features of the original and of the fine-tuned network.
 
-    The actions are named by a linear layer on the features of all training frames: the tuned network's own saw fewer
-    photographs, and names the held-out ones worse.
+    Actions are classified by a linear layer fitted on the features of all training frames: the fine-tuned network's own
+    classifier was trained on fewer photographs and is less accurate on the held-out ones.
     """
     objects = {"frozen": base.visual_encoder.model.get_classifier(), "tuned": refit_objects(frames, base)}
     return {name: Sight(layer, base.textual_embeddings, probe(frames, name)) for name, layer in objects.items()}
 
 
 def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder:
-    """The base's network, its upper stages fine-tuned to name the action of a training photograph."""
+    """Fine-tune the upper stages of the base's network to classify the actions of training photographs."""
     base = load_pack(BASE)
     role = base.config.roles.visual_encoder
     training, validation = (_pictures(find_photos(photos, part)) for part in ("encoder", "validation"))
@@ -107,14 +107,14 @@ def tune_encoder(photos: Path, folder: Path, progress: Progress) -> FrameEncoder
 
 
 def _pictures(photos: list[list[Photo]]) -> tuple[MemoryFrames, Tensor]:
-    """Photographs as videos of one frame, and their classes [N, C]."""
+    """Open photographs as videos of one frame, with their classes [N, C]."""
     pictures = [torch.from_numpy(np.asarray(open_photo(photo.path)).copy())[None] for c in photos for photo in c]
     classes = torch.tensor([photo.class_index for of_class in photos for photo in of_class])
     return MemoryFrames(pictures), torch.nn.functional.one_hot(classes, len(photos))
 
 
 def seen_frames(photos: Path, part: Part, base: Pack, tuned: FrameEncoder, path: Path) -> Frames:
-    """Frames of a part's photographs as the base's network ("frozen") and the tuned one see them; kept in a file."""
+    """Encode a part's photographs by the base's network ("frozen") and the tuned one; cached in a file."""
     if not path.exists():
         runnable = optimize_for_inference(copy.deepcopy(tuned), "cpu", torch.float32)
         feeding = base.visual_preprocessor
@@ -124,7 +124,7 @@ def seen_frames(photos: Path, part: Part, base: Pack, tuned: FrameEncoder, path:
 
 
 def probe(frames: Frames, network: str) -> nn.Linear:
-    """A linear classifier of the actions on a network's features."""
+    """Fit a linear classifier of the actions on a network's features."""
     shows = frames.classes >= 0
     targets = torch.nn.functional.one_hot(frames.classes[shows])
     return fit_probe(frames.outputs[network][shows][:, None], targets, PROBE)
@@ -132,7 +132,7 @@ def probe(frames: Frames, network: str) -> nn.Linear:
 
 @torch.no_grad()
 def refit_objects(frames: Frames, base: Pack, *, ridge: float = 0.01) -> nn.Linear:
-    """From the tuned network's features to the object logits of the untuned one, by ridge regression (ours).
+    """Fit object logits of the original network on features of the tuned one, by ridge regression (ours).
 
     Fine-tuning moves the features away from the classifier of the 1000 objects; this brings one back, so that one
     network and one pass serve both modules.
@@ -156,7 +156,7 @@ def refit_objects(frames: Frames, base: Pack, *, ridge: float = 0.01) -> nn.Line
 
 
 def prototypes(composer: Composer, sight: Sight, network: str, *, prototype_ratio: float, seed: int) -> Prototypes:
-    """Where VQM's queries start: the best frames of composed clips (docs/method.md, section 3)."""
+    """Compute VQM's initial queries from the best frames of composed clips (docs/method.md, section 3)."""
     chosen, events = composer.draw(PROTOTYPE_CLIPS, np.random.default_rng([seed, 2]))
     features = composer.frames.outputs[network][torch.from_numpy(chosen)]
     targets = torch.nn.functional.one_hot(torch.from_numpy(events), composer.num_classes)
@@ -164,7 +164,7 @@ def prototypes(composer: Composer, sight: Sight, network: str, *, prototype_rati
 
 
 def clip_source(composer: Composer, sight: Sight, network: str, batch_size: int, seed: int) -> ComposedClips:
-    """Clips of what a network sees, composed afresh in every batch."""
+    """Build a source of clips of a network's features, composed anew in every batch."""
     features = composer.frames.outputs[network]
     textual = torch.cat([sight.textual(part) for part in torch.split(features, 4096)]).half()
     return ComposedClips(
@@ -186,7 +186,7 @@ def fit_heads(
     folder: Path | None = None,
     progress: Progress = no_progress,
 ) -> TSQNet:
-    """Both modules, trained on clips composed of what `network` sees ("frozen" or "tuned").
+    """Train both modules on clips composed of the features of `network` ("frozen" or "tuned").
 
     Args:
         composer: of the clips.
@@ -211,7 +211,7 @@ def fit_heads(
 
 
 def trained(photos: Path, work: Path, base: Pack, progress: Progress) -> tuple[FrameEncoder, dict[str, Frames]]:
-    """The tuned encoder, and frames of photographs that it has seen, has not seen, and all; kept in the work folder."""
+    """Load or make the tuned encoder, and frames of its training photographs, of unseen ones, and of all."""
     tuned = tune_encoder(photos, work / "encoder", progress)
     seen, unseen = (
         seen_frames(photos, part, base, tuned, work / f"frames-{part}.safetensors") for part in ("encoder", "heads")
@@ -220,7 +220,7 @@ def trained(photos: Path, work: Path, base: Pack, progress: Progress) -> tuple[F
 
 
 def build(photos: Path, work: Path, out: Path, validation: Path, *, commit: str | None) -> None:
-    """Train everything, measure it on the held-out videos, and write the pack with what was measured."""
+    """Train everything, evaluate it on the held-out videos, and write the pack with the metrics."""
     names, base = class_names(photos), load_pack(BASE)
     with progress_bar("training") as progress:
         tuned, frames = trained(photos, work, base, progress)
@@ -252,7 +252,7 @@ def _write(
     tsqnet: TSQNet,
     provenance: Provenance,
 ) -> PackConfig:
-    """The pack: the tuned network twice, with a head for objects (both modules look through it) and one for actions."""
+    """Write the pack: the tuned network twice, with classifiers of objects (for both modules) and of actions."""
     role = base.config.roles.visual_encoder
     looking, naming = (probed(tuned, layer) for layer in (sight.objects, sight.actions))
     feeding = replace(role.preprocess, input_size=base.visual_preprocessor.input_size)

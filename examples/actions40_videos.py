@@ -19,15 +19,15 @@ from tsq_cli.errors import InputNotFoundError
 
 Part = Literal["encoder", "heads", "validation"]
 SPLIT_SEED = 40
-# What a network says of photographs that it was fitted on is surer than what it says of others, so the TSQ layers are
-# also trained on some that the encoder has not seen.
+# A network is more confident on its training photographs than on others, so the TSQ layers are also trained on
+# photographs that the encoder has not seen.
 SHARES: dict[Part, float] = {"encoder": 0.5, "heads": 0.2, "validation": 0.3}
 MOST_EVENT_SHOTS, FEWEST_EVENT_SHOTS = 5, 2
 MOST_BLANK_SHOTS = 4
 
 
 def class_names(folder: Path) -> list[str]:
-    """Names of the actions: the folders' own, in the order of the alphabet, words apart.
+    """List the actions: names of the folders, in alphabetical order, split into words.
 
     Raises:
         InputNotFoundError: fewer folders than a video has distractors.
@@ -43,7 +43,7 @@ def class_names(folder: Path) -> list[str]:
 
 
 def find_photos(folder: Path, *parts: Part) -> list[list[Photo]]:
-    """The photographs of some parts, a list for each action; a photograph's part is the same in every run.
+    """List the photographs of some parts per action; a photograph is in the same part in every run.
 
     Raises:
         InputNotFoundError: too few actions, or an action with too few photographs.
@@ -69,7 +69,7 @@ def find_photos(folder: Path, *parts: Part) -> list[list[Photo]]:
 
 
 def draw_classes(num_classes: int, rng: np.random.Generator) -> tuple[int, list[int | None]]:
-    """The action of a video, and what its 16 shots show, in order: a class each, or nothing (None)."""
+    """Draw the action of a video, and the class of each of its 16 shots in order; None shows nothing."""
     event = int(rng.integers(num_classes))
     num_event = int(rng.integers(FEWEST_EVENT_SHOTS, MOST_EVENT_SHOTS + 1))
     num_blank = int(rng.integers(0, MOST_BLANK_SHOTS + 1))

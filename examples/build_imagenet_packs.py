@@ -1,4 +1,4 @@
-"""Make the files that the two ImageNet packs name, and write their sha256 into each pack.json.
+"""Make the files of the two ImageNet packs, and write their SHA-256 into each pack.json.
 
     python examples/build_imagenet_packs.py
 
@@ -26,8 +26,8 @@ from tsq_cli.validation import from_dict
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
-# torchvision's names are the first synonym of each WordNet synset. Where that word alone means something else to a
-# reader, or to a text encoder, the name here says what ImageNet's photographs show.
+# torchvision's names are the first synonym of each WordNet synset. If that word alone means something else to a reader
+# or a text encoder, the name here describes ImageNet's photographs.
 CLEARER_NAMES = {
     7: "rooster", 20: "water ouzel bird", 21: "kite bird of prey", 33: "loggerhead turtle", 41: "whiptail lizard",
     67: "diamondback rattlesnake", 68: "sidewinder rattlesnake", 70: "harvestman spider", 78: "tick arachnid",
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def write_hashes(folder: Path) -> None:
-    """Put the sha256 of the two files into pack.json, which keeps its layout otherwise."""
+    """Write the SHA-256 of the two files into pack.json, without changing its layout."""
     text = (folder / "pack.json").read_text(encoding="utf-8")
     for file in (folder / "classes.txt", folder / "text.safetensors"):
         if file.exists():

@@ -1,4 +1,4 @@
-"""Render examples/demo.mp4, a small edited film with a known event, and examples/demo.json, which says what is where.
+"""Render examples/demo.mp4, a small edited film with a known event, and examples/demo.json, its ground truth.
 
 The film follows one day in eight photographs that ship inside scikit-image's wheel (examples/README.md names their
 authors). A cat comes and goes three times, in about a third of the film; the rest is other pictures, title cards, dark
@@ -29,10 +29,10 @@ PAPER = (240, 234, 222)
 
 EVENT = "cat"
 EVENT_PHOTOGRAPH = "chelsea"
-# ImageNet's names for what the photograph shows; the three overlap, and classifiers divide their belief among them.
+# ImageNet's classes of the photograph; the three overlap, and classifiers divide the probability among them.
 EVENT_CLASS_NAMES = ("tabby", "tabby cat", "tiger cat", "Egyptian cat")
 
-# Gray photographs are toned, so that they sit beside the color ones: (tone of the shadows, tone of the lights).
+# Gray photographs are toned to match the color ones: (tone of the shadows, tone of the lights).
 TONES = {
     "brick": ((34, 18, 14), (255, 214, 180)),
     "camera": ((16, 20, 30), (250, 240, 222)),
@@ -67,7 +67,7 @@ class Shot:
 
     @property
     def shows(self) -> str:
-        """What a viewer would say the shot shows: the event, a title card, or the photograph's name."""
+        """Name the content of the shot: the event, a title card, or the photograph's name."""
         if self.title:
             return "title card"
         return EVENT if self.photograph == EVENT_PHOTOGRAPH else self.photograph
@@ -99,7 +99,7 @@ CUT_LIST = (
 
 
 def first_frames() -> list[int]:
-    """First frame of each shot, and the number of frames of the film as a last entry: [number of shots + 1]."""
+    """Compute the first frame of each shot, and the number of frames as a last entry: [number of shots + 1]."""
     return [0, *accumulate(round(shot.seconds * FPS) for shot in CUT_LIST)]
 
 
@@ -129,7 +129,7 @@ def render_frame(index: int) -> Image.Image:
 
 
 def describe() -> dict[str, Any]:
-    """What demo.json says: intervals are half open, [start, end), and meet in the middle of a transition."""
+    """Build demo.json: intervals are half-open, [start, end), and meet in the middle of a transition."""
     starts = first_frames()
     cut_list = list(zip(CUT_LIST, starts[:-1], starts[1:], strict=True))
     return {
@@ -170,7 +170,7 @@ def encode(path: Path) -> None:
 
 
 def _draw_shot(number: int, index: int) -> Image.Image:
-    """One shot without its transitions; `index` may lie beyond its ends, where the camera goes on moving."""
+    """Draw one shot without its transitions; `index` may lie beyond its ends, where the camera keeps moving."""
     shot = CUT_LIST[number]
     seconds = (index - first_frames()[number]) / FPS
     progress = seconds / shot.seconds
@@ -187,7 +187,7 @@ def _draw_shot(number: int, index: int) -> Image.Image:
 
 
 def _crop(photograph: Image.Image, x: float, y: float, width: float) -> Image.Image:
-    """The 16:9 crop around (x, y), moved inside the photograph where it would leave it, at the film's size."""
+    """Crop 16:9 around (x, y), shifted to stay inside the photograph, and resize to the film's size."""
     aspect = SIZE[0] / SIZE[1]
     widest = min(photograph.width, photograph.height * aspect)
     crop_width = min(1.0, width) * widest
@@ -227,7 +227,7 @@ def _photograph(name: str) -> Image.Image:
 
 @cache
 def _vignette() -> Image.Image:
-    """Corners a third darker than the middle, to multiply a frame with."""
+    """Build a mask whose corners are a third darker than its middle, to multiply frames by."""
     x = np.linspace(-1, 1, SIZE[0])[None, :]
     y = np.linspace(-1, 1, SIZE[1])[:, None]
     light = 255 * (1 - 0.17 * (x**2 + y**2))

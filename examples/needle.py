@@ -1,4 +1,4 @@
-"""How often does training-free selection find the event? Compose videos with a known event, tune, measure.
+"""Recall of training-free selection on composed videos with a known event: compose, tune, measure.
 
     python examples/needle.py compose  --photos DIR --videos /tmp/needle          videos of both parts
     python examples/needle.py tune     --videos /tmp/needle --json tuning.json    settings, on the tuning classes
@@ -75,7 +75,7 @@ def compose(photos: Path, videos: Path, counts: Mapping[str, int], seed: int) ->
 
 
 def pack_settings(pack: Pack) -> dict[str, Any]:
-    """The pack's settings under the names that PLAIN uses."""
+    """Return the pack's settings under the names that PLAIN uses."""
     stated, layer = pack.config.settings, pack.config.modules.visual.layer
     return {
         "visual_scale": stated.visual_scale,
@@ -91,7 +91,7 @@ def pack_settings(pack: Pack) -> dict[str, Any]:
 
 
 def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What `tune` tries: plain settings, each change from there to the pack's, and the pack's neighbors."""
+    """List the trials of `tune`: plain settings, each change from there to the pack's, and the pack's neighbors."""
     steps: dict[str, dict[str, Any]] = {"plain TSQ layers": PLAIN}
     changes = {
         "queries compete": ("competition_floor", "visual_scale"),
@@ -122,7 +122,7 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]:
-    """Recall and accuracy on the tuning part, per variant: of every trial, and of every input size and its scales."""
+    """Measure recall and accuracy on the tuning part, per variant: of every trial, input size and scale."""
     own, chosen = pack.visual_preprocessor.input_size, pack_settings(pack)
     read = {name: read_videos(pack, folder, "tuning", name, {own, *input_sizes}) for name in VARIANTS}
 
@@ -159,12 +159,12 @@ def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]
 
 
 def sampler_cost(pack: Pack, input_size: int) -> float:
-    """10^9 multiply-adds of the encoder for the T candidates of a video."""
+    """Count the encoder's 10^9 multiply-adds for the T candidates of a video."""
     return round(count(pack.visual_encoder, torch.zeros(T, 3, input_size, input_size)).giga_macs, 2)
 
 
 def evaluate(pack: Pack, folder: Path) -> dict[str, Any]:
-    """Everything on the held-out part, per variant."""
+    """Measure everything on the held-out part, per variant."""
     results = {}
     for variant in VARIANTS:
         (videos,) = read_videos(pack, folder, "held-out", variant).values()
@@ -173,7 +173,7 @@ def evaluate(pack: Pack, folder: Path) -> dict[str, Any]:
 
 
 def circumstances(pack: Pack) -> dict[str, Any]:
-    """Machine, versions and settings that the numbers came from."""
+    """Collect machine, versions and settings behind the numbers."""
     return {
         "machine": {"system": platform.system(), "machine": platform.machine(), "threads": torch.get_num_threads()},
         "versions": {
@@ -189,7 +189,7 @@ def circumstances(pack: Pack) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("compose", "tune", "evaluate"):

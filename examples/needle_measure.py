@@ -1,4 +1,4 @@
-"""What selection does with the composed videos: read and scored once, chosen from in every way, with other settings."""
+"""Measurements on composed videos: each is decoded and scored once, then every selector and setting is applied."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Video:
-    """What the measurements need of one video.
+    """The scores of one video, for all measurements.
 
     Attributes:
         truth: bool [T], which candidates show the event.
@@ -55,14 +55,14 @@ class Video:
 
 
 def truth_of(event_seconds: Sequence[Sequence[float]], times_seconds: np.ndarray) -> np.ndarray:
-    """Which candidates [T] lie in one of the half-open intervals that show the event."""
+    """Find the candidates in one of the half-open intervals of the event, bool [T]."""
     return np.array([any(start <= time < end for start, end in event_seconds) for time in times_seconds])
 
 
 def read_videos(
     pack: Pack, folder: Path, part: Part, variant: str, input_sizes: Iterable[int] = ()
 ) -> dict[int, list[Video]]:
-    """Score every video of a folder with the project's own pipeline, and keep what its encoder saw.
+    """Score every video of a folder by the project's own pipeline, and keep the encoder's outputs.
 
     Args:
         pack: whose visual encoder is the object recognizer too.
@@ -109,32 +109,32 @@ def read_videos(
 
 
 def at_size(pack: Pack, input_size: int) -> Pack:
-    """The same pack, its shared encoder fed smaller or larger pictures."""
+    """Copy a pack, with another input size of its shared encoder."""
     preprocessor = replace(pack.visual_preprocessor, input_size=input_size)
     return replace(pack, visual_preprocessor=preprocessor, object_preprocessor=preprocessor)
 
 
 def _recognized(loaded: LoadedRecognizer, pixels: np.ndarray) -> Tensor:
-    """Logits [T, C] of all candidates, uint8 [T, H, W, 3]."""
+    """Compute logits [T, C] of all candidates, uint8 [T, H, W, 3]."""
     with torch.inference_mode():
         images = loaded.preprocessor(torch.from_numpy(pixels))
         return torch.cat([loaded.recognizer(some).logits for some in cpu_microbatches(images)]).float()
 
 
 def recall(choices: Iterable[Choice], truth: np.ndarray) -> float:
-    """Share of the event's candidates among the choices; of at most K, should the event have more."""
+    """Compute the share of the event's candidates that were chosen; of at most K if the event has more."""
     choices = list(choices)
     return sum(bool(truth[choice.position]) for choice in choices) / min(len(choices), int(truth.sum()))
 
 
 def is_right(video: Video, choices: Iterable[Choice]) -> float:
-    """Whether the mean of what the recognizer says of the chosen frames names the event's class."""
+    """Whether the recognizer's mean prediction over the chosen frames is the event's class."""
     mean = video.recognized[[choice.position for choice in choices]].mean(dim=0)
     return float(int(mean.argmax()) == video.class_index)
 
 
 def selectors(lambda_v: float) -> dict[str, Callable[[Video], list[Choice]]]:
-    """Every deterministic way to choose, by name."""
+    """List the deterministic selectors by name."""
     everything = [Choice(position, "uniform") for position in range(T)]
     return {
         "fused": lambda video: selection.fuse(video.visual, video.textual, K, lambda_v=lambda_v),
@@ -150,7 +150,7 @@ def selectors(lambda_v: float) -> dict[str, Callable[[Video], list[Choice]]]:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    """Mean over the videos, and the 95 % interval of the mean by resampling the videos."""
+    """Compute the mean over the videos, and its 95 % bootstrap interval."""
     scores = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(0)
     means = scores[rng.integers(0, len(scores), (RESAMPLES, len(scores)))].mean(axis=1)
@@ -159,14 +159,14 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def measure(videos: Sequence[Video], lambda_v: float) -> dict[str, Any]:
-    """Recall of the event's frames at K and accuracy of the mean prediction, per way to choose."""
+    """Measure recall of the event's frames at K and accuracy of the mean prediction, per selector."""
     measured: dict[str, Any] = {}
     for name, choose in selectors(lambda_v).items():
         chosen = [choose(video) for video in videos]
         measured[name] = {"accuracy": summary([is_right(v, c) for v, c in zip(videos, chosen, strict=True)])}
         if name not in ("all 16", "event's frames"):
             measured[name]["recall"] = summary([recall(c, v.truth) for v, c in zip(videos, chosen, strict=True)])
-    # Each video draws afresh for every seed: the mean over the seeds is the video's value.
+    # Every video has its own draw per seed; its value is the mean over the seeds.
     drawn = [[selection.random(T, K, seed=1000 * s + i) for s in RANDOM_SEEDS] for i in range(len(videos))]
     pairs = list(zip(videos, drawn, strict=True))
     measured["random"] = {
@@ -177,7 +177,7 @@ def measure(videos: Sequence[Video], lambda_v: float) -> dict[str, Any]:
 
 
 def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) -> list[Video]:
-    """The same videos with the saliency that other settings give (named as in PLAIN), from the features kept."""
+    """Recompute saliency for other settings (named as in PLAIN) from the stored features."""
     embeddings = pack.object_embeddings
     if settings["centered"]:
         embeddings = functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
@@ -205,7 +205,7 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
 
 
 def fused_scores(videos: Sequence[Video], lambda_v: float) -> dict[str, float]:
-    """Mean recall of each module and of both fused, and the fused choice's accuracy."""
+    """Compute mean recall of each module and of their fusion, and the fusion's accuracy."""
     ways = selectors(lambda_v)
     chosen = {way: [ways[way](video) for video in videos] for way in ("VQM", "TQM", "fused")}
     means = {
@@ -215,7 +215,7 @@ def fused_scores(videos: Sequence[Video], lambda_v: float) -> dict[str, float]:
 
 
 def reference_accuracy(videos: Sequence[Video]) -> dict[str, float]:
-    """Accuracy of the ways to choose that ask no sampler."""
+    """Measure accuracy of the selectors without a sampler."""
     ways = selectors(lambda_v=1.0)
     return {
         way: _mean(is_right(video, ways[way](video)) for video in videos)

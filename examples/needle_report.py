@@ -1,4 +1,4 @@
-"""What examples/needle.py measured, as Markdown."""
+"""Markdown report of examples/needle.py."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ large: where it is small in the picture, small sizes will lose more than they do
 
 
 def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
-    """One table, a row per way to choose and a column per variant: mean and 95 % interval in percent."""
+    """Build one table, with a row per selector and a column per variant: mean and 95 % interval in percent."""
     variants = results["variants"]
     lines = ["| | " + " | ".join(f"{name} ({variants[name]['videos']})" for name in variants) + " |"]
     lines.append("|---" * (len(variants) + 1) + "|")
@@ -61,7 +61,7 @@ def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
 
 
 def tuning_table(results: Mapping[str, Any]) -> list[str]:
-    """One row per trial: fused recall per variant, then VQM's and TQM's on plain videos, in percent."""
+    """Build a row per trial: fused recall per variant, then VQM's and TQM's on plain videos, in percent."""
     lines = ["| trial | " + " | ".join(f"fused, {name}" for name in VARIANTS) + " | VQM, plain | TQM, plain |"]
     lines.append("|---" * (len(VARIANTS) + 3) + "|")
     for row in results["trials"]:
@@ -71,7 +71,7 @@ def tuning_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def size_table(results: Mapping[str, Any]) -> list[str]:
-    """One row per input size of the sampler, with the best scales tried: recall per variant, and means, in percent."""
+    """Build a row per input size of the sampler, at its best scales: recall per variant, and means, in percent."""
 
     def mean(row: Mapping[str, Any], score: str) -> float:
         return 100 * sum(row[name][score] for name in VARIANTS) / len(VARIANTS)
@@ -94,7 +94,7 @@ def size_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """What was measured and how, as Markdown."""
+    """Render results and setup as Markdown."""
     lines = ["# The event among the other pictures: how often selection finds it", "", *INTRODUCTION.splitlines(), ""]
     if "evaluation" in results:
         lines += ["## Held-out classes: recall of the event's frames at K = 5, percent", ""]

@@ -29,7 +29,7 @@ FPS = 8
 SIZE = (340, 256)
 SPLIT_SEED = 7
 
-# Pictures without an object: what stands between the scenes of edited films.
+# Pictures without an object, as between the scenes of edited films.
 BLANKS = ("title card", "plain color", "dark", "blurred")
 
 
@@ -44,7 +44,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Look:
-    """What turns a photograph into a frame.
+    """Parameters that turn a photograph into a frame.
 
     Attributes:
         start, end: windows at the shot's start and end: left, top, width as shares of the photograph's largest window
@@ -100,7 +100,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def find_photos(folder: Path, part: Part) -> list[Photo]:
-    """The photographs of one part: a fixed random half of the classes is for tuning, the other is held out.
+    """List the photographs of one part: a fixed random half of the classes is for tuning, the other is held out.
 
     Raises:
         InputNotFoundError: fewer photographs than one video of each part needs, or no such folder.
@@ -141,7 +141,7 @@ def plan_video(photos: Sequence[Photo], variant: Variant, rng: np.random.Generat
 
 
 def _windows(rng: np.random.Generator, narrow: float, wide: float) -> tuple[Window, Window]:
-    """A slow zoom: the window around the middle of the shot has a width of narrow to wide, and changes by a tenth."""
+    """Draw a slow zoom: a window between narrow and wide at mid-shot, whose width changes by a tenth."""
     left, top = rng.uniform(0, 1, 2)
     width = rng.uniform(narrow, wide)
     ends = (float(left), float(top), float(min(1.0, width * 1.05))), (float(left), float(top), float(width * 0.95))
@@ -149,12 +149,12 @@ def _windows(rng: np.random.Generator, narrow: float, wide: float) -> tuple[Wind
 
 
 def plain_look(rng: np.random.Generator) -> Look:
-    """A slow zoom over 0.6 to 1 of the width."""
+    """Draw a slow zoom over 0.6 to 1 of the width."""
     return Look(*_windows(rng, 0.6, 1.0))
 
 
 def hard_look(rng: np.random.Generator) -> Look:
-    """A slow zoom over 0.35 to 0.7 of the width, mirrored at random, recolored."""
+    """Draw a slow zoom over 0.35 to 0.7 of the width, randomly mirrored and recolored."""
     return Look(
         *_windows(rng, 0.35, 0.7),
         mirrored=bool(rng.random() < 0.5),
@@ -165,7 +165,7 @@ def hard_look(rng: np.random.Generator) -> Look:
 
 
 def blank(rng: np.random.Generator, photos: Sequence[Photo]) -> Shot:
-    """A shot without an object: a title card, a plain color, or a photograph of these, dark or blurred."""
+    """Draw a shot without an object: a title card, a plain color, or one of the photographs, dark or blurred."""
     kind = str(rng.choice(BLANKS))
     if kind in ("dark", "blurred"):
         look = plain_look(rng)
@@ -180,7 +180,7 @@ def blank(rng: np.random.Generator, photos: Sequence[Photo]) -> Shot:
 
 
 def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> Image.Image:
-    """The picture of a shot at progress 0 (its start) to 1 (its end), RGB, of the video's size."""
+    """Render a shot at progress 0 (its start) to 1 (its end): RGB, of the video's size."""
     if shot.photo is None or shot.look is None:
         picture = Image.new("RGB", SIZE, shot.color)
         if shot.text:
@@ -192,7 +192,12 @@ def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> 
     scale = width * min(photo.width / SIZE[0], photo.height / SIZE[1])
     box_width, box_height = SIZE[0] * scale, SIZE[1] * scale
     x, y = left * max(0.0, photo.width - box_width), top * max(0.0, photo.height - box_height)
-    box = (x, y, min(x + box_width, photo.width), min(y + box_height, photo.height))  # rounding may put it outside
+    box = (
+        x,
+        y,
+        min(x + box_width, photo.width),
+        min(y + box_height, photo.height),
+    )  # clipped after rounding
     picture = photo.resize(SIZE, Image.Resampling.BICUBIC, box=box)
     if look.mirrored:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -208,7 +213,7 @@ def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> 
 def write_video(
     path: Path, shots: Sequence[Shot], truth: dict[str, Any], opened: Callable[[Path], Image.Image]
 ) -> None:
-    """Encode the shots as H.264 in MP4, then write the truth beside it (`.json`), which so marks a finished video."""
+    """Encode the shots as H.264 in MP4, then write the ground truth beside it (`.json`), which marks it as finished."""
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height = SIZE
@@ -224,7 +229,7 @@ def write_video(
 
 
 def describe(shots: Sequence[Shot]) -> dict[str, Any]:
-    """The truth of a video, JSON-ready: the event's class and seconds `[start, end)`, and every shot with its look."""
+    """Describe a video, JSON-ready: the event's class and seconds `[start, end)`, and every shot with its look."""
     event = next(shot.photo for shot in shots if shot.kind == "event")
     assert event is not None
     listed = []

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tsq_cli import loading
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Limits, SelectSettings
-from tsq_cli.errors import DecoderCrashError, VideoTimeoutError
+from tsq_cli.errors import DecoderCrashError, InputNotFoundError, VideoTimeoutError
 from tsq_cli.journal import Death
 from tsq_cli.loading import Loader, find_killers
 from tsq_cli.pictures import Outputs
@@ -76,8 +77,8 @@ def test_waiting_in_line_is_not_counted(copies: list[str], monkeypatch: pytest.M
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
-    with Loader(SETTINGS, Limits(timeout_seconds=5), 1, None) as loader:
-        for begun in [loader.begin(path) for path in copies]:  # the last one is there after 6 s
+    with Loader(Limits(timeout_seconds=5), 1) as loader:
+        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 6 s
             loader.wait(begun).close()
 
 
@@ -85,8 +86,8 @@ def test_leaving_does_not_wait_for_what_hangs(copies: list[str], hangs: list[str
     hangs += ["0.mp4"]
 
     def interrupted() -> None:
-        with Loader(SETTINGS, Limits(), 1, None) as loader:
-            loader.begin(copies[0])
+        with Loader(Limits(), 1) as loader:
+            loader.begin(copies[0], SETTINGS)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -94,15 +95,46 @@ def test_leaving_does_not_wait_for_what_hangs(copies: list[str], hangs: list[str
 
 
 def test_clips_that_nobody_took_are_closed(copies: list[str]) -> None:
-    with Loader(SETTINGS, Limits(), 2, None) as loader:
-        begun = [loader.begin(path) for path in copies[:2]]
+    with Loader(Limits(), 2) as loader:
+        begun = [loader.begin(path, SETTINGS) for path in copies[:2]]
         clips = [one.future.result() for one in begun if one.future is not None]
         assert all(clip.source.table.packets is not None for clip in clips)
     assert all(clip.source.table.packets is None for clip in clips)
 
 
+def test_decoding_ahead_keeps_the_order_and_a_bound(
+    copies: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def load(path: str, *args: Any, **options: Any) -> Clip:
+        begun.append(Path(path).name)
+        if path == copies[0]:
+            time.sleep(0.5)  # the first is the last one done
+        return load_clip(path, *args, **options)
+
+    monkeypatch.setattr(loading, "load_clip", load)
+    large = replace(SETTINGS, short_side=64)
+    jobs = [(copies[0], SETTINGS), (str(tmp_path / "none.mp4"), SETTINGS), (copies[1], large), (copies[2], SETTINGS)]
+    jobs += [(path, SETTINGS) for path in copies * 4]
+    results = loading.decode_ahead(jobs, 2)
+    first, missing, small = (next(results) for _ in range(3))
+    assert isinstance(first, Clip)
+    assert first.path == copies[0]
+    assert isinstance(missing, InputNotFoundError)
+    assert isinstance(small, Clip)
+    assert (small.path, small.batch.pixels.shape[1]) == (copies[1], 64)
+    assert len(begun) <= 3 + 2  # two beyond the one that was yielded
+    fourth = next(results)
+    results.close()
+    assert len(begun) <= 4 + 2, "nothing begins once the caller has left"
+    for clip in (first, small, fourth):
+        assert isinstance(clip, Clip)
+        clip.close()
+
+
 def test_a_pass_over_a_video_has_its_own_time(copies: list[str]) -> None:
-    with Loader(SETTINGS, Limits(timeout_seconds=0.05), 1, None) as loader, loader.reading(copies[0]) as should_stop:
+    with Loader(Limits(timeout_seconds=0.05), 1) as loader, loader.reading(copies[0]) as should_stop:
         time.sleep(0.1)
         with pytest.raises(VideoTimeoutError, match=r"0.mp4 was not read within 0.05 s"):
             should_stop()

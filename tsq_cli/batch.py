@@ -94,12 +94,12 @@ def _run(plan: RunPlan, load_worker: Callable[[], Worker], page: Page | None) ->
     waiting = deque(plan.paths)
     group: deque[tuple[str, Loading | None]] = deque()
     worker: Worker | None = None
-    with Loader(plan.settings, plan.limits, plan.workers, plan.journal) as loader:
+    with Loader(plan.limits, plan.workers, plan.journal) as loader:
         while waiting or group:
             # Enough clips ahead to keep every worker busy while one batch is scored, and no more: memory stays flat.
             while waiting and len(group) < plan.workers + plan.batch_size:
                 path = waiting.popleft()
-                group.append((path, None if path in plan.done else loader.begin(path)))
+                group.append((path, None if path in plan.done else loader.begin(path, plan.settings)))
             if worker is None and any(loading is not None for _, loading in group):
                 worker = load_worker()
             batch = [group.popleft() for _ in range(min(plan.batch_size, len(group)))]

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ class Loading:
 
     Attributes:
         path: of the video.
+        settings: as for load_clip.
         future: of the clip; None before it is submitted to a thread.
         began: time.monotonic() when a thread started it; None while it waits.
     """
 
     path: str
+    settings: SelectSettings
     future: Future[Clip] | None = None
     began: float | None = None
 
@@ -57,14 +60,12 @@ class Loader:
     """Decodes videos in its own threads. Use as a context manager: leaving it stops all of them.
 
     Args:
-        settings: as for load_clip.
         limits: of time and pixels per video.
         workers: videos decoded in parallel.
         journal: records the videos being read; None for no journal.
     """
 
-    def __init__(self, settings: SelectSettings, limits: Limits, workers: int, journal: Journal | None) -> None:
-        self._settings = settings
+    def __init__(self, limits: Limits, workers: int, journal: Journal | None = None) -> None:
         self._limits = limits
         self._workers = workers
         self._threads_per_video = max(1, min(2, (os.cpu_count() or 1) // workers))
@@ -87,9 +88,9 @@ class Loader:
             if loading.clip is not None:
                 loading.clip.close()
 
-    def begin(self, path: str) -> Loading:
-        """Submit a video, which is decoded as soon as a thread is free."""
-        loading = Loading(path=path)
+    def begin(self, path: str, settings: SelectSettings) -> Loading:
+        """Submit a video, which is decoded as the settings say as soon as a thread is free."""
+        loading = Loading(path=path, settings=settings)
         self._under_way.append(loading)
         loading.future = self._executor.submit(self._load, loading)
         return loading
@@ -126,7 +127,7 @@ class Loader:
         with self.reading(loading.path):
             return load_clip(
                 loading.path,
-                self._settings,
+                loading.settings,
                 threads=self._threads_per_video,
                 should_stop=self._stop.is_set,
                 limits=self._limits,
@@ -142,6 +143,30 @@ class Loader:
 
     def _new_executor(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._workers, thread_name_prefix="tsq-decode")
+
+
+def decode_ahead(jobs: Iterable[tuple[str, SelectSettings]], workers: int) -> Generator[Clip | Exception]:
+    """Decode videos in threads, ahead of the caller: at most `workers` videos beyond the one that is yielded.
+
+    Args:
+        jobs: path and settings of each video, as for load_clip; a path may come several times.
+        workers: videos decoded at once, at least 1.
+
+    Yields:
+        For each job in order, the clip, which the caller closes, or why there is none. Closing the generator stops all
+        decoding.
+    """
+    waiting, pending = deque(jobs), deque[Loading]()
+    with Loader(Limits(), workers) as loader:
+        while waiting or pending:
+            while waiting and len(pending) <= workers:
+                pending.append(loader.begin(*waiting.popleft()))
+            try:
+                clip = loader.wait(pending.popleft())
+            except Exception as error:  # noqa: BLE001 - whatever one video does, the others go on
+                yield error
+            else:
+                yield clip
 
 
 def find_killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:

@@ -59,15 +59,15 @@ def commands(place: Path) -> list[Command]:
         Command(
             arguments=("evaluate", place / "named.txt", *root, *embedded, *cache, "--resamples", "10", "-k", "1",
                        "--selectors", "tsq,uniform"),
-            files=("--json", "--markdown", "--plot"), folders=("--sheets",), video=val,
+            files=("--report", "--markdown", "--plot"), folders=("--sheets",), video=val,
         ),
         Command(
             arguments=("ablate", "layers-heads", *lists, *embedded, *cache, "--epochs", "1", "--seeds", "1"),
-            files=("--json", "--markdown"), video=val,
+            files=("--report", "--markdown"), video=val,
         ),
         Command(
             arguments=("tsne", "--train", place / "train.txt", *root, *small, *cache, "--epochs", "1"),
-            files=("--plot", "--html", "--json"), video=train,
+            files=("--plot", "--html", "--report"), video=train,
         ),
         Command(
             arguments=("benchmark", "--decode", val, "--repeats", "1", "--tuned-only", *small, "-b", "1",
@@ -76,7 +76,7 @@ def commands(place: Path) -> list[Command]:
         ),
         Command(
             arguments=("train", place / "train.txt", *root, *small, "--epochs", "1"),
-            files=(), folders=("--out", "--cache"), video=train,
+            files=("--report",), folders=("--out", "--cache"), video=train,
         ),
     ]  # fmt: skip
 

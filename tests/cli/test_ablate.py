@@ -14,7 +14,7 @@ import pytest
 from tests.cli.conftest import Result
 from tests.studies.videos import write_study
 from tsq_cli.errors import OutputError
-from tsq_cli.studies import ablation
+from tsq_cli.studies import run as study_run
 from tsq_cli.studies.ablation import run_study
 from tsq_cli.studies.registry import Study
 
@@ -52,7 +52,7 @@ def test_the_studies_are_listed(tsq: Tsq) -> None:
 
 
 def test_tables_stand_beside_the_papers_numbers(tsq: Tsq, given: Path, tmp_path: Path) -> None:
-    files = ("--json", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
+    files = ("--report", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
     result = tsq("ablate", "layers-heads", "text-encoder", *options(given), "--seeds", "2", "-k", "3", *files)
     assert result.code == 0, result.err
     for words in ("found 10 of 10 videos", "found 5 of 5 videos", "recognizer: test_efficientnet"):
@@ -87,7 +87,7 @@ def test_a_pack_that_knows_the_classes_recognizes_by_itself(tsq: Tsq, given: Pat
         kept = [f"{path}\t{known[label]}\n" for path, label in lines if label in known]
         (tmp_path / f"{subset}.txt").write_text("".join(kept))
     lists = ("--train", tmp_path / "train.txt", "--val", tmp_path / "val.txt")
-    result = tsq("ablate", "lambda-v", *options(given), *lists, "--seeds", "1", "--json", "-")
+    result = tsq("ablate", "lambda-v", *options(given), *lists, "--seeds", "1", "--json")
     assert result.code == 0, result.err
     document = json.loads(result.out)
     assert document["recognizer"]["name"] == "test_efficientnet"
@@ -104,8 +104,8 @@ def test_studies_are_written_as_they_finish(
             raise OutputError("the disk is full", wanted="room", fix="make some")
         return run_study(study, *args, **options)
 
-    monkeypatch.setattr(ablation, "run_study", fails_at_top_n)
-    files = ("--json", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
+    monkeypatch.setattr(study_run, "run_study", fails_at_top_n)
+    files = ("--report", tmp_path / "all.json", "--markdown", tmp_path / "tables.md")
     result = tsq("ablate", "lambda-v", "top-n", *options(given), "--seeds", "1", *files)
     assert result.code == OutputError.exit_code
     assert "the disk is full" in result.err
@@ -123,7 +123,7 @@ def test_a_runs_own_settings_and_features_are_used(
         f'pack = "{given / "small"}"\nnum_frames = 2\n[heads]\nlambda_v = 0.2\n'
     )
     config = ("--config", tmp_path / "train.toml", "--recognizer", "embedded", "--epochs", "1", "--seeds", "1")
-    result = tsq("ablate", "lambda-v", *config, "--json", "-")
+    result = tsq("ablate", "lambda-v", *config, "--json")
     assert result.code == 0, result.err
     document = json.loads(result.out)
     study = document["studies"][0]
@@ -137,7 +137,7 @@ def test_a_runs_own_settings_and_features_are_used(
     text = (tmp_path / "train.toml").read_text().replace(str(given / "small"), "no such pack")
     (tmp_path / "train.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    result = tsq("ablate", "lambda-v", "--config", "train.toml", *config[2:], "--json", "-")
+    result = tsq("ablate", "lambda-v", "--config", "train.toml", *config[2:], "--json")
     assert result.code == 0, result.err
     assert f"networks: those of {tmp_path / 'pack'}" in result.err
     assert json.loads(result.out)["pack"]["sha256"] == document["pack"]["sha256"]
@@ -160,7 +160,7 @@ def test_a_runs_own_settings_and_features_are_used(
 def test_what_cannot_be_run_is_refused_before_anything_loads(
     tsq: Tsq, given: Path, arguments: list[str], words: str
 ) -> None:
-    filled = [word.format(train=given / "train.txt", val=given / "val.txt") for word in arguments]
-    result = tsq("ablate", *filled, "--root", given / "videos")
+    words_typed = [word.format(train=given / "train.txt", val=given / "val.txt") for word in arguments]
+    result = tsq("ablate", *words_typed, "--root", given / "videos")
     assert result.code == 2
     assert words in result.err

@@ -42,7 +42,7 @@ def test_tables_go_to_stdout_talk_to_stderr_and_a_broken_video_is_an_exit_code(t
 
 def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) -> None:
     names = ["all.json", "tables.md", "cost.png", "drawn"]
-    flags = ["--json", "--markdown", "--plot", "--sheets"]
+    flags = ["--report", "--markdown", "--plot", "--sheets"]
     files = [word for flag, name in zip(flags, names, strict=True) for word in (flag, tmp_path / name)]
     result = tsq(*options(given), *files, "--sheet-ids", "2.mkv, 5.mkv", "--selectors", "tsq,uniform,random")
     assert result.code == 1
@@ -58,7 +58,7 @@ def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) ->
 
 
 def test_json_on_stdout_is_one_document_and_the_cache_leaves_nothing_to_chance(tsq: Tsq, given: Path) -> None:
-    first, again = (tsq(*options(given), "--json", "-").out for _ in range(2))
+    first, again = (tsq(*options(given), "--json").out for _ in range(2))
     assert first == again
     assert json.loads(first)["num_videos"] == 6
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_decoded(
 
 def test_smaller_pictures_cost_less_and_say_so(tsq: Tsq, given: Path) -> None:
     reports = [
-        json.loads(tsq(*options(given), "--json", "-", "--selectors", "tsq,uniform", *more).out)
+        json.loads(tsq(*options(given), "--json", "--selectors", "tsq,uniform", *more).out)
         for more in ([], ["--input-size", "48"])
     ]
     assert reports[0]["pack"]["input_size"] > reports[1]["pack"]["input_size"] == 48

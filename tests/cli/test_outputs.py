@@ -47,15 +47,16 @@ def commands(demo: Path, labeled: Path, output: str, place: Path) -> list[list[s
         "--plot": [
             ["benchmark", "--decode", str(demo)], ["evaluate", str(labeled)], ["tsne", "--train", str(labeled)],
         ],
-        "--json": [
+        "--report": [
             ["evaluate", str(labeled)], ["ablate", "alpha", *lists], ["tsne", "--train", str(labeled)],
+            ["train", str(labeled)],
         ],
         "--markdown": [["evaluate", str(labeled)], ["ablate", "alpha", *lists]],
     }  # fmt: skip
     return [[*command, output, str(place)] for command in known[output]]
 
 
-@pytest.mark.parametrize("output", ["--csv", "--html", "--jsonl", "--sheet", "--plot", "--json", "--markdown"])
+@pytest.mark.parametrize("output", ["--csv", "--html", "--jsonl", "--sheet", "--plot", "--report", "--markdown"])
 def test_no_output_of_any_command_may_be_an_input(
     tsq: Tsq, demo: Path, labeled: Path, tmp_path: Path, output: str
 ) -> None:
@@ -74,7 +75,7 @@ def test_a_list_is_an_input_too(tsq: Tsq, demo: Path, labeled: Path, tmp_path: P
     content = labeled.read_text()
     for arguments in (
         ("evaluate", labeled, "--markdown", labeled),
-        ("ablate", "alpha", "--train", labeled, "--val", tmp_path / "val.txt", "--json", labeled),
+        ("ablate", "alpha", "--train", labeled, "--val", tmp_path / "val.txt", "--report", labeled),
     ):
         result = tsq(*arguments)
         assert (result.code, "is also an input" in result.err) == (2, True), result.err

@@ -17,10 +17,10 @@ from tests.cli.conftest import DEMO, ROOT
 
 SELECT = ["-m", "tsq_cli", "select", str(DEMO), "-k", "2", "--selector", "uniform"]
 PRINTS_WHILE_IT_WORKS = """
-from tsq_cli.cli.output import progress_bar, write_json_or_stdout
+from tsq_cli.cli.output import print_json, progress_bar
 with progress_bar("measuring") as progress:
     progress("measuring", 1, 2)
-    write_json_or_stdout({"a": 1}, "-")
+    print_json({"a": 1})
     progress("measuring", 2, 2)
 """
 

@@ -53,10 +53,11 @@ def test_one_command_trains_measures_and_leaves_a_pack(tsq: Tsq, given: Path, tm
     assert record["top_categories"]["visual"][0]["label"] in COLOURS
 
     again = tsq("train", "--config", tmp_path / "mine" / "train.toml", "--cache", given / "cache", "--json", "--out",
-                tmp_path / "mine")  # fmt: skip
+                tmp_path / "mine", "--report", tmp_path / "all.json")  # fmt: skip
     assert again.code == 0, again.err
     assert "epoch" not in again.err, "nothing is left to train"
     report = json.loads(again.out)
+    assert json.loads((tmp_path / "all.json").read_text()) == report
     assert report["settings"] == settings.to_dict()
     assert report == json.loads((tmp_path / "mine" / "report.json").read_text())
     costs = {row["selector"]: row["giga_macs"] for row in report["evaluation"]["rows"]}

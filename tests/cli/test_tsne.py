@@ -28,7 +28,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_four_figures_for_each_module(tsq: Tsq, given: Path, tmp_path: Path) -> None:
     page, picture, data = (tmp_path / name for name in ("tsne.html", "tsne.png", "tsne.json"))
     options = ("--train", given / "train.txt", "--root", given / "videos", "--pack", given / "small", "--epochs", "1")
-    result = tsq("tsne", *options, "--cache", given / "cache", "--html", page, "--plot", picture, "--json", data)
+    result = tsq("tsne", *options, "--cache", given / "cache", "--html", page, "--plot", picture, "--report", data)
     assert result.code == 0, result.err
     assert result.out == ""
     assert "found 10 of 10 videos" in result.err
@@ -50,11 +50,11 @@ def test_four_figures_for_each_module(tsq: Tsq, given: Path, tmp_path: Path) -> 
 
 def test_a_pack_as_it_is(tsq: Tsq, given: Path, tmp_path: Path) -> None:
     make_pack(tmp_path / "five", names=tuple("abcde"))
-    result = tsq("tsne", "--pack", tmp_path / "five", "--json", "-")
+    result = tsq("tsne", "--pack", tmp_path / "five", "--json")
     assert result.code == 0, result.err
     panels = json.loads(result.out)["panels"]
     assert [panel["title"] for panel in panels] == ["VQM, as in the pack five", "TQM, as in the pack five"]
-    refused = tsq("tsne", "--pack", given / "small", "--json", "-")
+    refused = tsq("tsne", "--pack", given / "small", "--json")
     assert refused.code == 2
     assert "there are 3 classes" in refused.err
 
@@ -62,16 +62,16 @@ def test_a_pack_as_it_is(tsq: Tsq, given: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "add --plot, --html or --json"),
+        ([], "add --plot, --html, --report or --json"),
         (["--plot", "tsne.gif"], "tsne.gif"),
-        (["--json", "-", "--pack", "nonesuch"], "nonesuch"),
-        (["--json", "-", "--train", "{train}", "--perplexity", "5"], "the perplexity is 5"),
+        (["--json", "--pack", "nonesuch"], "nonesuch"),
+        (["--json", "--train", "{train}", "--perplexity", "5"], "the perplexity is 5"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_loads(
     tsq: Tsq, given: Path, arguments: list[str], words: str
 ) -> None:
-    filled = [word.format(train=given / "train.txt") for word in arguments]
-    result = tsq("tsne", *filled, "--root", given / "videos")
+    words_typed = [word.format(train=given / "train.txt") for word in arguments]
+    result = tsq("tsne", *words_typed, "--root", given / "videos")
     assert result.code == 2
     assert words in result.err

@@ -1,4 +1,4 @@
-"""What the tests of evaluation share: one evaluation, made once."""
+"""Fixtures of the tests of evaluation: one evaluation, made once."""
 
 from __future__ import annotations
 

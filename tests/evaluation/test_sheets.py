@@ -42,7 +42,7 @@ def test_videos_asked_for_are_drawn_in_that_order_each_once(measured: Measured) 
     assert choose_videos(measured.evaluation, ["4.mkv", "0.mkv", "4.mkv"]) == {"01-4.mkv": 4, "02-0.mkv": 0}
     odd = replace(measured.evaluation, videos=(replace(measured.evaluation.videos[0], id="a b/../c?"),))
     assert choose_videos(odd, ["a b/../c?"]) == {"01-a-b-..-c": 0}
-    with pytest.raises(UsageError, match=r"no video broken\.mkv .* the first is 0\.mkv"):
+    with pytest.raises(UsageError, match=r"no video broken\.mkv .* the first id is 0\.mkv"):
         choose_videos(measured.evaluation, ["broken.mkv"])
 
 

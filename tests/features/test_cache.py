@@ -15,13 +15,13 @@ from torch import nn
 
 from tests.features.test_extraction import color, labeled, write_video
 from tests.features.test_shards import names_in_headers
+from tsq_cli import loading
 from tsq_cli.data import LabeledVideo
 from tsq_cli.errors import TsqError, UsageError, WeightsError
-from tsq_cli.features import extraction
 from tsq_cli.features.cache import (
-    Extracted,
     FeatureCache,
     FrameNetwork,
+    VideoFeatures,
     network_identity,
     pack_networks,
     recognizer_network,
@@ -33,7 +33,7 @@ from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
 
 SHOWN = (2, 7, 12, 17)
-"""Of 20 frames at 10 a second: those on screen at 0.25, 0.75, 1.25 and 1.75 s, the centers of four equal segments."""
+"""Frames (20 at 10 per second) shown at 0.25, 0.75, 1.25 and 1.75 s, the centers of four equal segments."""
 
 
 class MeanColor(nn.Module):
@@ -73,13 +73,13 @@ class Decodes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths: list[str] = []
-        load = extraction.load_clip
+        load = loading.load_clip
 
         def counted(path: Path, *arguments: Any, **options: Any) -> Any:
             self.paths.append(Path(path).name)
             return load(path, *arguments, **options)
 
-        monkeypatch.setattr(extraction, "load_clip", counted)
+        monkeypatch.setattr(loading, "load_clip", counted)
 
     def taken(self) -> list[str]:
         paths, self.paths = sorted(self.paths), []
@@ -97,7 +97,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[LabeledVideo]:
     return labeled(*(write_video(folder / f"{number}.mkv", number) for number in range(3)))
 
 
-def same(one: Extracted, other: Extracted) -> bool:
+def same(one: VideoFeatures, other: VideoFeatures) -> bool:
     pairs = [(one.features[name], other.features[name]) for name in one.features]
     pairs += [(one.logits[name], other.logits[name]) for name in one.logits] + [(one.times, other.times)]
     return one.kept == other.kept and all(torch.equal(a, b) for a, b in pairs)
@@ -193,7 +193,7 @@ def test_a_video_listed_twice_and_a_network_named_twice_are_stored_once(
 def test_numbers_that_float16_does_not_hold_are_an_error(
     three: list[LabeledVideo], tmp_path: Path, gain: float
 ) -> None:
-    with pytest.raises(WeightsError, match="the network visual gives numbers up to"):
+    with pytest.raises(WeightsError, match="the network visual gives values up to"):
         FeatureCache(tmp_path).extract(three, [network(gain=gain)], num_frames=4)
     assert len(ShardStore(tmp_path / "features")) == 0
 

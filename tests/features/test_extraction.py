@@ -1,4 +1,4 @@
-"""Filling a store from videos: killed at any moment, it ends like a run that was not. Free of torch, to start fast."""
+"""Extraction into a store: killed at any moment, it ends like a run that was not. Free of torch, to start fast."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def pixels(batch: FrameBatch) -> Arrays:
     return {"pixels": batch.pixels}
 
 
-MAKERS = {"means": FeatureSpec("means", 256, means), "pixels": FeatureSpec("pixels", 16, pixels)}
+SPECS = {"means": FeatureSpec("means", 256, means), "pixels": FeatureSpec("pixels", 16, pixels)}
 
 
-def fill_with_both(videos: list[LabeledVideo], folder: Path, pace: Pace) -> None:
-    """First one maker, then both, as a run does that was first asked for less."""
-    for makers in ({"means": MAKERS["means"]}, MAKERS):
-        extract(ShardStore(folder), videos, makers, num_frames=4, workers=2, progress=lambda *_: pace())
+def extract_both(videos: list[LabeledVideo], folder: Path, pace: Pace) -> None:
+    """First one spec, then both, as a run does that was first asked for less."""
+    for specs in ({"means": SPECS["means"]}, SPECS):
+        extract(ShardStore(folder), videos, specs, num_frames=4, workers=2, progress=lambda *_: pace())
 
 
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def kill_and_compare(root: str) -> None:
     shards.SHARD_ENTRIES = 3
     calm, killed = Path(root) / "calm", Path(root) / "killed"
     videos = labeled(*(write_video(Path(root) / f"{number}.mkv", number) for number in range(NUM_VIDEOS)))
-    fill_with_both(videos, calm, lambda: None)
+    extract_both(videos, calm, lambda: None)
     before: dict[str, object] = {}
 
     def look() -> int:
@@ -84,7 +84,7 @@ def kill_and_compare(root: str) -> None:
         assert set(names_in_headers(killed).values()) <= {1}
         return len(now)
 
-    seen = killed_until_done(partial(fill_with_both, videos, killed), look, kills=8, most_steps=14, seed=2)
+    seen = killed_until_done(partial(extract_both, videos, killed), look, kills=8, most_steps=14, seed=2)
     assert contents(ShardStore(killed)) == contents(ShardStore(calm))
     assert names_in_headers(killed) == names_in_headers(calm)
     assert len(names_in_headers(calm)) == 3 * NUM_VIDEOS

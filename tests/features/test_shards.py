@@ -42,7 +42,7 @@ def contents(store: ShardStore) -> dict[str, dict[str, tuple[str, tuple[int, ...
 
 
 def names_in_headers(folder: Path) -> Counter[str]:
-    """How often each tensor stands in the files of a folder, read by the format's own description."""
+    """Count each tensor in the files of a folder, read by the format's own specification."""
     found: Counter[str] = Counter()
     for path in folder.glob("[!.]*.safetensors"):
         data = path.read_bytes()

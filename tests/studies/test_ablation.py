@@ -13,7 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from tests.studies.material import DT, CountedSource, make_data
+from tests.studies.synthetic import DT, CountedSource, make_data
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.studies.ablation import StudyData, run_study
 from tsq_cli.studies.registry import BERT, RANDOM_TEXT, STUDIES

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.studies.material import C, CountedSource, make_data
+from tests.studies.synthetic import C, CountedSource, make_data
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.schema import Layer
 from tsq_cli.studies.tsne import check_tsne, default_perplexity, embed, meaning_hues, train_queries, tsne_figure

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.training import distributed
-from tsq_cli.training.fit import CHECKPOINT, LOG_CSV, LOG_JSON, Task, fit, learning_rate_share
+from tsq_cli.training.fit import CHECKPOINT, LOG_CSV, LOG_JSON, TrainingTask, fit, learning_rate_share
 from tsq_cli.training.settings import FitSettings
 
 SETTINGS = FitSettings(epochs=4, batch_size=8, learning_rate=0.05, warmup_epochs=1, seed=3)
 
 
-class Blobs(Task):
+class Blobs(TrainingTask):
     """Two clouds of points; dropout, so that the order of random numbers matters."""
 
     def __init__(self, *, dropout: float = 0.3, stop_after: int | None = None, poison: int | None = None) -> None:
@@ -53,7 +53,7 @@ class Blobs(Task):
         return {"accuracy": float((self.model(self.points).argmax(dim=1) == self.labels).float().mean())}
 
 
-def _weights(task: Task) -> dict[str, Tensor]:
+def _weights(task: TrainingTask) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in task.model.state_dict().items()}
 
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_is_read_as_weights_only(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_place_and_parts(tmp_path: Path) -> None:
-    with pytest.raises(TsqError, match=r"blobs left the finite numbers in epoch 3, step 1: loss nan, part nan"):
+    with pytest.raises(TsqError, match=r"blobs diverged in epoch 3, step 1: loss nan, part nan"):
         fit(Blobs(poison=2), SETTINGS, tmp_path, what="blobs")
     assert len(json.loads((tmp_path / LOG_JSON).read_text())) == 2, "whole epochs are kept"
 
@@ -145,7 +145,7 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
         def losses(self, chosen: Tensor) -> dict[str, Tensor]:
             return {"loss": (self.model[0].weight * 0.0).sum().sqrt()}  # 0 with an infinite slope
 
-    with pytest.raises(TsqError, match="a gradient of length nan"):
+    with pytest.raises(TsqError, match="a gradient of norm nan"):
         fit(Steep(), SETTINGS, None)
 
 
@@ -157,7 +157,7 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
 
 def test_parameters_may_learn_at_their_own_rate_or_not_at_all() -> None:
     class Partly(Blobs):
-        def rate(self, name: str) -> float:
+        def lr_scale(self, name: str) -> float:
             return 0.0 if name.startswith("0.") else 1.0
 
     task = Partly()
@@ -202,7 +202,7 @@ def test_an_epoch_visits_every_item_once_in_its_own_order() -> None:
 
 
 def train_beside_others(folder: Path) -> dict[str, Tensor]:
-    """What each of several processes does: take its turn with the files, then train."""
+    """Run in each of several processes: take its turn with the files, then train."""
     with distributed.joined_processes("cpu"):
         for _ in distributed.rank_zero_first():
             with (folder / "turns").open("a") as stream:

@@ -11,7 +11,7 @@ import torch
 from skimage import data as pictures
 
 from tsq_cli.models.preprocess import Preprocessor
-from tsq_cli.training.images import FrameImages, MemoryFrames, image_batches, normalized, stretches
+from tsq_cli.training.images import FrameImages, MemoryFrames, image_batches, normalized, segments
 from tsq_cli.training.settings import Augmentation
 
 PREPARE = Preprocessor(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.5), crop_pct=0.875)
@@ -35,11 +35,11 @@ def dataset(frames: MemoryFrames, augmentation: Augmentation | None, **changed: 
     ("num_frames", "parts", "begin", "length"),
     [(7, 3, [0, 2, 4], [2, 2, 3]), (16, 4, [0, 4, 8, 12], [4] * 4), (2, 5, [0, 1], [1, 1]), (1, 1, [0], [1])],
 )
-def test_stretches_cover_all_frames(num_frames: int, parts: int, begin: list[int], length: list[int]) -> None:
-    assert [part.tolist() for part in stretches(num_frames, parts)] == [begin, length]
+def test_segments_cover_all_frames(num_frames: int, parts: int, begin: list[int], length: list[int]) -> None:
+    assert [part.tolist() for part in segments(num_frames, parts)] == [begin, length]
 
 
-def test_each_stretch_gives_one_frame_and_every_frame_has_its_turn() -> None:
+def test_each_segment_gives_one_frame_and_every_frame_has_its_turn() -> None:
     images = dataset(numbered(2, 7), STILL, frames_per_video=3)
     seen = set()
     for epoch in range(60):

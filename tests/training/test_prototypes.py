@@ -12,7 +12,7 @@ TARGETS = torch.tensor([[1, 0], [0, 1], [0, 1]])
 
 
 def _logits(*videos: list[float]) -> torch.Tensor:
-    """Of class 1 against class 0: above zero the frame is classified as class 1."""
+    """Logit of class 1 against class 0: above zero the frame is classified as class 1."""
     margins = torch.tensor(videos)
     return torch.stack([torch.zeros_like(margins), margins], dim=2)
 

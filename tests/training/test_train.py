@@ -216,7 +216,7 @@ def test_videos_that_do_not_decode_are_named_and_left_out(given: Path, tmp_path:
 
 def test_lists_that_share_videos_are_refused(given: Path) -> None:
     settings = replace(settings_of(given), val_list=str(given / "train.txt"))
-    with pytest.raises(UsageError, match=r"10 videos of .* are in .* too"):
+    with pytest.raises(UsageError, match=r"10 videos of .* are also in .*"):
         read_lists(settings)
     with pytest.raises(InputNotFoundError, match=r"nowhere\.txt"):
         read_lists(replace(settings, val_list=str(given / "nowhere.txt")))

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tsq_cli import types
-from tsq_cli.files import is_stdout, write_json, write_text
+from tsq_cli.files import is_stdout, write_text
 from tsq_cli.inputs import Inputs
 from tsq_cli.journal import Journal
 from tsq_cli.printable import printable
@@ -90,17 +90,10 @@ def pause_progress() -> Iterator[None]:
         bar.start()
 
 
-def write_json_or_stdout(document: dict[str, Any], where: str | None) -> None:
-    """Print a document as JSON ("-"), write it to a file, or do nothing (None).
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    if where == "-":
-        with pause_progress():
-            print(json.dumps(document, indent=1))
-    elif where is not None:
-        write_json(Path(where), document)
+def print_json(document: dict[str, Any]) -> None:
+    """Print a JSON document on stdout."""
+    with pause_progress():
+        print(json.dumps(document, indent=1))
 
 
 @contextmanager

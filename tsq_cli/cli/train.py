@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 import shlex
 import sys
@@ -16,11 +15,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 
 from tsq_cli import types
-from tsq_cli.cli import options
-from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN, SELECTION
-from tsq_cli.cli.output import DescriptionColumn, ProgressBar, info
-from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
-from tsq_cli.files import STDOUT, check_outputs
+from tsq_cli.cli import lists, options
+from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, SELECTION
+from tsq_cli.cli.output import DescriptionColumn, ProgressBar, info, print_json
+from tsq_cli.errors import UsageError
+from tsq_cli.files import STDOUT, check_outputs, write_json
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.training.settings import STAGES, TrainSettings, read_settings, require_extra, settings_from
 
@@ -30,58 +29,64 @@ _SECONDS_BETWEEN_LINES = 10.0
 _DEFAULT = TrainSettings(train_list="")
 
 
+EXAMPLES = options.examples(
+    "tsq train train.txt --val val.txt --root videos/ --out mine/",
+    "tsq train train.txt --stages encoder,heads,recognizer --epochs 5 --device cuda",
+    "tsq train --config mine/train.toml --out other/",
+)
+
+
 def train(
     train_list: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="LIST",
-            help="Labeled videos to train on: `path label` lines, a CSV, ActivityNet JSON, Kinetics CSV, or a folder "
-            "of class folders.",
-            show_default=False,
-        ),
+        Path | None,
+        typer.Argument(metavar="LIST", help=f"Labeled videos to train on: {lists.LIST_HELP}", show_default=False),
     ] = None,
     *,
-    val: Annotated[
-        str | None, typer.Option("--val", metavar="LIST", help="Labeled videos to measure on.", rich_help_panel=INPUT)
-    ] = None,
-    root: Annotated[
-        str | None, typer.Option("--root", metavar="DIR", help="Where the files are.", rich_help_panel=INPUT)
-    ] = None,
-    delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="Between path and labels.", rich_help_panel=INPUT)
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option("--classes", metavar="FILE", help="Class names, one a line.", rich_help_panel=INPUT)
-    ] = None,
-    subset: Annotated[
-        str | None, typer.Option("--subset", help="Part of the list to train on.", rich_help_panel=INPUT)
-    ] = None,
-    val_subset: Annotated[
-        str | None, typer.Option("--val-subset", help="Part of the --val list.", rich_help_panel=INPUT)
-    ] = None,
+    val: lists.ValList = None,
+    root: lists.Root = None,
+    delimiter: lists.Delimiter = None,
+    classes: lists.Classes = None,
+    subset: lists.Subset = None,
+    val_subset: lists.ValSubset = None,
     config: Annotated[
         Path | None,
         typer.Option(
             "--config",
             metavar="TOML",
-            help="Every value of a run, such as its train.toml; options given here come first.",
+            help="All settings of a run, such as its train.toml; options given here override it.",
             rich_help_panel=INPUT,
         ),
     ] = None,
     num_frames: Annotated[
         int | None,
         typer.Option(
-            "-k", "--num-frames", metavar="K", help="Frames that the pack selects (5).", rich_help_panel=SELECTION
+            "-k",
+            "--num-frames",
+            metavar="K",
+            help="Frames that the pack selects by default.",
+            show_default=str(_DEFAULT.num_frames),
+            rich_help_panel=SELECTION,
         ),
     ] = None,
     num_candidates: Annotated[
         int | None,
-        typer.Option("-n", "--candidates", metavar="T", help="Frames to look at (16).", rich_help_panel=SELECTION),
+        typer.Option(
+            "-n",
+            "--candidates",
+            metavar="T",
+            help="Candidate frames per video, evenly spaced.",
+            show_default=str(_DEFAULT.num_candidates),
+            rich_help_panel=SELECTION,
+        ),
     ] = None,
     pack: Annotated[
         str | None,
         typer.Option(
-            "--pack", metavar="NAME|DIR", help=f"Weights to start from ({_DEFAULT.pack}).", rich_help_panel=MODEL
+            "--pack",
+            metavar="NAME|DIR",
+            help="Weights to start from.",
+            show_default=_DEFAULT.pack,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     recognizer: Annotated[
@@ -89,7 +94,8 @@ def train(
         typer.Option(
             "--recognizer",
             metavar="NAME",
-            help="timm network that is to name the class (visual_encoder: the pack's own).",
+            help="timm network to train as recognizer; visual_encoder is the pack's own encoder.",
+            show_default=_DEFAULT.recognizer.model,
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -99,68 +105,81 @@ def train(
         typer.Option(
             "--stages",
             metavar="LIST",
-            help=f"What to train, of {', '.join(STAGES)}, by commas ({_DEFAULT.stages}).",
+            help=f"What to train, separated by commas: {', '.join(STAGES)}.",
+            show_default=_DEFAULT.stages,
             rich_help_panel=TRAINING,
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Of every stage (10, 30, 30).", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(
+            "--epochs",
+            help="Training epochs of every stage.",
+            show_default=", ".join(f"{getattr(_DEFAULT, stage).fit.epochs}" for stage in STAGES),
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of every stage (0).", rich_help_panel=TRAINING)] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="Random seed of every stage.", show_default="0", rich_help_panel=TRAINING),
+    ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for all that comes of it.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option("--out", metavar="DIR", help="Folder for settings, logs and the pack.", rich_help_panel=OUTPUT),
     ] = Path("trained"),
-    json: options.JsonOption = False,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", metavar="DIR", help="Keep features here (cache in --out).", rich_help_panel=RUN),
-    ] = None,
+    json: lists.JsonWithoutFile = False,
+    report: lists.Report = None,
+    cache: lists.RunCache = None,
     workers: options.Workers = 1,
 ) -> None:
-    """Train TSQNet on your own labeled videos, measure it, and write a pack that --pack DIR/pack uses at once.
+    """Train TSQNet on your own labeled videos, evaluate it, and write a pack for --pack DIR/pack.
 
-    Videos are decoded once. An interrupted run goes on where it was when it is started again. On several GPUs:
-    torchrun --nproc-per-node 4 -m tsq_cli train ...
-
-    Example: tsq train train.txt --val val.txt --root videos/ --out mine/
+    Every video is decoded once. An interrupted run continues where it stopped when the same command is run again. For
+    several GPUs, start it with torchrun.
     """
     require_extra()
-    overrides = {
-        "train_list": train_list,
-        "val_list": val,
-        "root": root,
-        "delimiter": delimiter,
-        "classes": classes,
-        "subset": subset,
-        "val_subset": val_subset,
-        "num_frames": num_frames,
-        "num_candidates": num_candidates,
-        "pack": pack,
-        "recognizer.model": recognizer,
-        "stages": stages,
-        **{f"{stage}.fit.epochs": epochs for stage in STAGES},
-        **{f"{stage}.fit.seed": seed for stage in STAGES},
-    }
+    values = lists.overrides(
+        {
+            "train_list": train_list,
+            "val_list": val,
+            "root": root,
+            "delimiter": delimiter,
+            "classes": classes,
+            "subset": subset,
+            "val_subset": val_subset,
+            "num_frames": num_frames,
+            "num_candidates": num_candidates,
+            "pack": pack,
+            "recognizer.model": recognizer,
+            "stages": stages,
+            **{f"{stage}.fit.epochs": epochs for stage in STAGES},
+            **{f"{stage}.fit.seed": seed for stage in STAGES},
+        }
+    )
     if config is None and train_list is None:
         raise UsageError("no list was given", wanted="labeled videos to train on", fix="name a LIST, or a --config")
-    settings = read_settings(config, overrides) if config else settings_from({}, overrides, origin="the options")
+    settings = read_settings(config, values) if config else settings_from({}, values, origin="the options")
 
     from tsq_cli.training.datasets import read_lists
     from tsq_cli.training.train import check_run_folder
     from tsq_cli.training.train import train as run
 
-    lists = read_lists(settings)
-    check_outputs({"--json": Path(STDOUT) if json else None}, folders={"--out": out, "--cache": cache})
+    videos = read_lists(settings)
+    check_outputs(
+        {"--json": Path(STDOUT) if json else None, "--report": report},
+        folders={"--out": out, "--cache": cache},
+        inputs=lists.input_files(settings, videos, config),
+    )
     check_run_folder(out)
-    first = os.environ.get("RANK", "0") == "0"  # as torchrun sets it: the others work in silence
-    if first:
-        for videos in lists:
-            if videos is not None:
-                info(videos.found)
+    is_first = os.environ.get("RANK", "0") == "0"  # set by torchrun: the other processes print nothing
+    if is_first:
+        for listed in videos:
+            if listed is not None:
+                info(listed.found)
     with _live_line() as progress:
-        report = run(
+        document = run(
             settings,
-            lists,
+            videos,
             out,
             cache=cache,
             device=device,
@@ -168,45 +187,44 @@ def train(
             command=shlex.join(["tsq", *sys.argv[1:]]),
             progress=progress,
         )
-    if first:
-        _tell(report, out, as_json=json)
-    if any(told["failed"] for told in report["lists"]):
-        raise typer.Exit(EXIT_INPUT_FAILED)
+    if is_first:
+        _print(document, out, as_json=json, report=report)
+    lists.exit_if_failed(document["lists"])
 
 
 @contextmanager
 def _live_line() -> Iterator[types.Progress]:
-    """A bar with the loss on stderr, where that is a terminal; elsewhere a line now and then, and one a stage."""
-    said = time.monotonic()
+    """Show progress and loss on stderr: a bar on a terminal, else a line every ten seconds and per finished stage."""
+    last = time.monotonic()
     with ProgressBar(DescriptionColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("loading", total=None)
 
-        def tell(what: str, done: int, total: int) -> None:
-            nonlocal said
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal last
             bar.update(task, description=what, completed=done, total=total)
             now = time.monotonic()
-            if bar.disable and (done == total or now - said > _SECONDS_BETWEEN_LINES):
-                said = now
+            if bar.disable and (done == total or now - last > _SECONDS_BETWEEN_LINES):
+                last = now
                 info(f"{what} ({done} of {total})")
 
-        yield tell
+        yield show
 
 
-def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
-    """What came of the run: numbers to stdout, the rest to stderr."""
-    for told in report["lists"]:
-        for failed in told["failed"]:
-            info(f"left out: {failed['reason']}")
+def _print(document: dict[str, Any], out: Path, *, as_json: bool, report: Path | None) -> None:
+    """Write and print the results; say on stderr where everything is, and how to use the pack."""
+    lists.print_failed(document["lists"])
+    if report is not None:
+        write_json(report, document)
     if as_json:
-        print(json_module.dumps(report, indent=1))
-    elif report["evaluation"] is not None:
+        print_json(document)
+    elif document["evaluation"] is not None:
         from tsq_cli.evaluation.tables import evaluation_grids
 
-        shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
+        shown = {**document["evaluation"], "num_frames": document["settings"]["num_frames"]}
         console = SafeConsole(least_width=136)
         console.print(evaluation_grids(shown)[0].rich())
-        chance = report["chance"]
+        chance = document["chance"]
         console.print(f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}")
     info(f"logs, curves and all settings: {out}")
-    if report["pack"] is not None:
-        info(f"try: tsq select VIDEO --pack {shlex.quote(str(report['pack']))}")
+    if document["pack"] is not None:
+        info(f"try: tsq select VIDEO --pack {shlex.quote(str(document['pack']))}")

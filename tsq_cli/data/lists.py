@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +70,18 @@ class VideoList:
             return sentence
         shown = ", ".join(self.missing[:3]) + (", ..." if len(self.missing) > 3 else "")
         return f"{sentence} ({len(self.missing)} missing: {shown})"
+
+    def to_report(self, failed: Sequence[tuple[LabeledVideo, str]]) -> dict[str, Any]:
+        """JSON-ready: found (the sentence), missing (ids), and failed, {id, reason} of each video left out.
+
+        Args:
+            failed: videos of this list that could not be decoded, each with the reason.
+        """
+        return {
+            "found": self.found,
+            "missing": list(self.missing),
+            "failed": [{"id": video.id, "reason": reason} for video, reason in failed],
+        }
 
     def targets(self) -> npt.NDArray[np.bool_]:
         """Return the labels as bool [N, C]: video by class."""

@@ -1,1 +1,1 @@
-"""What a pack is worth on labeled videos: frames chosen by every rule, recognized, scored and shown."""
+"""Evaluation of a pack on labeled videos: frames of every selector are recognized, scored and drawn."""

@@ -1,7 +1,7 @@
-"""The bootstrap for many rankings of the same videos, resampled once for all, so that they compare in pairs.
+"""Paired bootstrap for many rankings of the same videos: all rankings share one set of resamples.
 
-Each resample is kept as how often it holds each video, so that the average precision of all resamples is two matrix
-products for each class.
+A resample is stored as the count of each video, so that the average precision of all resamples is two matrix products
+per class.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Bootstrap:
     """Resamples of N videos with known classes.
 
     Args:
-        targets: bool [N, C], the true classes, at least one a video.
+        targets: bool [N, C], the true classes, at least one per video.
         resamples: R, at least 1.
-        seed: of the drawing.
+        seed: of the random draws.
     """
 
     def __init__(self, targets: BoolArray, *, resamples: int = 1000, seed: int = 0) -> None:
@@ -33,12 +33,14 @@ class Bootstrap:
         self._counts: Float32Array = np.stack([np.bincount(some, minlength=n) for some in drawn]).astype(np.float32)
 
     def mean_average_precision(self, scores: npt.ArrayLike) -> Float64Array:
-        """mAP [R] of scores [N, C] in each resample; over the classes that the resample holds, as in metrics.py."""
+        """Compute mAP [R] of scores [N, C] in each resample, over the classes present in it, as in metrics.py."""
         values = np.asarray(scores)
         total, present = np.zeros(len(self._counts)), np.zeros(len(self._counts))
         for of_class, truth in zip(values.T, self._targets.T, strict=True):
             positive = np.flatnonzero(truth)
-            above = of_class[:, None] >= of_class[None, positive]  # [N, P]: who scores as high as each positive
+            above = (
+                of_class[:, None] >= of_class[None, positive]
+            )  # [N, P]: videos that score at least as high as each positive
             weights = self._counts[:, positive]  # [R, P]
             hits = weights @ above[positive].astype(np.float32)
             precision = hits / np.maximum(self._counts @ above.astype(np.float32), 1)
@@ -48,20 +50,29 @@ class Bootstrap:
         return total / present
 
     def mean(self, values: npt.ArrayLike) -> Float64Array:
-        """Mean [R] of a number a video, [N], in each resample."""
+        """Compute the mean [R] of one value per video, [N], in each resample."""
         per_video = np.asarray(values, dtype=np.float32)
         return (self._counts @ per_video).astype(np.float64) / len(per_video)
 
 
 def with_interval(value: float, replicates: Float64Array, *, least: float = 0.0) -> Mapping[str, float]:
-    """A statistic with its 95 % interval from resamples [R]: their percentiles, moved so that their mean is the value.
+    """Compute the bias-corrected percentile bootstrap interval (95 %) of a statistic.
 
-    The interval is cut off at what the statistic can be at all: from `least` to 1.
+    The percentiles of the resamples are shifted so that their mean is the value. A resample contains videos twice, and
+    a positive next to its own copy has a higher precision, so resampled mAP is too high where a class has few videos.
+    Measured on synthetic scores of 500 videos in 40 classes, 200 times with 300 resamples: plain percentiles contained
+    the expected mAP (0.14) in 62 % of the cases and excluded the value itself in 12 %; shifted ones contained it in
+    95 % (for 0.05: 50 and 99 %; for 0.44: 87 and 90 %).
 
-    A resample holds videos twice, and a positive that stands beside its own copy has a higher precision: resampled mAP
-    is too high where videos of a class are few. Measured on made scores of 500 videos in 40 classes, 200 times with 300
-    resamples: plain percentiles held the expected mAP (0.14) in 62 % of the cases, and left out the value itself in
-    12 %; moved ones held it in 95 % (0.05: 50 and 99 %; 0.44: 87 and 90 %).
+    Args:
+        value: of the statistic on all videos.
+        replicates: the statistic in each resample, [R].
+        least: smallest possible value of the statistic; its largest is 1. The interval is clipped to this range.
+
+    Returns:
+        value, low and high.
+
+    Source: ours.
     """
     bias = float(replicates.mean()) - value
     low, high = np.clip(np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - bias, least, 1.0)

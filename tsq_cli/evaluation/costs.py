@@ -1,4 +1,4 @@
-"""GMACs a video of each rule: the networks that must look before it can choose, and the recognizer after it."""
+"""GMACs per video of each selector: the networks that it needs to choose frames, and the recognizer on these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tsq_cli.config import BASELINES
-from tsq_cli.evaluation.selectors import Selector
+from tsq_cli.evaluation.selectors import EvaluatedSelector
 from tsq_cli.models import object_text_features
 from tsq_cli.models.flops import count
 from tsq_cli.models.preprocess import Preprocessor
@@ -32,11 +32,11 @@ class Costs:
     frame: float
     num_candidates: int
 
-    def of(self, selector: Selector, k: int) -> float:
-        """Of a rule with K frames.
+    def of(self, selector: EvaluatedSelector, k: int) -> float:
+        """Compute the cost of a selector with K frames.
 
-        The rules that look at no pixel cost the recognizer on K frames. `all` costs it on all T; so do `confident`,
-        which asks it about each of them, and `oracle`, which would have to.
+        Selectors that use no pixels cost the recognizer on K frames; `all` costs the recognizer on all T, and so do
+        `confident` and `oracle`, which choose by its output on each frame.
         """
         if selector in ("all", "confident", "oracle"):
             return self.num_candidates * self.frame
@@ -45,10 +45,10 @@ class Costs:
 
 
 def count_costs(pack: Pack, recognizer: LoadedRecognizer) -> Costs:
-    """Count what a pack's sampler, over the candidates that its settings say, and a recognizer cost.
+    """Count the GMACs of a pack's sampler on its T candidates, and of a recognizer.
 
-    Networks are run once on black pictures, where they lie. Folded batch norms cost nothing; they cost papers nothing
-    either, which count convolutions and matrix products.
+    Each network runs once on a black picture, on its device. Folded batch norms cost nothing; papers count convolutions
+    and matrix products only, too.
     """
     t = pack.config.settings.num_candidates
     vqm, tqm, embeddings = pack.tsqnet.vqm, pack.tsqnet.tqm, pack.textual_embeddings
@@ -69,7 +69,7 @@ def count_costs(pack: Pack, recognizer: LoadedRecognizer) -> Costs:
 
 
 def _giga_macs_of_one(network: nn.Module, feeding: Preprocessor) -> float:
-    """Of one picture."""
+    """Count the GMACs of one picture."""
     weights = next(network.parameters())
     size = feeding.input_size
     picture = torch.zeros(1, 3, size, size, device=weights.device, dtype=weights.dtype)

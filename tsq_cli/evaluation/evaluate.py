@@ -1,4 +1,4 @@
-"""Accuracy against cost: every rule's frames, recognized and scored with intervals."""
+"""Accuracy against cost: recognition from the frames of every selector, scored with intervals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from tsq_cli import __version__
@@ -15,54 +16,55 @@ from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, with_interval
 from tsq_cli.evaluation.costs import count_costs
-from tsq_cli.evaluation.metrics import mean_average_precision
+from tsq_cli.evaluation.metrics import mean_average_precision, top_k_hits
 from tsq_cli.evaluation.selectors import (
     ALL_SELECTORS,
     SELECTORS,
+    EvaluatedSelector,
     FloatArray,
-    Selector,
     SelectorInput,
     class_probabilities,
     select,
+    selector_input,
 )
-from tsq_cli.features.cache import Extracted, FeatureCache, pack_networks, recognizer_network
+from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, recognizer_network
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import tsq_scores
-from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, no_progress
+from tsq_cli.types import BoolArray, Float64Array, Int64Array, Progress, no_progress
 
 KS = (1, 2, 3, 5, 8, 16)
-SEEDS = (0, 1, 2, 3, 4)
-SHOWN: tuple[Selector, ...] = ("uniform", "tsq")
-_AT_ONCE = 64  # videos that the TSQ layers see together
+RANDOM_SEEDS = (0, 1, 2, 3, 4)
+SHOWN: tuple[EvaluatedSelector, ...] = ("uniform", "tsq")
+_CHUNK_VIDEOS = 64  # that the TSQ layers see together
 METRICS = {
-    "map": "mean over the classes that occur of the average precision of the videos ranked by the class' score: "
+    "map": "mean over the classes present of the average precision of the videos ranked by the class' score, which is "
     "the mean over its videos of the precision at each; equal scores share the precision at the end of their group",
     "top1": "share of videos whose highest-scoring class is a true one",
     "top5": "share of videos with a true class among their five highest-scoring ones",
 }
 INTERVAL = (
-    f"{LEVEL:.0%} percentiles of a bootstrap over videos, moved so that the mean of the resamples is the value; "
-    "differences are paired: both sides see the same resamples"
+    f"{LEVEL:.0%} percentiles of a bootstrap over videos, shifted so that the mean of the resamples is the value; "
+    "differences are paired: both sides use the same resamples"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured, and what it takes to look at single videos.
+    """Results of an evaluation, over all videos and per video.
 
     Attributes:
-        report: JSON-ready; what score_selectors gives, and tsq_version, list, pack, recognizer, num_frames and videos.
+        report: JSON-ready; the result of score_selectors, and tsq_version, list, pack, recognizer, num_frames, videos.
         videos: the N videos that could be decoded.
         num_frames: K of the pack.
-        true_probability: by selector (uniform and tsq), float64 [N]: how likely the recognizer finds a true class from
-            K frames; of several true classes the likeliest.
+        true_probability: by selector (uniform and tsq), float64 [N]: the probability that the recognizer gives to a
+            video's true class from K frames; the highest one for several true classes.
     """
 
     report: dict[str, Any]
     videos: tuple[LabeledVideo, ...]
     num_frames: int
-    true_probability: Mapping[Selector, Float64Array]
+    true_probability: Mapping[EvaluatedSelector, Float64Array]
 
 
 def evaluate(
@@ -71,30 +73,30 @@ def evaluate(
     recognizer: LoadedRecognizer,
     cache: FeatureCache,
     *,
-    selectors: Sequence[Selector] = SELECTORS,
+    selectors: Sequence[EvaluatedSelector] = SELECTORS,
     ks: Sequence[int] = KS,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = RANDOM_SEEDS,
     resamples: int = 1000,
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Measure a pack and a recognizer on labeled videos.
+    """Evaluate a pack and a recognizer on labeled videos.
 
     Args:
         videos: of classes that the pack knows.
-        pack: chooses among the T candidates that its settings say.
+        pack: selects among T candidates, as many as its settings say.
         recognizer: of the pack's classes.
-        cache: videos that it holds are not decoded again.
+        cache: videos in it are not decoded again.
         selectors, ks, seeds, resamples: as in score_selectors.
-        workers: videos decoded at a time.
-        progress: told after each video.
+        workers: videos decoded at once.
+        progress: called after each video.
 
     Raises:
         UsageError: a class that the pack does not know, or as score_selectors.
         TsqError: no video could be decoded, or the cache cannot be used.
         WeightsError: networks whose features or scores are not finite.
     """
-    check_plan(selectors, ks, seeds, resamples)
+    check_evaluation_plan(selectors, ks, seeds, resamples)
     videos = videos.aligned(pack.class_names)
     settings = pack.config.settings
     networks = [*pack_networks(pack), recognizer_network(recognizer)]
@@ -103,7 +105,14 @@ def evaluate(
     )
     targets = videos.targets()[list(extracted.kept)]
     frame_logits = extracted.logits["recognizer"].float().numpy()
-    inputs = _selector_input(pack, extracted, frame_logits, targets)
+    inputs = selector_input(
+        _pack_saliency(pack, extracted),
+        frame_logits,
+        targets,
+        settings=settings.rules,
+        multi_label=settings.multi_label,
+        features=functional.normalize(extracted.features["visual"].float(), dim=2).numpy(),
+    )
     scored = score_selectors(
         inputs,
         frame_logits,
@@ -115,13 +124,13 @@ def evaluate(
         cost=count_costs(pack, recognizer).of,
         resamples=resamples,
     )
-    true_probability: dict[Selector, Float64Array] = {}
+    true_probability: dict[EvaluatedSelector, Float64Array] = {}
     for name in SHOWN:
         positions = select(name, inputs, settings.num_frames)
         scores = video_scores(frame_logits, positions, multi_label=settings.multi_label)
         true_probability[name] = np.where(targets, scores, 0.0).max(axis=1)
     kept = tuple(videos.videos[number] for number in extracted.kept)
-    report = _facts(videos, extracted, pack, recognizer) | scored
+    report = _subject(videos, extracted, pack, recognizer) | scored
     report["videos"] = [
         {
             "id": video.id,
@@ -133,15 +142,11 @@ def evaluate(
     return Evaluation(report=report, videos=kept, num_frames=settings.num_frames, true_probability=true_probability)
 
 
-def _facts(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
-    """Of what the numbers are."""
+def _subject(videos: VideoList, extracted: VideoFeatures, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
+    """Describe what was evaluated: list, pack and recognizer, JSON-ready."""
     return {
         "tsq_version": __version__,
-        "list": {
-            "found": videos.found,
-            "missing": list(videos.missing),
-            "failed": [{"id": video.id, "reason": reason} for video, reason in extracted.failed],
-        },
+        "list": videos.to_report(extracted.failed),
         "pack": {
             "name": pack.config.name,
             "sha256": pack.config.sha256,
@@ -153,27 +158,25 @@ def _facts(videos: VideoList, extracted: Extracted, pack: Pack, recognizer: Load
 
 
 @torch.inference_mode()
-def _selector_input(pack: Pack, extracted: Extracted, frame_logits: Float32Array, targets: BoolArray) -> SelectorInput:
-    """S^v and S^t of all videos, with what else the rules may look at."""
+def _pack_saliency(pack: Pack, extracted: VideoFeatures) -> tuple[Tensor, Tensor]:
+    """Compute S^v and S^t of all videos in chunks, float64 [N, T] on the CPU.
+
+    Raises:
+        WeightsError: scores that are not finite.
+    """
     features = extracted.features["visual"]
     objects = extracted.logits["objects" if "objects" in extracted.logits else "visual"]
-    visual, textual = [], []
-    for first in range(0, len(features), _AT_ONCE):
-        x_v, logits = (all_[first : first + _AT_ONCE].to(pack.device, torch.float32) for all_ in (features, objects))
+    chunks = []
+    for first in range(0, len(features), _CHUNK_VIDEOS):
+        x_v, logits = (
+            all_[first : first + _CHUNK_VIDEOS].to(pack.device, torch.float32) for all_ in (features, objects)
+        )
         scores = tsq_scores(pack, x_v, logits, top_n=pack.config.settings.top_n)
-        visual.append(scores.visual.scores.double().cpu())
-        textual.append(scores.textual.scores.double().cpu())
-    s_v, s_t = torch.cat(visual), torch.cat(textual)
-    for curves in (s_v, s_t):
+        chunks.append([module.scores.double().cpu() for module in (scores.visual, scores.textual)])
+    visual, textual = (torch.cat(curves) for curves in zip(*chunks, strict=True))
+    for curves in (visual, textual):
         refuse_not_finite(curves, "saliency scores")
-    return SelectorInput(
-        saliency_visual=s_v.numpy(),
-        saliency_textual=s_t.numpy(),
-        frame_probabilities=class_probabilities(frame_logits, multi_label=pack.config.settings.multi_label),
-        targets=targets,
-        settings=pack.config.settings.rules,
-        features=functional.normalize(features.float(), dim=2).numpy(),
-    )
+    return visual, textual
 
 
 def score_selectors(
@@ -181,32 +184,32 @@ def score_selectors(
     frame_logits: FloatArray,
     targets: BoolArray,
     *,
-    selectors: Sequence[Selector] = SELECTORS,
+    selectors: Sequence[EvaluatedSelector] = SELECTORS,
     ks: Sequence[int] = KS,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = RANDOM_SEEDS,
     multi_label: bool = False,
-    cost: Callable[[Selector, int], float] | None = None,
+    cost: Callable[[EvaluatedSelector, int], float] | None = None,
     resamples: int = 1000,
 ) -> dict[str, Any]:
-    """Recognize every video from the frames that each rule chooses, and score that.
+    """Recognize every video from the frames of each selector, and score the recognition.
 
     Args:
-        inputs: what the rules look at, of N videos with T frames.
+        inputs: what selectors look at, of N videos with T frames.
         frame_logits: [N, T, C] of the recognizer.
-        targets: bool [N, C], the true classes, at least one a video.
-        selectors: the rules to compare.
-        ks: numbers of frames, at least 1 each; those above T count as T. The rule `all` has one row, of T frames.
-        seeds: of the random rule, at least one.
+        targets: bool [N, C], the true classes, at least one per video.
+        selectors: to compare.
+        ks: numbers of frames, at least 1 each; those above T count as T. The selector `all` has one row, of T frames.
+        seeds: of the random selector, at least one.
         multi_label: see video_scores.
-        cost: GMACs a video by rule and K; None leaves them out.
+        cost: GMACs per video by selector and K; None leaves them out.
         resamples: of the bootstrap, at least 1.
 
     Returns:
         JSON-ready: num_videos, num_classes, num_candidates, multi_label, ks, seeds, resamples, metrics and interval
-        (their definitions), and rows, one for each rule and K: {selector, k, giga_macs, map, top1, top5, spread,
-        gains}. Each metric is {value, low, high}, shares from 0 to 1; of the random rule the mean over the seeds, with
-        its standard deviation over them under spread (else None). gains holds, for each of the rules uniform (at the
-        same K) and all that is among the rules compared, the difference of each metric as {value, low, high}.
+        (their definitions), and rows, one per selector and K: {selector, k, giga_macs, map, top1, top5, spread, gains}.
+        Each metric is {value, low, high}, from 0 to 1; for the random selector the mean over the seeds, with its
+        standard deviation over them under spread (else None). gains holds, for each of the selectors uniform (at the
+        same K) and all that is compared too, the difference of each metric as {value, low, high}.
 
     Raises:
         UsageError: no or unknown selectors, a K below 1, no seed or no resample.
@@ -215,13 +218,13 @@ def score_selectors(
     n, t, c = frame_logits.shape
     if targets.shape != (n, c) or inputs.saliency_visual.shape != (n, t):
         raise ValueError(f"frame_logits [{n}, {t}, {c}] do not fit {targets.shape} or {inputs.saliency_visual.shape}")
-    check_plan(selectors, ks, seeds, resamples)
+    check_evaluation_plan(selectors, ks, seeds, resamples)
     counts = sorted({min(k, t) for k in ks})
     bootstrap = Bootstrap(targets, resamples=resamples)
-    scored: dict[tuple[Selector, int], _Scored] = {}
+    scored: dict[tuple[EvaluatedSelector, int], _Scored] = {}
     for selector in dict.fromkeys(selectors):
         for k in [t] if selector == "all" else counts:
-            tries = [
+            of_seeds = [
                 _score(
                     video_scores(frame_logits, select(selector, inputs, k, seed), multi_label=multi_label),
                     targets,
@@ -229,7 +232,7 @@ def score_selectors(
                 )
                 for seed in (seeds if selector == "random" else seeds[:1])
             ]
-            scored[selector, k] = _mean(tries)
+            scored[selector, k] = _mean(of_seeds)
     return {
         "num_videos": n,
         "num_classes": c,
@@ -250,12 +253,17 @@ def score_selectors(
 
 
 def video_scores(frame_logits: FloatArray, positions: Int64Array, *, multi_label: bool = False) -> Float64Array:
-    """Class scores [N, C] of videos from their chosen frames: softmax of the mean of the frames' logits (ours).
+    """Compute class scores of videos from their chosen frames: softmax of the mean of the frames' logits.
 
     Args:
         frame_logits: [N, T, C].
-        positions: [N, K] in [0, T), what tsq_cli.evaluation.selectors.select gives.
+        positions: [N, K] in [0, T), as tsq_cli.evaluation.selectors.select gives them.
         multi_label: sigmoid instead of softmax.
+
+    Returns:
+        float64 [N, C], 0 to 1.
+
+    Source: ours.
     """
     chosen = np.take_along_axis(frame_logits, positions[:, :, None], axis=1)  # [N, K, C]
     return class_probabilities(chosen.mean(axis=1, dtype=np.float64), multi_label=multi_label)
@@ -263,37 +271,45 @@ def video_scores(frame_logits: FloatArray, positions: Int64Array, *, multi_label
 
 @dataclass(frozen=True)
 class _Scored:
-    """Each metric's value and its resamples [R]; for several seeds their mean, and its spread over them."""
+    """Each metric's value and its resamples [R]; for several seeds their mean, and their standard deviation."""
 
     values: Mapping[str, float]
     replicates: Mapping[str, Float64Array]
     spread: Mapping[str, float] | None = None
 
     def to_report(self) -> dict[str, Any]:
-        """The metrics with their intervals, and their spread over seeds."""
+        """JSON-ready: the metrics with their intervals, and their standard deviation over seeds."""
         return {
             **{metric: with_interval(self.values[metric], self.replicates[metric]) for metric in METRICS},
             "spread": self.spread,
         }
 
-    def gains(self, rival: _Scored) -> dict[str, Mapping[str, float]]:
-        """What each metric gains over a rival's."""
+    def gains(self, reference: _Scored) -> dict[str, Mapping[str, float]]:
+        """Compute the difference of each metric to a reference, with its interval."""
         return {
             metric: with_interval(
-                value - rival.values[metric], self.replicates[metric] - rival.replicates[metric], least=-1
+                value - reference.values[metric], self.replicates[metric] - reference.replicates[metric], least=-1
             )
             for metric, value in self.values.items()
         }
 
 
-def _gains(selector: Selector, k: int, scored: Mapping[tuple[Selector, int], _Scored]) -> dict[str, Any]:
-    """What a row gains over uniform at the same K and over all frames, where these were measured."""
-    rivals = {name: rival for (name, of_k), rival in scored.items() if name == "all" or (name, of_k) == ("uniform", k)}
-    return {name: scored[selector, k].gains(rival) for name, rival in rivals.items() if selector not in (name, "all")}
+def _gains(
+    selector: EvaluatedSelector, k: int, scored: Mapping[tuple[EvaluatedSelector, int], _Scored]
+) -> dict[str, Any]:
+    """Compute a row's gains over uniform at the same K and over all frames, as far as these were scored."""
+    references = {
+        name: reference for (name, of_k), reference in scored.items() if name == "all" or (name, of_k) == ("uniform", k)
+    }
+    return {
+        name: scored[selector, k].gains(reference)
+        for name, reference in references.items()
+        if selector not in (name, "all")
+    }
 
 
 def _score(scores: Float64Array, targets: BoolArray, bootstrap: Bootstrap) -> _Scored:
-    hits = {k: _hits(scores, targets, k) for k in (1, 5)}
+    hits = {k: top_k_hits(scores, targets, k) for k in (1, 5)}
     return _Scored(
         values={
             "map": mean_average_precision(scores, targets),
@@ -306,26 +322,19 @@ def _score(scores: Float64Array, targets: BoolArray, bootstrap: Bootstrap) -> _S
     )
 
 
-def _hits(scores: Float64Array, targets: BoolArray, k: int) -> BoolArray:
-    """Whether each video has a true class among its k highest-scoring ones, [N]: top_k_accuracy before its mean."""
-    highest = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    hits: BoolArray = np.logical_or.reduce(np.take_along_axis(targets, highest, axis=1), axis=1)
-    return hits
-
-
-def _mean(tries: Sequence[_Scored]) -> _Scored:
-    """One try as it is; several as their mean, with the standard deviation over them."""
+def _mean(of_seeds: Sequence[_Scored]) -> _Scored:
+    """Average the scores of several seeds, with their standard deviation; a single one stays as it is."""
     return _Scored(
-        values={metric: float(np.mean([one.values[metric] for one in tries])) for metric in METRICS},
-        replicates={metric: np.mean([one.replicates[metric] for one in tries], axis=0) for metric in METRICS},
-        spread={metric: float(np.std([one.values[metric] for one in tries], ddof=1)) for metric in METRICS}
-        if len(tries) > 1
+        values={metric: float(np.mean([one.values[metric] for one in of_seeds])) for metric in METRICS},
+        replicates={metric: np.mean([one.replicates[metric] for one in of_seeds], axis=0) for metric in METRICS},
+        spread={metric: float(np.std([one.values[metric] for one in of_seeds], ddof=1)) for metric in METRICS}
+        if len(of_seeds) > 1
         else None,
     )
 
 
-def check_plan(selectors: Sequence[str], ks: Sequence[int], seeds: Sequence[int], resamples: int) -> None:
-    """Refuse what score_selectors could not do, before anything is decoded.
+def check_evaluation_plan(selectors: Sequence[str], ks: Sequence[int], seeds: Sequence[int], resamples: int) -> None:
+    """Refuse arguments of score_selectors before anything is decoded.
 
     Raises:
         UsageError: no or unknown selectors, a K below 1, no seed or no resample.

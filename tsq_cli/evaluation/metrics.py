@@ -1,25 +1,25 @@
-"""How good a ranking of videos is: average precision, top-k accuracy, and how sure we may be of either."""
+"""Metrics of a ranking of videos: average precision and top-k accuracy."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from tsq_cli.types import Float64Array
+from tsq_cli.types import BoolArray, Float64Array
 
 
 def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
-    """Average precision of one class: the mean over its positives of the precision at each.
+    """Compute the average precision of one class: the mean over its positives of the precision at each.
 
-    The precision at a positive is the share of positives among all items that score as high or higher: equal scores
-    share the precision at the end of their group. No interpolation; the same number as scikit-learn's.
+    The precision at a positive is the share of positives among all items that score at least as high: equal scores
+    share the precision at the end of their group. There is no interpolation; the value equals scikit-learn's.
 
     Args:
         scores: finite, [N]; higher means more likely.
         positive: bool, [N], at least one true.
 
     Returns:
-        From above 0 to 1.
+        In (0, 1].
 
     Raises:
         ValueError: scores that are not finite, shapes that do not fit, or no positive.
@@ -28,14 +28,14 @@ def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
 
 
 def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """mAP: the mean of average_precision over the classes that have a positive.
+    """Compute mAP: the mean of average_precision over the classes that have a positive.
 
     Args:
-        scores: finite, [N, C]; only their order within a class counts.
+        scores: finite, [N, C]; only their order within a class matters.
         targets: bool, [N, C].
 
     Returns:
-        From above 0 to 1.
+        In (0, 1].
 
     Raises:
         ValueError: scores that are not finite, shapes that do not fit, or no positive in any class.
@@ -45,7 +45,7 @@ def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> flo
     present = num_positives > 0
     if not present.any():
         raise ValueError(f"average precision needs a positive, and none of {truth.shape} targets is")
-    by_class = np.ascontiguousarray(values.T[present])  # [C', N]: sorting along the last axis is several times faster
+    by_class = np.ascontiguousarray(values.T[present])  # [C', N]: sorting along the last axis is several times as fast
     order = np.argsort(by_class, axis=1)[:, ::-1]
     ranked = np.take_along_axis(by_class, order, axis=1)
     hits = np.take_along_axis(np.ascontiguousarray(truth.T[present]), order, axis=1)
@@ -53,22 +53,34 @@ def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> flo
     n = len(values)
     ends_group = np.ones_like(hits)
     ends_group[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    # the rank at which each item's group of equal scores ends, from the right
+    # The rank at which each item's group of equal scores ends, found from the right.
     group_end = np.minimum.accumulate(np.where(ends_group, np.arange(n), n)[:, ::-1], axis=1)[:, ::-1]
     precision = np.take_along_axis(hits.cumsum(axis=1), group_end, axis=1) / (group_end + 1)
     return float(((precision * hits).sum(axis=1) / num_positives[present]).mean())
 
 
 def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> float:
-    """Share of items with a true class among their k highest-scoring ones; of equal scores the lower index comes first.
+    """Compute the share of items with a true class among their k highest-scoring ones, 0 to 1.
+
+    Args:
+        scores, targets, k: as for top_k_hits.
+
+    Raises:
+        ValueError: as top_k_hits.
+    """
+    return float(top_k_hits(scores, targets, k).mean())
+
+
+def top_k_hits(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> BoolArray:
+    """Find the items with a true class among their k highest-scoring ones; the lower index wins a tie.
 
     Args:
         scores: finite, [N, C], N at least 1.
         targets: bool, [N, C]; an item may have several true classes.
-        k: at least 1; from C on every item with a true class counts.
+        k: at least 1; from C on every item with a true class is a hit.
 
     Returns:
-        From 0 to 1.
+        bool [N].
 
     Raises:
         ValueError: k below 1, scores that are not finite, or shapes that do not fit.
@@ -77,10 +89,11 @@ def top_k_accuracy(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int) -> flo
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     highest = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(truth, highest, axis=1).any(axis=1).mean())
+    hits: BoolArray = np.logical_or.reduce(np.take_along_axis(truth, highest, axis=1), axis=1)
+    return hits
 
 
-def _checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Float64Array, npt.NDArray[np.bool_]]:
+def _checked(scores: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[Float64Array, BoolArray]:
     values, truth = np.asarray(scores, dtype=np.float64), np.asarray(targets)
     if values.ndim != 2 or not len(values) or values.shape != truth.shape or truth.dtype != np.bool_:
         raise ValueError(

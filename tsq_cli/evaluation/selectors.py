@@ -1,4 +1,4 @@
-"""The rules that choose K of T frames, over many videos at once: arrays in, positions out."""
+"""Selectors that choose K of T frames, applied to many videos at once: arrays in, positions out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from tsq_cli import selection
 from tsq_cli.config import SelectorName
@@ -19,12 +20,22 @@ from tsq_cli.selection import RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 FloatArray = npt.NDArray[np.floating[Any]]
-Selector = SelectorName | Literal["confident", "all", "oracle"]
-ALL_SELECTORS: tuple[Selector, ...] = (*selection.RULES, "confident", "all", "oracle")
-SELECTORS: tuple[Selector, ...] = ("tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle")
-"""Those that are compared unless others are asked for."""
+EvaluatedSelector = SelectorName | Literal["confident", "all", "oracle"]
+ALL_SELECTORS: tuple[EvaluatedSelector, ...] = (*selection.RULES, "confident", "all", "oracle")
+SELECTORS: tuple[EvaluatedSelector, ...] = (
+    "tsq",
+    "vqm",
+    "tqm",
+    "uniform",
+    "random",
+    "middle",
+    "confident",
+    "all",
+    "oracle",
+)
+"""Selectors that are compared by default."""
 
-_TITLES: dict[Selector, str] = {
+_TITLES: dict[EvaluatedSelector, str] = {
     "auto": "auto (TSQNet or cover)",
     "tsq": "TSQNet (both modules)",
     "cover": "cover (events first)",
@@ -43,21 +54,21 @@ _TITLES: dict[Selector, str] = {
 }
 
 
-def title(name: Selector) -> str:
-    """A rule's name in a table."""
+def title(name: EvaluatedSelector) -> str:
+    """Name a selector in a table."""
     return _TITLES.get(name, name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectorInput:
-    """What the rules may look at, of N videos with T frames each and C classes.
+    """Inputs of the selectors: N videos with T frames each and C classes.
 
     Attributes:
         saliency_visual, saliency_textual: S^v and S^t, real and finite, [N, T].
-        frame_probabilities: what the recognizer says of each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
-        targets: bool [N, C], the true classes, at least one a video; only the oracle looks at them.
+        frame_probabilities: of the recognizer on each frame alone, 0 to 1, [N, T, C]; see class_probabilities.
+        targets: bool [N, C], the true classes, at least one per video; only the oracle uses them.
         settings: numbers of the rules of tsq_cli.selection.
-        features: of the visual encoder, unit length, [N, T, D], for the rules that compare frames; None without them.
+        features: of the visual encoder, unit length, [N, T, D], for rules that compare frames; None leaves them out.
 
     Raises:
         ValueError: arrays whose shapes do not agree or that are not finite, or a video without a class.
@@ -80,75 +91,88 @@ class SelectorInput:
         if wrong:
             raise ValueError(f"frame_probabilities [{n}, {t}, {c}] do not fit {wrong}")
         if self.targets.dtype != np.bool_ or not self.targets.any(axis=1).all():
-            raise ValueError("targets must be bool [N, C] with at least one true class a video")
+            raise ValueError("targets must be bool [N, C] with at least one true class per video")
         for name in ("saliency_visual", "saliency_textual", "frame_probabilities"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite")
 
 
-def selector_input(
-    output: TSQNetOutput,
-    frame_logits: FloatArray,
-    targets: BoolArray,
-    *,
-    top_n: int,
-    lambda_v: float,
-    multi_label: bool = False,
-) -> SelectorInput:
-    """What the rules may look at, from what both modules say of N videos.
+def module_saliency(output: TSQNetOutput, *, top_n: int, multi_label: bool = False) -> tuple[Tensor, Tensor]:
+    """Compute the saliency curves S^v and S^t of N videos, each float64 [N, T].
 
     Args:
         output: of both modules, on the CPU.
-        frame_logits: of the recognizer, [N, T, C].
-        targets: bool [N, C], the true classes.
-        top_n: categories behind each saliency curve, at least 1.
-        lambda_v: share of the visual module in the fusion, 0 to 1.
-        multi_label: sigmoid in the place of softmax.
+        top_n: categories behind each curve, at least 1.
+        multi_label: sigmoid instead of softmax.
+    """
+    visual, textual = (
+        frame_saliency(module, top_n=top_n, multi_label=multi_label).scores.double()
+        for module in (output.visual, output.textual)
+    )
+    return visual, textual
+
+
+def selector_input(
+    saliency: tuple[Tensor, Tensor],
+    frame_logits: FloatArray,
+    targets: BoolArray,
+    *,
+    settings: RuleSettings | None = None,
+    multi_label: bool = False,
+    features: Float32Array | None = None,
+) -> SelectorInput:
+    """Build the inputs of the selectors.
+
+    Args:
+        saliency: S^v and S^t, [N, T] each, on the CPU.
+        frame_logits: [N, T, C], of the recognizer on each frame alone.
+        targets: bool [N, C], the true classes, at least one per video.
+        settings: numbers of the rules of tsq_cli.selection; None is their defaults.
+        multi_label: sigmoid instead of softmax.
+        features: see SelectorInput.
 
     Raises:
         ValueError: as SelectorInput.
     """
-    visual, textual = (
-        frame_saliency(module, top_n=top_n, multi_label=multi_label).scores.double().numpy()
-        for module in (output.visual, output.textual)
-    )
+    visual, textual = saliency
     return SelectorInput(
-        saliency_visual=visual,
-        saliency_textual=textual,
+        saliency_visual=visual.numpy(),
+        saliency_textual=textual.numpy(),
         frame_probabilities=class_probabilities(frame_logits, multi_label=multi_label),
         targets=targets,
-        settings=RuleSettings(lambda_v=lambda_v),
+        settings=settings or RuleSettings(),
+        features=features,
     )
 
 
 def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Float64Array:
-    """Softmax of logits [..., C] over the classes, or their sigmoid where a video may have several labels."""
+    """Compute float64 probabilities of logits [..., C]: softmax over the classes, or sigmoid if `multi_label`."""
     logits = logits.astype(np.float64)
     if multi_label:
-        likely: Float64Array = np.exp(-np.logaddexp(0.0, -logits))  # = 1 / (1 + exp(-x)), without overflow
-        return likely
-    odds: Float64Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    odds /= odds.sum(axis=-1, keepdims=True)
-    return odds
+        independent: Float64Array = np.exp(-np.logaddexp(0.0, -logits))  # = 1 / (1 + exp(-x)), without overflow
+        return independent
+    shares: Float64Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares
 
 
-def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:
-    """Choose the frames of every video by one rule.
+def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:
+    """Choose the frames of every video by one selector.
 
     Args:
         name: a rule of tsq_cli.selection, or confident (frames with the highest probability of any class), all (T
-            frames, whatever k), oracle (frames with the highest probability of a true class: what no rule can know, a
-            bound to compare with).
+            frames, whatever k), or oracle (frames with the highest probability of a true class: an upper bound, since
+            no selector knows the classes).
         inputs: of N videos.
-        k: frames a video, at least 1; above T it is T.
+        k: frames per video, at least 1; above T it is T.
         seed: of random alone; each video has a draw of its own.
 
     Returns:
-        int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) of each video, in order of time.
+        int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) per video, in order of time.
 
     Raises:
-        UsageError: a name that is no rule, or k below 1.
-        ValueError: a rule that compares frames, and no features.
+        UsageError: an unknown name, or k below 1.
+        ValueError: a rule that compares frames, without features.
     """
     if name not in ALL_SELECTORS:
         raise UsageError(f"{name} is no selector", wanted=f"one of {', '.join(ALL_SELECTORS)}", fix="correct the name")
@@ -159,8 +183,8 @@ def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int6
     return np.array([sorted(rule(number)) for number in range(num_videos)], dtype=np.int64)
 
 
-def _rule(name: Selector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:
-    """The rule, as a function from a video's number to the positions that it chooses there."""
+def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:
+    """Build the selector as a function from a video's number to the positions chosen in it."""
     num_videos, num_candidates = inputs.saliency_visual.shape
     if name == "confident" or name == "oracle":
         counted = inputs.targets if name == "oracle" else np.ones_like(inputs.targets)
@@ -168,7 +192,7 @@ def _rule(name: Selector, inputs: SelectorInput, k: int, seed: int) -> Callable[
         return lambda n: ranking(highest[n])[:k]
     if name == "all":
         return lambda _: range(num_candidates)
-    seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # each video draws afresh
+    seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # one per video
 
     def rule(number: int) -> list[int]:
         evidence = Evidence(

@@ -1,4 +1,4 @@
-"""Frames side by side as in S's figures (docs/method.md, section 7): uniform against selected."""
+"""Contact sheets of uniform against selected frames, as in S's figures (docs/method.md, section 7)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _HEADING = "frames: uniform, and selected with"
 
 
 def choose_videos(evaluation: Evaluation, ids: Sequence[str] = (), *, count: int = NUM_EXTREMES) -> dict[str, int]:
-    """Which videos to draw: those asked for, or those that selection helps and harms most.
+    """Choose the videos to draw: those asked for, or those that selection helps and harms most.
 
-    What a video gains is how much likelier the recognizer finds a true class from the selected frames than from as many
-    uniform ones.
+    The gain of a video is the probability of a true class from the selected frames, minus that from as many uniform
+    frames.
 
     Args:
         evaluation: of the videos.
-        ids: as in their list; none for the extremes.
+        ids: as in their list; empty for the extremes.
         count: of the best and of the worst, at most; no video is both.
 
     Returns:
-        Numbers of videos by the name of their sheet, without its ending: in the order asked for, or "best-01-..." from
-        the greatest gain down, then "worst-01-..." from the greatest loss up.
+        Numbers of videos by the name of their sheet, without its suffix: in the order asked for, or "best-01-..." from
+        the greatest gain downwards, then "worst-01-..." from the greatest loss upwards.
 
     Raises:
         UsageError: an id that is not among the videos evaluated.
@@ -62,21 +62,21 @@ def check_ids(ids: Sequence[str], known: Sequence[str]) -> None:
     """Refuse ids that name no video.
 
     Raises:
-        UsageError: naming the first of them.
+        UsageError: with the first such id.
     """
     if unknown := [video_id for video_id in ids if video_id not in known]:
         raise UsageError(
             f"there is no video {unknown[0]} to draw",
-            wanted="ids as the list has them, of videos that can be decoded",
-            fix=f"the first is {known[0]}",
+            wanted="ids from the list, of videos that can be decoded",
+            fix=f"the first id is {known[0]}",
         )
 
 
 def check_index(folder: Path) -> None:
-    """Refuse a folder whose index would be written over a file that is none.
+    """Refuse a folder where the index would overwrite a file that tsq evaluate did not write.
 
     Raises:
-        UsageError: such a folder.
+        UsageError: there is such a file.
     """
     index = folder / INDEX
     if index.is_file() and _HEADING not in index.read_text(encoding="utf-8", errors="replace")[:1000]:
@@ -88,27 +88,27 @@ def check_index(folder: Path) -> None:
 
 
 def gains(evaluation: Evaluation) -> Float64Array:
-    """How much likelier a true class is from the selected frames than from uniform ones, float64 [N], -1 to 1."""
+    """Gain in the probability of a true class, from uniform to selected frames, float64 [N], -1 to 1."""
     return evaluation.true_probability["tsq"] - evaluation.true_probability["uniform"]
 
 
 def write_sheets(
     folder: Path, evaluation: Evaluation, pack: Pack, chosen: dict[str, int], *, progress: Progress = no_progress
 ) -> list[Path]:
-    """Decode the chosen videos again and draw their sheets, and an index of them in Markdown.
+    """Decode the chosen videos again, draw their sheets, and write an index of them in Markdown.
 
     Args:
-        folder: is made where missing; sheets of the same videos in it are replaced.
+        folder: created if missing; sheets of the same videos in it are replaced.
         evaluation: of the videos, with this pack.
-        pack: chooses the frames.
+        pack: selects the frames.
         chosen: as choose_videos gives it.
-        progress: told after each sheet.
+        progress: called after each sheet.
 
     Returns:
         The files written, the index first.
 
     Raises:
-        VideoError: a video cannot be decoded any more.
+        VideoError: a video can no longer be decoded.
         OutputError: a file cannot be written.
     """
     selector = Selector(pack)
@@ -143,5 +143,5 @@ def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: S
 
 
 def _plain(video_id: str) -> str:
-    """An id as part of a file's name."""
+    """Turn an id into a part of a file's name."""
     return safe_stem(re.sub(r"[^\w.-]+", "-", video_id).strip("-."))

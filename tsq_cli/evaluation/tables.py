@@ -1,4 +1,4 @@
-"""An evaluation as tables, for a terminal and for a page."""
+"""Tables of an evaluation, for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ METRIC_TITLES = {"map": "mAP", "top1": "top-1", "top5": "top-5"}
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of words: the first column is text, the others are numbers."""
+    """A table of strings: the first column is text, the others are numbers."""
 
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """As Markdown, the title above it."""
+        """Render as Markdown, the title above it."""
         lines = [self.headings, ["---", *["---:"] * (len(self.headings) - 1)], *self.rows]
         table = "\n".join("| " + " | ".join(markdown(cell) for cell in line) + " |" for line in lines)
         return f"{markdown(self.title)}\n\n{table}\n"
 
     def rich(self) -> Table:
-        """For a tsq_cli.report.console.SafeConsole, to which all of it is words."""
+        """Render for a tsq_cli.report.console.SafeConsole, which interprets no markup."""
         table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for number, heading in enumerate(self.headings):
             table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number == 0)
@@ -40,7 +40,7 @@ class Grid:
 
 
 def evaluation_markdown(report: Mapping[str, Any]) -> str:
-    """An evaluation as a page of Markdown: what was measured, the tables, how the numbers are defined.
+    """Render an evaluation as Markdown: its subject, the tables, and the definitions of the numbers.
 
     Args:
         report: of tsq_cli.evaluation.evaluate.evaluate.
@@ -59,13 +59,13 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
         *(grid.markdown() for grid in evaluation_grids(report)),
         *(f"- {METRIC_TITLES[metric]}: {definition}." for metric, definition in report["metrics"].items()),
         f"- Intervals: {report['interval']}. ±: standard deviation over {len(report['seeds'])} seeds.",
-        "- GMACs: multiply-adds in 10^9, of the networks that a rule needs and of the recognizer on its frames.",
+        "- GMACs: 10^9 multiply-adds per video, of the selector's networks and of the recognizer on its frames.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def evaluation_grids(report: Mapping[str, Any]) -> list[Grid]:
-    """Everything about the pack's number of frames (or the nearest measured), and mAP and top-1 for every number.
+    """Build the tables: all metrics at the pack's K (or the nearest one evaluated), then mAP and top-1 for every K.
 
     Args:
         report: of tsq_cli.evaluation.evaluate.evaluate.
@@ -77,7 +77,7 @@ def evaluation_grids(report: Mapping[str, Any]) -> list[Grid]:
 def _details(report: Mapping[str, Any], k: int) -> Grid:
     metrics = [name for name in METRIC_TITLES if name != "top5" or report["num_classes"] > 5]
     rows = [row for row in report["rows"] if row["k"] == k or row["selector"] == "all"]
-    rivals = [rival for rival in ("uniform", "all") if any(rival in row["gains"] for row in rows)]
+    references = [reference for reference in ("uniform", "all") if any(reference in row["gains"] for row in rows)]
     return Grid(
         title=f"{k} of {report['num_candidates']} frames, {report['num_videos']} videos of {report['num_classes']} "
         "classes; in percent, with 95 % intervals",
@@ -85,14 +85,17 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
             "frames chosen by",
             "GMACs",
             *(METRIC_TITLES[metric] for metric in metrics),
-            *(f"mAP over {'all frames' if rival == 'all' else rival}" for rival in rivals),
+            *(f"mAP over {'all frames' if reference == 'all' else reference}" for reference in references),
         ],
         rows=[
             [
                 title(row["selector"]),
                 "-" if row["giga_macs"] is None else f"{row['giga_macs']:.2f}",
-                *(_percent(row[metric]) + _spread(row, metric) for metric in metrics),
-                *(_percent(row["gains"][rival]["map"], "+") if rival in row["gains"] else "" for rival in rivals),
+                *(_percent(row[metric]) + _plus_minus(row, metric) for metric in metrics),
+                *(
+                    _percent(row["gains"][reference]["map"], "+") if reference in row["gains"] else ""
+                    for reference in references
+                ),
             ]
             for row in rows
         ],
@@ -121,5 +124,5 @@ def _percent(measured: Mapping[str, float], sign: str = "") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _spread(row: Mapping[str, Any], metric: str) -> str:
+def _plus_minus(row: Mapping[str, Any], metric: str) -> str:
     return "" if row["spread"] is None else f" ± {100 * row['spread'][metric]:.1f}"

@@ -1,15 +1,17 @@
 """Features and frames of videos, decoded once and kept on disk, so that training opens no video twice.
 
-What is kept is keyed by the video's fingerprint (absolute path, size, time of its last change), by how its frames were
-sampled and decoded, and by the network. The precision and the device that a network ran with are no part of the key:
-they move features by rounding only.
+The key of an entry is the video's fingerprint (absolute path, size, modification time), how its frames were sampled and
+decoded, and the network. The precision and the device of the network are no part of the key: they change features by
+rounding only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,21 +38,21 @@ if TYPE_CHECKING:
     from tsq_cli.data import LabeledVideo
 
 SAMPLER_SHORT_SIDE = SelectSettings.short_side
-"""Pixels of the shorter side of the frames that the sampler's networks are shown, in selection as in training."""
+"""Pixels of the shorter side of the frames that the sampler's networks are fed from, in selection as in training."""
 
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameNetwork:
-    """A network whose features are to be cached.
+    """A network whose features are cached.
 
     Attributes:
-        name: what its features are called in the result ("visual", "objects", "recognizer").
-        encoder: in evaluation mode, on its device, of its dtype.
+        name: of its features in the result ("visual", "objects", "recognizer").
+        encoder: in evaluation mode, on its device, in its dtype.
         preprocessor: from decoded frames to its input.
-        identity: names weights and preprocessing; see network_identity.
-        short_side: pixels of the shorter side of the decoded frames it is fed from (smaller videos stay as they are).
+        identity: stands for weights and preprocessing; see network_identity.
+        short_side: pixels of the shorter side of the decoded frames it is fed from (smaller videos keep their size).
 
     Raises:
         ValueError: an encoder in training mode.
@@ -68,18 +70,18 @@ class FrameNetwork:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Extracted:
+class VideoFeatures:
     """Features of the N videos that could be decoded, T frames each.
 
-    A video that gives only n < T frames has them repeated evenly, and their times with them: place i of T shows frame
-    floor((i + 1/2) n / T) (ours).
+    The frames of a video with only n < T frames are repeated evenly, and their times with them: place i of T shows
+    frame floor((i + 1/2) n / T) (ours).
 
     Attributes:
-        kept: [N] indices into the videos asked for, rising.
-        failed: the others, each with the reason.
+        kept: [N] indices into the videos asked for, ascending.
+        failed: the other videos, each with the reason.
         features: by network, float16 [N, T, D] on the CPU.
         logits: by network that has a classifier, float16 [N, T, O] on the CPU.
-        times: float64 [N, T], seconds of each frame from the first frame shown.
+        times: float64 [N, T], seconds from the first frame shown.
     """
 
     kept: tuple[int, ...]
@@ -90,18 +92,18 @@ class Extracted:
 
 
 def network_identity(model: str, weights: str, preprocessor: Preprocessor) -> str:
-    """Identity of a network for the cache.
+    """Build the identity of a network, a part of the cache's keys.
 
     Args:
         model: timm's name of the architecture.
-        weights: a text that stands for its weights and no others: the sha256 of their file, or where they come from.
+        weights: a text unique to its weights: the SHA-256 of their file, or where they come from.
         preprocessor: from frames to its input.
     """
     return f"{model}/{digest([weights, preprocessor.to_dict()])}"
 
 
 def weights_digest(encoder: FrameEncoder) -> str:
-    """The sha256 over all entries of a network as they are, for networks whose weights no file of a pack holds."""
+    """Compute the SHA-256 of a network's weights, for networks whose weights are in no file of a pack."""
     content = hashlib.sha256()
     for name, entry in sorted(encoder.state_dict().items()):
         content.update(f"{name} {entry.dtype} {list(entry.shape)}".encode())
@@ -110,7 +112,7 @@ def weights_digest(encoder: FrameEncoder) -> str:
 
 
 def pack_networks(pack: Pack) -> list[FrameNetwork]:
-    """The networks of a pack's two modules: "visual", and "objects" unless the visual encoder scores objects too."""
+    """List the networks of a pack's modules: "visual", and "objects" unless the visual encoder scores objects too."""
     roles = pack.config.roles
     visual = _of_role("visual", roles.visual_encoder, pack.visual_encoder, pack.visual_preprocessor)
     if pack.object_recognizer is pack.visual_encoder:
@@ -119,7 +121,7 @@ def pack_networks(pack: Pack) -> list[FrameNetwork]:
 
 
 def recognizer_network(loaded: LoadedRecognizer) -> FrameNetwork:
-    """A recognizer as the network "recognizer", fed from frames as large as it takes, as in classification."""
+    """Wrap a recognizer as the network "recognizer", fed from frames of the size that classification uses."""
     choice, encoder, feeding = loaded.choice, loaded.recognizer.encoder, loaded.preprocessor
     short_side = max(SAMPLER_SHORT_SIDE, feeding.resize_side)
     if choice.role is not None:
@@ -131,10 +133,10 @@ def recognizer_network(loaded: LoadedRecognizer) -> FrameNetwork:
 
 
 class FeatureCache:
-    """A folder of cached features and frames; see the module for what they are keyed by.
+    """A folder of cached features and frames; the module's docstring describes its keys.
 
-    One process at a time may add to it. Everybody may read: where nothing is missing, `extract` and `frames` only read.
-    Processes that train together let the first one fill the cache before the others ask for anything.
+    One process at a time may add to it, any number may read: if nothing is missing, `extract` and `frames` only read.
+    Of processes that train together, the first fills the cache before the others use it (distributed.rank_zero_first).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,47 +150,50 @@ class FeatureCache:
         num_frames: int = 16,
         workers: int = 1,
         progress: Progress = no_progress,
-    ) -> Extracted:
-        """Features of the videos: from the cache, or decoded once for all networks that lack them, and kept.
+    ) -> VideoFeatures:
+        """Read the features of videos, after decoding and encoding the videos that lack some.
 
-        Each video is encoded by itself, so its features do not depend on the others, nor on where a run was cut off.
+        Each video is encoded by itself, so its features depend neither on the others nor on an interruption.
 
         Args:
             videos: at least one.
             networks: at least one, of different names.
             num_frames: T, sampled as in selection: at the centers of equal segments.
-            workers: videos decoded at a time, ahead of the networks.
-            progress: told after each video.
+            workers: videos decoded at once, ahead of the networks.
+            progress: called after each video.
 
         Raises:
             UsageError: T or workers below 1.
-            TsqError: no video could be decoded, or another process is writing to the cache, or it is damaged.
-            WeightsError: a network gives numbers that float16 does not hold.
+            ValueError: no network, or two of one name.
+            TsqError: no video could be decoded, another process is writing to the cache, or the cache is damaged.
+            WeightsError: a network's outputs exceed float16 or are not finite.
             OutputError: the cache cannot be written.
         """
         if not networks or len({network.name for network in networks}) < len(networks):
             raise ValueError(f"need networks of different names, got {[network.name for network in networks]}")
         store = ShardStore(self.folder / "features")
-        makers = {
+        specs = {
             network.name: FeatureSpec(network.identity, network.short_side, partial(_encode, network))
             for network in networks
         }
-        filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
+        extraction = extract(store, videos, specs, num_frames=num_frames, workers=workers, progress=progress)
         features: dict[str, Tensor] = {}
         logits: dict[str, Tensor] = {}
-        times = torch.empty(len(filled.kept), num_frames, dtype=torch.float64)
+        times = torch.empty(len(extraction.kept), num_frames, dtype=torch.float64)
         for network in networks:
             encoder = network.encoder
             rows = {
-                "features": torch.empty(len(filled.kept), num_frames, encoder.feature_dim, dtype=torch.float16),
-                "logits": torch.empty(len(filled.kept), num_frames, encoder.num_classes, dtype=torch.float16),
+                "features": torch.empty(len(extraction.kept), num_frames, encoder.feature_dim, dtype=torch.float16),
+                "logits": torch.empty(len(extraction.kept), num_frames, encoder.num_classes, dtype=torch.float16),
                 "times": times,
             }
-            _gather(store, filled.keys[network.name], rows)
+            _gather(store, extraction.keys[network.name], rows)
             features[network.name] = rows["features"]
             if encoder.num_classes:
                 logits[network.name] = rows["logits"]
-        return Extracted(kept=filled.kept, failed=filled.failed, features=features, logits=logits, times=times)
+        return VideoFeatures(
+            kept=extraction.kept, failed=extraction.failed, features=features, logits=logits, times=times
+        )
 
     def frames(
         self,
@@ -199,33 +204,43 @@ class FeatureCache:
         workers: int = 1,
         progress: Progress = no_progress,
     ) -> FrameStore:
-        """The frames of the videos as JPEG files of quality 95: from the cache, or decoded and kept.
+        """Open the frames of videos, stored as JPEG of quality 95, after decoding the videos that lack them.
 
         Args:
             videos: at least one.
             num_frames: T, sampled as in selection.
-            short_side: pixels of the shorter side, at least 16; smaller videos stay as they are.
-            workers: videos decoded at a time.
-            progress: told after each video.
+            short_side: pixels of the shorter side, at least 16; smaller videos keep their size.
+            workers: videos decoded at once.
+            progress: called after each video.
 
         Raises:
             UsageError: T or workers below 1, or a short side below 16.
-            TsqError: no video could be decoded, or another process is writing to the cache, or it is damaged.
+            TsqError: no video could be decoded, another process is writing to the cache, or the cache is damaged.
             OutputError: the cache cannot be written.
         """
         store = ShardStore(self.folder / "frames")
-        makers = {"frames": FeatureSpec(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
-        filled = extract(store, videos, makers, num_frames=num_frames, workers=workers, progress=progress)
-        return FrameStore(store, filled.keys["frames"], num_frames, kept=filled.kept, failed=filled.failed)
+        specs = {"frames": FeatureSpec(f"jpeg {JPEG_QUALITY}", short_side, _jpegs)}
+        extraction = extract(store, videos, specs, num_frames=num_frames, workers=workers, progress=progress)
+        return FrameStore(store, extraction.keys["frames"], num_frames, kept=extraction.kept, failed=extraction.failed)
+
+
+@contextmanager
+def feature_cache(folder: Path | None) -> Iterator[FeatureCache]:
+    """Open the cache in a folder; None is a temporary folder, removed at the end of the block."""
+    if folder is not None:
+        yield FeatureCache(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="tsq-features-") as temporary:
+        yield FeatureCache(Path(temporary))
 
 
 class FrameStore:
-    """T frames of each of N videos, read from disk when asked for. Can be pickled, for the workers of a data loader.
+    """T frames of each of N videos, read from disk on access. Can be pickled, for the workers of a data loader.
 
     Attributes:
-        num_frames: T; a video of fewer frames has them repeated evenly, as in Extracted.
-        kept: [N] indices into the videos asked for, rising.
-        failed: the others, each with the reason.
+        num_frames: T; the frames of a shorter video are repeated evenly, as in VideoFeatures.
+        kept: [N] indices into the videos asked for, ascending.
+        failed: the other videos, each with the reason.
     """
 
     def __init__(
@@ -242,15 +257,15 @@ class FrameStore:
         self.failed = failed
         self._store = store
         self._keys = tuple(keys)
-        # Where each JPEG file of a video's array ends: a frame is then one piece of one array.
-        self._ends: dict[str, Int64Array] = {key: held["ends"] for key, held in store.read(keys, names=("ends",))}
+        # End of each JPEG file in a video's array, so that a frame is read as one slice.
+        self._ends: dict[str, Int64Array] = {key: arrays["ends"] for key, arrays in store.read(keys, names=("ends",))}
 
     def __len__(self) -> int:
         """N."""
         return len(self._keys)
 
     def __getitem__(self, place: tuple[int, int]) -> Tensor:
-        """Frame `position` in [0, T) of video `video` in [0, N): uint8 [H, W, 3], RGB, sizes differ by video.
+        """Read frame `position` in [0, T) of video `video` in [0, N): RGB, uint8 [H, W, 3]; sizes differ by video.
 
         Raises:
             IndexError: a video or position out of range.
@@ -268,7 +283,7 @@ class FrameStore:
 
 
 def _gather(store: ShardStore, keys: Sequence[str], rows: Mapping[str, Tensor]) -> None:
-    """Fill each tensor [N, T, ...] with the arrays [n, ...] of that name under the keys [N], frames spread over T."""
+    """Fill each tensor [N, T, ...] with the arrays [n, ...] of its name, by key [N], frames repeated to T."""
     places: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         places.setdefault(key, []).append(row)
@@ -280,7 +295,7 @@ def _gather(store: ShardStore, keys: Sequence[str], rows: Mapping[str, Tensor]) 
 
 @torch.inference_mode()
 def _encode(network: FrameNetwork, batch: FrameBatch) -> Arrays:
-    """Features [n, D] and, where the network has a classifier, logits [n, O] of n frames, in float16."""
+    """Compute float16 features [n, D], logits [n, O] if the network has a classifier, and times of n frames."""
     weights = next(network.encoder.parameters())
     images = network.preprocessor(torch.from_numpy(batch.pixels), weights.device, weights.dtype)
     outputs = [network.encoder(some) for some in cpu_microbatches(images)]
@@ -292,12 +307,17 @@ def _encode(network: FrameNetwork, batch: FrameBatch) -> Arrays:
 
 
 def _half(parts: Sequence[Tensor], network: str) -> npt.NDArray[np.float16]:
+    """Join parts as float16.
+
+    Raises:
+        WeightsError: values that float16 does not hold.
+    """
     values = torch.cat(list(parts))
     peak, limit = float(values.abs().max()), torch.finfo(torch.float16).max
-    if not peak <= limit:  # true of "not a number" too
+    if not peak <= limit:  # also true for NaN
         raise WeightsError(
-            f"the network {network} gives numbers up to {peak:g}",
-            wanted=f"finite ones up to {limit:g}, which the cache holds in float16",
+            f"the network {network} gives values up to {peak:g}",
+            wanted=f"finite values up to {limit:g}, since the cache is float16",
             fix="check its weights, or run it in float32",
         )
     half: npt.NDArray[np.float16] = values.half().cpu().numpy()
@@ -305,7 +325,7 @@ def _half(parts: Sequence[Tensor], network: str) -> npt.NDArray[np.float16]:
 
 
 def _jpegs(batch: FrameBatch) -> Arrays:
-    """The frames as JPEG files, one after the other, and where each ends."""
+    """Encode frames as JPEG files, one after the other, and say where each ends."""
     files = []
     for pixels in batch.pixels:
         stream = io.BytesIO()

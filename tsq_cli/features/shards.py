@@ -1,8 +1,8 @@
 """An append-only store of named arrays in safetensors files, safe against a kill at any moment.
 
-The index is the headers of the shards themselves, so that nothing beside them can disagree with them. A shard gets its
-name when it is whole and never changes afterwards: a killed run loses at most the entries of the shard that it was
-filling, and anybody may read while one process writes. Free of torch.
+The headers of the shards are the index, so that no second file can disagree with them. A shard gets its name once it is
+complete and never changes afterwards: a killed run loses at most the entries of its unfinished shard, and any process
+may read while one writes. Free of torch.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tsq_cli.errors import TsqError
 from tsq_cli.files import atomic_path, cannot_write, remove_leftovers
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
-"""Arrays of one entry by name."""
+"""The arrays of one entry, by name."""
 
 SHARD_ENTRIES = 64
 SHARD_BYTES = 64 * 2**20
 SHARD_SECONDS = 30.0
-"""A shard is written once it has so many entries or bytes, or once its first entry is so old, whichever is first."""
+"""A shard is written once it has this many entries or bytes, or its first entry is this old, whichever is first."""
 
 _SHARDS = "[!.]*.safetensors"
 
@@ -39,7 +39,7 @@ class ShardStore:
     """The entries of a folder, each a few named arrays under a key. Can be pickled, for the workers of a data loader.
 
     Args:
-        folder: made by the first writer; one that does not exist holds nothing.
+        folder: created by the first writer; a folder that does not exist is an empty store.
 
     Raises:
         TsqError: a damaged shard, by name.
@@ -51,7 +51,7 @@ class ShardStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the index anew: entries that another process has written meanwhile appear.
+        """Read the index again, so that entries of other processes appear.
 
         Raises:
             TsqError: a damaged shard, by name.
@@ -72,10 +72,10 @@ class ShardStore:
         return iter(self._shards)
 
     def read(self, keys: Iterable[str], *, names: Collection[str] | None = None) -> Iterator[tuple[str, Arrays]]:
-        """Yield entries, each once, shard by shard and so not in the order asked for.
+        """Yield entries, each once, shard by shard and thus not in the order of `keys`.
 
         Args:
-            keys: of entries that are there.
+            keys: of existing entries.
             names: of the arrays to read; None is all of them.
 
         Raises:
@@ -95,7 +95,7 @@ class ShardStore:
             yield from entries.items()
 
     def piece(self, key: str, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows [start, stop) of one array, without reading the others.
+        """Read rows [start, stop) of one array, without the others.
 
         Raises:
             KeyError: no such entry.
@@ -107,16 +107,16 @@ class ShardStore:
 
     @contextmanager
     def writer(self) -> Iterator[ShardWriter]:
-        """Be the one process that may add entries; what is pending at the end of the block is written, error or not.
+        """Lock the store for adding entries; pending entries are written at the end of the block, error or not.
 
-        The index is read anew first, so that an entry which another process added is not added again, and what killed
-        writers left half written is removed.
+        The index is read again first, so that no entry of another process is added twice, and unfinished files of
+        killed writers are removed.
 
         Raises:
             TsqError: another process is writing here, or a shard is damaged.
             OutputError: the folder cannot be written.
         """
-        # The system drops the lock with the process that holds it, however that ends.
+        # The system releases the lock when its process ends, however it ends.
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class ShardStore:
             raise TsqError(
                 f"another process is writing to {self.folder}",
                 wanted="one writer at a time",
-                fix="wait for it to end, or use another cache folder",
+                fix="wait for it to finish, or use another cache folder",
             ) from error
         except OSError as error:
             raise cannot_write(self.folder, error) from error
@@ -138,13 +138,13 @@ class ShardStore:
             lock.release()
 
     def _add_shard(self, entries: Mapping[str, Arrays]) -> None:
-        # Named after its first entry: a writer interrupted just after this, which tries again, makes no second copy.
+        # Named after its first entry: a writer that is interrupted right after this and retries makes no second copy.
         path = self.folder / f"{next(iter(entries))}.safetensors"
         content = save({f"{key}/{name}": array for key, arrays in entries.items() for name, array in arrays.items()})
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())  # a name that outlives a power cut must not outlive its content
+            os.fsync(stream.fileno())  # after a power cut, a name must not be there without its content
         self._shards.update(dict.fromkeys(entries, path))
 
 
@@ -165,31 +165,31 @@ class ShardWriter:
         self.flush()
 
     def add(self, key: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Add an entry; it is sure to outlive the process once its shard is written, see SHARD_ENTRIES.
+        """Add an entry; it is safe once its shard is written, see SHARD_ENTRIES.
 
         Args:
-            key: letters and digits, of no entry that is there.
+            key: new, of letters and digits.
             arrays: at least one, by name.
 
         Raises:
-            OutputError: the shard that this entry fills cannot be written.
-            ValueError: a key that is taken or has other characters, or no arrays.
+            OutputError: the shard that this entry completes cannot be written.
+            ValueError: a key that exists or has other characters, or no arrays.
         """
         if not key.isalnum() or not arrays or key in self._store or key in self._pending:
             raise ValueError(f"need a new key of letters and digits with arrays, got {key!r} with {sorted(arrays)}")
         if not self._pending:
             self._since = time.monotonic()
         self._pending[key] = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        size = sum(array.nbytes for held in self._pending.values() for array in held.values())
+        size = sum(array.nbytes for entry in self._pending.values() for array in entry.values())
         age = time.monotonic() - self._since
         if len(self._pending) >= SHARD_ENTRIES or size >= SHARD_BYTES or age >= SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending as one shard.
+        """Write pending entries as one shard.
 
         Raises:
-            OutputError: it cannot be written; it stays pending.
+            OutputError: it cannot be written; the entries stay pending.
         """
         if self._pending:
             self._store._add_shard(self._pending)
@@ -204,6 +204,6 @@ def _opened(path: Path) -> Iterator[Any]:
     except (OSError, SafetensorError) as error:
         raise TsqError(
             f"{path} cannot be read ({error})",
-            wanted="a whole shard of the cache",
-            fix="remove this file: only what it held is made again",
+            wanted="a complete shard of the cache",
+            fix="remove this file: its entries are computed again",
         ) from error

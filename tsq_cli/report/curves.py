@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsq_cli.files import atomic_path
 from tsq_cli.printable import printable
+from tsq_cli.report.figures import new_figure, save_figure
 
 _PANELS = (("train.", "loss, training"), ("val.", "measured, validation"))
 
@@ -23,13 +23,9 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) 
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     epochs = [row["epoch"] for row in rows]
     panels = [(prefix, label) for prefix, label in _PANELS if any(name.startswith(prefix) for name in rows[0])]
-    figure = Figure(figsize=(4.5 * len(panels), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.5 * len(panels), 3.2)
     figure.suptitle(printable(title, 80), fontsize=10, x=0.01, ha="left", parse_math=False)
     drawn: Any = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (prefix, label) in zip(drawn, panels, strict=True):
@@ -48,5 +44,4 @@ def plot_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) 
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=7, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)

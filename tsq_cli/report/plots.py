@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli.errors import UsageError, install_extra
-from tsq_cli.files import atomic_path
+from tsq_cli.report.figures import new_figure, save_figure
 
 ACCURACY_STYLES = {  # color and marker of each rule, in drawing order
     "oracle": ("#7955a0", "^"),
@@ -57,15 +57,11 @@ def plot_speed(report: dict[str, Any], path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = report["rows"]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     titles = {row["method"]: f"{row['title']}\n{row['giga_macs']:.1f} GMACs" for row in rows}
     treatments = list(dict.fromkeys(row["treatment"] for row in rows))
-    figure = Figure(figsize=(8, 1.2 + 0.9 * len(methods)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 1.2 + 0.9 * len(methods))
     axes = figure.add_subplot()
     height = 0.8 / len(treatments)
     for number, treatment in enumerate(treatments):
@@ -91,8 +87,7 @@ def plot_speed(report: dict[str, Any], path: Path) -> None:
     axes.set_title(f"From decoded frames to a class, on {report['machine']['device']}", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)
 
 
 def plot_accuracy(report: dict[str, Any], path: Path) -> None:
@@ -105,11 +100,7 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     others = {row["selector"]: OTHER_STYLE for row in report["rows"] if row["selector"] not in ACCURACY_STYLES}
     for name, (color, marker) in (others | ACCURACY_STYLES).items():
@@ -137,5 +128,4 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e8", linewidth=0.6)
     figure.legend(fontsize=8, frameon=False, loc="outside right center")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tsq_cli import __version__
-from tsq_cli.files import atomic_path, write_text
+from tsq_cli.files import write_text
 from tsq_cli.printable import printable
+from tsq_cli.report.figures import new_figure, save_figure
 from tsq_cli.report.templates import environment
 from tsq_cli.types import Float64Array
 
@@ -77,12 +78,8 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     num_rows, num_columns = len(scatter.rows), len(scatter.rows[0])
-    figure = Figure(figsize=(4.2 * num_columns, 0.7 + 4.2 * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.2 * num_columns, 0.7 + 4.2 * num_rows)
     note = textwrap.fill(printable(scatter.note), 50 * num_columns)
     figure.suptitle(f"{printable(scatter.title)}\n{note}", fontsize=10, x=0.01, ha="left", parse_math=False)
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
@@ -106,8 +103,7 @@ def plot_scatter(scatter: Scatter, path: Path) -> None:
                 ).set_in_layout(False)
         axes.set_title(printable(panel.title, 80), fontsize=9, loc="left", parse_math=False)
         axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[], yticks=[], aspect="equal")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_figure(figure, path)
 
 
 def write_scatter_page(scatter: Scatter, path: Path) -> None:

@@ -1,5 +1,5 @@
-"""One ablation study: every row trained with several seeds on the same features, and scored by what its frames
-are worth to the recognizer."""
+"""Run one ablation study: train every row with several seeds on the same features, and score recognition from the
+frames that it selects."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from torch import Tensor
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.evaluation.evaluate import video_scores
 from tsq_cli.evaluation.metrics import mean_average_precision
-from tsq_cli.evaluation.selectors import Selector, SelectorInput, class_probabilities, select, selector_input
+from tsq_cli.evaluation.selectors import EvaluatedSelector, SelectorInput, module_saliency, select, selector_input
 from tsq_cli.models import TSQNet, TSQNetOutput
-from tsq_cli.studies.registry import PAPER_DATA, Row, Study, changed
+from tsq_cli.selection import RuleSettings
+from tsq_cli.studies.registry import PAPER_DATA, Study, StudyRow, changed
 from tsq_cli.training.heads import ClipBatch, ClipSource, predict, train_heads
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, no_progress
 
-SEEDS = (0, 1, 2)
-COLUMNS: Mapping[str, Selector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
-"""The paper's three columns, in its order, and the rule that chooses the frames of each."""
-REFERENCES: tuple[Selector, ...] = ("uniform", "all", "oracle")
+TRAINING_SEEDS = (0, 1, 2)
+COLUMNS: Mapping[str, EvaluatedSelector] = {"tsqnet": "tsq", "tqm": "tqm", "vqm": "vqm"}
+"""The paper's three columns, in its order, and the selector of each."""
+REFERENCES: tuple[EvaluatedSelector, ...] = ("uniform", "all", "oracle")
 METRIC = "mAP of recognition from the chosen frames, 0 to 1; sd is the standard deviation over the seeds"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingData:
-    """What both modules are trained on.
+    """Training data of both modules.
 
     Attributes:
-        source: gives the training clips for a seed.
+        source: from a seed to the training clips.
         queries_visual: visual prototypes [C, Dv].
         queries_textual: embeddings of the class names [C, Dt].
-        num_candidates: T, frames of a clip.
-        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
+        num_candidates: T, frames per clip.
+        multi_label: sigmoid and binary cross-entropy instead of softmax and cross-entropy.
     """
 
     source: Callable[[int], ClipSource]
@@ -55,11 +56,11 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyData(TrainingData):
-    """What the rows of a study train and measure on.
+    """Training and validation data of a study.
 
     Attributes:
-        validation: the N clips to measure on, in one batch; targets [N, C] of 0 and 1.
-        frame_logits: what the recognizer says of each of their frames, float32 [N, T, C].
+        validation: the N clips to evaluate on, in one batch; targets [N, C] of 0 and 1.
+        frame_logits: of the recognizer on each of their frames, float32 [N, T, C].
 
     Raises:
         ValueError: shapes that do not fit each other.
@@ -88,7 +89,7 @@ def run_study(
     settings: HeadSettings,
     *,
     text_data: Callable[[str], StudyData] | None = None,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int] = TRAINING_SEEDS,
     num_frames: int = 5,
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
@@ -97,27 +98,27 @@ def run_study(
 
     Args:
         study: see tsq_cli.studies.registry.
-        data: what to train and measure on.
-        settings: the run's own; each row changes some of them. The seed of `fit` is replaced by each of `seeds`.
-        text_data: the same videos with the texts of another encoder, by its name; a row that needs one is left out,
-            with the reason, where this is None or raises a WeightsError.
-        seeds: one network each, at least one.
+        data: to train and to evaluate on.
+        settings: of the run; each row changes some of them. The seed of `fit` is replaced by each of `seeds`.
+        text_data: from the name of a text encoder to the same videos with its embeddings; a row that needs one is left
+            out, with the reason, if this is None or raises a WeightsError.
+        seeds: at least one; each trains one network per row.
         num_frames: K, from 1 to T.
         device: to train on.
-        progress: told after each step of training, over all rows and seeds together.
+        progress: called after each step of training, over all rows and seeds together.
 
     Returns:
         JSON-ready: study, title, note, paper_data, metric, num_videos, num_classes, num_candidates, num_frames, seeds,
-        multi_label, settings, seconds, reference (mAP of the rules uniform, all and oracle) and rows, each {name,
-        changes, text_encoder, is_default (whether it is the run's own settings), paper (mAP in percent, see Row),
-        left_out (why, or None), tsqnet, tqm, vqm}. The last three are {mean, sd, values}, shares from 0 to 1, one value
-        for each seed; sd is None for a single seed, and all three are None for a row left out.
+        multi_label, settings, seconds, reference (mAP of the selectors uniform, all and oracle) and rows, each {name,
+        changes, text_encoder, is_default (whether it is the run's own settings), paper (mAP in percent, see StudyRow),
+        left_out (why, or None), tsqnet, tqm, vqm}. The last three are {mean, sd, values}, from 0 to 1, one value per
+        seed; sd is None for a single seed, and all three are None for a row left out.
 
     Raises:
         UsageError: settings that a row cannot have, no seed, or K out of range.
-        TsqError: a training that left the finite numbers.
+        TsqError: a training that diverged.
     """
-    check_plan(seeds, num_frames, data.num_candidates)
+    check_study_plan(seeds, num_frames, data.num_candidates)
     begin = time.perf_counter()
     settings_of = [changed(settings, {**study.fixed, **row.changes}) for row in study.rows]
     data_of, left_out = _texts(study.rows, data, text_data)
@@ -138,14 +139,14 @@ def run_study(
         "seconds": time.perf_counter() - begin,
         "reference": _references(data, num_frames),
         "rows": [
-            _described(row, own == settings, left_out.get(row.text_encoder), maps)
+            _row_report(row, own == settings, left_out.get(row.text_encoder), maps)
             for row, own, maps in zip(study.rows, settings_of, scores, strict=True)
         ],
     }
 
 
-def check_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> None:
-    """Refuse what cannot be run, before anything is decoded or trained for it.
+def check_study_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> None:
+    """Refuse arguments of run_study before anything is decoded or trained.
 
     Raises:
         UsageError: no seed, or K outside [1, T].
@@ -157,14 +158,14 @@ def check_plan(seeds: Sequence[int], num_frames: int, num_candidates: int) -> No
 
 
 def _texts(
-    rows: Sequence[Row], data: StudyData, text_data: Callable[[str], StudyData] | None
+    rows: Sequence[StudyRow], data: StudyData, text_data: Callable[[str], StudyData] | None
 ) -> tuple[dict[str | None, StudyData], dict[str | None, str]]:
-    """The data of each text encoder that the rows name, and why there is none for the others."""
+    """Load the data of each text encoder that the rows name; return it, and why some encoders have none."""
     found: dict[str | None, StudyData] = {None: data}
     left_out: dict[str | None, str] = {}
     for name in dict.fromkeys(row.text_encoder for row in rows if row.text_encoder is not None):
         if text_data is None:
-            left_out[name] = "these features come with the texts of one encoder only"
+            left_out[name] = "these features have embeddings of one text encoder only"
             continue
         try:
             found[name] = text_data(name)
@@ -183,7 +184,7 @@ def _scores(
     device: torch.device | str,
     progress: Progress,
 ) -> list[list[dict[str, float]]]:
-    """mAP of each column, by row and seed; nothing for a row whose text encoder has no data."""
+    """Compute mAP of each column, by row and seed; nothing for a row whose text encoder has no data."""
     groups: dict[tuple[HeadSettings, str | None], list[int]] = {}
     for number, (row, settings) in enumerate(zip(study.rows, settings_of, strict=True)):
         if row.text_encoder in data_of:
@@ -193,11 +194,11 @@ def _scores(
     runs = [(group, seed) for group in groups for seed in seeds]
     for done, (group, seed) in enumerate(runs):
 
-        def tell(_what: str, step: int, steps: int, done: int = done) -> None:
+        def report_step(_what: str, step: int, steps: int, done: int = done) -> None:
             progress(study.name, done * steps + step, len(runs) * steps)
 
         data = data_of[group[1]]
-        tsqnet = train_network(data, group[0], seed=seed, device=device, progress=tell)
+        tsqnet = train_network(data, group[0], seed=seed, device=device, progress=report_step)
         output = predict(tsqnet, data.validation.visual, data.validation.textual)
         for number in groups[group]:
             scores[number].append(_maps(output, data, settings_of[number], num_frames))
@@ -212,14 +213,14 @@ def train_network(
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
 ) -> TSQNet:
-    """A network trained on a study's data, in evaluation mode, on its device.
+    """Train a network on a study's data; returns it in evaluation mode, on its device.
 
     Args:
         data: to train on.
         settings: the seed of their `fit` is replaced.
-        seed: of the clips' order and of all that is drawn.
+        seed: of the clips' order and of all random draws.
         device: to train on.
-        progress: told after each step.
+        progress: called after each step.
 
     Raises:
         UsageError: settings that do not fit each other or the data.
@@ -239,38 +240,37 @@ def train_network(
 
 
 def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_frames: int) -> dict[str, float]:
-    """mAP of recognition from the K frames of each column's rule."""
+    """Compute mAP of recognition from K frames of each column's selector."""
     inputs = selector_input(
-        output,
+        module_saliency(output, top_n=settings.top_n, multi_label=data.multi_label),
         data.frame_logits.numpy(),
         data.validation.targets.bool().numpy(),
-        top_n=settings.top_n,
-        lambda_v=settings.lambda_v,
+        settings=RuleSettings(lambda_v=settings.lambda_v),
         multi_label=data.multi_label,
     )
-    return {column: _map(data, inputs, rule, num_frames) for column, rule in COLUMNS.items()}
+    return {column: _map(data, inputs, selector, num_frames) for column, selector in COLUMNS.items()}
 
 
 def _references(data: StudyData, num_frames: int) -> dict[str, float]:
-    """mAP of rules that look at no saliency."""
-    flat = np.zeros((len(data.frame_logits), data.num_candidates))
-    inputs = SelectorInput(
-        saliency_visual=flat,
-        saliency_textual=flat,
-        frame_probabilities=class_probabilities(data.frame_logits.numpy(), multi_label=data.multi_label),
-        targets=data.validation.targets.bool().numpy(),
+    """Compute mAP of the selectors that use no saliency."""
+    flat = torch.zeros(len(data.frame_logits), data.num_candidates, dtype=torch.float64)
+    inputs = selector_input(
+        (flat, flat),
+        data.frame_logits.numpy(),
+        data.validation.targets.bool().numpy(),
+        multi_label=data.multi_label,
     )
-    return {rule: _map(data, inputs, rule, num_frames) for rule in REFERENCES}
+    return {selector: _map(data, inputs, selector, num_frames) for selector in REFERENCES}
 
 
-def _map(data: StudyData, inputs: SelectorInput, rule: Selector, num_frames: int) -> float:
-    positions = select(rule, inputs, num_frames)
+def _map(data: StudyData, inputs: SelectorInput, selector: EvaluatedSelector, num_frames: int) -> float:
+    positions = select(selector, inputs, num_frames)
     scores = video_scores(data.frame_logits.numpy(), positions, multi_label=data.multi_label)
     return mean_average_precision(scores, inputs.targets)
 
 
-def _described(
-    row: Row, is_default: bool, left_out: str | None, scores: Sequence[Mapping[str, float]]
+def _row_report(
+    row: StudyRow, is_default: bool, left_out: str | None, scores: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     return {
         "name": row.name,
@@ -279,11 +279,11 @@ def _described(
         "is_default": is_default and row.text_encoder is None,
         "paper": list(row.paper),
         "left_out": left_out,
-        **{column: _spread([one[column] for one in scores]) if scores else None for column in COLUMNS},
+        **{column: _mean_std([one[column] for one in scores]) if scores else None for column in COLUMNS},
     }
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def _mean_std(values: Sequence[float]) -> dict[str, Any]:
     return {
         "mean": float(np.mean(values)),
         "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,

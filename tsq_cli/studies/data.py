@@ -1,4 +1,4 @@
-"""What studies train and measure on, from two lists of videos: cached features, queries, a fixed recognizer."""
+"""Data of studies, from two lists of videos: cached features, initial queries, and a fixed recognizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
-from tsq_cli.features.cache import Extracted, FeatureCache, pack_networks, recognizer_network
+from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, recognizer_network
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.packs.load import load_text_encoder
 from tsq_cli.packs.schema import TextRole, TransformersWeights
@@ -26,40 +26,41 @@ from tsq_cli.training.recognizer import fit_probe
 from tsq_cli.training.settings import TrainSettings
 from tsq_cli.types import Progress, no_progress
 
-Lists = tuple[VideoList, VideoList]
+VideoLists = tuple[VideoList, VideoList]
+"""The videos to train on, and those to evaluate on, with the same classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyFeatures:
-    """The features of two lists of videos, for studies with any text encoder.
+    """Features of two lists of videos, for studies with any text encoder.
 
     Attributes:
-        pack: whose features these are.
-        lists: the videos to train on, and those to measure on.
+        pack: whose networks encoded the frames.
+        lists: the videos to train on, and those to evaluate on.
         extracted: the features of both.
-        prototypes: where VQM's queries start.
-        frame_logits: what the recognizer says of the frames to measure on, float32 [N, T, C].
-        batch_size: clips of a training step.
-        about: JSON-ready: lists (found, missing, failed), pack, recognizer, prototypes.
+        prototypes: the initial queries of VQM.
+        frame_logits: of the recognizer on the frames to evaluate on, float32 [N, T, C].
+        batch_size: clips per training step.
+        about: JSON-ready: lists (see VideoList.to_report), pack, recognizer, prototypes.
     """
 
     pack: Pack
-    lists: Lists
-    extracted: tuple[Extracted, Extracted]
+    lists: VideoLists
+    extracted: tuple[VideoFeatures, VideoFeatures]
     prototypes: Prototypes
     frame_logits: Tensor
     batch_size: int
     about: dict[str, Any]
 
     def data(self, text_encoder: str | None = None) -> StudyData:
-        """What a study trains and measures on.
+        """Build the data of a study.
 
         Args:
             text_encoder: embeds the names of classes and objects: None is the pack's own; else a model of the hub, or
-                RANDOM_TEXT, a random direction for each name (ours).
+                RANDOM_TEXT, a random direction per name (ours).
 
         Raises:
-            WeightsError: the encoder is out of reach or damaged.
+            WeightsError: the encoder is unavailable or damaged.
         """
         pack = self.pack if text_encoder is None else with_texts(self.pack, text_encoder)
         training, clips = (clips_of(pack, *pair) for pair in zip(self.lists, self.extracted, strict=True))
@@ -80,8 +81,8 @@ def gather_training(
     *,
     workers: int = 1,
     progress: Progress = no_progress,
-) -> tuple[TrainingData, Extracted]:
-    """What both modules are trained on, where nothing is to be measured.
+) -> tuple[TrainingData, VideoFeatures]:
+    """Gather training data alone, for studies that evaluate nothing.
 
     Args:
         settings, pack, cache, workers, progress: as for gather.
@@ -91,7 +92,7 @@ def gather_training(
         The data, and the features behind them.
 
     Raises:
-        UsageError, TsqError, WeightsError: as gather, and where the pack's text encoder is out of reach.
+        UsageError, TsqError, WeightsError: as gather, and if the pack's text encoder is unavailable.
     """
     extracted = cache.extract(
         videos.videos, pack_networks(pack), num_frames=settings.num_candidates, workers=workers, progress=progress
@@ -124,21 +125,21 @@ def _training_data(
     )
 
 
-def both_lists(settings: TrainSettings) -> Lists:
-    """The list to train on and the list to measure on, with the classes of the first.
+def read_both_lists(settings: TrainSettings) -> VideoLists:
+    """Read the training and the validation list, with the classes of the first.
 
     Raises:
-        InputNotFoundError, UsageError: as read_lists; also where there is no list to measure on.
+        InputNotFoundError, UsageError: as read_lists, or there is no validation list.
     """
     train, validation = read_lists(settings)
     if validation is None:
-        raise UsageError("no list to measure on was given", wanted="labeled videos", fix="add --val LIST")
+        raise UsageError("no list to evaluate on was given", wanted="labeled videos", fix="add --val LIST")
     return train, validation
 
 
 def gather(
     settings: TrainSettings,
-    lists: Lists,
+    lists: VideoLists,
     pack: Pack,
     recognizer: LoadedRecognizer,
     cache: FeatureCache,
@@ -147,23 +148,23 @@ def gather(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> StudyFeatures:
-    """Features of both lists, from the cache where it has them, and all that studies start from.
+    """Extract features of both lists, and compute prototypes and the recognizer's logits.
 
-    The recognizer is the same for all rows of a study: the given one where it names the lists' classes, else a linear
-    probe on its features, fitted to the training list.
+    All rows of a study share one recognizer: the given one if it knows the lists' classes, else a linear probe on its
+    features, fitted to the training list.
 
     Args:
         settings: T, m and batch size of the heads, and how a probe is fitted.
-        lists: as both_lists gives them.
-        pack: of the networks of both modules.
+        lists: as read_both_lists gives them.
+        pack: with the networks of both modules.
         recognizer: of this pack.
-        cache: videos that it holds are not decoded again.
+        cache: videos in it are not decoded again.
         device: to fit a probe on.
-        workers: videos decoded at a time.
-        progress: told after each video, and of a probe.
+        workers: videos decoded at once.
+        progress: called after each video, and while a probe is fitted.
 
     Raises:
-        UsageError: a class without a video to train on.
+        UsageError: a class without a training video.
         TsqError: no video could be decoded, or the cache cannot be used.
         WeightsError: features that float16 does not hold.
     """
@@ -197,7 +198,7 @@ def gather(
         frame_logits=frame_logits.float(),
         batch_size=settings.heads.fit.batch_size,
         about={
-            "lists": [_list(*pair) for pair in zip(lists, (train, validation), strict=True)],
+            "lists": [of.to_report(some.failed) for of, some in zip(lists, (train, validation), strict=True)],
             "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
             "recognizer": {
                 "name": recognizer.choice.name + ("" if known else ", linear probe on its features"),
@@ -209,14 +210,14 @@ def gather(
 
 
 def with_texts(pack: Pack, encoder: str) -> Pack:
-    """The same pack with another text encoder, and with what that one says of the objects' names.
+    """Copy a pack with another text encoder and its embeddings of the objects' names.
 
     Args:
-        pack: on the CPU or elsewhere; it is left as it is.
-        encoder: a model of the hub, or RANDOM_TEXT, a random direction for each name (ours).
+        pack: on any device; it is not changed.
+        encoder: a model of the hub, or RANDOM_TEXT, a random direction per name (ours).
 
     Raises:
-        WeightsError: the encoder is out of reach or damaged.
+        WeightsError: the encoder is unavailable or damaged.
     """
     if encoder == RANDOM_TEXT:
         texts: Any = _RandomTexts(pack.object_embeddings.shape[1])
@@ -233,22 +234,14 @@ def with_texts(pack: Pack, encoder: str) -> Pack:
     )
 
 
-def _list(videos: VideoList, extracted: Extracted) -> dict[str, Any]:
-    return {
-        "found": videos.found,
-        "missing": list(videos.missing),
-        "failed": [{"id": video.id, "reason": reason} for video, reason in extracted.failed],
-    }
-
-
 class _RandomTexts:
-    """A text encoder to which names mean nothing: a random unit vector for each text, the same for the same text."""
+    """A text encoder without meaning: a random unit vector per text, the same for equal texts."""
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors [N, D] for N texts."""
+        """Embed N texts as unit vectors [N, D]."""
         seeds = (int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) for text in texts)
         vectors = [torch.randn(self.dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return functional.normalize(torch.stack(vectors), dim=1)

@@ -1,4 +1,4 @@
-"""The ablation studies by name: what each row changes, and its number in S (docs/method.md, section 7)."""
+"""The ablation studies by name: the settings of each row, and its number in S (docs/method.md, section 7)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class StudyRow:
     """One row of a study.
 
     Attributes:
         name: as printed.
-        changes: settings that differ from the run's own: names of HeadSettings' fields, a dot leads into a field that
-            is itself settings ("layer.num_heads").
-        paper: mAP in percent that S gives on its own data, for TSQNet, TQM and VQM in this order, or one number where
-            S does not say of which of them; empty where S has no such row.
-        text_encoder: what embeds the names of classes and objects, None is the pack's own.
+        changes: settings that differ from the run's: names of fields of HeadSettings, with a dot for a field of a field
+            ("layer.num_heads").
+        paper: mAP in percent that S gives on its own data, for TSQNet, TQM and VQM in this order, or one number if S
+            does not say for which of them; empty if S has no such row.
+        text_encoder: of the names of classes and objects; None is the pack's own.
     """
 
     name: str
@@ -37,19 +37,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One table: rows that differ in one respect.
+    """One table, whose rows differ in one respect.
 
     Attributes:
-        name: as typed.
+        name: on the command line.
         title: as printed.
         rows: at least two.
-        fixed: changes that all rows share, so that nothing else varies.
-        note: what has to be known to compare with S; empty where nothing has.
+        fixed: changes shared by all rows, so that nothing else varies.
+        note: caveats of a comparison with S; may be empty.
     """
 
     name: str
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[StudyRow, ...]
     fixed: Changes = field(default_factory=dict)
     note: str = ""
 
@@ -59,35 +59,37 @@ class Study:
         return any(row.paper for row in self.rows)
 
 
-# The competition of queries (ours) is made for one class-specific layer of one head: where the layer varies it is off,
-# and both modules have the same layer.
+# The competition of queries (ours) is made for one class-specific layer with one head: it is off in studies that vary
+# the layer, and both modules have the same layer.
 _PLAIN: Changes = {"layer.competition_floor": None, "layer.blank_frame_penalty": 0.0, "textual_layer": None}
-_ONE_NUMBER = "S gives one mAP a row without saying of which module."
+_ONE_NUMBER = "S gives one mAP per row without saying for which module."
 
 
-def _weights(name: str, paper: Mapping[float, tuple[float, float, float]]) -> tuple[Row, ...]:
-    return tuple(Row(name=f"{name} {weight}", changes={name: weight}, paper=maps) for weight, maps in paper.items())
+def _weights(name: str, paper: Mapping[float, tuple[float, float, float]]) -> tuple[StudyRow, ...]:
+    return tuple(
+        StudyRow(name=f"{name} {weight}", changes={name: weight}, paper=maps) for weight, maps in paper.items()
+    )
 
 
-def _values(name: str, values: Iterable[float | int]) -> tuple[Row, ...]:
-    return tuple(Row(name=f"{name} {value:g}", changes={name: value}) for value in values)
+def _values(name: str, values: Iterable[float | int]) -> tuple[StudyRow, ...]:
+    return tuple(StudyRow(name=f"{name} {value:g}", changes={name: value}) for value in values)
 
 
 _FROM_PAPER = (
     Study(
         name="classifier",
-        title="one query for all classes (CA) or one each (CS): attention + classifier",
+        title="one query for all classes (CA) or one per class (CS): attention + classifier",
         rows=(
-            Row(
+            StudyRow(
                 name="CA + CA",
                 changes={"layer.attention": "class-agnostic", "layer.classifier": "class-agnostic"},
                 paper=(73.3,),
             ),
-            Row(name="CS + CA", changes={"layer.classifier": "class-agnostic"}, paper=(68.3,)),
-            Row(name="CS + CS", paper=(74.3,)),
+            StudyRow(name="CS + CA", changes={"layer.classifier": "class-agnostic"}, paper=(68.3,)),
+            StudyRow(name="CS + CS", paper=(74.3,)),
         ),
         fixed={"layer.attention": "class-specific", "layer.classifier": "class-specific", **_PLAIN},
-        note=f"{_ONE_NUMBER} In one sentence it calls CS + CA its TSQNet, which its own numbers contradict.",
+        note=f"{_ONE_NUMBER} One sentence calls CS + CA its TSQNet, which its own numbers contradict.",
     ),
     Study(
         name="beta",
@@ -124,8 +126,8 @@ _FROM_PAPER = (
         name="self-attention",
         title="self-attention among the queries",
         rows=(
-            Row(name="with", changes={"layer.self_attention": True}, paper=(74.2,)),
-            Row(name="without", changes={"layer.self_attention": False}, paper=(74.4,)),
+            StudyRow(name="with", changes={"layer.self_attention": True}, paper=(74.2,)),
+            StudyRow(name="without", changes={"layer.self_attention": False}, paper=(74.4,)),
         ),
         fixed=_PLAIN,
         note=_ONE_NUMBER,
@@ -134,9 +136,9 @@ _FROM_PAPER = (
         name="layers-heads",
         title="number of layers and heads",
         rows=(
-            Row(name="1 layer, 8 heads", changes={"layer.num_heads": 8}, paper=(73.7,)),
-            Row(name="2 layers, 1 head", changes={"layer.num_layers": 2}, paper=(73.6,)),
-            Row(name="1 layer, 1 head", paper=(74.4,)),
+            StudyRow(name="1 layer, 8 heads", changes={"layer.num_heads": 8}, paper=(73.7,)),
+            StudyRow(name="2 layers, 1 head", changes={"layer.num_layers": 2}, paper=(73.6,)),
+            StudyRow(name="1 layer, 1 head", paper=(74.4,)),
         ),
         fixed={"layer.num_layers": 1, "layer.num_heads": 1, **_PLAIN},
         note=_ONE_NUMBER,
@@ -145,18 +147,18 @@ _FROM_PAPER = (
 _OURS = (
     Study(
         name="init-visual",
-        title="where the visual queries start",
+        title="initialization of the visual queries",
         rows=(
-            Row(name="random", changes={"visual_init": "random"}),
-            Row(name="prototypes", changes={"visual_init": "prototypes"}),
+            StudyRow(name="random", changes={"visual_init": "random"}),
+            StudyRow(name="prototypes", changes={"visual_init": "prototypes"}),
         ),
     ),
     Study(
         name="init-textual",
-        title="where the textual queries start",
+        title="initialization of the textual queries",
         rows=(
-            Row(name="random", changes={"textual_init": "random"}),
-            Row(name="class names", changes={"textual_init": "text"}),
+            StudyRow(name="random", changes={"textual_init": "random"}),
+            StudyRow(name="class names", changes={"textual_init": "text"}),
         ),
     ),
     Study(
@@ -168,19 +170,19 @@ _OURS = (
         name="lambda-v",
         title="share of the visual module in the frames",
         rows=_values("lambda_v", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
-        note="It changes the fusion alone: TQM and VQM stay what they are.",
+        note="It changes the fusion alone: TQM and VQM are the same in all rows.",
     ),
     Study(
         name="interaction",
         title="how the modules teach each other",
         rows=(
-            Row(name="not at all", changes={"alpha": 0.0, "beta": 0.0}),
+            StudyRow(name="not at all", changes={"alpha": 0.0, "beta": 0.0}),
             *(
-                Row(name=kind, changes={"interaction": kind, "alpha": 0.6, "beta": 0.6})
+                StudyRow(name=kind, changes={"interaction": kind, "alpha": 0.6, "beta": 0.6})
                 for kind in ("kl", "reverse-kl", "js", "mse")
             ),
         ),
-        note="alpha and beta are 0.6 where there is a loss; S gives its weights, not its formula.",
+        note="alpha and beta are 0.6 in the rows with a loss; S gives its weights, not its formula.",
     ),
     Study(
         name="scale",
@@ -189,27 +191,27 @@ _OURS = (
             *_values("visual_scale", (0.01, 0.03, 0.1)),
             *_values("textual_scale", (1.0, 3.0, 10.0)),
         ),
-        note="One module's s changes in a row, the other keeps the run's own.",
+        note="A row changes s of one module; the other module keeps the run's.",
     ),
     Study(
         name="text-encoder",
-        title="what embeds the names of classes and objects",
+        title="text encoder of the names of classes and objects",
         rows=(
-            Row(name="the pack's own"),
-            Row(name=BERT, text_encoder=BERT),
-            Row(name=RANDOM_TEXT, text_encoder=RANDOM_TEXT),
+            StudyRow(name="the pack's own"),
+            StudyRow(name=BERT, text_encoder=BERT),
+            StudyRow(name=RANDOM_TEXT, text_encoder=RANDOM_TEXT),
         ),
-        note=f"{BERT} is the paper's choice; {RANDOM_TEXT} show what the textual module is worth without language.",
+        note=f"{BERT} is the paper's choice; {RANDOM_TEXT} show the value of the textual module without language.",
     ),
 )
 STUDIES: Mapping[str, Study] = {study.name: study for study in (*_FROM_PAPER, *_OURS)}
 
 
 def find_studies(names: Iterable[str]) -> list[Study]:
-    """The studies of these names, each once; "all" means all of them.
+    """Find studies by name, each once; "all" means all of them.
 
     Raises:
-        UsageError: a name that is no study, or none at all.
+        UsageError: an unknown name, or no name.
     """
     names = list(dict.fromkeys(names))
     if unknown := [name for name in names if name not in {*STUDIES, "all"}]:
@@ -226,7 +228,7 @@ def find_studies(names: Iterable[str]) -> list[Study]:
 
 
 def changed(settings: _Settings, changes: Changes) -> _Settings:
-    """Settings (a frozen dataclass) with some values replaced; a dot in a name leads into settings within settings.
+    """Replace some values of settings (a frozen dataclass); a dot in a name leads into nested settings.
 
     Raises:
         TypeError: a name that is no field.

@@ -1,4 +1,4 @@
-"""A study as a table, for a terminal and for a page, beside the paper's numbers."""
+"""Tables of studies beside the paper's numbers, for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEFAULT = " *"
 
 
 def study_grid(report: Mapping[str, Any]) -> Grid:
-    """A study's rows, in percent; the paper's numbers in a column of their own where it has some.
+    """Build the table of a study, in percent, with a column of the paper's numbers if it has some.
 
     Args:
         report: of tsq_cli.studies.ablation.run_study.
@@ -39,7 +39,7 @@ def study_grid(report: Mapping[str, Any]) -> Grid:
 
 
 def study_notes(report: Mapping[str, Any]) -> list[str]:
-    """What has to be known to read the table, a sentence each.
+    """List the notes below a table, one or two sentences each.
 
     Args:
         report: of tsq_cli.studies.ablation.run_study.
@@ -51,7 +51,7 @@ def study_notes(report: Mapping[str, Any]) -> list[str]:
         f"{report['num_videos']} videos of {report['num_classes']} classes, "
         + (f"mean ± standard deviation over {seeds} seeds." if seeds > 1 else "one seed."),
         f"Without saliency: {report['num_frames']} uniform frames {100 * reference['uniform']:.1f}, all "
-        f"{report['num_candidates']} frames {100 * reference['all']:.1f}, the frames likeliest of the true class "
+        f"{report['num_candidates']} frames {100 * reference['all']:.1f}, the frames most probable for the true class "
         f"{100 * reference['oracle']:.1f}.",
     ]
     if any(row["paper"] for row in report["rows"]):
@@ -65,10 +65,10 @@ def study_notes(report: Mapping[str, Any]) -> list[str]:
 
 
 def studies_markdown(document: Mapping[str, Any]) -> str:
-    """All studies of a run as a page of Markdown.
+    """Render all studies of a run as Markdown.
 
     Args:
-        document: what `tsq ablate --json` writes: tsq_version, lists, pack, recognizer, epochs, studies.
+        document: as run_studies yields it: tsq_version, lists, pack, recognizer, epochs, studies.
     """
     failed = [video for listed in document["lists"] for video in listed["failed"]]
     lines = [
@@ -77,7 +77,7 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
         markdown(
             f"tsq {document['tsq_version']}; "
             + "; ".join(listed["found"] for listed in document["lists"])
-            + f"; {len(failed)} could not be decoded; {document['epochs']} epochs of training a row and seed."
+            + f"; {len(failed)} could not be decoded; {document['epochs']} epochs of training per row and seed."
         ),
         "",
     ]
@@ -87,7 +87,7 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
 
 
 def list_grid(studies: Sequence[Study] = tuple(STUDIES.values())) -> Grid:
-    """What can be studied."""
+    """Build the table of the studies that exist."""
     return Grid(
         title="",
         headings=["study", "rows", "in the paper", "varies"],

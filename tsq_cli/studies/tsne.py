@@ -1,23 +1,27 @@
-"""T-SNE of the TSQ embeddings (the class queries) of both modules, before and after training, by where they
-start."""
+"""The workflow of `tsq tsne`: t-SNE of both modules' class queries (TSQ embeddings), before and after training."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tsq_cli import __version__
+from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError, install_extra
+from tsq_cli.features.cache import FeatureCache
 from tsq_cli.models import TSQNet
+from tsq_cli.packs import Pack
 from tsq_cli.report.scatter import Panel, Scatter
 from tsq_cli.studies.ablation import TrainingData, train_network
+from tsq_cli.studies.data import gather_training
 from tsq_cli.training.heads import initial_tsqnet
-from tsq_cli.training.settings import HeadSettings
+from tsq_cli.training.settings import HeadSettings, TrainSettings
 from tsq_cli.types import Float64Array, Progress, no_progress
 
 FEWEST_CLASSES = 4
@@ -25,10 +29,10 @@ FEWEST_CLASSES = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Queries:
-    """The class queries of both modules at one moment.
+    """The class queries of both modules at one point of a training.
 
     Attributes:
-        title: of the moment ("random start, before training").
+        title: names that point ("random start, before training").
         visual: [C, Dv].
         textual: [C, Dt].
     """
@@ -39,30 +43,111 @@ class Queries:
 
     @classmethod
     def of(cls, tsqnet: TSQNet, title: str) -> Queries:
-        """A copy of a network's queries, on the CPU.
+        """Copy a network's queries to the CPU.
 
         Raises:
             UsageError: a layer with one query for all classes.
         """
         if {tsqnet.vqm.config.attention, tsqnet.tqm.config.attention} != {"class-specific"}:
             raise UsageError(
-                "a layer has one query for all classes", wanted="one query a class", fix="use class-specific attention"
+                "a layer has one query for all classes",
+                wanted="one query per class",
+                fix="use class-specific attention",
             )
         visual, textual = (module.queries.detach().cpu().clone() for module in (tsqnet.vqm, tsqnet.tqm))
         return cls(title=title, visual=visual, textual=textual)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QueryMap:
+    """Queries placed by t-SNE.
+
+    Attributes:
+        figure: to draw.
+        report: JSON-ready: tsq_version, pack, seed, classes, panels, each {title, points [C, 2]}; of trained queries
+            also list (see VideoList.to_report) and settings (of the heads).
+        lists: reports of the lists of videos that were read, none for the queries of a pack.
+    """
+
+    figure: Scatter
+    report: dict[str, Any]
+    lists: list[dict[str, Any]] = field(default_factory=list)
+
+
+def map_trained_queries(
+    settings: TrainSettings,
+    videos: VideoList,
+    pack: Pack,
+    cache: FeatureCache,
+    *,
+    perplexity: float | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> QueryMap:
+    """Train from a random and from the proposed initialization, and place the queries before and after: S's figures.
+
+    Args:
+        settings: T, and how the heads are trained; their initialization and seed are replaced.
+        videos: to train on.
+        pack: whose networks encode the frames; training runs on its device.
+        cache: videos in it are not decoded again.
+        perplexity: as for tsne_figure.
+        seed: of training and of t-SNE.
+        workers: videos decoded at a time.
+        progress: called after each video and each step of training.
+
+    Raises:
+        UsageError: as check_tsne and gather_training, or layers with one query for all classes.
+        TsqError, WeightsError: as gather_training and train_queries.
+
+    Source: docs/method.md, section 7.
+    """
+    data, extracted = gather_training(settings, videos, pack, cache, workers=workers, progress=progress)
+    queries = train_queries(data, settings.heads, seed=seed, device=pack.device, progress=progress)
+    figure = tsne_figure(queries, videos.class_names, meanings=data.queries_textual, perplexity=perplexity, seed=seed)
+    listed = videos.to_report(extracted.failed)
+    facts = {"list": listed, "settings": asdict(settings.heads)}
+    return QueryMap(figure=figure, report=facts | _report(pack, figure, seed), lists=[listed])
+
+
+def map_pack_queries(pack: Pack, *, perplexity: float | None = None, seed: int = 0) -> QueryMap:
+    """Place the queries of a pack as they are.
+
+    Args:
+        pack: of any classes.
+        perplexity: as for tsne_figure.
+        seed: of t-SNE.
+
+    Raises:
+        UsageError: as check_tsne, or layers with one query for all classes.
+    """
+    queries = Queries.of(pack.tsqnet, f"as in the pack {pack.config.name}")
+    figure = tsne_figure([queries], pack.class_names, meanings=queries.textual, perplexity=perplexity, seed=seed)
+    return QueryMap(figure=figure, report=_report(pack, figure, seed))
+
+
+def _report(pack: Pack, figure: Scatter, seed: int) -> dict[str, Any]:
+    return {
+        "tsq_version": __version__,
+        "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
+        "seed": seed,
+        "classes": list(figure.names),
+        "panels": [{"title": panel.title, "points": panel.points.tolist()} for row in figure.rows for panel in row],
+    }
+
+
 def default_perplexity(num_classes: int) -> float:
-    """30, t-SNE's usual value, or a third of the neighbors that a class has where those are fewer than 90 (ours)."""
+    """30, t-SNE's usual value, or a third of the other classes where those are fewer than 90 (ours)."""
     return min(30.0, (num_classes - 1) / 3)
 
 
 def check_tsne(num_classes: int, perplexity: float | None) -> None:
-    """Refuse what t-SNE cannot draw, before anything is trained for it.
+    """Refuse arguments of t-SNE before anything is trained.
 
     Args:
-        num_classes: C; each is one point.
-        perplexity: how many neighbors a point looks at, about; None is default_perplexity.
+        num_classes: C; each class is one point.
+        perplexity: effective number of neighbors of a point; None is default_perplexity.
 
     Raises:
         UsageError: fewer than 4 classes, a perplexity outside (0, C), or scikit-learn is not installed.
@@ -70,8 +155,8 @@ def check_tsne(num_classes: int, perplexity: float | None) -> None:
     if num_classes < FEWEST_CLASSES:
         raise UsageError(
             f"there are {num_classes} classes, and each is one point of the figure",
-            wanted=f"{FEWEST_CLASSES} or more, as t-SNE draws who is near to whom",
-            fix="compare so few by `tsq evaluate`",
+            wanted=f"{FEWEST_CLASSES} or more, since t-SNE shows which points are neighbors",
+            fix="compare so few classes by `tsq evaluate`",
         )
     if perplexity is not None and not 0 < perplexity < num_classes:
         raise UsageError(
@@ -81,7 +166,7 @@ def check_tsne(num_classes: int, perplexity: float | None) -> None:
         )
     if importlib.util.find_spec("sklearn") is None:
         raise UsageError(
-            "scikit-learn is not installed", wanted="a library that computes t-SNE", fix=install_extra("train")
+            "scikit-learn is not installed", wanted="the library that computes t-SNE", fix=install_extra("train")
         )
 
 
@@ -93,18 +178,18 @@ def train_queries(
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
 ) -> list[Queries]:
-    """The queries of the four figures: random and proposed start, each before and after training.
+    """Compute the queries of the four figures: random and proposed initialization, before and after training.
 
     Args:
-        data: what to train on.
+        data: to train on.
         settings: of the training; both initializations and the seed are replaced.
-        seed: of the training and of the random start.
+        seed: of the training and of the random initialization.
         device: to train on.
-        progress: told after each step of training.
+        progress: called after each step of training.
 
     Raises:
         UsageError: layers with one query for all classes.
-        TsqError: a training that left the finite numbers.
+        TsqError: a training that diverged.
     """
     settings = replace(settings, fit=replace(settings.fit, seed=seed))
     starts = {
@@ -114,7 +199,7 @@ def train_queries(
     found = []
     for number, (name, start) in enumerate(starts.items()):
 
-        def tell(_what: str, step: int, steps: int, number: int = number) -> None:
+        def report_step(_what: str, step: int, steps: int, number: int = number) -> None:
             progress("training for t-SNE", number * steps + step, len(starts) * steps)
 
         before = initial_tsqnet(
@@ -124,7 +209,7 @@ def train_queries(
             num_frames=data.num_candidates,
         )
         found.append(Queries.of(before, f"{name} start, before training"))
-        after = train_network(data, start, seed=seed, device=device, progress=tell)
+        after = train_network(data, start, seed=seed, device=device, progress=report_step)
         found.append(Queries.of(after, f"{name} start, after training"))
     return found
 
@@ -137,17 +222,18 @@ def tsne_figure(
     perplexity: float | None = None,
     seed: int = 0,
 ) -> Scatter:
-    """One row of panels a module, VQM above TQM, a point a class.
+    """Lay out one row of panels per module, VQM above TQM, with one point per class.
 
-    Every panel is embedded by itself (scikit-learn, Euclidean distances, start by PCA): compare who is near to whom,
-    not places. A class has one color in all panels, and classes of like meaning have like colors: their order on the
-    color wheel is that of the angles of `meanings` in their plane of largest variance (ours).
+    Every panel is embedded by itself (scikit-learn, Euclidean distances, initialized by PCA): neighborhoods compare
+    between panels, positions do not. A class has the same color in all panels, and classes of similar meaning have
+    similar colors: their order on the color wheel is that of the angles of `meanings` in their plane of largest
+    variance (ours).
 
     Args:
-        queries: at least one moment.
+        queries: at least one.
         class_names: C of them.
         meanings: embeddings of the class names, [C, D].
-        perplexity: how many neighbors a point looks at, about; None is default_perplexity.
+        perplexity: effective number of neighbors of a point; None is default_perplexity.
         seed: of t-SNE.
 
     Raises:
@@ -167,7 +253,7 @@ def tsne_figure(
     )
     return Scatter(
         title="t-SNE of the TSQ embeddings",
-        note=f"{len(class_names)} classes, a point each; perplexity {perplexity:.3g}; like colors, like names",
+        note=f"{len(class_names)} classes, one point each; perplexity {perplexity:.3g}; similar colors, similar names",
         rows=rows,
         names=tuple(class_names),
         hues=meaning_hues(meanings),
@@ -175,7 +261,7 @@ def tsne_figure(
 
 
 def embed(queries: Tensor, *, perplexity: float, seed: int = 0) -> Float64Array:
-    """Places [C, 2] of queries [C, D] by t-SNE; the same for the same seed."""
+    """Embed queries [C, D] in the plane by t-SNE, float64 [C, 2]; the same for the same seed."""
     from sklearn import manifold as untyped
 
     manifold: Any = untyped
@@ -185,7 +271,7 @@ def embed(queries: Tensor, *, perplexity: float, seed: int = 0) -> Float64Array:
 
 
 def meaning_hues(embeddings: Tensor) -> Float64Array:
-    """Hues [C] in [0, 1), evenly spread, in the order of the angles of embeddings [C, D] in their principal plane."""
+    """Assign evenly spaced hues [C] in [0, 1), in order of the angles of embeddings [C, D] in their principal plane."""
     centered = (embeddings - embeddings.mean(dim=0)).double().numpy()
     left, sizes, _ = np.linalg.svd(centered, full_matrices=False)
     plane = left[:, :2] * sizes[:2]

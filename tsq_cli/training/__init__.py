@@ -1,1 +1,1 @@
-"""From lists of labeled videos to a pack: cached features, prototypes, TSQ layers, networks fine-tuned."""
+"""From lists of labeled videos to a pack: prototypes, TSQ layers, and fine-tuned networks."""

@@ -1,4 +1,4 @@
-"""What is trained on: the lists of a run, clips of cached features, and the queries that layers start from."""
+"""Training data: the lists of a run, clips of cached features, and initial queries of the TSQ layers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.nn import functional
 
 from tsq_cli.data import LabeledVideo, VideoList, read_video_list
 from tsq_cli.errors import UsageError
-from tsq_cli.features.cache import Extracted
+from tsq_cli.features.cache import VideoFeatures
 from tsq_cli.models import object_text_features
 from tsq_cli.packs import Pack
 from tsq_cli.training.prototypes import Prototypes, held_out_frame_logits, visual_prototypes
 from tsq_cli.training.settings import TrainSettings
 
-_VIDEOS_AT_ONCE = 64
+_CHUNK_VIDEOS = 64
 
 
 def read_lists(settings: TrainSettings) -> tuple[VideoList, VideoList | None]:
-    """The list to train on, and the one to measure on if there is one, with the classes of the first.
+    """Read the training list and the validation list, if there is one, with the classes of the first.
 
     Raises:
-        InputNotFoundError: a list, its root or all of its videos are not there.
-        UsageError: a file that is no list, a class that the first list does not know, or videos that are in both.
+        InputNotFoundError: a list, its root or all of its videos do not exist.
+        UsageError: a file that is no list, a class that the first list does not have, or videos that are in both.
     """
     train = read_list(settings, settings.train_list, settings.subset)
     if settings.val_list is None:
@@ -36,15 +36,20 @@ def read_lists(settings: TrainSettings) -> tuple[VideoList, VideoList | None]:
     trained = {video.path.resolve() for video in train.videos}
     if shared := [video.id for video in val.videos if video.path.resolve() in trained]:
         raise UsageError(
-            f"{len(shared)} videos of {val.origin} are in {train.origin} too ({', '.join(shared[:3])})",
-            wanted="other videos to measure on than to train on",
-            fix="take them out of one of the lists",
+            f"{len(shared)} videos of {val.origin} are also in {train.origin} ({', '.join(shared[:3])})",
+            wanted="different videos for training and validation",
+            fix="remove them from one of the lists",
         )
     return train, val
 
 
 def read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoList:
-    """One list, as the settings say.
+    """Read one list with the root, delimiter and classes of the settings.
+
+    Args:
+        settings: of the run.
+        name: path of the list.
+        subset: the part of the list to read; None is all of it.
 
     Raises:
         InputNotFoundError, UsageError: as read_lists.
@@ -58,7 +63,7 @@ class Clips:
     """Features of N labeled videos, on the CPU.
 
     Attributes:
-        videos: [N], those that could be decoded.
+        videos: the N that could be decoded.
         visual: X^v, float16 [N, T, Dv].
         textual: X^t, float16 [N, T, Dt], of unit length.
         targets: bool [N, C].
@@ -70,17 +75,17 @@ class Clips:
     targets: Tensor
 
 
-def clips_of(pack: Pack, videos: VideoList, extracted: Extracted) -> Clips:
-    """The clips that TSQ layers see of a list's videos.
+def clips_of(pack: Pack, videos: VideoList, extracted: VideoFeatures) -> Clips:
+    """Build the inputs of the TSQ layers for the videos of a list.
 
     Args:
-        pack: gives the texts that TQM's features are made of.
+        pack: its text embeddings of the object names turn object scores into TQM's features.
         videos: the list that `extracted` was asked for.
-        extracted: with the networks "visual" and, unless that one scores the pack's objects, "objects".
+        extracted: of the networks "visual" and, unless that one scores the pack's objects, "objects".
     """
     logits = extracted.logits["objects" if "objects" in extracted.features else "visual"]
     embeddings = pack.textual_embeddings.cpu()
-    textual = [object_text_features(some, embeddings).half() for some in torch.split(logits, _VIDEOS_AT_ONCE)]
+    textual = [object_text_features(some, embeddings).half() for some in torch.split(logits, _CHUNK_VIDEOS)]
     return Clips(
         videos=tuple(videos.videos[number] for number in extracted.kept),
         visual=extracted.features["visual"],
@@ -90,12 +95,12 @@ def clips_of(pack: Pack, videos: VideoList, extracted: Extracted) -> Clips:
 
 
 def prototype_queries(clips: Clips, *, prototype_ratio: float, frame_logits: Tensor | None = None) -> Prototypes:
-    """Where VQM's queries start (docs/method.md, section 3).
+    """Compute VQM's initial queries (docs/method.md, section 3).
 
     Args:
         clips: to train on.
-        keep: m, see visual_prototypes.
-        frame_logits: [N, T, C] of a classifier of the clips' classes; None has one fitted (ours).
+        prototype_ratio: m, see visual_prototypes.
+        frame_logits: [N, T, C] of a classifier of the clips' classes; None fits one (ours).
 
     Raises:
         UsageError: a class without a video.
@@ -106,11 +111,18 @@ def prototype_queries(clips: Clips, *, prototype_ratio: float, frame_logits: Ten
 
 
 def name_queries(pack: Pack, class_names: Sequence[str]) -> Tensor:
-    """Where TQM's queries start: embeddings of the class names, where TQM's features lie, float32 [C, Dt] on the CPU.
+    """Compute TQM's initial queries: embeddings of the class names in the space of TQM's features.
+
+    Args:
+        pack: with the text encoder.
+        class_names: C of them.
+
+    Returns:
+        float32 [C, Dt] on the CPU.
 
     Raises:
         UsageError: a name that is too long to embed.
-        WeightsError: the pack's text encoder is out of reach.
+        WeightsError: the pack's text encoder is unavailable.
     """
     embeddings = pack.text_encoder().embed([readable(name) for name in class_names])
     if pack.config.settings.center_object_embeddings:
@@ -119,6 +131,6 @@ def name_queries(pack: Pack, class_names: Sequence[str]) -> Tensor:
 
 
 def readable(name: str) -> str:
-    """A class name as words: "ApplyEyeMakeup" and "apply_eye_makeup" are "apply eye makeup" (ours)."""
+    """Split a class name into words: "ApplyEyeMakeup" and "apply_eye_makeup" become "apply eye makeup" (ours)."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return " ".join(words.replace("_", " ").split()).lower() or name

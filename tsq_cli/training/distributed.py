@@ -1,7 +1,7 @@
-"""Several processes that train one network (torchrun, or accelerate launch), and what each of them sees.
+"""Training one network in several processes (torchrun or accelerate launch), and each process' part of the data.
 
-Started with `torchrun --nproc-per-node 4 -m tsq_cli train ...`, each process finds its number in the environment.
-Started plainly, there is one process, and everything here is a no-op.
+Started by `torchrun --nproc-per-node 4 -m tsq_cli train ...`, each process finds its rank in the environment. Started
+directly, there is one process, and everything here is a no-op.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# The first process decodes videos and validates alone, the others wait for it: longer than torch's ten minutes.
-_PATIENCE = timedelta(days=1)
+# Rank 0 decodes videos and validates alone while the others wait: longer than torch's default of ten minutes.
+_TIMEOUT = timedelta(days=1)
 
 
 def rank() -> int:
-    """Number of this process, 0 for the first or only one."""
+    """Rank of this process, 0 for the first or only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def num_processes() -> int:
-    """How many processes train together, 1 or more."""
+    """Number of processes that train together, 1 or more."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files and talks."""
+    """Whether this is the process that writes files and reports progress."""
     return rank() == 0
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Block until every process has called this."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
 def joined_processes(device: str) -> Iterator[str]:
-    """Join the processes that a launcher started, if any, for the length of the block.
+    """Join the process group that a launcher started, if any, for the duration of the block.
 
     Args:
         device: "cpu", or "cuda" for one GPU each.
@@ -56,7 +56,7 @@ def joined_processes(device: str) -> Iterator[str]:
     if device.startswith("cuda"):
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_TIMEOUT)
     try:
         yield device
     finally:
@@ -64,7 +64,7 @@ def joined_processes(device: str) -> Iterator[str]:
 
 
 def rank_zero_first() -> Iterator[None]:
-    """Loop body for one process after the other: the first does the work, the others find it done."""
+    """Run the body of a for loop in one process after the other: rank 0 does the work, the others find it done."""
     for number in range(num_processes()):
         if number == rank():
             yield
@@ -72,19 +72,19 @@ def rank_zero_first() -> Iterator[None]:
 
 
 def batches_per_epoch(num_items: int, batch_size: int) -> int:
-    """How many batches `shuffled_batches` gives."""
+    """Number of batches that `shuffled_batches` yields."""
     share = -(-num_items // num_processes())
     return -(-share // _batch_share(batch_size))
 
 
 def shuffled_batches(num_items: int, batch_size: int, *, seed: int, epoch: int) -> Iterator[Tensor]:
-    """This process' part of one epoch over numbered items, in an order drawn from (seed, epoch).
+    """Yield this process' part of one epoch over numbered items, in an order drawn from (seed, epoch).
 
-    All processes get as many items, a few of them twice where the items do not divide among them.
+    All processes get equally many items; if N is not a multiple of their number, a few items come twice.
 
     Args:
         num_items: N, at least 1.
-        batch_size: of a step over all processes together, at least 1.
+        batch_size: of a step, over all processes together, at least 1.
         seed: of the run.
         epoch: counted from 0.
 
@@ -98,7 +98,7 @@ def shuffled_batches(num_items: int, batch_size: int, *, seed: int, epoch: int) 
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """One seed out of two numbers."""
+    """Combine the seed of a run and an epoch into one seed."""
     return (seed * 1_000_003 + epoch) % 2**63
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning image networks on frames that carry their video's label: stages (a) and (d).
+"""Fine-tuning of image networks on frames labeled with their video's classes: stages (a) and (d).
 
 Stage (a) takes ten epochs in S; see docs/method.md, section 4.
 """
@@ -21,7 +21,7 @@ from tsq_cli.models import FrameEncoder
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
-from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.fit import TrainingTask, fit
 from tsq_cli.training.images import FrameImages, FrameSource, image_batches, normalized
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import EncoderSettings, FineTuneSettings, RecognizerSettings
@@ -44,21 +44,21 @@ def fine_tune(
 ) -> FrameEncoder:
     """Fine-tune a whole network on frames of videos.
 
-    As an encoder, each of `frames_per_video` frames is to name the classes of its video; as a recognizer, the mean of
-    the logits of `num_frames` frames is.
+    An encoder learns to predict the classes of a video from each of `frames_per_video` frames; a recognizer from the
+    mean of the logits of `num_frames` frames.
 
     Args:
-        encoder: with the weights to start from, as load_encoder gives it (not folded); it is left as it is.
+        encoder: with the weights to start from, as load_encoder gives it (not folded); it is not changed.
         frames: T of each of N videos.
         targets: bool or float [N, C], 1 for each of a video's classes.
-        settings: how, and as which of the two.
-        preprocessor: how the network is fed.
-        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
-        validation: frames and targets to measure on after each epoch, the same classes; None measures nothing.
+        settings: their type decides between encoder and recognizer.
+        preprocessor: of the network.
+        multi_label: sigmoid and binary cross-entropy instead of softmax and cross-entropy.
+        validation: frames and targets of the same classes to evaluate on after each epoch; None skips this.
         folder: for checkpoint and logs; None writes and resumes nothing.
         device: to train on.
         workers: processes that prepare images.
-        progress: told the epoch and the loss at every step.
+        progress: called with epoch and loss after every step.
 
     Returns:
         A network of C classes in evaluation mode, on `device`.
@@ -88,7 +88,7 @@ def fine_tune(
 
 
 def with_classifier(encoder: FrameEncoder, num_classes: int, *, seed: int) -> FrameEncoder:
-    """A copy of a network with a new classifier of C classes, whose numbers are drawn from the seed."""
+    """Copy a network, with a new classifier of C classes whose weights are drawn from the seed."""
     model: Any = copy.deepcopy(encoder.model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -103,7 +103,7 @@ def training_images(
     preprocessor: Preprocessor,
     frames_per_video: int,
 ) -> FrameImages:
-    """Frames drawn and augmented as the settings say."""
+    """Build training images: frames drawn and augmented according to the settings."""
     return FrameImages(
         frames,
         targets.float(),
@@ -117,7 +117,7 @@ def training_images(
 def validation_images(
     validation: tuple[FrameSource, Tensor] | None, preprocessor: Preprocessor, frames_per_video: int
 ) -> FrameImages | None:
-    """Frames as they are, one out of the middle of each stretch of a video."""
+    """Build validation images: frames without augmentation, from the middle of each segment of a video."""
     if validation is None:
         return None
     frames, targets = validation
@@ -131,10 +131,14 @@ def validation_images(
 
 
 def freeze(network: FrameEncoder, num_stages: int) -> list[nn.Module]:
-    """Keep the first stages of a network, as timm groups them, from learning.
+    """Freeze the first stages of a network, as timm groups them.
+
+    Args:
+        network: whose parameters are frozen in place.
+        num_stages: counted from the pixels, 0 or more.
 
     Returns:
-        Their layers, which are to stay in evaluation mode.
+        The frozen layers, which must stay in evaluation mode.
 
     Raises:
         UsageError: as many stages as there are, or more.
@@ -147,7 +151,7 @@ def freeze(network: FrameEncoder, num_stages: int) -> list[nn.Module]:
         raise UsageError(
             f"frozen_stages is {num_stages}",
             wanted=f"0 to {last - 1}: {type(network.model).__name__} has {last} stages before its classifier",
-            fix="fit a linear layer on its features where nothing else is to learn",
+            fix="use the method probe to train a linear layer alone",
         )
     frozen = [network.model.get_submodule(name) for number in range(num_stages) for name in stages.get(number, [])]
     for module in frozen:
@@ -155,17 +159,17 @@ def freeze(network: FrameEncoder, num_stages: int) -> list[nn.Module]:
     return frozen
 
 
-class FrameTask(Task):
+class FrameTask(TrainingTask):
     """An image network on frames of videos.
 
     Args:
         network: of C classes, on its device.
         images: to learn from.
-        settings: rates, label smoothing, batch size and seed.
-        preprocessor: how the network is fed.
-        consensus: whether a video's k frames are judged by the mean of their logits (as in TSN), or each by itself.
+        settings: learning rates, label smoothing, batch size and seed.
+        preprocessor: of the network.
+        consensus: whether the loss is of the mean of the logits of a video's k frames (as in TSN), or of each frame.
         multi_label: see fine_tune.
-        validation: to measure on; by the mean of a video's logits, consensus or not.
+        validation: to evaluate on, by the mean of a video's logits in either case; None skips this.
         workers: processes that prepare images.
     """
 
@@ -181,7 +185,7 @@ class FrameTask(Task):
         validation: FrameImages | None,
         workers: int,
     ) -> None:
-        # Convolutions like channels last, on a GPU and on a CPU; what is saved is brought back in order.
+        # Convolutions are faster in channels-last layout, on a GPU and on a CPU; a checkpoint has the usual layout.
         self.model = self.network = network.to(memory_format=torch.channels_last)
         self._frozen = freeze(network, settings.frozen_stages)
         self._images, self._settings, self._preprocessor = images, settings, preprocessor
@@ -193,16 +197,16 @@ class FrameTask(Task):
         self.batches_per_epoch = distributed.batches_per_epoch(len(images), settings.fit.batch_size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images uint8 [B, k, 3, S, S] and targets [B, C]."""
+        """Yield images uint8 [B, k, 3, S, S] and targets [B, C]."""
         fitting = self._settings.fit
         videos = distributed.shuffled_batches(len(self._images), fitting.batch_size, seed=fitting.seed, epoch=epoch)
         return image_batches(self._images, videos, epoch=epoch, workers=self._workers)
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Classification with smoothed targets."""
+        """Compute the classification loss with smoothed targets, of images [B, k, 3, S, S] and targets [B, C]."""
         images, targets = batch
         for module in self._frozen:
-            module.eval()  # the loop puts the whole network into training mode, where batch norms would go on learning
+            module.eval()  # the loop sets the whole network to training mode, where batch norms would be updated
         logits = self.frame_logits(images)
         wanted = smoothed(targets.to(self._device), self._settings.label_smoothing)
         if self._consensus:
@@ -212,14 +216,14 @@ class FrameTask(Task):
         return {"loss": classification_loss(logits, wanted, multi_label=self._multi_label)}
 
     def frame_logits(self, images: Tensor) -> Tensor:
-        """Logits [B, k, C] of images uint8 [B, k, 3, S, S], in float32."""
+        """Compute float32 logits [B, k, C] of images uint8 [B, k, 3, S, S]."""
         inputs = normalized(images, self._preprocessor, self._device).to(memory_format=torch.channels_last)
         parts = (inputs,) if self.network.training else cpu_microbatches(inputs)
         logits = torch.cat([self.network(part).logits for part in parts])
         return logits.float().reshape(*images.shape[:2], -1)
 
     def validate(self) -> dict[str, float]:
-        """mAP and top-1 accuracy, 0 to 1, of the mean of a video's logits, where there are videos to measure on."""
+        """Compute mAP and top-1 accuracy, 0 to 1, of the mean of a video's logits; nothing without validation."""
         if self._validation is None:
             return {}
         videos = iter(torch.split(torch.arange(len(self._validation)), self._settings.fit.batch_size))
@@ -229,18 +233,18 @@ class FrameTask(Task):
         )
         return measures(torch.cat(logits), torch.cat(targets), multi_label=self._multi_label)
 
-    def rate(self, name: str) -> float:
-        """The new classifier learns at the full rate."""
+    def lr_scale(self, name: str) -> float:
+        """Return 1 for the new classifier, else the backbone's share of the learning rate."""
         return 1.0 if name in self._new else self._settings.backbone_lr_scale
 
 
 def measures(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:
-    """mAP and top-1 accuracy, 0 to 1, of videos' logits [N, C] against targets [N, C]."""
+    """Compute mAP and top-1 accuracy, 0 to 1, of videos' logits [N, C] against targets [N, C]."""
     scores = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).double().cpu().numpy()
     truth = targets.bool().cpu().numpy()
     return {"map": mean_average_precision(scores, truth), "top1": top_k_accuracy(scores, truth, 1)}
 
 
 def smoothed(targets: Tensor, share: float) -> Tensor:
-    """Targets [B, C] of which a share is spread evenly over all classes."""
+    """Smooth targets [B, C]: distribute a share of them evenly over all classes."""
     return targets * (1.0 - share) + share / targets.shape[1]

@@ -1,4 +1,4 @@
-"""The one training loop. What is trained is a Task; how, FitSettings; what came of it, a History and files."""
+"""The one training loop: it fits a TrainingTask by FitSettings and returns a History."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tsq_cli.types import Progress, no_progress
 CHECKPOINT, LOG_CSV, LOG_JSON = "checkpoint.pt", "log.csv", "log.json"
 
 
-class Task(ABC):
-    """A network, the batches it learns from, and the loss it learns by.
+class TrainingTask(ABC):
+    """A network, its training batches and its loss.
 
     Attributes:
-        model: on its device; parameters that need no gradient stay as they are.
-        batches_per_epoch: how many batches `batches` gives in this process, the same in every epoch and process.
+        model: on its device; parameters that need no gradient are not trained.
+        batches_per_epoch: number of batches that `batches` yields, the same in every epoch and process.
     """
 
     model: nn.Module
@@ -38,31 +38,31 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:
-        """This process' batches of an epoch (from 0), the same whenever asked (see distributed.shuffled_batches)."""
+        """Yield this process' batches of an epoch (from 0), always the same (see distributed.shuffled_batches)."""
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
-        """Scalars by name; "loss" is the total, which is brought down, the others are its parts, for the log.
+        """Compute scalars by name: "loss" is minimized; the other entries are its components, for the log.
 
-        What is drawn from torch's global generator here is drawn anew in each epoch, and the same after a resume.
+        Draws from torch's global generator differ between epochs and are repeated after a resume.
         """
 
     def validate(self) -> dict[str, float]:
-        """Measures after an epoch; called in the first process, in evaluation mode, without gradients."""
+        """Compute metrics after an epoch; called in the main process, in evaluation mode, without gradients."""
         return {}
 
-    def rate(self, _name: str) -> float:
-        """Learning rate of a named parameter, as a share of the run's."""
+    def lr_scale(self, _name: str) -> float:
+        """Learning rate of a named parameter, as a multiple of the run's."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened: one row an epoch.
+    """The log of a training, one row per epoch.
 
     Attributes:
-        rows: epoch (from 1), learning_rate (of its last step), seconds, train.<part> (means over its steps in this
-            process) and val.<measure>.
+        rows: epoch (from 1), learning_rate (of its last step), seconds, train.<component> (means over its steps in this
+            process) and val.<metric>.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -78,7 +78,7 @@ class History:
 
 
 def fit(
-    task: Task,
+    task: TrainingTask,
     settings: FitSettings,
     folder: Path | None,
     *,
@@ -88,16 +88,16 @@ def fit(
 ) -> History:
     """Train a task's model in place, and leave it in evaluation mode.
 
-    After every epoch a checkpoint and the logs are written. A run that finds its own checkpoint goes on from there, and
-    ends where the uninterrupted run would have (on a CPU bit for bit); one that was finished returns at once.
+    A checkpoint and the logs are written after every epoch. A run that finds its own checkpoint continues from there
+    with the result of an uninterrupted run (on a CPU bit for bit); a finished run returns at once.
 
     Args:
-        task: what is trained.
-        settings: how.
+        task: network, batches and loss.
+        settings: of the optimization.
         folder: for checkpoint and logs; None writes and resumes nothing.
-        identity: JSON-ready, whatever else decides the outcome: a checkpoint of another identity is refused.
-        what: names the run in progress and errors.
-        progress: told the epoch and the loss at every step.
+        identity: JSON-ready, everything else that decides the result: a checkpoint of another identity is refused.
+        what: name of the run in progress and errors.
+        progress: called with epoch and loss after every step.
 
     Raises:
         TsqError: a loss or a gradient that is not finite.
@@ -105,7 +105,7 @@ def fit(
         WeightsError: the checkpoint is damaged.
         OutputError: a file cannot be written.
     """
-    run = _Run(task, settings, what)
+    run = _Fit(task, settings, what)
     key = json.dumps({"fit": asdict(settings), **(identity or {})}, sort_keys=True)
     if folder is not None and distributed.is_main_process():
         remove_leftovers(folder)
@@ -123,10 +123,10 @@ def fit(
     return run.history
 
 
-class _Run:
-    """A task with its optimizer, and its history so far."""
+class _Fit:
+    """A task with its optimizer and its history so far."""
 
-    def __init__(self, task: Task, settings: FitSettings, what: str) -> None:
+    def __init__(self, task: TrainingTask, settings: FitSettings, what: str) -> None:
         self.task, self.settings, self.what = task, settings, what
         self.history = History()
         self.device = next(task.model.parameters()).device
@@ -140,13 +140,13 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
-        """Train for one epoch, then validate; the epoch's row of the history."""
+        """Train for one epoch, validate, and return the epoch's row of the history."""
         begin = time.perf_counter()
         sums: dict[str, float] = {}
         per_epoch = self.task.batches_per_epoch
         self.network.train()
         for step, batch in enumerate(self.task.batches(epoch)):
-            rate = self._set_rate(epoch * per_epoch + step)
+            learning_rate = self._set_learning_rate(epoch * per_epoch + step)
             parts = self._step(batch, f"epoch {epoch + 1}, step {step + 1}")
             sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
             progress(
@@ -154,7 +154,7 @@ class _Run:
                 epoch * per_epoch + step + 1,
                 self.settings.epochs * per_epoch,
             )
-        row = {"epoch": float(epoch + 1), "learning_rate": rate}
+        row = {"epoch": float(epoch + 1), "learning_rate": learning_rate}
         row |= {f"train.{name}": value / per_epoch for name, value in sums.items()}
         self.network.eval()
         if distributed.is_main_process():
@@ -167,31 +167,32 @@ class _Run:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             losses: dict[str, Tensor] = self.network(batch)
         names = list(losses)
-        values = torch.stack([losses[name].detach().float() for name in names]).tolist()  # the one wait for the device
+        # One transfer for all values: the only wait for the device in a step.
+        values = torch.stack([losses[name].detach().float() for name in names]).tolist()
         parts = dict(zip(names, values, strict=True))
         if not all(map(math.isfinite, values)):
             raise self._diverged(where, ", ".join(f"{name} {value:.4g}" for name, value in parts.items()))
         torch.autograd.backward(self.scaler.scale(losses["loss"]))
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm or math.inf)
-        if not self.scaler.is_enabled() and not norm.isfinite():  # a scaler skips such a step, and scales less
-            raise self._diverged(where, f"a gradient of length {norm.item()}")
+        if not self.scaler.is_enabled() and not norm.isfinite():  # a scaler skips such a step and lowers its scale
+            raise self._diverged(where, f"a gradient of norm {norm.item()}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return parts
 
-    def _set_rate(self, step: int) -> float:
+    def _set_learning_rate(self, step: int) -> float:
         per_epoch = self.task.batches_per_epoch
         share = learning_rate_share(
             step, self.settings.epochs * per_epoch, round(self.settings.warmup_epochs * per_epoch)
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * share * group["rate"]
+            group["lr"] = self.settings.learning_rate * share * group["lr_scale"]
         return self.settings.learning_rate * share
 
     def _diverged(self, where: str, what: str) -> TsqError:
         return TsqError(
-            f"{self.what} left the finite numbers in {where}: {what}",
+            f"{self.what} diverged in {where}: {what}",
             wanted="finite losses and gradients",
             fix="lower the learning rate, or train in float32, into another folder",
         )
@@ -211,7 +212,12 @@ class _Run:
             )
 
     def resume(self, path: Path, key: str) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Raises:
+            WeightsError: the checkpoint is damaged.
+            UsageError: it is of other settings.
+        """
         try:
             saved = torch.load(path, weights_only=True, map_location=self.device)
             other = saved["key"]
@@ -221,9 +227,9 @@ class _Run:
             ) from error
         if other != key:
             raise UsageError(
-                f"{path} is of other settings: {_difference(json.loads(other), json.loads(key))}",
-                wanted="the settings it was begun with",
-                fix="set them back, or train into another folder",
+                f"{path} has other settings: {_difference(json.loads(other), json.loads(key))}",
+                wanted="the settings that the run began with",
+                fix="restore them, or train into another folder",
             )
         self.task.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -232,9 +238,9 @@ class _Run:
 
 
 class _Losses(nn.Module):
-    """A task's losses as a network's forward pass, which is what DistributedDataParallel can wrap."""
+    """A task's losses as a forward pass, which DistributedDataParallel can wrap."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TrainingTask) -> None:
         super().__init__()
         self.model = task.model
         self._task = task
@@ -244,7 +250,7 @@ class _Losses(nn.Module):
 
 
 def learning_rate_share(step: int, num_steps: int, num_warmup: int) -> float:
-    """Share of the learning rate at a step: up in a line over the warm-up, then down as half a cosine, never 0.
+    """Compute the share of the learning rate at a step: linear warm-up, then half a cosine, never 0.
 
     Args:
         step: counted from 0, below num_steps.
@@ -256,15 +262,19 @@ def learning_rate_share(step: int, num_steps: int, num_warmup: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
 
 
-def _optimizer(task: Task, settings: FitSettings) -> torch.optim.Optimizer:
-    """One group for each rate, with and without decay: biases and factors of norms, vectors all, have none."""
+def _optimizer(task: TrainingTask, settings: FitSettings) -> torch.optim.Optimizer:
+    """Build the optimizer, with a parameter group per learning rate and weight decay.
+
+    Vectors (biases and weights of norms) have no weight decay.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in task.model.named_parameters():
         if parameter.requires_grad:
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((task.rate(name), decay), []).append(parameter)
+            groups.setdefault((task.lr_scale(name), decay), []).append(parameter)
     options = [
-        {"params": parameters, "rate": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
+        {"params": parameters, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), parameters in groups.items()
     ]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(options, lr=settings.learning_rate, momentum=0.9, nesterov=True)
@@ -280,7 +290,7 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
-    """The values that differ, by dotted name."""
+    """List the values that differ, by dotted name."""
     found = []
     for name in sorted({*old, *new}):
         before, now = old.get(name), new.get(name)

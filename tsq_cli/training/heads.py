@@ -1,4 +1,4 @@
-"""Training the two TSQ layers on features, stage (c) (S in part; docs/method.md, section 4)."""
+"""Training of the two TSQ layers on cached features, stage (c) (S in part; docs/method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from tsq_cli.files import atomic_path
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, TSQNetOutput, TSQOutput
 from tsq_cli.training import distributed
-from tsq_cli.training.fit import Task, fit
+from tsq_cli.training.fit import TrainingTask, fit
 from tsq_cli.training.losses import classification_loss, interaction_loss
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Progress, no_progress
 
 INITIAL = "initial.safetensors"
-_CLIPS_AT_ONCE = 256
+_CHUNK_CLIPS = 256
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class ClipBatch:
     targets: Tensor
 
     def to(self, device: torch.device | str) -> ClipBatch:
-        """The same on a device, in float32."""
+        """Copy the batch to a device, in float32."""
         return ClipBatch(*(part.to(device, torch.float32) for part in (self.visual, self.textual, self.targets)))
 
 
 class ClipSource(Protocol):
-    """Where clips come from: a cache, or clips composed anew in each epoch.
+    """A source of training clips: a cache, or clips composed anew in each epoch.
 
     Attributes:
         num_classes: C.
-        batches_per_epoch: how many batches `epoch` gives, the same in every epoch and process.
+        batches_per_epoch: number of batches that `epoch` yields, the same in every epoch and process.
     """
 
     @property
@@ -57,18 +57,18 @@ class ClipSource(Protocol):
     def batches_per_epoch(self) -> int: ...  # noqa: D102
 
     def epoch(self, number: int) -> Iterator[ClipBatch]:
-        """This process' batches of an epoch (from 0), the same whenever asked."""
+        """Yield this process' batches of an epoch (from 0), always the same."""
         ...
 
 
 class CachedClips:
-    """Clips whose features are all in memory, shuffled in each epoch.
+    """Clips with all features in memory, shuffled in each epoch.
 
     Args:
         visual: [N, T, Dv], of any floating point type.
         textual: [N, T, Dt].
         targets: bool or float [N, C].
-        batch_size: clips of a step, over all processes together, at least 1.
+        batch_size: clips per step, over all processes together, at least 1.
         seed: of the order.
     """
 
@@ -79,7 +79,7 @@ class CachedClips:
         self.batches_per_epoch = distributed.batches_per_epoch(len(visual), batch_size)
 
     def epoch(self, number: int) -> Iterator[ClipBatch]:
-        """This process' batches of an epoch, in an order drawn from (seed, number)."""
+        """Yield this process' batches of an epoch, in an order drawn from (seed, number)."""
         clips = self._clips
         for chosen in distributed.shuffled_batches(len(clips.visual), self._batch_size, seed=self._seed, epoch=number):
             yield ClipBatch(clips.visual[chosen], clips.textual[chosen], clips.targets[chosen])
@@ -104,26 +104,26 @@ def train_heads(
     L = L_cls(z^v) + L_cls(z^t) + alpha L(text teaches visual) + beta L(visual teaches text).
 
     Args:
-        source: of clips.
-        settings: weights of the losses, initialization, shape of the layers, and how to fit.
-        queries_visual: [C, Dv] visual prototypes; at random initialization only their width counts.
+        source: of the training clips.
+        settings: weights of the losses, initialization, shape of the layers, and optimization.
+        queries_visual: [C, Dv] visual prototypes; random initialization uses their shape alone.
         queries_textual: [C, Dt] embeddings of the class names; likewise.
         num_classes: C.
         num_frames: T, length of the positional embedding.
-        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
+        multi_label: sigmoid and binary cross-entropy instead of softmax and cross-entropy.
         folder: for checkpoint, logs and initial.safetensors (`visual` and `textual`, the queries before training); None
             writes and resumes nothing.
-        validate: measures after each epoch, of the network in evaluation mode.
+        validate: computes metrics after each epoch, of the network in evaluation mode.
         device: to train on.
-        progress: told the epoch and the loss at every step.
+        progress: called with epoch and loss after every step.
 
     Returns:
         The network in evaluation mode, on `device`.
 
     Raises:
-        UsageError: settings that do not fit each other, or a folder that holds a run with others.
+        UsageError: incompatible settings, or a folder that holds a run with other settings.
         TsqError: a loss that is not finite.
-        ValueError: the source has other classes.
+        ValueError: the source has another number of classes.
     """
     if source.num_classes != num_classes:
         raise ValueError(f"the source has {source.num_classes} classes, num_classes is {num_classes}")
@@ -142,17 +142,20 @@ def train_heads(
 
 @torch.inference_mode()
 def predict(tsqnet: TSQNet, visual: Tensor, textual: Tensor) -> TSQNetOutput:
-    """What both modules say of all clips, on the CPU; the network stays where it is.
+    """Run both modules over N clips in chunks.
 
     Args:
-        tsqnet: in the mode it is to judge in.
+        tsqnet: in evaluation mode, on its device.
         visual: X^v [N, T, Dv], of any floating point type.
         textual: X^t [N, T, Dt], likewise.
+
+    Returns:
+        Outputs of both modules, float32 on the CPU.
     """
     device = tsqnet.vqm.queries.device
     outputs = [
         tsqnet(x_v.to(device, torch.float32), x_t.to(device, torch.float32))
-        for x_v, x_t in zip(*(torch.split(of, _CLIPS_AT_ONCE) for of in (visual, textual)), strict=True)
+        for x_v, x_t in zip(*(torch.split(of, _CHUNK_CLIPS) for of in (visual, textual)), strict=True)
     ]
     return TSQNetOutput(
         visual=_joined([output.visual for output in outputs]), textual=_joined([output.textual for output in outputs])
@@ -169,7 +172,7 @@ def _joined(outputs: Sequence[TSQOutput]) -> TSQOutput:
 def initial_tsqnet(
     settings: HeadSettings, *, queries_visual: Tensor, queries_textual: Tensor, num_frames: int = 16
 ) -> TSQNet:
-    """Both modules before training; what is random comes from the seed of settings.fit, whatever the rest.
+    """Build both modules before training; random weights depend on the seed of settings.fit alone.
 
     Args:
         settings: initialization and shape of the layers.
@@ -199,8 +202,8 @@ def _layer(settings: HeadSettings, queries: Tensor, num_frames: int, *, textual:
     return TSQLayer(config, queries=None if random else queries.float())
 
 
-class HeadTask(Task):
-    """Both modules on clips. Named parts of the loss: who is taught (docs/method.md, section 4).
+class HeadTask(TrainingTask):
+    """Both modules on clips. Components of the loss are named by who is taught (docs/method.md, section 4).
 
     Args:
         tsqnet: on its device.
@@ -222,11 +225,11 @@ class HeadTask(Task):
         self.batches_per_epoch = source.batches_per_epoch
 
     def batches(self, epoch: int) -> Iterator[ClipBatch]:
-        """The source's clips on the network's device."""
+        """Yield the source's clips, on the network's device."""
         return (batch.to(self._device) for batch in self._source.epoch(epoch))
 
     def losses(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Total and parts, unweighted."""
+        """Compute the total loss and its components, these unweighted."""
         output = self._tsqnet(batch.visual, batch.textual)
         visual, textual, targets = output.visual, output.textual, batch.targets
         kind = self._settings.interaction
@@ -245,5 +248,5 @@ class HeadTask(Task):
         return {"loss": total, **parts}
 
     def validate(self) -> dict[str, float]:
-        """What the caller measures."""
+        """Compute the caller's metrics."""
         return {} if self._validate is None else self._validate(self._tsqnet)

@@ -1,4 +1,4 @@
-"""Frames as what a network learns from: drawn from their videos, cut, mirrored and colored at random."""
+"""Training images: frames drawn from their videos, randomly cropped, mirrored and recolored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ transforms: Any = v2
 
 
 class FrameSource(Protocol):
-    """T frames of each of N videos: tsq_cli.features.cache.FrameStore, or MemoryFrames."""
+    """T frames of each of N videos, such as tsq_cli.features.cache.FrameStore or MemoryFrames."""
 
     @property
     def num_frames(self) -> int:
@@ -31,11 +31,11 @@ class FrameSource(Protocol):
         """N."""
 
     def __getitem__(self, place: tuple[int, int]) -> Tensor:
-        """Frame `position` of video `video`, uint8 RGB [H, W, 3]; sizes may differ."""
+        """Read frame `position` of video `video`, uint8 RGB [H, W, 3]; sizes may differ."""
 
 
 class MemoryFrames:
-    """Videos whose frames are in memory; photographs are videos of one frame, `picture[None]`.
+    """Videos with all frames in memory; a photograph is a video of one frame, `picture[None]`.
 
     Args:
         videos: N, at least 1, each uint8 RGB [T, H, W, 3]; H and W may differ between them.
@@ -56,28 +56,28 @@ class MemoryFrames:
         return len(self._videos)
 
     def __getitem__(self, place: tuple[int, int]) -> Tensor:
-        """Frame `position` of video `video`, uint8 [H, W, 3]."""
+        """Return frame `position` of video `video`, uint8 [H, W, 3]."""
         video, position = place
         return self._videos[video][position]
 
 
 class FrameImages(Dataset[tuple[Tensor, Tensor]]):
-    """Of each video k of its T frames, one out of each of k equal stretches of time (as in TSN), made into images.
+    """Images of k of the T frames of each video, one from each of k equal segments of time (as in TSN).
 
-    An item is asked for as (epoch, video), and is the same whenever asked, in whichever process: uint8 [k, 3, S, S],
-    to be normalized by `normalized`, and the video's row of targets [C].
+    The index of an item is (epoch, video), and an item is the same in every process: images uint8 [k, 3, S, S], not yet
+    normalized (see `normalized`), and the video's row of targets [C].
 
     Args:
         frames: of N videos.
         targets: float [N, C].
-        frames_per_video: k, at least 1; all T where there are no more.
-        preprocessor: of the network; gives S, the interpolation, and the crop where nothing is drawn.
-        augmentation: what happens to a frame; None takes the middle of each stretch, resized and cut from the center as
-            the preprocessor does, whatever the epoch.
-        seed: of all that is drawn.
+        frames_per_video: k, at least 1; T if there are fewer frames.
+        preprocessor: of the network; gives S, the interpolation, and the crop without augmentation.
+        augmentation: of the frames; None takes the middle frame of each segment, resized and center-cropped as the
+            preprocessor does, in every epoch.
+        seed: of all random draws.
 
     Raises:
-        ValueError: another number of targets than of videos.
+        ValueError: the numbers of targets and of videos differ.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FrameImages(Dataset[tuple[Tensor, Tensor]]):
         if len(targets) != len(frames):
             raise ValueError(f"{len(frames)} videos need as many targets, got {list(targets.shape)}")
         self._frames, self._targets, self._seed = frames, targets, seed
-        self._stretches = stretches(frames.num_frames, frames_per_video)
+        self._segments = segments(frames.num_frames, frames_per_video)
         self._is_drawn = augmentation is not None
         self._transform = _transform(preprocessor, augmentation)
 
@@ -102,10 +102,10 @@ class FrameImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self._frames)
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Images uint8 [k, 3, S, S] and targets [C] of (epoch, video)."""
+        """Make images uint8 [k, 3, S, S] and targets [C] of (epoch, video)."""
         epoch, video = item
-        begin, length = self._stretches
-        # torchvision draws from the global generator of the CPU, so that one is lent to the item and given back.
+        begin, length = self._segments
+        # torchvision draws from the CPU's global generator: seeded for the item, and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(
                 distributed.epoch_seed(distributed.epoch_seed(self._seed, epoch), video)
@@ -116,11 +116,11 @@ class FrameImages(Dataset[tuple[Tensor, Tensor]]):
         return torch.stack(images), self._targets[video]
 
 
-def stretches(num_frames: int, parts: int) -> tuple[Tensor, Tensor]:
-    """Cut T frames into k stretches of equal length, give or take one frame; into T where k is more.
+def segments(num_frames: int, parts: int) -> tuple[Tensor, Tensor]:
+    """Cut T frames into k segments whose lengths differ by at most one frame; into T segments if k is larger.
 
     Returns:
-        int64 [k]: where each begins, and how many frames it has, at least 1.
+        First frame and length (at least 1) of each segment, both int64 [min(k, T)].
     """
     edges = torch.arange(min(parts, num_frames) + 1) * num_frames // min(parts, num_frames)
     return edges[:-1], edges.diff()
@@ -129,30 +129,30 @@ def stretches(num_frames: int, parts: int) -> tuple[Tensor, Tensor]:
 def image_batches(
     images: FrameImages, videos: Iterator[Tensor], *, epoch: int = 0, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of images.
+    """Yield batches of images.
 
     Args:
-        images: of which.
+        images: to take them from.
         videos: the videos of each batch, int64 [B] (see distributed.shuffled_batches).
-        epoch: counted from 0; what is drawn depends on it.
-        workers: processes that read and cut frames ahead of the network; 0 does it here. No image depends on it.
+        epoch: counted from 0; random draws depend on it.
+        workers: processes that prepare images ahead of the network; 0 uses this process. No image depends on it.
 
     Yields:
         uint8 [B, k, 3, S, S] and targets [B, C], on the CPU.
     """
     chosen = [[(epoch, int(video)) for video in batch] for batch in videos]
-    # The loader draws a number for its workers, which nothing depends on: not from the global generator.
+    # The loader draws an unused seed for its workers: from a generator of its own, not from the global one.
     yield from DataLoader(images, batch_sampler=chosen, num_workers=workers, generator=torch.Generator())
 
 
 def normalized(images: Tensor, preprocessor: Preprocessor, device: torch.device | str) -> Tensor:
-    """Images of FrameImages as the network's input on its device, float32 [..., 3, S, S] as [M, 3, S, S]."""
-    exact = replace(preprocessor, crop_pct=1.0)  # the images have the input's size already: nothing is resized or cut
+    """Normalize images uint8 [..., 3, S, S] to the network's input, float32 [M, 3, S, S] on its device."""
+    exact = replace(preprocessor, crop_pct=1.0)  # the images already have the input's size: no resize, no crop
     return exact(images.flatten(end_dim=-4), device)
 
 
 def _transform(preprocessor: Preprocessor, augmentation: Augmentation | None) -> Any:
-    """From uint8 [3, H, W] to uint8 [3, S, S]."""
+    """Build the transform from uint8 [3, H, W] to uint8 [3, S, S]."""
     size, interpolation = preprocessor.input_size, InterpolationMode(preprocessor.interpolation)
     if augmentation is None:
         resize = transforms.Resize(preprocessor.resize_side, interpolation, antialias=True)

@@ -1,6 +1,6 @@
-"""Training losses: classification, and one module teaching the other where to look (docs/method.md, section 4).
+"""Training losses: classification, and the interaction of the two modules' attention (docs/method.md, section 4).
 
-Nothing here imports torch before it is called, so that settings can name an InteractionKind without it.
+torch is imported inside the functions, so that settings can use InteractionKind without it.
 """
 
 from __future__ import annotations
@@ -11,25 +11,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 InteractionKind = Literal["kl", "reverse-kl", "js", "mse", "none"]
-"""What is between the student's attention and the teacher's (all ours): KL(teacher || student), KL(student || teacher),
-the mean of both one's KL to their mean, the sum of squared differences, or nothing."""
+"""Distance between student's and teacher's attention (all ours): KL(teacher || student), KL(student || teacher),
+Jensen-Shannon divergence, sum of squared differences, or none."""
 
 
 def classification_loss(logits: Tensor, targets: Tensor, *, multi_label: bool) -> Tensor:
-    """L_cls of B videos (ours): softmax cross-entropy, or binary cross-entropy where a video has several labels.
+    """Compute L_cls of B videos: softmax cross-entropy, or binary cross-entropy if videos have several labels.
 
     Args:
         logits: [B, C].
-        targets: float [B, C], from 0 to 1. Without multi_label each row is a distribution over the classes; a row of
-            another sum is brought to one, a row of zeros gives NaN.
-        multi_label: whether the classes are told apart one by one.
+        targets: float [B, C], from 0 to 1. Without multi_label each row is a distribution over the classes: it is
+            scaled to a sum of 1, and a row of zeros gives NaN.
+        multi_label: whether classes are predicted independently of each other.
 
     Returns:
         Scalar in float32 or wider, the mean over the videos. Binary cross-entropy is summed over the classes, so that
-        its pull on the true class is as strong against the interaction losses as cross-entropy's.
+        its gradient for the true class weighs as much against the interaction losses as that of cross-entropy.
 
     Raises:
         ValueError: logits and targets that are not of one shape [B, C].
+
+    Source: ours.
     """
     if logits.ndim != 2 or logits.shape != targets.shape:
         raise ValueError(f"logits {list(logits.shape)} and targets {list(targets.shape)} must both be [B, C]")
@@ -43,22 +45,22 @@ def classification_loss(logits: Tensor, targets: Tensor, *, multi_label: bool) -
 
 
 def interaction_loss(student: Tensor, teacher: Tensor, targets: Tensor, *, kind: InteractionKind = "kl") -> Tensor:
-    """How far one module's attention to the true classes is from the other's, which teaches it.
-
-    S gives the weight of this loss and what it does; the formula is ours.
+    """Compute the distance of one module's attention to the other's, its teacher's, for the true classes.
 
     Args:
-        student: attention [B, C, T] of the module that learns; each row a distribution over the T frames.
-        teacher: attention [B, C, T] of the other one; no gradient reaches it.
-        targets: float [B, C], at least 0, a positive one in every row: the weight of each class' attention row in its
-            video. Several labels count alike, other classes not at all.
+        student: attention [B, C, T] of the module that learns; each row is a distribution over the T frames.
+        teacher: attention [B, C, T] of the other module; it receives no gradient.
+        targets: float [B, C], at least 0, with a positive value in every row: the weight of each class' attention row
+            in its video. Several labels weigh the same, other classes nothing.
         kind: the distance between two attention rows.
 
     Returns:
-        Scalar in float32 or wider, the mean over the videos; zero where both agree, and for "none".
+        Scalar in float32 or wider, the mean over the videos; zero if both agree, and for "none".
 
     Raises:
         ValueError: shapes that do not fit, or an unknown kind.
+
+    Source: S gives the weight and the purpose of this loss; the formula is ours.
     """
     if student.ndim != 3 or student.shape != teacher.shape or targets.shape != student.shape[:2]:
         raise ValueError(
@@ -83,7 +85,7 @@ def interaction_loss(student: Tensor, teacher: Tensor, targets: Tensor, *, kind:
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) over the last dimension, in nats; a probability that rounded to zero counts as the smallest one."""
+    """Compute KL(p || q) over the last dimension, in nats; zeros are replaced by the smallest positive number."""
     import torch
 
     tiny = torch.finfo(p.dtype).tiny
@@ -91,12 +93,12 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _shares(targets: Tensor) -> Tensor:
-    """Rows [B, C] brought to a sum of one."""
+    """Scale rows [B, C] to a sum of one."""
     return targets / targets.sum(dim=1, keepdim=True)
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """In float32 or wider: half precision would lose small probabilities."""
+    """Convert to float32 or wider: half precision would lose small probabilities."""
     import torch
 
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

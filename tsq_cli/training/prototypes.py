@@ -1,4 +1,4 @@
-"""Where VQM's queries start: the mean of what each class looks like, stage (b) (S; docs/method.md, section 3)."""
+"""Visual prototypes, the initial queries of VQM, stage (b) (S; docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tsq_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Prototypes:
-    """What each class looks like.
+    """The mean visual feature of each class, and how it came about.
 
     Attributes:
         vectors: float32 [C, D].
-        num_kept: frames that they are made of.
-        num_without_correct: pairs of video and class none of whose frames was classified as the class, so that its
-            likeliest frame stands for it.
-        num_pairs: of how many.
+        num_kept: number of frames averaged.
+        num_without_correct: number of pairs of video and class without a correctly classified frame, of which the most
+            probable frame is used.
+        num_pairs: number of all pairs of video and class.
     """
 
     vectors: Tensor
@@ -32,27 +32,28 @@ class Prototypes:
 def visual_prototypes(
     features: Tensor, frame_logits: Tensor, targets: Tensor, *, prototype_ratio: float = 0.3
 ) -> Prototypes:
-    """Mean over a class' videos of the mean of their best frames (S).
+    """Compute prototypes: per class the mean over its videos of the mean of their best frames (S).
 
-    A video's best frames are the share `keep` of those whose likeliest class is the video's (S), by the probability of
-    that class (ours), rounded, at least one. A video of several classes counts for each (ours).
+    A video's best frames are the share `prototype_ratio` of those whose likeliest class is the video's (S), ranked by
+    the probability of that class (ours), rounded, at least one. A video of several classes counts for each (ours).
 
     Args:
         features: [N, T, D].
         frame_logits: [N, T, C] of a frame classifier.
         targets: [N, C], above 0 where the video shows the class.
-        keep: m, above 0 and at most 1.
+        prototype_ratio: m, above 0 and at most 1.
 
     Raises:
         UsageError: a class without a video.
-        ValueError: shapes that do not fit, or keep out of range.
+        ValueError: shapes that do not fit, or prototype_ratio out of range.
     """
     n, t, d = features.shape
     c = targets.shape[1]
     if frame_logits.shape != (n, t, c) or len(targets) != n or not 0 < prototype_ratio <= 1:
         raise ValueError(
             f"features {list(features.shape)}, frame_logits {list(frame_logits.shape)} and targets "
-            f"{list(targets.shape)} must be [N, T, D], [N, T, C] and [N, C], and keep {prototype_ratio} in (0, 1]"
+            f"{list(targets.shape)} must be [N, T, D], [N, T, C] and [N, C], "
+            f"and prototype_ratio {prototype_ratio} in (0, 1]"
         )
     need_every_class(targets)
     log_p = frame_logits.float().log_softmax(dim=2)
@@ -63,7 +64,7 @@ def visual_prototypes(
     for video, label in pairs:
         num_correct = int((predicted[video] == label).sum())
         count = max(1, math.floor(prototype_ratio * num_correct + 0.5))
-        # a frame that is classified as another class must not displace one that is not, however likely
+        # A frame that is classified as another class must not displace a correct one, however probable.
         score = log_p[video, :, label].masked_fill(predicted[video] != label, -math.inf)
         ranked = (score if num_correct else log_p[video, :, label]).argsort(descending=True, stable=True)
         sums[label] += features[video, ranked[:count]].double().mean(dim=0)
@@ -74,39 +75,41 @@ def visual_prototypes(
 
 
 def held_out_frame_logits(features: Tensor, targets: Tensor, *, folds: int = 5, ridge: float = 1.0) -> Tensor:
-    """Class scores of every frame by a linear classifier that has not seen the frame's video (ours).
+    """Compute class scores of every frame by a linear classifier that was not fitted on the frame's video.
 
-    What a classifier says of the frames that it was fitted on says little about them: with more dimensions than frames
-    it knows them all. So the videos are dealt into folds, and each fold's frames are judged by a ridge regression onto
-    the classes, all as heavy, that was fitted on the other folds' frames with their video's classes.
+    A classifier's scores of its own training frames are meaningless: with more dimensions than frames it fits them all.
+    So this is cross-validation: the frames of each fold are scored by a ridge regression onto the classes, all weighted
+    the same, that was fitted on the frames of the other folds, labeled with their video's classes.
 
     Args:
         features: [N, T, D].
         targets: [N, C], above 0 where the video shows the class.
-        folds: at least 2; at most as many as there are videos are made.
-        ridge: strength of the regularisation, above 0, as a multiple of the mean variance of a feature.
+        folds: at least 2; limited to the number of videos.
+        ridge: strength of the regularization, above 0, as a multiple of the mean variance of a feature.
 
     Returns:
         float32 [N, T, C].
 
     Raises:
         UsageError: a class without a video.
+
+    Source: ours.
     """
     need_every_class(targets)
     frames = features.float()
     shares = targets.float() / targets.float().sum(dim=1, keepdim=True)
     weights = (shares / shares.sum(dim=0)).sum(dim=1)  # [N]: each class weighs 1 over its videos
     folds = min(folds, len(features))
-    fold_of = _dealt(targets, folds)
+    fold_of = _folds(targets, folds)
     logits = torch.empty(*features.shape[:2], targets.shape[1])
     for fold in range(folds):
-        held = fold_of == fold
-        logits[held] = _ridge(frames[~held], shares[~held], weights[~held], frames[held], ridge)
+        own = fold_of == fold
+        logits[own] = _ridge(frames[~own], shares[~own], weights[~own], frames[own], ridge)
     return logits
 
 
-def _dealt(targets: Tensor, folds: int) -> Tensor:
-    """A fold [N] for each video, the videos of a class spread evenly over them."""
+def _folds(targets: Tensor, folds: int) -> Tensor:
+    """Assign videos to folds, int64 [N], with the videos of a class evenly distributed."""
     by_class = targets.float().argmax(dim=1).argsort(stable=True)
     fold_of = torch.empty(len(targets), dtype=torch.long)
     fold_of[by_class] = torch.arange(len(targets)) % folds
@@ -114,7 +117,18 @@ def _dealt(targets: Tensor, folds: int) -> Tensor:
 
 
 def _ridge(frames: Tensor, shares: Tensor, weights: Tensor, others: Tensor, ridge: float) -> Tensor:
-    """Fit class shares [N] of frames [N, T, D], videos weighing [N], by least squares; predict others [M, T, D]."""
+    """Fit class shares [N, C] of frames [N, T, D] by weighted ridge regression; predict `others` [M, T, D].
+
+    Args:
+        frames: [N, T, D].
+        shares: [N, C], rows of sum 1.
+        weights: [N], of the videos.
+        others: [M, T, D].
+        ridge: see held_out_frame_logits.
+
+    Returns:
+        [M, T, C].
+    """
     n, t, d = frames.shape
     x = frames.reshape(n * t, d)
     w = (weights / (weights.sum() * t)).repeat_interleave(t)[:, None]  # [NT, 1], sums to one
@@ -128,14 +142,14 @@ def _ridge(frames: Tensor, shares: Tensor, weights: Tensor, others: Tensor, ridg
 
 
 def need_every_class(targets: Tensor) -> None:
-    """Refuse targets [N, C] that leave a class without a video.
+    """Refuse targets [N, C] with a class that has no video.
 
     Raises:
-        UsageError: it names such classes by their numbers.
+        UsageError: it names such classes by number.
     """
     if empty := ((targets > 0).sum(dim=0) == 0).nonzero().flatten().tolist():
         raise UsageError(
             f"{len(empty)} of {targets.shape[1]} classes have no video (numbers {', '.join(map(str, empty[:5]))})",
-            wanted="a video of every class to train on",
-            fix="add some, or drop these classes from the lists",
+            wanted="a training video of every class",
+            fix="add videos, or remove these classes from the lists",
         )

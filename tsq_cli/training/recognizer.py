@@ -1,7 +1,7 @@
-"""The network that names a video's classes from a few frames, stage (d): where it starts, and a linear probe.
+"""The network that recognizes a video from a few frames, stage (d): its initial weights, and a linear probe.
 
-The whole network is fitted by tsq_cli.training.encoder.fine_tune. Either way a video is judged by the mean of its
-frames' logits, as it will be when it is recognized (TSN's consensus).
+tsq_cli.training.encoder.fine_tune trains the whole network instead. In both cases the loss is of the mean of the
+frames' logits, as in recognition (TSN's consensus).
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from tsq_cli.packs.weights import require_weights
 from tsq_cli.packs.write import TrainedNetwork
 from tsq_cli.training import distributed
 from tsq_cli.training.encoder import measures, smoothed, with_classifier
-from tsq_cli.training.fit import Task, fit
-from tsq_cli.training.images import stretches
+from tsq_cli.training.fit import TrainingTask, fit
+from tsq_cli.training.images import segments
 from tsq_cli.training.losses import classification_loss
 from tsq_cli.training.settings import RecognizerSettings
 from tsq_cli.types import Progress, no_progress
 
-_LEAST_SPREAD = 0.1  # of a feature, as a share of the mean spread: a feature that hardly moves is not blown up
+_LEAST_STD = 0.1  # of a feature, as a share of the mean std: a nearly constant feature is not blown up
 
 
 def starting_network(base: PackConfig, model: str) -> TrainedNetwork:
-    """The network that a recognizer is made from, with published weights, on the CPU.
+    """Load the network that a recognizer is trained from, with published weights, on the CPU.
 
     Args:
-        base: the pack that the training begins from.
-        model: "visual_encoder" or the name of the pack's recognizer, both as the pack says; or any timm name, with the
-            weights and the preprocessing that timm publishes.
+        base: the pack that the training starts from.
+        model: "visual_encoder" or the name of the pack's recognizer, both with the pack's weights and preprocessing; or
+            any timm name, with those that timm publishes.
 
     Raises:
         UsageError: timm has no such network.
-        WeightsError: weights out of reach or damaged.
+        WeightsError: weights that are unavailable or damaged.
     """
     roles = base.roles
     for role, names in ((roles.visual_encoder, ("visual_encoder",)), (roles.recognizer, (roles.recognizer.model,))):
@@ -57,7 +57,7 @@ def starting_network(base: PackConfig, model: str) -> TrainedNetwork:
         interpolation=fed.interpolation,
         crop_pct=fed.crop_pct,
     )
-    # A pack builds the network from its name alone, so not from a place that may be out of reach by then.
+    # A pack builds the network from its name alone: a location of weights may be gone by then.
     name = encoder.model.pretrained_cfg["architecture"] if ":" in model else model
     return TrainedNetwork(encoder=encoder, model=name, preprocess=preprocess)
 
@@ -75,53 +75,53 @@ def fit_probe(
 ) -> nn.Linear:
     """Fit a linear classifier on frozen features, by the mean of the logits of k frames drawn anew in each epoch.
 
-    Features are brought to mean 0 and spread 1 first, which the result has undone (ours): it takes them as they are.
+    It is fitted on features of mean 0 and standard deviation 1 (ours); the returned layer takes the original ones.
 
     Args:
-        features: [N, T, D] of N videos, before the network's own classifier; of any floating point type.
+        features: [N, T, D] of N videos, the input of the network's own classifier, of any floating point type.
         targets: bool or float [N, C].
-        settings: k = num_frames, label smoothing, and how to fit.
-        multi_label: sigmoid and binary cross-entropy in the place of softmax and cross-entropy.
-        validation: features [M, T', D] and targets [M, C] to measure on after each epoch, by all T' frames.
+        settings: k = num_frames, label smoothing, and optimization.
+        multi_label: sigmoid and binary cross-entropy instead of softmax and cross-entropy.
+        validation: features [M, T', D] and targets [M, C] to evaluate on after each epoch, by all T' frames.
         folder: for checkpoint and logs; None writes and resumes nothing.
         device: to train on.
-        progress: told the epoch and the loss at every step.
+        progress: called with epoch and loss after every step.
 
     Returns:
-        From D to C, float32, on the CPU.
+        The layer from D to C, float32, on the CPU.
 
     Raises:
         TsqError: a loss that is not finite.
         UsageError: the folder holds a run of other settings.
-        ValueError: features of another shape, or other videos than targets.
+        ValueError: features of another shape, or not as many as targets.
     """
     if features.ndim != 3 or len(features) != len(targets):
         raise ValueError(f"features {list(features.shape)} must be [N, T, D] with targets {list(targets.shape)} [N, C]")
-    mean, spread = _moments(features)
-    task = ProbeTask(features, targets.float(), settings, multi_label, validation, mean, spread, device)
+    mean, std = _moments(features)
+    task = ProbeTask(features, targets.float(), settings, multi_label, validation, mean, std, device)
     identity = {"probe": asdict(settings), "shape": [*features.shape, targets.shape[1]], "multi_label": multi_label}
     fit(task, settings.fit, folder, identity=identity, what="recognizer", progress=progress)
     probe = nn.Linear(features.shape[2], targets.shape[1])
     with torch.no_grad():
-        weight = task.model.weight.cpu() / spread
+        weight = task.model.weight.cpu() / std
         probe.weight.copy_(weight)
         probe.bias.copy_(task.model.bias.cpu() - weight @ mean)
     return probe
 
 
 def probed(encoder: FrameEncoder, probe: nn.Linear) -> FrameEncoder:
-    """A copy of a network with a probe in the place of its classifier, in evaluation mode, on the CPU."""
+    """Copy a network, with a probe as its classifier, in evaluation mode, on the CPU."""
     network = with_classifier(encoder, probe.out_features, seed=0).cpu()
     network.model.get_classifier().load_state_dict(probe.state_dict())
     return network
 
 
-class ProbeTask(Task):
-    """A linear layer on features of mean 0 and spread 1; it starts at zero, as the problem has one lowest place.
+class ProbeTask(TrainingTask):
+    """A linear layer on standardized features; it starts at zero, as the problem is convex.
 
     Args:
         features, targets, settings, multi_label, validation, device: as for fit_probe.
-        mean, spread: [D] of the features.
+        mean, std: of the features, [D].
     """
 
     model: nn.Linear
@@ -134,7 +134,7 @@ class ProbeTask(Task):
         multi_label: bool,
         validation: tuple[Tensor, Tensor] | None,
         mean: Tensor,
-        spread: Tensor,
+        std: Tensor,
         device: torch.device | str,
     ) -> None:
         self.model = nn.Linear(features.shape[2], targets.shape[1]).to(device)
@@ -142,29 +142,29 @@ class ProbeTask(Task):
         nn.init.zeros_(self.model.bias)
         self._features, self._targets, self._settings = features, targets, settings
         self._multi_label, self._validation, self._device = multi_label, validation, device
-        self._mean, self._spread = mean.to(device), spread.to(device)
+        self._mean, self._std = mean.to(device), std.to(device)
         self.batches_per_epoch = distributed.batches_per_epoch(len(features), settings.fit.batch_size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features [B, k, D] of drawn frames and targets [B, C]."""
+        """Yield features [B, k, D] of drawn frames and targets [B, C]."""
         fitting = self._settings.fit
         generator = torch.Generator().manual_seed(distributed.epoch_seed(fitting.seed, epoch) + distributed.rank())
         for videos in distributed.shuffled_batches(
             len(self._features), fitting.batch_size, seed=fitting.seed, epoch=epoch
         ):
-            begin, length = stretches(self._features.shape[1], self._settings.num_frames)
+            begin, length = segments(self._features.shape[1], self._settings.num_frames)
             share = torch.rand(len(videos), len(begin), generator=generator)
             positions = begin + (share * length).long()  # [B, k]
             yield self._features[videos[:, None], positions], self._targets[videos]
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Classification of the mean of the frames' logits, which is the logits of their mean."""
+        """Compute the classification loss of features [B, k, D]: the mean of logits is the logits of the mean."""
         features, targets = batch
         wanted = smoothed(targets.to(self._device), self._settings.label_smoothing)
         return {"loss": classification_loss(self._logits(features), wanted, multi_label=self._multi_label)}
 
     def validate(self) -> dict[str, float]:
-        """mAP and top-1 accuracy, 0 to 1, where there are videos to measure on."""
+        """Compute mAP and top-1 accuracy, 0 to 1; nothing without validation."""
         if self._validation is None:
             return {}
         features, targets = self._validation
@@ -172,15 +172,15 @@ class ProbeTask(Task):
 
     def _logits(self, features: Tensor) -> Tensor:
         video = features.to(self._device, torch.float32).mean(dim=1)
-        logits: Tensor = self.model((video - self._mean) / self._spread)
+        logits: Tensor = self.model((video - self._mean) / self._std)
         return logits
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread [D] of features [N, T, D], video by video: they may be many, and in half precision."""
+    """Compute mean and standard deviation [D] of features [N, T, D], video by video: they may be large, in float16."""
     count = features.shape[0] * features.shape[1]
     total = torch.stack([video.double().sum(dim=0) for video in features]).sum(dim=0)
     mean = total / count
     square = torch.stack([(video.double() - mean).square().sum(dim=0) for video in features]).sum(dim=0)
-    spread = (square / count).sqrt()
-    return mean.float(), spread.clamp(min=(_LEAST_SPREAD * float(spread.mean())) or 1.0).float()
+    std = (square / count).sqrt()
+    return mean.float(), std.clamp(min=(_LEAST_STD * float(std.mean())) or 1.0).float()

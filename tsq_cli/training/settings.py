@@ -1,4 +1,4 @@
-"""Every value of a training run, checked where it is built, to and from one TOML file. Free of torch.
+"""All settings of a training run, checked when built, to and from one TOML file. Free of torch.
 
 Values marked (S) are the paper's, from its supplementary; the others are ours (docs/method.md, section 1).
 """
@@ -30,18 +30,18 @@ STAGES = ("encoder", "heads", "recognizer")
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How a network is fitted, whichever it is (tsq_cli.training.fit).
+    """Optimization of a network (tsq_cli.training.fit).
 
     Attributes:
         epochs: passes over the data, at least 1.
-        batch_size: videos or images of one step, over all processes together, at least 1.
-        optimizer: AdamW, or SGD with Nesterov's momentum of 0.9.
-        learning_rate: after the warm-up, above 0; falls to 0 as half a cosine.
-        weight_decay: of everything but biases and the factors of norms, 0 or more.
-        warmup_epochs: over which the rate rises in a line, 0 or more, may be a fraction.
-        clip_norm: longest gradient over all parameters; 0 leaves gradients as they are.
-        precision: of activations; "auto" is bfloat16 on a GPU that has it, float16 on one that has not, else float32.
-        seed: of all that is drawn.
+        batch_size: videos or images per step, over all processes together, at least 1.
+        optimizer: AdamW, or SGD with Nesterov momentum 0.9.
+        learning_rate: after the warm-up, above 0; decays to 0 along half a cosine.
+        weight_decay: of all parameters but biases and weights of norms, 0 or more.
+        warmup_epochs: length of the linear warm-up, 0 or more, may be a fraction.
+        clip_norm: largest norm of the gradient over all parameters; 0 disables clipping.
+        precision: of activations; "auto" is bfloat16 on a GPU that supports it, float16 on other GPUs, else float32.
+        seed: of all random draws.
 
     Raises:
         UsageError: a value out of range.
@@ -69,18 +69,19 @@ class HeadSettings:
     """The TSQ layers and their training, stages (b) and (c).
 
     Attributes:
-        alpha: weight of the loss by which text teaches visual, 0 or more (S: 0.6).
-        beta: weight of the loss by which visual teaches text, 0 or more (S: 0.6).
-        interaction: the distance of the two modules' saliencies that both losses measure.
-        visual_init: VQM's queries start as visual prototypes (S) or at random.
-        textual_init: TQM's queries start as embeddings of the class names (S) or at random.
-        keep: m, share of a video's rightly classified frames that make its prototype, above 0, at most 1 (S: 0.3).
-        visual_scale, textual_scale: s of the softmax over frames; left out, 1 / sqrt(width).
+        alpha: weight of the loss by which the textual module teaches the visual one, 0 or more (S: 0.6).
+        beta: weight of the loss by which the visual module teaches the textual one, 0 or more (S: 0.6).
+        interaction: distance between the two modules' attention in both losses.
+        visual_init: initial queries of VQM: visual prototypes (S) or random.
+        textual_init: initial queries of TQM: embeddings of the class names (S) or random.
+        prototype_ratio: m, share of a video's correctly classified frames that make its prototype, above 0, at most 1
+            (S: 0.3).
+        visual_scale, textual_scale: s of the softmax over frames; 1 / sqrt(width) if left out.
         top_n: categories behind each saliency curve, at least 1.
         lambda_v: share of the visual module in the chosen frames, 0 to 1 (S: 0.6).
-        layer: shape and variant of VQM's layer, and of TQM's where textual_layer is left out.
-        textual_layer: shape and variant of TQM's layer, where it is another.
-        fit: how they are fitted.
+        layer: shape and variant of VQM's layer, and of TQM's unless textual_layer is given.
+        textual_layer: shape and variant of TQM's layer, if it differs.
+        fit: optimization.
 
     Raises:
         UsageError: a value out of range.
@@ -116,12 +117,12 @@ class HeadSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What happens to a training picture before the network sees it.
+    """Random augmentation of training images.
 
     Attributes:
-        min_area: least share of the picture that a random crop keeps, above 0, at most 1.
-        flip: whether half of the pictures are mirrored.
-        color_jitter: how far brightness, contrast and saturation move, 0 or more.
+        min_area: smallest share of the image that a random crop keeps, above 0, at most 1.
+        flip: whether half of the images are mirrored.
+        color_jitter: largest relative change of brightness, contrast and saturation, 0 or more.
 
     Raises:
         UsageError: a value out of range.
@@ -139,15 +140,15 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneSettings:
-    """How an image network learns from frames of labeled videos, whichever it is.
+    """Fine-tuning of an image network on frames of labeled videos.
 
     Attributes:
-        frozen_stages: how many stages of the network, counted from the pixels, stay as they are, 0 or more: cheaper,
-            and what few pictures cannot teach is kept (ours). The stem is one of tf_efficientnet_lite0's 8.
-        backbone_lr_scale: learning rate of the trained layers as a share of the new classifier's, 0 to 1.
-        label_smoothing: share of the target spread over all classes, 0 to 1.
+        frozen_stages: number of stages, counted from the pixels, that are not trained, 0 or more: faster, and less
+            overfitting to few images (ours). The stem is one of tf_efficientnet_lite0's 8 stages.
+        backbone_lr_scale: learning rate of the other layers as a share of the new classifier's, 0 to 1.
+        label_smoothing: share of the target distributed over all classes, 0 to 1.
         augmentation: of the frames.
-        fit: how it is fitted.
+        fit: optimization.
 
     Raises:
         UsageError: a value out of range.
@@ -166,10 +167,10 @@ class FineTuneSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings(FineTuneSettings):
-    """Fine-tuning the visual encoder on frames that carry their video's label, stage (a); S: 10 epochs.
+    """Fine-tuning of the visual encoder on frames labeled with their video's classes, stage (a); S: 10 epochs.
 
     Attributes:
-        frames_per_video: frames of each video that an epoch sees, drawn anew each time, at least 1.
+        frames_per_video: frames per video and epoch, drawn anew in each, at least 1.
 
     Raises:
         UsageError: a value out of range.
@@ -185,14 +186,14 @@ class EncoderSettings(FineTuneSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class RecognizerSettings(FineTuneSettings):
-    """The network that names the class from the chosen frames, stage (d).
+    """Training of the network that recognizes a video from its selected frames, stage (d).
 
-    A linear layer takes of FineTuneSettings only label_smoothing and fit.
+    The method "probe" uses only label_smoothing and fit of FineTuneSettings.
 
     Attributes:
-        model: a timm network whose published weights it starts from, or "visual_encoder", the pack's own.
-        method: a linear layer on its frozen features, or the whole network.
-        num_frames: frames of a video whose logits are averaged before the loss, at least 1.
+        model: a timm network with its published weights, or "visual_encoder", the pack's own.
+        method: "probe" trains a linear layer on frozen features, "finetune" the whole network.
+        num_frames: frames per video whose logits are averaged before the loss, at least 1.
 
     Raises:
         UsageError: a value out of range.
@@ -215,16 +216,16 @@ class TrainSettings:
 
     Attributes:
         train_list: labeled videos to train on (see tsq_cli.data).
-        val_list: labeled videos to measure on; left out, nothing is measured.
-        root: folder that the lists' paths start from; left out, the folder of the list.
-        delimiter: between path and labels; left out, found out.
-        classes: list of class names, for lists that name classes by number.
-        subset, val_subset: part of the training and of the validation list to use, for lists of several.
+        val_list: labeled videos to evaluate on; without it, nothing is evaluated.
+        root: folder that the lists' paths start from; the folder of the list if left out.
+        delimiter: between path and labels; detected if left out.
+        classes: file of class names, for lists that name classes by number.
+        subset, val_subset: part of the training and of the validation list to use, for lists with several parts.
         pack: name or folder of the pack to start from.
-        stages: what to do, any of encoder, heads and recognizer, between commas.
-        num_candidates: T, frames of each video that are looked at, at least 1 (S: 16).
-        num_frames: K, frames that the finished pack chooses, at least 1 (S: 5).
-        encoder, heads, recognizer: of the stages.
+        stages: any of encoder, heads and recognizer, separated by commas.
+        num_candidates: T, candidate frames per video, at least 1 (S: 16).
+        num_frames: K, frames that the finished pack selects by default, at least 1 (S: 5).
+        encoder, heads, recognizer: settings of the stages.
 
     Raises:
         UsageError: a value out of range.
@@ -252,7 +253,7 @@ class TrainSettings:
             raise _bad("stages", repr(self.stages), "some of " + ",".join(STAGES), self)
 
     def to_dict(self) -> dict[str, Any]:
-        """All values by name, without those left out: TOML has no null."""
+        """Convert to nested values by name, without None: TOML has no null."""
         values: dict[str, Any] = asdict(self)
         return _without_none(values)
 
@@ -268,7 +269,7 @@ class TrainSettings:
 
 
 def require_extra() -> None:
-    """Refuse to begin what will end where a library is missing: training writes TOML and draws curves.
+    """Refuse to start without the libraries that write TOML and draw curves at the end.
 
     Raises:
         UsageError: the extra is not installed.
@@ -282,11 +283,11 @@ def require_extra() -> None:
 
 
 def read_settings(path: Path, overrides: Mapping[str, Any]) -> TrainSettings:
-    """Read a run's TOML file; what it leaves out keeps its default.
+    """Read a run's TOML file; values that it leaves out have their defaults.
 
     Args:
         path: of the file.
-        overrides: values that come before the file's, by dotted name ("heads.fit.epochs"); None is passed over.
+        overrides: values that replace the file's, by dotted name ("heads.fit.epochs"); None replaces nothing.
 
     Raises:
         InputNotFoundError: no such file.
@@ -300,7 +301,7 @@ def read_settings(path: Path, overrides: Mapping[str, Any]) -> TrainSettings:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} is no TOML file: {error}", wanted="a file as train.toml of a finished run", fix="correct it"
+            f"{path} is no TOML file: {error}", wanted="a file like train.toml of a finished run", fix="correct it"
         ) from error
     return settings_from(values, overrides, origin=str(path))
 
@@ -310,13 +311,13 @@ def settings_from(values: Mapping[str, Any], overrides: Mapping[str, Any], *, or
 
     Args:
         values: as `TrainSettings.to_dict` gives them.
-        overrides: by dotted name; None is passed over.
+        overrides: by dotted name; None replaces nothing.
         origin: where the values come from, for the message.
 
     Raises:
         UsageError: an unknown name, or a value of the wrong type or out of range.
     """
-    # A table that names some values leaves the others to their own place: heads.fit has more epochs than encoder.fit.
+    # An incomplete table keeps the other defaults of its own place: heads.fit has more epochs than encoder.fit.
     defaults = TrainSettings(train_list="").to_dict()
     del defaults["train_list"]
     merged = _merged(defaults, values)
@@ -338,7 +339,7 @@ def settings_from(values: Mapping[str, Any], overrides: Mapping[str, Any], *, or
 
 
 def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables of both; where both have a value, the second's."""
+    """Merge nested tables; `values` replace `defaults`."""
     both = {
         name: _merged(defaults[name], value)
         if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping)

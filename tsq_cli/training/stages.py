@@ -19,10 +19,10 @@ from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.features.cache import (
     SAMPLER_SHORT_SIDE,
-    Extracted,
     FeatureCache,
     FrameNetwork,
     FrameStore,
+    VideoFeatures,
     network_identity,
     pack_networks,
     weights_digest,
@@ -47,16 +47,16 @@ CURVES, INPUTS = "curves.png", "inputs.json"
 
 
 @dataclass(kw_only=True)
-class Run:
-    """What all stages share.
+class TrainingRun:
+    """Settings, data and report of a run, shared by all stages.
 
     Attributes:
         settings, cache, workers, progress: as for tsq_cli.training.train.train.
         out: folder of the run.
         device: of this process.
-        train, val: the lists, of the same classes; without `val` nothing is measured.
+        train, val: the lists, of the same classes; without `val` nothing is evaluated.
         base: the pack to start from, on the device.
-        report: what the run has to say so far.
+        report: the contents of report.json so far.
     """
 
     settings: TrainSettings
@@ -72,21 +72,29 @@ class Run:
 
     @property
     def lists(self) -> list[VideoList]:
-        """The list to train on, and the one to measure on if there is one."""
+        """The training list, and the validation list if there is one."""
         return [self.train] if self.val is None else [self.train, self.val]
 
     @property
     def multi_label(self) -> bool:
-        """Whether some video of either list has several classes."""
+        """Whether any video of either list has several classes."""
         return any(videos.multi_label for videos in self.lists)
 
     def does(self, stage: str) -> bool:
-        """Whether a stage is asked for, or was begun by an earlier run into the same folder."""
+        """Whether a stage is requested, or was begun by an earlier run into the same folder."""
         return stage in self.settings.stages.split(",") or (self.out / stage / CHECKPOINT).exists()
 
     @contextmanager
     def stage(self, name: str, inputs: dict[str, Any]) -> Iterator[Path]:
-        """The folder of a stage, which belongs to its inputs; curves are drawn and seconds taken at the end."""
+        """Yield a stage's folder; at the end draw its curves and report its seconds.
+
+        Args:
+            name: of the stage.
+            inputs: JSON-ready, identity of all that the stage starts from.
+
+        Raises:
+            UsageError: the folder was filled from other inputs.
+        """
         folder, begin = self.out / name, time.perf_counter()
         known = {"videos": _digest([[str(v.path), v.labels] for v in self.train.videos]), **inputs}
         if distributed.is_main_process():
@@ -98,8 +106,8 @@ class Run:
             self.report["stages"][name] = {"seconds": time.perf_counter() - begin, "last_epoch": rows[-1]}
 
 
-def encoder_stage(run: Run) -> FrameEncoder:
-    """Stage (a): the base's visual encoder, fine-tuned on frames as VQM sees them."""
+def encoder_stage(run: TrainingRun) -> FrameEncoder:
+    """Run stage (a): fine-tune the base's visual encoder on frames as VQM's features come from."""
     settings, role, feeding = run.settings, run.base.config.roles.visual_encoder, run.base.visual_preprocessor
     with run.stage("encoder", {"pack": run.base.config.sha256, "num_candidates": settings.num_candidates}) as folder:
         (frames, targets), *validation = [_frames(run, videos) for videos in run.lists]
@@ -118,28 +126,30 @@ def encoder_stage(run: Run) -> FrameEncoder:
         )
 
 
-def recognizer_start(run: Run, tuned: FrameEncoder | None) -> TrainedNetwork:
-    """The network that stage (d) begins with."""
+def recognizer_start(run: TrainingRun, tuned: FrameEncoder | None) -> TrainedNetwork:
+    """Load the network that stage (d) starts from: the fine-tuned encoder, if that is asked for, or a published one."""
     if tuned is None or run.settings.recognizer.model != "visual_encoder":
         return starting_network(run.base.config, run.settings.recognizer.model)
     role = run.base.config.roles.visual_encoder
     return TrainedNetwork(encoder=tuned, model=role.model, preprocess=role.preprocess)
 
 
-def frame_networks(run: Run, tuned: FrameEncoder | None, start: TrainedNetwork | None) -> list[FrameNetwork]:
-    """What is cached of each video: "visual", "objects" if that is another network, "recognizer" if it is probed."""
+def frame_networks(run: TrainingRun, tuned: FrameEncoder | None, start: TrainedNetwork | None) -> list[FrameNetwork]:
+    """List the networks to cache features of: "visual", "objects" if it is another one, "recognizer" if probed."""
     networks = pack_networks(run.base)
     if tuned is not None:
         role, feeding = run.base.config.roles.visual_encoder, run.base.visual_preprocessor
         objects = replace(networks[-1], name="objects")
         networks = [_frame_network(run, "visual", tuned, role.model, feeding), objects]
     if start is not None and run.settings.recognizer.method == "probe":
-        feeding = _feeding(start)
+        feeding = _preprocessor(start)
         networks.append(_frame_network(run, "recognizer", start.encoder, start.model, feeding))
     return networks
 
 
-def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feeding: Preprocessor) -> FrameNetwork:
+def _frame_network(
+    run: TrainingRun, name: str, encoder: FrameEncoder, model: str, feeding: Preprocessor
+) -> FrameNetwork:
     return FrameNetwork(
         name=name,
         encoder=optimize_for_inference(copy.deepcopy(encoder), run.device, run.base.dtype),
@@ -150,9 +160,20 @@ def _frame_network(run: Run, name: str, encoder: FrameEncoder, model: str, feedi
 
 
 def heads_stage(
-    run: Run, clips: list[Clips], texts: Tensor, frame_logits: Tensor | None, networks: list[FrameNetwork]
+    run: TrainingRun, clips: list[Clips], texts: Tensor, frame_logits: Tensor | None, networks: list[FrameNetwork]
 ) -> TSQNet:
-    """Stages (b) and (c): queries start at prototypes, which `frame_logits` of stage (a) help find, and at `texts`."""
+    """Run stages (b) and (c): compute prototypes and train both TSQ layers.
+
+    Args:
+        run: the run.
+        clips: of its lists.
+        texts: embeddings of the class names [C, Dt], the initial queries of TQM.
+        frame_logits: of stage (a)'s encoder [N, T, C], for the prototypes; None fits a classifier.
+        networks: whose features the clips are, for the identity of the stage.
+
+    Returns:
+        Both modules, on the CPU.
+    """
     settings, training = run.settings.heads, clips[0]
     inputs = {"networks": [n.identity for n in networks if n.name != "recognizer"], "pack": run.base.config.sha256}
     with run.stage("heads", inputs) as folder:
@@ -187,18 +208,28 @@ def heads_stage(
 
 
 def recognizer_stage(
-    run: Run, start: TrainedNetwork, clips: list[Clips], features: list[Extracted]
+    run: TrainingRun, start: TrainedNetwork, clips: list[Clips], features: list[VideoFeatures]
 ) -> tuple[TrainedNetwork, Tensor | None]:
-    """Stage (d), and what its network says of every frame to measure on: float [N, T, C]."""
+    """Run stage (d): train the recognizer.
+
+    Args:
+        run: the run.
+        start: see recognizer_start.
+        clips: of its lists.
+        features: of its lists, with the network "recognizer" if it is probed.
+
+    Returns:
+        The recognizer, and its logits on every validation frame, float [N, T, C]; None without validation.
+    """
     settings = run.settings.recognizer
     options: dict[str, Any] = {"multi_label": run.multi_label, "device": run.device, "progress": run.progress}
     with run.stage("recognizer", {"network": [start.model, weights_digest(start.encoder)]}) as folder:
         if settings.method == "probe":
-            seen = [extracted.features["recognizer"] for extracted in features]
-            pairs = [(x, of.targets) for x, of in zip(seen, clips, strict=True)]
+            inputs = [extracted.features["recognizer"] for extracted in features]
+            pairs = [(x, of.targets) for x, of in zip(inputs, clips, strict=True)]
             probe = fit_probe(*pairs[0], settings, validation=pairs[1] if run.val else None, folder=folder, **options)
             with torch.no_grad():
-                val_logits = probe(seen[1].float()) if run.val else None
+                val_logits = probe(inputs[1].float()) if run.val else None
             return replace(start, encoder=probed(start.encoder, probe)), val_logits
         (frames, targets), *validation = [_frames(run, videos) for videos in run.lists]
         network = fine_tune(
@@ -206,7 +237,7 @@ def recognizer_stage(
             frames,
             targets,
             settings,
-            preprocessor=_feeding(start),
+            preprocessor=_preprocessor(start),
             validation=validation[0] if validation else None,
             folder=folder,
             workers=run.workers - 1,
@@ -214,13 +245,13 @@ def recognizer_stage(
         )
     if run.val is None:
         return replace(start, encoder=network.cpu()), None
-    judge = _frame_network(run, "recognizer", network, start.model, _feeding(start))
-    seen_again = extract(run, replace(run.val, videos=clips[1].videos), [judge])
-    return replace(start, encoder=network.cpu()), seen_again.logits["recognizer"].float()
+    fitted = _frame_network(run, "recognizer", network, start.model, _preprocessor(start))
+    val_features = extract(run, replace(run.val, videos=clips[1].videos), [fitted])
+    return replace(start, encoder=network.cpu()), val_features.logits["recognizer"].float()
 
 
-def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extracted:
-    """Features of a list's videos; the first process fills the cache, the others read it."""
+def extract(run: TrainingRun, videos: VideoList, networks: list[FrameNetwork]) -> VideoFeatures:
+    """Extract features of a list's videos; the main process fills the cache, the others read it."""
     for _ in distributed.rank_zero_first():
         extracted = run.cache.extract(
             videos.videos,
@@ -232,8 +263,8 @@ def extract(run: Run, videos: VideoList, networks: list[FrameNetwork]) -> Extrac
     return extracted
 
 
-def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
-    """The frames of a list's videos and their targets."""
+def _frames(run: TrainingRun, videos: VideoList) -> tuple[FrameStore, Tensor]:
+    """Open the frames of a list's videos, with their targets [N, C]."""
     for _ in distributed.rank_zero_first():
         store = run.cache.frames(
             videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
@@ -241,19 +272,19 @@ def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
     return store, torch.from_numpy(videos.targets())[list(store.kept)]
 
 
-def _feeding(network: TrainedNetwork) -> Preprocessor:
+def _preprocessor(network: TrainedNetwork) -> Preprocessor:
     return Preprocessor(**asdict(network.preprocess))
 
 
 def _claim(folder: Path, inputs: dict[str, Any]) -> None:
-    """Refuse a stage's folder that was filled from other inputs."""
+    """Record a stage's inputs in its folder; refuse a folder with other inputs."""
     path = folder / INPUTS
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
         if changed := [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]:
             raise UsageError(
                 f"{folder} was trained from other {' and '.join(changed)}",
-                wanted="the same lists, pack and networks for a run that goes on",
+                wanted="the same lists, pack and networks to resume a run",
                 fix="train into another folder",
             )
     else:

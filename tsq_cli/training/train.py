@@ -1,7 +1,7 @@
-"""The workflow of `tsq train`: lists of videos -> features -> (a) -> (b, c) -> (d) -> measures -> a pack.
+"""The workflow of `tsq train`: lists of videos -> features -> stages (a), (b, c), (d) -> evaluation -> a pack.
 
-Everything is in one folder: train.toml (all settings), encoder/, heads/ and recognizer/ (checkpoint, logs, curves of
-each stage), report.json, and pack/. A run into the folder of an earlier one goes on where that one ended.
+A run has one folder: train.toml (all settings), encoder/, heads/ and recognizer/ (checkpoint, logs and curves of each
+stage), report.json, and pack/. A run into the folder of an earlier one continues where that one ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import Selector, selector_input
+from tsq_cli.evaluation.selectors import EvaluatedSelector, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
@@ -30,6 +30,7 @@ from tsq_cli.packs.registry import PACK_JSON
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.words import Words
 from tsq_cli.packs.write import TrainedNetwork, check_class_names, check_pack_folder, write_pack
+from tsq_cli.selection import RuleSettings
 from tsq_cli.training import distributed
 from tsq_cli.training.datasets import Clips, clips_of, name_queries
 from tsq_cli.training.fit import CHECKPOINT
@@ -37,7 +38,7 @@ from tsq_cli.training.heads import predict
 from tsq_cli.training.prototypes import need_every_class
 from tsq_cli.training.settings import STAGES, TrainSettings
 from tsq_cli.training.stages import (
-    Run,
+    TrainingRun,
     encoder_stage,
     extract,
     frame_networks,
@@ -49,7 +50,17 @@ from tsq_cli.types import Progress, no_progress
 
 PACK, REPORT, SETTINGS = "pack", "report.json", "train.toml"
 
-_MEASURED: tuple[Selector, ...] = ("tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "all", "oracle")
+_EVALUATED: tuple[EvaluatedSelector, ...] = (
+    "tsq",
+    "vqm",
+    "tqm",
+    "uniform",
+    "random",
+    "middle",
+    "confident",
+    "all",
+    "oracle",
+)
 
 
 def train(
@@ -63,23 +74,22 @@ def train(
     command: str = "tsq train",
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Train what the settings ask for, measure it, and write it as a pack.
+    """Train the requested stages, evaluate the result, and write it as a pack.
 
     Args:
-        settings: all values of the run.
+        settings: of the run.
         lists: as read_lists gives them.
-        out: folder for everything; a run that was interrupted there goes on.
+        out: folder of the run; an interrupted run continues there.
         cache: folder for features and frames; None is `cache` in `out`.
         device: as for resolve_device.
-        workers: videos decoded at a time.
+        workers: videos decoded at once.
         command: for the pack's provenance.
-        progress: told what is being done.
+        progress: called with the current step.
 
     Returns:
-        JSON-ready, what report.json holds: settings, lists (found, missing, failed), classes, multi_label, prototypes,
-        stages (seconds and the last epoch of each), evaluation (as score_selectors, at K frames, with GMACs once the
-        pack is there to count them on), chance and pack (its folder); the last three are None where nothing was
-        measured, or no heads were trained.
+        JSON-ready, the contents of report.json: settings, lists (see VideoList.to_report), classes, multi_label,
+        prototypes, stages (seconds and last epoch of each), evaluation (as score_selectors, at K frames, with GMACs),
+        chance and pack (its folder). The last three are None if nothing was evaluated or no heads were trained.
 
     Raises:
         UsageError: a class without a video, or a folder that holds another run.
@@ -93,17 +103,16 @@ def train(
         tuned = encoder_stage(run) if run.does("encoder") else None
         start = recognizer_start(run, tuned) if run.does("recognizer") else None
         texts = name_queries(run.base, run.train.class_names) if run.does("heads") else None
-        looking = frame_networks(run, tuned, start)
-        features = [extract(run, videos, looking) for videos in run.lists]
-        for told, extracted in zip(run.report["lists"], features, strict=True):
-            told["failed"] = [{"id": video.id, "reason": reason} for video, reason in extracted.failed]
+        networks = frame_networks(run, tuned, start)
+        features = [extract(run, videos, networks) for videos in run.lists]
+        run.report["lists"] = [of.to_report(some.failed) for of, some in zip(run.lists, features, strict=True)]
         clips = [clips_of(run.base, *pair) for pair in zip(run.lists, features, strict=True)]
         frame_logits = None if tuned is None else features[0].logits["visual"]
-        tsqnet = None if texts is None else heads_stage(run, clips, texts, frame_logits, looking)
+        tsqnet = None if texts is None else heads_stage(run, clips, texts, frame_logits, networks)
         recognizer, val_logits = (None, None) if start is None else recognizer_stage(run, start, clips, features)
         if distributed.is_main_process():
             if tsqnet is not None and val_logits is not None:
-                _measure(run, tsqnet, clips[1], val_logits)
+                _evaluate(run, tsqnet, clips[1], val_logits)
             if tsqnet is not None:
                 _write_pack(run, tsqnet, tuned, recognizer, command)
             write_json(out / REPORT, run.report)
@@ -113,10 +122,10 @@ def train(
 
 
 def check_run_folder(out: Path) -> None:
-    """Refuse a folder in which a run would write over files that no run made.
+    """Refuse a folder where a run would overwrite files that no run wrote.
 
     Raises:
-        UsageError: it holds a train.toml or a report.json of somebody else's.
+        UsageError: it holds another train.toml or report.json.
     """
     for name, is_ours in ((SETTINGS, _is_settings_file), (REPORT, _is_report)):
         if (out / name).exists() and not is_ours(out / name):
@@ -128,7 +137,7 @@ def check_run_folder(out: Path) -> None:
 
 
 def _is_settings_file(path: Path) -> bool:
-    """Whether a file is one that TrainSettings.write made: every value, laid out by a program, and no comment."""
+    """Whether TrainSettings.write wrote a file: all values, formatted by the library, and no comment."""
     import tomli_w
 
     try:
@@ -148,7 +157,7 @@ def _is_report(path: Path) -> bool:
 
 
 def tuned_pack(run: Path) -> Path | None:
-    """The pack in the folder of a run that tuned the visual encoder, once it is written."""
+    """Find the pack in the folder of a run that fine-tuned the visual encoder; None without one."""
     pack = run.absolute() / PACK
     return pack if (pack / PACK_JSON).is_file() and (run / "encoder" / CHECKPOINT).is_file() else None
 
@@ -161,11 +170,11 @@ def _begin(
     device: str,
     workers: int,
     progress: Progress,
-) -> Run:
-    """Load the base pack and keep the settings."""
+) -> TrainingRun:
+    """Load the base pack, and write the settings to the run's folder."""
     need_every_class(torch.from_numpy(lists[0].targets()))
     progress("loading the pack", 0, 1)
-    run = Run(
+    run = TrainingRun(
         settings=settings,
         out=out,
         cache=cache,
@@ -183,7 +192,7 @@ def _begin(
         "settings": settings.to_dict(),
         "classes": list(run.train.class_names),
         "multi_label": run.multi_label,
-        "lists": [{"found": videos.found, "missing": list(videos.missing), "failed": []} for videos in run.lists],
+        "lists": [videos.to_report([]) for videos in run.lists],
         "prototypes": None,
         "stages": {},
         "evaluation": None,
@@ -195,28 +204,28 @@ def _begin(
     return run
 
 
-def _measure(run: Run, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> None:
-    """Recognition of the validation videos from K frames, by every rule of `tsq evaluate`."""
+def _evaluate(run: TrainingRun, tsqnet: TSQNet, clips: Clips, frame_logits: Tensor) -> None:
+    """Evaluate recognition of the validation videos from K frames of each selector, into the run's report."""
     heads, k = run.settings.heads, run.settings.num_frames
     logits, targets = frame_logits.numpy(), clips.targets.numpy()
+    output = predict(tsqnet, clips.visual, clips.textual)
     inputs = selector_input(
-        predict(tsqnet, clips.visual, clips.textual),
+        module_saliency(output, top_n=heads.top_n, multi_label=run.multi_label),
         logits,
         targets,
-        top_n=heads.top_n,
-        lambda_v=heads.lambda_v,
+        settings=RuleSettings(lambda_v=heads.lambda_v),
         multi_label=run.multi_label,
     )
-    run.progress("measuring", 0, 1)
+    run.progress("evaluating", 0, 1)
     run.report["evaluation"] = score_selectors(
-        inputs, logits, targets, selectors=_MEASURED, ks=[k], multi_label=run.multi_label
+        inputs, logits, targets, selectors=_EVALUATED, ks=[k], multi_label=run.multi_label
     )
     share = targets.mean(axis=0)
     run.report["chance"] = {"map": float(share[share > 0].mean()), "top1": float(share.max())}
 
 
-def _add_costs(run: Run) -> None:
-    """GMACs of what was measured, counted on the pack as it was written."""
+def _add_costs(run: TrainingRun) -> None:
+    """Add GMACs to the evaluation, counted on the pack as it was written."""
     if run.report["evaluation"] is None or run.report["pack"] is None:
         return
     pack = load_pack(find_pack(run.out / PACK))
@@ -228,9 +237,9 @@ def _add_costs(run: Run) -> None:
 
 
 def _write_pack(
-    run: Run, tsqnet: TSQNet, tuned: FrameEncoder | None, recognizer: TrainedNetwork | None, command: str
+    run: TrainingRun, tsqnet: TSQNet, tuned: FrameEncoder | None, recognizer: TrainedNetwork | None, command: str
 ) -> None:
-    """The pack; where the recognizer is the tuned encoder with a probe on it, one file serves both roles."""
+    """Write the pack; if the recognizer is a probe on the fine-tuned encoder, one file serves both roles."""
     base, heads, recognition = run.base.config, run.settings.heads, run.settings.recognizer
     visual = None
     if tuned is not None:
@@ -264,8 +273,8 @@ def _write_pack(
     run.report["pack"] = str(pack.folder)
 
 
-def _metrics(run: Run) -> dict[str, str | float]:
-    """For pack.json, the measures of every rule at K frames."""
+def _metrics(run: TrainingRun) -> dict[str, str | float]:
+    """Collect mAP and top-1 of every selector at K frames, for pack.json."""
     if run.report["evaluation"] is None:
         return {}
     return {

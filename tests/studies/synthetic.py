@@ -1,4 +1,4 @@
-"""Clips of made features whose event is known: a few frames show what their class looks like, the others nothing."""
+"""Clips of synthetic features whose event is known: a few frames show their class, the others noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ C, T, DV, DT = 5, 8, 16, 8
 
 
 class CountedSource:
-    """A StudyData.source that remembers the seeds it was asked for."""
+    """A StudyData.source that records the seeds it was asked for."""
 
     def __init__(self, clips: ClipBatch) -> None:
         self.seeds: list[int] = []
@@ -25,7 +25,7 @@ class CountedSource:
 
 
 def make_data(*, num_train: int = 40, num_val: int = 60, seed: int = 0) -> StudyData:
-    """Two frames in eight show the event; of the others the recognizer says something at random."""
+    """Make clips of which two frames in eight show the event; the recognizer's logits of the others are random."""
     generator = torch.Generator().manual_seed(seed)
     looks, texts = torch.randn(C, DV, generator=generator), torch.randn(C, DT, generator=generator)
 
