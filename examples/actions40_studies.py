@@ -61,7 +61,7 @@ def study_data(on: Gathered, photos: Path) -> Callable[[Pack], StudyData]:
     """What a study trains and measures on, by the pack that gives the texts: clips are the same for all."""
     features, composer = on.extracted.features["tuned"], on.composers["all"]
     targets, logits = torch.from_numpy(on.targets).float(), torch.from_numpy(on.logits("tuned"))
-    queries = prototypes(composer, on.seen["tuned"], "tuned", keep=HEADS.keep, seed=0).vectors
+    queries = prototypes(composer, on.seen["tuned"], "tuned", keep=HEADS.prototype_ratio, seed=0).vectors
 
     def seen_with(pack: Pack) -> StudyData:
         sight = replace(on.seen["tuned"], embeddings=pack.textual_embeddings)

@@ -160,7 +160,7 @@ def prototypes(composer: Composer, sight: Sight, network: str, *, keep: float, s
     chosen, events = composer.draw(PROTOTYPE_CLIPS, np.random.default_rng([seed, 2]))
     features = composer.frames.outputs[network][torch.from_numpy(chosen)]
     targets = torch.nn.functional.one_hot(torch.from_numpy(events), composer.num_classes)
-    return visual_prototypes(features, sight.named(features), targets, keep=keep)
+    return visual_prototypes(features, sight.named(features), targets, prototype_ratio=keep)
 
 
 def clip_source(composer: Composer, sight: Sight, network: str, batch_size: int, seed: int) -> ComposedClips:
@@ -198,7 +198,7 @@ def fit_heads(
         progress: told every step.
     """
     source = clip_source(composer, sight, network, settings.fit.batch_size, settings.fit.seed)
-    queries = prototypes(composer, sight, network, keep=settings.keep, seed=settings.fit.seed)
+    queries = prototypes(composer, sight, network, keep=settings.prototype_ratio, seed=settings.fit.seed)
     return train_heads(
         source,
         settings,

@@ -104,8 +104,8 @@ class HeadSettings:
         _at_least(self, 0, "alpha", "beta", "lambda_v")
         _at_least(self, 1, "top_n")
         _at_most(self, MAX_NAMES, "top_n")
-        _above_zero(self, "keep", "visual_scale", "textual_scale")
-        _at_most(self, 1, "keep", "lambda_v")
+        _above_zero(self, "prototype_ratio", "visual_scale", "textual_scale")
+        _at_most(self, 1, "prototype_ratio", "lambda_v")
         _one_of(
             self,
             interaction=InteractionKind,
