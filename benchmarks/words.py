@@ -104,6 +104,7 @@ def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
     for one in seen:
         with torch.inference_mode():
             features, logits = one.features[None], one.logits[None]
+            pack.tsqnet.vqm.gives_evidence = True
             output = pack.tsqnet(features, object_text_features(logits, pack.textual_embeddings))
             scores = tsq_scores(pack, features, logits, top_n=settings.top_n)
             assert output.visual.evidence is not None

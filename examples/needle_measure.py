@@ -184,13 +184,22 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
     vqm = pack.tsqnet.vqm
     rivals = {name: settings[name] for name in ("competition_floor", "competition_weight", "blank_frame_penalty")}
     visual = TSQLayer(
-        replace(vqm.config, scale=settings["visual_scale"], **rivals),
+        vqm.dim,
+        vqm.num_classes,
+        num_frames=vqm.num_frames,
+        scale=settings["visual_scale"],
+        config=replace(vqm.config, **rivals),
         queries=vqm.queries,
         classifier_weight=vqm.classifier_weight,
         classifier_bias=vqm.classifier_bias,
     )
+    tqm = pack.tsqnet.tqm
     textual = TSQLayer(
-        replace(pack.tsqnet.tqm.config, scale=settings["textual_scale"]),
+        tqm.dim,
+        tqm.num_classes,
+        num_frames=tqm.num_frames,
+        scale=settings["textual_scale"],
+        config=tqm.config,
         queries=embeddings,
         classifier_weight=settings["text_logit_scale"] * embeddings,
     )

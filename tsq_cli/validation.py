@@ -75,6 +75,16 @@ def from_dict(cls: type[T], value: object, where: str = "") -> T:
         raise SchemaError(where, "not consistent", str(error)) from error
 
 
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside [least, most], for the `__post_init__` of a dataclass that from_dict builds.
+
+    Raises:
+        ValueError: it is outside, or NaN; the message says what is wanted and what was got.
+    """
+    if not least <= value <= most:
+        raise ValueError(f"{name} from {least} to {most}, not {shown(value)}")
+
+
 def _convert(hint: Any, value: object, where: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):

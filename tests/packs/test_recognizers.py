@@ -23,7 +23,7 @@ from tests.models.test_fold import lively
 from tests.packs.hub import LocalHub, environment, run_python
 from tests.packs.making import NETWORK, make_pack, network_weights, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, load_recognizer, preprocessor
+from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, load_recognizer
 
 RESNET101, SMALL, LITE0 = "resnet101.a1h_in1k", "test_resnet.r160_in1k", "tf_efficientnet_lite0"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
@@ -207,7 +207,7 @@ def test_the_embedded_network_is_the_packs_own_object_recognizer_and_not_a_secon
     choice = choose_recognizer(config, "embedded")
     shared = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
     assert shared.recognizer.encoder is pack.object_recognizer
-    assert shared.preprocessor == preprocessor(config.roles.objects)
+    assert shared.preprocessor == config.roles.objects.preprocess
     assert (shared.recognizer.num_classes, shared.class_names) == (1000, config.class_names)
     alone = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
     images = alone.preprocessor(torch.from_numpy(pictures.coffee()[None]))

@@ -34,7 +34,7 @@ def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
             requested=name, name=name, source="timm", reason="random weights", role=None, pack_sha256=pack.config.sha256
         ),
         recognizer=Recognizer(optimize_for_inference(encoder, pack.device, pack.dtype)),
-        preprocessor=Preprocessor.from_dict(encoder.pretrained_cfg),
+        preprocessor=Preprocessor.from_timm(encoder.pretrained_cfg),
         class_names=pack.class_names,
     )
 

@@ -332,12 +332,13 @@ class AdaFocusRunner(Runner):
 
 def rival_preprocessor() -> Preprocessor:
     """Of both peers: 224 pixels, as ImageNet networks are fed."""
-    return Preprocessor(input_size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return Preprocessor(input_size=224, mean=mean, std=std, interpolation="bicubic", crop_pct=0.875)
 
 
 def _recognizer(setting: Setting, num_classes: int) -> tuple[Recognizer, Preprocessor]:
     encoder = create_encoder(setting.recognizer, num_classes=num_classes)
-    return Recognizer(encoder.to(setting.device)), Preprocessor.from_dict(encoder.pretrained_cfg)
+    return Recognizer(encoder.to(setting.device)), Preprocessor.from_timm(encoder.pretrained_cfg)
 
 
 def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer) -> Tensor:

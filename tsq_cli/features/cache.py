@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +97,7 @@ def network_identity(model: str, weights: str, preprocessor: Preprocessor) -> st
         weights: a text that stands for its weights and no others: the sha256 of their file, or where they come from.
         preprocessor: from frames to its input.
     """
-    return f"{model}/{digest([weights, preprocessor.to_dict()])}"
+    return f"{model}/{digest([weights, asdict(preprocessor)])}"
 
 
 def weights_digest(encoder: FrameEncoder) -> str:

@@ -35,10 +35,9 @@ class TSQNet(nn.Module):
 
     def __init__(self, visual: TSQLayer, textual: TSQLayer) -> None:
         super().__init__()
-        if visual.config.num_classes != textual.config.num_classes:
+        if visual.num_classes != textual.num_classes:
             raise WeightsError(
-                f"the visual module knows {visual.config.num_classes} classes and the textual module "
-                f"{textual.config.num_classes}",
+                f"the visual module knows {visual.num_classes} classes and the textual module {textual.num_classes}",
                 wanted="the same classes in both",
                 fix="take both modules from one pack",
             )

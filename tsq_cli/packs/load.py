@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from tsq_cli.packs.schema import (
     EmbeddingWeights,
     EmbedNames,
     EncoderRole,
+    FileWeights,
     PackConfig,
     PipWeights,
     TextRole,
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder, TextEncoder, TSQLayer, TSQLayerConfig, TSQNet
-    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer, TSQNet
 
 _EMBEDDINGS = "object_embeddings"
 
@@ -165,12 +165,8 @@ def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, rando
         )
     embeddings = _random_embeddings(num_objects) if random_weights else load_object_embeddings(config)
     textual_embeddings = _centered(embeddings) if config.settings.center_object_embeddings else embeddings
-    tsqnet = TSQNet(
-        _visual_layer(config, config.modules.visual, visual_encoder),
-        _textual_layer(config, config.modules.textual, textual_embeddings),
-    )
-    input_size = config.settings.sampler_input_size
-    visual_preprocessor = preprocessor(roles.visual_encoder, input_size=input_size)
+    tsqnet = TSQNet(_visual_layer(config, visual_encoder), _textual_layer(config, textual_embeddings))
+    visual_preprocessor = _sampler_preprocessor(config, roles.visual_encoder)
     prepare = optimize_for_inference if tuned else _placed
     return Pack(
         config=config,
@@ -180,7 +176,7 @@ def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, rando
         visual_encoder=prepare(visual_encoder, device, dtype),
         object_recognizer=prepare(object_recognizer, device, dtype),
         visual_preprocessor=visual_preprocessor,
-        object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects, input_size=input_size),
+        object_preprocessor=visual_preprocessor if shared else _sampler_preprocessor(config, roles.objects),
         object_embeddings=embeddings.to(device),
         textual_embeddings=textual_embeddings.to(device),
     )
@@ -289,52 +285,50 @@ def _centered(embeddings: Tensor) -> Tensor:
     return torch.nn.functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
 
 
-def preprocessor(role: EncoderRole, *, input_size: int | None = None) -> Preprocessor:
-    """How frames become the input of a role's network, of the role's own size where no other is given."""
-    from tsq_cli.models.preprocess import Preprocessor
-
-    settings = asdict(role.preprocess)
-    return Preprocessor(**(settings if input_size is None else {**settings, "input_size": input_size}))
+def _sampler_preprocessor(config: PackConfig, role: EncoderRole) -> Preprocessor:
+    """The role's preprocessing, at the sampler's input size where the pack's settings give one."""
+    input_size = config.settings.sampler_input_size
+    return role.preprocess if input_size is None else replace(role.preprocess, input_size=input_size)
 
 
-def _visual_layer(config: PackConfig, module: VisualModule, encoder: FrameEncoder) -> TSQLayer:
-    from tsq_cli.models import TSQLayer
-
-    settings = _layer_config(config, module, dim=encoder.feature_dim, scale=config.settings.visual_scale)
+def _visual_layer(config: PackConfig, encoder: FrameEncoder) -> TSQLayer:
+    module, settings = config.modules.visual, config.settings
+    start = {}
     if isinstance(module.weights, ClassifierWeights):
         rows, bias = encoder.classifier_weight.float(), encoder.classifier_bias.float()
-        return TSQLayer(settings, queries=rows, classifier_weight=rows, classifier_bias=bias)
-    return _layer_from_file(TSQLayer(settings), weights_path(module.weights, config.folder))
+        start = {"queries": rows, "classifier_weight": rows, "classifier_bias": bias}
+    layer = _layer(config, module, dim=encoder.feature_dim, scale=settings.visual_scale, **start)
+    layer.gives_evidence = settings.words.least_evidence is not None
+    return layer
 
 
-def _textual_layer(config: PackConfig, module: TextualModule, embeddings: Tensor) -> TSQLayer:
+def _textual_layer(config: PackConfig, embeddings: Tensor) -> TSQLayer:
+    module, settings = config.modules.textual, config.settings
+    start = {}
+    if isinstance(module.weights, EmbeddingWeights):
+        if settings.text_logit_scale is None:
+            raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
+        start = {"queries": embeddings, "classifier_weight": settings.text_logit_scale * embeddings}
+    return _layer(config, module, dim=embeddings.shape[1], scale=settings.textual_scale, **start)
+
+
+def _layer(
+    config: PackConfig, module: VisualModule | TextualModule, *, dim: int, scale: float | None, **start: Tensor
+) -> TSQLayer:
+    """A module's layer from its file, or from the tensors that it starts with."""
     from tsq_cli.models import TSQLayer
 
-    settings = _layer_config(config, module, dim=embeddings.shape[1], scale=config.settings.textual_scale)
-    if isinstance(module.weights, EmbeddingWeights):
-        if config.settings.text_logit_scale is None:
-            raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
-        rows = config.settings.text_logit_scale * embeddings
-        return TSQLayer(settings, queries=embeddings, classifier_weight=rows)
-    return _layer_from_file(TSQLayer(settings), weights_path(module.weights, config.folder))
-
-
-def _layer_config(
-    config: PackConfig, module: VisualModule | TextualModule, *, dim: int, scale: float | None
-) -> TSQLayerConfig:
-    from tsq_cli.models import TSQLayerConfig
-
-    return TSQLayerConfig(
-        dim=dim,
-        num_classes=len(config.class_names),
+    layer = TSQLayer(
+        dim,
+        len(config.class_names),
         num_frames=config.settings.num_candidates,
         scale=scale,
-        **asdict(module.layer),
+        config=module.layer,
+        **start,
     )
-
-
-def _layer_from_file(layer: TSQLayer, path: Path) -> TSQLayer:
-    _fill(layer, read_tensors(path), origin=path)
+    if isinstance(module.weights, FileWeights):
+        path = weights_path(module.weights, config.folder)
+        _fill(layer, read_tensors(path), origin=path)
     return layer
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference, preprocessor
+from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
 from tsq_cli.packs.weights import locate_weights, require_weights, timm_pretrained_cfg
 from tsq_cli.packs.words import Words
@@ -25,8 +25,7 @@ from tsq_cli.packs.words import Words
 if TYPE_CHECKING:
     import torch
 
-    from tsq_cli.models import FrameEncoder, Recognizer
-    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models import FrameEncoder, Preprocessor, Recognizer
 
 _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
 
@@ -124,17 +123,16 @@ def load_recognizer(
         UsageError: the network has no classifier, or one of other classes than the pack's.
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
-    from tsq_cli.models import Recognizer, create_encoder
-    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models import Preprocessor, Recognizer, create_encoder
 
     if choice.role is not None:
-        feeding = preprocessor(choice.role)
+        preprocessor = choice.role.preprocess
         encoder = None if pack is None else _loaded_already(pack, choice.role)
         if encoder is None:
             encoder = optimize_for_inference(load_encoder(choice.role, config.folder), device, dtype)
     else:
         encoder = create_encoder(choice.name, pretrained=True)
-        feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
+        preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
         encoder = optimize_for_inference(encoder, device, dtype)
     recognizer = Recognizer(encoder)
     is_embedded = choice.role is not None and choice.role == _embedded(config)
@@ -142,7 +140,7 @@ def load_recognizer(
     return LoadedRecognizer(
         choice=choice,
         recognizer=recognizer,
-        preprocessor=feeding,
+        preprocessor=preprocessor,
         class_names=config.class_names,
         multi_label=config.settings.multi_label,
         words=config.settings.words if is_embedded else Words(),

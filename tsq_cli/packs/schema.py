@@ -9,19 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.limits import (
-    MAX_DESCRIPTION,
-    MAX_FILE,
-    MAX_HEADS,
-    MAX_INPUT,
-    MAX_LAYERS,
-    MAX_MODEL,
-    MAX_NAMES,
-    MIN_CROP,
-    MIN_INPUT,
-)
-from tsq_cli.packs.settings import Settings, check_count, check_input_size
+from tsq_cli.models.layer_config import TSQLayerConfig
+from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT, Preprocessor
+from tsq_cli.packs.limits import MAX_DESCRIPTION, MAX_FILE, MAX_MODEL, MAX_NAMES
+from tsq_cli.packs.settings import Settings
 from tsq_cli.printable import shown
+from tsq_cli.validation import check_range
 
 SCHEMA_VERSION = 1
 
@@ -123,22 +116,6 @@ class EmbedNames:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How pixels are fed to a network; the arguments of tsq_cli.models.preprocess.Preprocessor."""
-
-    input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Literal["nearest", "bilinear", "bicubic"]
-    crop_pct: float
-
-    def __post_init__(self) -> None:
-        check_input_size("input_size", self.input_size)
-        if min(self.std) <= 0 or not MIN_CROP <= self.crop_pct <= 1:
-            raise ValueError(f"std above 0 and crop_pct from {MIN_CROP} to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class EncoderRole:
     """An image network: its timm name, where its weights come from, how it is fed.
 
@@ -148,13 +125,13 @@ class EncoderRole:
 
     model: str
     weights: FileWeights | PipWeights | TimmWeights
-    preprocess: Preprocessing
+    preprocess: Preprocessor
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
         _check_model(self.model)
         if self.num_classes is not None:
-            check_count("num_classes", self.num_classes, MAX_NAMES)
+            check_range("num_classes", self.num_classes, 1, MAX_NAMES)
         if isinstance(self.weights, TimmWeights) and self.num_classes is not None:  # timm would start it at random
             raise ValueError("no num_classes where the weights are timm's, whose classifier is kept")
 
@@ -193,31 +170,11 @@ class Roles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """The shape of one TSQ layer (docs/method.md, section 2): fields of TSQLayerConfig that the rest does not imply."""
-
-    num_layers: int = 1
-    num_heads: int = 1
-    self_attention: bool = False
-    attention: Literal["class-specific", "class-agnostic"] = "class-specific"
-    classifier: Literal["class-specific", "class-agnostic"] = "class-specific"
-    projections: bool = True
-    positional_embedding: bool = True
-    competition_floor: float | None = None
-    competition_weight: float = 1.0
-    blank_frame_penalty: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_count("num_layers", self.num_layers, MAX_LAYERS)
-        check_count("num_heads", self.num_heads, MAX_HEADS)
-
-
-@dataclass(frozen=True, kw_only=True)
 class VisualModule:
     """VQM: where its layer's tensors come from, and the layer's shape."""
 
     weights: FileWeights | ClassifierWeights
-    layer: Layer = field(default_factory=Layer)
+    layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +182,7 @@ class TextualModule:
     """TQM: where its layer's tensors come from, and the layer's shape."""
 
     weights: FileWeights | EmbeddingWeights
-    layer: Layer = field(default_factory=Layer)
+    layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

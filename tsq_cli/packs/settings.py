@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_INPUT, MAX_NAMES, MIN_INPUT
+from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
+from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.words import Words
-from tsq_cli.printable import shown
 from tsq_cli.selection import RuleSettings
+from tsq_cli.validation import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +56,16 @@ class Settings:
     words: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
-        check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
-        check_count("num_frames", self.num_frames, MAX_CANDIDATES)
-        check_count("top_n", self.top_n, MAX_NAMES)
-        if not 0.0 <= self.lambda_v <= 1.0:
-            raise ValueError("lambda_v in [0, 1]")
+        check_range("num_candidates", self.num_candidates, 1, MAX_CANDIDATES)
+        check_range("num_frames", self.num_frames, 1, MAX_CANDIDATES)
+        check_range("top_n", self.top_n, 1, MAX_NAMES)
+        check_range("lambda_v", self.lambda_v, 0, 1)
         if self.standing_out < 1.0:
             raise ValueError("standing_out of 1 or more")
         if not 0.0 < self.duplicate_cosine <= 1.0:
             raise ValueError("duplicate_cosine above 0, at most 1")
         if self.sampler_input_size is not None:
-            check_input_size("sampler_input_size", self.sampler_input_size)
+            check_range("sampler_input_size", self.sampler_input_size, MIN_INPUT, MAX_INPUT)
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")
@@ -76,15 +76,3 @@ class Settings:
         return RuleSettings(
             lambda_v=self.lambda_v, standing_out=self.standing_out, duplicate_cosine=self.duplicate_cosine
         )
-
-
-def check_count(what: str, count: int, most: int) -> None:
-    """Refuse a count outside 1 to `most`: a ValueError that says so."""
-    if not 1 <= count <= most:
-        raise ValueError(f"{what} from 1 to {most}, not {shown(count)}")
-
-
-def check_input_size(what: str, pixels: int) -> None:
-    """Refuse a side that no network is fed: a ValueError that says so."""
-    if not MIN_INPUT <= pixels <= MAX_INPUT:
-        raise ValueError(f"{what} from {MIN_INPUT} to {MAX_INPUT} pixels, not {shown(pixels)}")

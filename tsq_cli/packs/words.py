@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tsq_cli.validation import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
@@ -31,5 +33,4 @@ class Words:
         temperatures = (self.visual_temperature, self.textual_temperature, self.recognizer_temperature)
         if any(temperature is not None and temperature <= 0 for temperature in temperatures):
             raise ValueError("temperatures above 0")
-        if not 0.0 <= self.least_probability <= 1.0:
-            raise ValueError("least_probability in [0, 1]")
+        check_range("least_probability", self.least_probability, 0, 1)

@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
@@ -26,11 +26,9 @@ from tsq_cli.packs.schema import (
     SCHEMA_VERSION,
     EncoderRole,
     FileWeights,
-    Layer,
     Modules,
     PackedFile,
     PackFile,
-    Preprocessing,
     Provenance,
     Roles,
     TextualModule,
@@ -43,7 +41,7 @@ from tsq_cli.printable import printable, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder, TSQLayer, TSQNet
+    from tsq_cli.models import FrameEncoder, Preprocessor, TSQNet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class TrainedNetwork:
 
     encoder: FrameEncoder
     model: str
-    preprocess: Preprocessing
+    preprocess: Preprocessor
     precision: Literal["float16", "int8"] = "float16"
     scores_objects: bool = False
 
@@ -120,14 +118,14 @@ def write_pack(
             roles=_roles(files, base, visual_encoder, recognizer),
             object_embeddings=embeddings,
             modules=Modules(
-                visual=VisualModule(weights=files.tensors("vqm", to_float16(vqm.state_dict())), layer=_shape(vqm)),
-                textual=TextualModule(weights=files.tensors("tqm", to_float16(tqm.state_dict())), layer=_shape(tqm)),
+                visual=VisualModule(weights=files.tensors("vqm", to_float16(vqm.state_dict())), layer=vqm.config),
+                textual=TextualModule(weights=files.tensors("tqm", to_float16(tqm.state_dict())), layer=tqm.config),
             ),
             settings=replace(
                 settings,
-                num_candidates=vqm.config.num_frames,
-                visual_scale=vqm.config.scale,
-                textual_scale=tqm.config.scale,
+                num_candidates=vqm.num_frames,
+                visual_scale=vqm.scale,
+                textual_scale=tqm.scale,
                 text_logit_scale=None,
             ),
             # Data and command name files, and a file may have any name.
@@ -265,10 +263,6 @@ def _check_classes(names: Sequence[str], recognizer: TrainedNetwork | None) -> N
             wanted=f"{len(names)}, one for each class name",
             fix="train it on the same list",
         )
-
-
-def _shape(layer: TSQLayer) -> Layer:
-    return Layer(**{item.name: getattr(layer.config, item.name) for item in fields(Layer)})
 
 
 def _check(folder: Path) -> None:

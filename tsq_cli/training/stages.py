@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def frame_networks(run: Run, tuned: FrameEncoder | None, start: TrainedNetwork |
         objects = replace(networks[-1], name="objects")
         networks = [_frame_network(run, "visual", tuned, role.model, feeding), objects]
     if start is not None and run.settings.recognizer.method == "probe":
-        feeding = _feeding(start)
+        feeding = start.preprocess
         networks.append(_frame_network(run, "recognizer", start.encoder, start.model, feeding))
     return networks
 
@@ -206,7 +206,7 @@ def recognizer_stage(
             frames,
             targets,
             settings,
-            preprocessor=_feeding(start),
+            preprocessor=start.preprocess,
             validation=validation[0] if validation else None,
             folder=folder,
             workers=run.workers - 1,
@@ -214,7 +214,7 @@ def recognizer_stage(
         )
     if run.val is None:
         return replace(start, encoder=network.cpu()), None
-    judge = _frame_network(run, "recognizer", network, start.model, _feeding(start))
+    judge = _frame_network(run, "recognizer", network, start.model, start.preprocess)
     seen_again = extract(run, replace(run.val, videos=clips[1].videos), [judge])
     return replace(start, encoder=network.cpu()), seen_again.logits["recognizer"].float()
 
@@ -239,10 +239,6 @@ def _frames(run: Run, videos: VideoList) -> tuple[FrameStore, Tensor]:
             videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
         )
     return store, torch.from_numpy(videos.targets())[list(store.kept)]
-
-
-def _feeding(network: TrainedNetwork) -> Preprocessor:
-    return Preprocessor(**asdict(network.preprocess))
 
 
 def _claim(folder: Path, inputs: dict[str, Any]) -> None:
