@@ -26,7 +26,7 @@ from tsq_cli.packs import (
     verify_pack,
 )
 from tsq_cli.packs.load import load_encoder
-from tsq_cli.packs.weights import in_order, read_tensors
+from tsq_cli.packs.tensors import in_order, read_tensors
 
 PHOTOS = REPOSITORY.parent / "shared" / "photos" / "imagenet200"
 

