@@ -36,7 +36,7 @@ def classifier(selector: Selector, name: str) -> Classifier:
     pack = selector.loaded_pack()
     if name == "embedded":
         choice = choose_recognizer(pack.config, name)
-        loaded = load_recognizer(pack.config, choice, device=pack.device, dtype=pack.dtype, pack=pack)
+        loaded = load_recognizer(pack, choice)
     else:
         loaded = random_recognizer(name, pack)
     return Classifier(selector, loaded, ClassifySettings())

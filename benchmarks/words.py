@@ -29,7 +29,7 @@ from tsq_cli import selection
 from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.files import write_json, write_text
 from tsq_cli.models import object_text_features
-from tsq_cli.packs import Pack, choose_recognizer, load_pack, load_recognizer
+from tsq_cli.packs import Pack, load_pack, load_recognizer
 from tsq_cli.recognition import class_probabilities
 from tsq_cli.scoring import tsq_scores
 
@@ -340,8 +340,7 @@ def measure(pack: Pack, seen: Sequence[Seen]) -> dict[str, Any]:
 
 def look(pack: Pack, materials: Sequence[Material]) -> list[Seen]:
     """Have the pack's networks look at every clip."""
-    choice = choose_recognizer(pack.config, "embedded")
-    recognizer = load_recognizer(pack.config, choice, device=pack.device, dtype=pack.dtype, pack=pack)
+    recognizer = load_recognizer(pack, "embedded")
     return [see(pack, recognizer, one) for one in track(materials, "look", console=console, transient=True)]
 
 

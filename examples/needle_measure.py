@@ -22,7 +22,7 @@ from tsq_cli.config import PAPER, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.errors import InputNotFoundError
 from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
 from tsq_cli.models.device import cpu_microbatches
-from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
+from tsq_cli.packs import LoadedRecognizer, Pack, load_recognizer
 from tsq_cli.scoring import score_clips
 from tsq_cli.selection import Choice
 
@@ -80,8 +80,7 @@ def read_videos(
             fix="run the compose command first",
         )
     packs = {size: at_size(pack, size) for size in input_sizes or (pack.visual_preprocessor.input_size,)}
-    embedded = choose_recognizer(pack.config, "embedded")
-    recognizer = load_recognizer(pack.config, embedded, device=pack.device, dtype=pack.dtype, pack=pack)
+    recognizer = load_recognizer(pack, "embedded")
     seen: list[Any] = []
     hook = pack.visual_encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
     videos: dict[int, list[Video]] = {size: [] for size in packs}

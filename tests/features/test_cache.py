@@ -278,7 +278,7 @@ def test_a_packs_networks_give_what_they_give_in_selection(three: list[LabeledVi
     config = find_pack(tmp_path / "pack")
     pack = load_pack(config)
     choice = choose_recognizer(config, "embedded")
-    recognizer = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    recognizer = load_recognizer(pack, choice)
     networks = [*pack_networks(pack), recognizer_network(recognizer)]
     assert [each.name for each in networks] == ["visual", "recognizer"]
     assert networks[0].identity == networks[1].identity  # one network, fed alike

@@ -138,7 +138,7 @@ def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recognizer
     for prepare in (pack.visual_preprocessor, pack.object_preprocessor):
         assert prepare(frames).shape == (2, 3, 48, 48)
     choice = choose_recognizer(pack.config, "embedded")
-    recognizer = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    recognizer = load_recognizer(pack, choice)
     assert recognizer.recognizer.encoder is pack.object_recognizer
     assert recognizer.preprocessor(frames).shape == (2, 3, 64, 64)
 

@@ -117,7 +117,7 @@ def test_a_fine_tuned_encoder_is_stored_once_and_is_encoder_and_recognizer(base:
     for requested in ("auto", "embedded", NETWORK):
         choice = choose_recognizer(config, requested)
         assert (choice.source, choice.role) == ("file", config.roles.visual_encoder)
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choice)
     assert loaded.class_names == CLASSES
     torch.testing.assert_close(said(loaded.recognizer.encoder, images)[1], ours[1])
 
@@ -152,7 +152,7 @@ def test_a_tuned_encoder_that_scores_the_objects_serves_both_modules(base: PackC
     stored = load_file(tmp_path / "pack" / "visual_encoder.safetensors")
     expected = encoder.encoder.model.state_dict()
     assert all(torch.equal(stored[name], expected[name].to(stored[name].dtype)) for name in expected)
-    loaded = load_recognizer(config, choose_recognizer(config), device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choose_recognizer(config))
     assert loaded.recognizer.num_classes == len(CLASSES)
 
 
@@ -165,7 +165,7 @@ def test_a_probe_over_the_unchanged_encoder_leaves_one_pass_for_both_modules(bas
     for one, other in zip(said(pack.visual_encoder, images), said(load_pack(base).visual_encoder, images), strict=True):
         assert torch.equal(one, other)
     choice = choose_recognizer(config, "embedded")
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choice)
     logits = said(network.encoder, images)[1]
     torch.testing.assert_close(
         said(loaded.recognizer.encoder, images)[1], logits, rtol=0, atol=5e-3 * float(logits.abs().max())
@@ -182,7 +182,7 @@ def test_an_eight_bit_recognizer_is_small_and_says_nearly_the_same(base: PackCon
     assert {tensor.dtype for tensor in load_file(config.folder / "recognizer.safetensors").values()} >= {torch.int8}
     images = base.roles.visual_encoder.preprocess(frames())
     choice = choose_recognizer(config)
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+    loaded = load_recognizer(config, choice)
     logits = said(network.encoder, images)[1]
     torch.testing.assert_close(
         said(loaded.recognizer.encoder, images)[1], logits, rtol=0, atol=0.03 * float(logits.abs().max())

@@ -233,7 +233,6 @@ def _measured(
     progress: Progress,
 ) -> Iterator[dict[str, Any]]:
     """All numbers so far, JSON-ready, after each study; says which recognizer was taken, and what was left out."""
-    import torch
 
     from tsq_cli.models.device import resolve_device
     from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
@@ -248,7 +247,7 @@ def _measured(
     choice = choose_recognizer(config, recognizer)
     info(f"recognizer: {choice.reason}")
     pack = load_pack(config, device=place)
-    network = load_recognizer(config, choice, device=place, dtype=torch.float32, pack=pack)
+    network = load_recognizer(pack, choice)
     material = gather(settings, lists, pack, network, cache, device=place, workers=workers, progress=progress)
     for listed in material.about["lists"]:
         for failed in listed["failed"]:

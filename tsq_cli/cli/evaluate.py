@@ -181,7 +181,7 @@ def _load(
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     loaded = load_pack(config, device=place, dtype=kind)
-    return loaded, load_recognizer(config, choice, device=place, dtype=kind, pack=loaded)
+    return loaded, load_recognizer(loaded, choice)
 
 
 def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str]) -> None:

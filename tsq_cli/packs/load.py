@@ -99,22 +99,13 @@ class Pack:
         return self._queries[query]
 
 
-def load_pack(
-    pack: str | Path | PackConfig,
-    *,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
-    random_weights: bool = False,
-    tuned: bool = True,
-) -> Pack:
-    """Load a pack's networks.
+def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
+    """Load a pack's networks, ready to run.
 
     Args:
         pack: name, folder or description (see find_pack).
         device: as torch names it.
         dtype: of the image networks, None is float32.
-        random_weights: build the networks that the pack describes without their weights; enough to time them.
-        tuned: fold batch norms away and lay weights out for speed; False leaves the networks as they are published.
 
     Raises:
         UsageError: no such pack.
@@ -122,7 +113,91 @@ def load_pack(
     """
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
     with blamed_on(config):
-        return _loaded(config, device=device, dtype=dtype, random_weights=random_weights, tuned=tuned)
+        visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
+        if config.roles.objects is not config.roles.visual_encoder:
+            object_recognizer = load_encoder(config.roles.objects, config.folder)
+        embeddings = load_object_embeddings(config)
+        built = build_pack(config, visual_encoder, object_recognizer, embeddings, device=device)
+    return optimize_pack(built, dtype)
+
+
+def build_pack(
+    config: PackConfig,
+    visual_encoder: FrameEncoder,
+    object_recognizer: FrameEncoder,
+    object_embeddings: Tensor,
+    *,
+    device: str = "cpu",
+) -> Pack:
+    """Build a pack around its image networks as they are, in float32, and put it on a device.
+
+    Args:
+        config: the description; its TSQ layers are built, or read from its files.
+        visual_encoder, object_recognizer: on the CPU; the same object where the pack has one network for both.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name.
+        device: as torch names it.
+
+    Raises:
+        UsageError: settings of the layers that do not fit the networks.
+        WeightsError: layers' weights that are missing, damaged or of other shapes, or another number of objects.
+    """
+    import torch
+
+    from tsq_cli.models import TSQNet
+
+    if object_recognizer.num_classes != len(config.object_names):
+        raise WeightsError(
+            f"{config.roles.objects.model} scores {object_recognizer.num_classes} objects",
+            wanted=f"{len(config.object_names)}, one for each name in {config.folder / config.objects.file}",
+            fix="correct the names or the model in pack.json",
+        )
+    textual_embeddings = _centered(object_embeddings) if config.settings.center_object_embeddings else object_embeddings
+    tsqnet = TSQNet(_visual_layer(config, visual_encoder), _textual_layer(config, textual_embeddings))
+    visual_preprocessor = _sampler_preprocessor(config, config.roles.visual_encoder)
+    shared = object_recognizer is visual_encoder
+    return Pack(
+        config=config,
+        device=device,
+        dtype=torch.float32,
+        tsqnet=tsqnet.eval().to(device),
+        visual_encoder=visual_encoder.to(device),
+        object_recognizer=object_recognizer.to(device),
+        visual_preprocessor=visual_preprocessor,
+        object_preprocessor=visual_preprocessor if shared else _sampler_preprocessor(config, config.roles.objects),
+        object_embeddings=object_embeddings.to(device),
+        textual_embeddings=textual_embeddings.to(device),
+    )
+
+
+def optimize_pack(pack: Pack, dtype: torch.dtype | None = None) -> Pack:
+    """The pack with its image networks optimized for inference in `dtype` (None: float32), which changes them."""
+    import torch
+
+    dtype = torch.float32 if dtype is None else dtype
+    for encoder in {pack.visual_encoder, pack.object_recognizer}:
+        optimize_for_inference(encoder, pack.device, dtype)
+    return replace(pack, dtype=dtype)
+
+
+def optimize_for_inference(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
+    """Fold batch norms, lay weights out channels last and move the encoder to its device, in place.
+
+    Args:
+        encoder: in evaluation mode.
+        device: as torch names it.
+        dtype: of its weights from then on.
+
+    Returns:
+        The encoder itself.
+    """
+    import torch
+
+    from tsq_cli.models.device import keep_freed_memory
+    from tsq_cli.models.fold import fold_batch_norm
+
+    keep_freed_memory()
+    fold_batch_norm(encoder.model)
+    return encoder.to(device, dtype).to(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -138,73 +213,6 @@ def blamed_on(config: PackConfig) -> Iterator[None]:
         raise WeightsError(
             f"{config.folder / PACK_JSON}: {error.got}", wanted=error.wanted, fix="correct the pack, or use another"
         ) from error
-
-
-def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, random_weights: bool, tuned: bool) -> Pack:
-    """The pack's networks, as load_pack."""
-    import torch
-
-    from tsq_cli.models import TSQNet, create_encoder
-
-    dtype = torch.float32 if dtype is None else dtype
-    roles = config.roles
-    num_objects = len(config.object_names)
-
-    def encoder(role: EncoderRole) -> FrameEncoder:
-        if random_weights:
-            return create_encoder(role.model, num_classes=num_objects)
-        return load_encoder(role, config.folder)
-
-    visual_encoder = encoder(roles.visual_encoder)
-    shared = roles.objects is roles.visual_encoder
-    object_recognizer = visual_encoder if shared else encoder(roles.objects)
-    if object_recognizer.num_classes != len(config.object_names):
-        raise WeightsError(
-            f"{roles.objects.model} scores {object_recognizer.num_classes} objects",
-            wanted=f"{len(config.object_names)}, one for each name in {config.folder / config.objects.file}",
-            fix="correct the names or the model in pack.json",
-        )
-    embeddings = _random_embeddings(num_objects) if random_weights else load_object_embeddings(config)
-    textual_embeddings = _centered(embeddings) if config.settings.center_object_embeddings else embeddings
-    tsqnet = TSQNet(_visual_layer(config, visual_encoder), _textual_layer(config, textual_embeddings))
-    visual_preprocessor = _sampler_preprocessor(config, roles.visual_encoder)
-    prepare = optimize_for_inference if tuned else _placed
-    return Pack(
-        config=config,
-        device=device,
-        dtype=dtype,
-        tsqnet=tsqnet.eval().to(device),
-        visual_encoder=prepare(visual_encoder, device, dtype),
-        object_recognizer=prepare(object_recognizer, device, dtype),
-        visual_preprocessor=visual_preprocessor,
-        object_preprocessor=visual_preprocessor if shared else _sampler_preprocessor(config, roles.objects),
-        object_embeddings=embeddings.to(device),
-        textual_embeddings=textual_embeddings.to(device),
-    )
-
-
-def optimize_for_inference(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
-    """The encoder on its device, in place: batch norms folded away, weights laid out as convolutions like them best."""
-    import torch
-
-    from tsq_cli.models.device import keep_freed_memory
-    from tsq_cli.models.fold import fold_batch_norm
-
-    keep_freed_memory()
-    fold_batch_norm(encoder.model)
-    return encoder.to(device, dtype).to(memory_format=torch.channels_last)
-
-
-def _placed(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
-    return encoder.to(device, dtype)
-
-
-def _random_embeddings(count: int) -> Tensor:
-    """As wide as those of the sentence encoder that the packs were made with, float32 [count, 384]."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    return torch.nn.functional.normalize(torch.randn(count, 384, generator=generator), dim=1)
 
 
 def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference
+from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
 from tsq_cli.packs.weights import locate_weights, require_weights, timm_pretrained_cfg
 from tsq_cli.packs.words import Words
@@ -51,7 +52,7 @@ class RecognizerChoice:
     pack_sha256: str
 
     def identity(self) -> dict[str, str]:
-        """What takes part in the settings hash; pack_sha256 stands for the weights and preprocessing of a role."""
+        """The part of a choice that the settings hash covers; the pack's sha256 stands for a role's weights."""
         return {"name": self.name, "source": self.source, "pack_sha256": self.pack_sha256}
 
 
@@ -77,7 +78,7 @@ class LoadedRecognizer:
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
-    """Decide which network recognizes the frames; see above for the rules. Loads no weights.
+    """Decide which network recognizes the frames, by the rules above. Loads no weights.
 
     Args:
         config: the pack.
@@ -96,84 +97,23 @@ def choose_recognizer(config: PackConfig, requested: str = "auto") -> Recognizer
                 wanted=f"a network of its {len(config.class_names)} classes that needs no hub",
                 fix="use --recognizer auto, or another pack",
             )
-        return _of_role(config, requested, embedded, f"{embedded.model}, the pack's own")
+        return _pack_network(config, requested, embedded, f"{embedded.model}, the pack's own")
     if requested != "auto" and requested not in _names(role):
-        return _by_name(config, requested)
+        return _published_network(config, requested)
     if requested == "auto" and embedded is not None and not (found := locate_weights(role)).ok:
         reason = f"{role.model} is not in the local cache and {found.place}: the pack's own {embedded.model} is used"
-        return _of_role(config, requested, embedded, reason)
+        return _pack_network(config, requested, embedded, reason)
     place = require_weights(role, fix=f"run `tsq packs pull` {_REMEDY}")
-    return _of_role(config, requested, role, f"{role.model}, {place}")
+    return _pack_network(config, requested, role, f"{role.model}, {place}")
 
 
-def load_recognizer(
-    config: PackConfig, choice: RecognizerChoice, *, device: str, dtype: torch.dtype, pack: Pack | None = None
-) -> LoadedRecognizer:
-    """Load the network that choose_recognizer chose.
-
-    Args:
-        config: the pack.
-        choice: made for this pack.
-        device: as torch names it.
-        dtype: of the network.
-        pack: the same pack, loaded on the same device with the same dtype; where its object recognizer is the one
-            chosen, that very network is used, fed as its role says whatever size the sampler looks at.
-
-    Raises:
-        UsageError: the network has no classifier, or one of other classes than the pack's.
-        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
-    """
-    from tsq_cli.models import Preprocessor, Recognizer, create_encoder
-
-    if choice.role is not None:
-        preprocessor = choice.role.preprocess
-        encoder = None if pack is None else _loaded_already(pack, choice.role)
-        if encoder is None:
-            encoder = optimize_for_inference(load_encoder(choice.role, config.folder), device, dtype)
-    else:
-        encoder = create_encoder(choice.name, pretrained=True)
-        preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
-        encoder = optimize_for_inference(encoder, device, dtype)
-    recognizer = Recognizer(encoder)
-    is_embedded = choice.role is not None and choice.role == _embedded(config)
-    _check_classes(config, choice.name, recognizer.num_classes)
-    return LoadedRecognizer(
-        choice=choice,
-        recognizer=recognizer,
-        preprocessor=preprocessor,
-        class_names=config.class_names,
-        multi_label=config.settings.multi_label,
-        words=config.settings.words if is_embedded else Words(),
-    )
-
-
-def _loaded_already(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
-    """The network of a role where the pack has it in memory for another, however differently it is fed there."""
-    roles = pack.config.roles
-    for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
-        if replace(other, preprocess=role.preprocess) == role:
-            return encoder
-    return None
-
-
-def _embedded(config: PackConfig) -> EncoderRole | None:
-    """The pack's network for "embedded"; None where it has none."""
-    if not isinstance(config.roles.recognizer.weights, TimmWeights):
-        return config.roles.recognizer
-    return config.roles.objects if config.object_names == config.class_names else None
-
-
-def _names(role: EncoderRole) -> tuple[str, ...]:
-    """What a user may call a role's network: its name, with or without the tag of its weights."""
-    return (role.model,) if ":" in role.model else (role.model, role.model.partition(".")[0])
-
-
-def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str) -> RecognizerChoice:
+def _pack_network(config: PackConfig, requested: str, role: EncoderRole, reason: str) -> RecognizerChoice:
+    """Choose a network that the pack describes."""
+    num_classes = role.num_classes
     if isinstance(role.weights, TimmWeights):
         known = timm_pretrained_cfg(role.model)
-        _check_classes(config, role.model, None if known is None else known.num_classes)
-    else:
-        _check_classes(config, role.model, role.num_classes)
+        num_classes = None if known is None else known.num_classes
+    _check_classes(config, role.model, num_classes)
     return RecognizerChoice(
         requested=requested,
         name=role.model,
@@ -184,8 +124,8 @@ def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str)
     )
 
 
-def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
-    """A network that the pack does not know, with the weights that timm's name stands for."""
+def _published_network(config: PackConfig, requested: str) -> RecognizerChoice:
+    """Choose a network that the pack does not know, with the weights that timm's name stands for."""
     known = timm_pretrained_cfg(requested)
     source, _, place = requested.partition(":")
     is_folder = source == "local-dir"
@@ -206,6 +146,80 @@ def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
         role=None,
         pack_sha256=config.sha256,
     )
+
+
+def _embedded(config: PackConfig) -> EncoderRole | None:
+    """The pack's network for "embedded"; None where it has none."""
+    if not isinstance(config.roles.recognizer.weights, TimmWeights):
+        return config.roles.recognizer
+    return config.roles.objects if config.object_names == config.class_names else None
+
+
+def _names(role: EncoderRole) -> tuple[str, ...]:
+    """Names by which a user may ask for a role's network: timm's, with or without the tag of its weights."""
+    return (role.model,) if ":" in role.model else (role.model, role.model.partition(".")[0])
+
+
+def load_recognizer(
+    pack: Pack | PackConfig | str | Path,
+    choice: RecognizerChoice | str = "auto",
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> LoadedRecognizer:
+    """Load the network that names what the frames show.
+
+    Args:
+        pack: loaded, or its description, name or folder. Where a loaded pack has the chosen network in memory, on the
+            same device and in the same dtype, that very network is used, fed as its role says whatever size the sampler
+            looks at.
+        choice: of choose_recognizer for this pack, or what that takes: "auto", "embedded" or a timm name.
+        device: as torch names it; None is that of a loaded pack, else the CPU.
+        dtype: of the network; None is that of a loaded pack, else float32.
+
+    Raises:
+        UsageError: no such pack or network, a network without a classifier, or one of other classes than the pack's.
+        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
+    """
+    import torch
+
+    from tsq_cli.models import Preprocessor, Recognizer, create_encoder
+
+    loaded = pack if isinstance(pack, Pack) else None
+    config = pack.config if isinstance(pack, Pack) else pack if isinstance(pack, PackConfig) else find_pack(pack)
+    device = device or (loaded.device if loaded else "cpu")
+    dtype = dtype or (loaded.dtype if loaded else torch.float32)
+    if isinstance(choice, str):
+        choice = choose_recognizer(config, choice)
+    if choice.role is None:
+        encoder = create_encoder(choice.name, pretrained=True)
+        preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
+    else:
+        encoder = None
+        if loaded and (loaded.device, loaded.dtype) == (device, dtype):
+            encoder = _in_memory(loaded, choice.role)
+        encoder = encoder or load_encoder(choice.role, config.folder)
+        preprocessor = choice.role.preprocess
+    recognizer = Recognizer(optimize_for_inference(encoder, device, dtype))
+    _check_classes(config, choice.name, recognizer.num_classes)
+    is_embedded = choice.role is not None and choice.role == _embedded(config)
+    return LoadedRecognizer(
+        choice=choice,
+        recognizer=recognizer,
+        preprocessor=preprocessor,
+        class_names=config.class_names,
+        multi_label=config.settings.multi_label,
+        words=config.settings.words if is_embedded else Words(),
+    )
+
+
+def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
+    """A network that the loaded pack has for another role with the same weights, however it is fed there."""
+    roles = pack.config.roles
+    for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
+        if replace(other, preprocess=role.preprocess) == role:
+            return encoder
+    return None
 
 
 def _check_classes(config: PackConfig, name: str, num_classes: int | None) -> None:
