@@ -195,10 +195,9 @@ def load_recognizer(
         encoder = create_encoder(choice.name, pretrained=True)
         preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
     else:
-        encoder = None
-        if loaded and (loaded.device, loaded.dtype) == (device, dtype):
-            encoder = _in_memory(loaded, choice.role)
-        encoder = encoder or load_encoder(choice.role, config.folder)
+        same = loaded is not None and (loaded.device, loaded.dtype) == (device, dtype)
+        shared = _in_memory(loaded, choice.role) if loaded is not None and same else None
+        encoder = load_encoder(choice.role, config.folder) if shared is None else shared
         preprocessor = choice.role.preprocess
     recognizer = Recognizer(optimize_for_inference(encoder, device, dtype))
     _check_classes(config, choice.name, recognizer.num_classes)
