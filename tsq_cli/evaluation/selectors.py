@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from tsq_cli import selection
 from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
-from tsq_cli.models import TSQNetOutput, frame_saliency
+from tsq_cli.models import TSQNetOutput, frame_saliency, probabilities
 from tsq_cli.rules.ordering import ranking
 from tsq_cli.selection import Evidence, RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
@@ -121,14 +122,9 @@ def selector_input(
 
 
 def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Float64Array:
-    """Softmax of logits [..., C] over the classes, or their sigmoid where a video may have several labels."""
-    logits = logits.astype(np.float64)
-    if multi_label:
-        likely: Float64Array = np.exp(-np.logaddexp(0.0, -logits))  # = 1 / (1 + exp(-x)), without overflow
-        return likely
-    odds: Float64Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    odds /= odds.sum(axis=-1, keepdims=True)
-    return odds
+    """Probabilities of the classes from logits [..., C], in float64 (see tsq_cli.models.probabilities)."""
+    wide: Float64Array = probabilities(torch.from_numpy(logits.astype(np.float64)), multi_label=multi_label).numpy()
+    return wide
 
 
 def select(name: Selector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:

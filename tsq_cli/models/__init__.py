@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
     from tsq_cli.models.layer_config import TSQLayerConfig
+    from tsq_cli.models.logits import log_probabilities, probabilities
     from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
     from tsq_cli.models.text import TextEncoder
@@ -39,7 +40,9 @@ __all__ = [
     "create_encoder",
     "frame_saliency",
     "fuse_on_device",
+    "log_probabilities",
     "object_text_features",
+    "probabilities",
     "query_frame_scores",
     "refuse_not_finite",
 ]
@@ -50,6 +53,8 @@ _HOMES = {
     "create_encoder": "encoders",
     "TSQLayerConfig": "layer_config",
     "Preprocessor": "preprocess",
+    "log_probabilities": "logits",
+    "probabilities": "logits",
     "Recognizer": "recognizer",
     "RecognizerOutput": "recognizer",
     "TextEncoder": "text",

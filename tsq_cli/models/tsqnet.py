@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsq_cli.errors import WeightsError
+from tsq_cli.models.logits import log_probabilities
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
 from tsq_cli.rules.ordering import tie_order
 from tsq_cli.selection import visual_share
@@ -101,17 +102,15 @@ def frame_saliency(
     """
     if top_n < 1:
         raise ValueError(f"top_n must be at least 1, got {top_n}")
-    log_p = _log_probabilities(output.logits, multi_label=multi_label)
+    log_p = log_probabilities(output.logits, multi_label=multi_label)
     top_log_p, categories = (part[:, :top_n] for part in log_p.sort(dim=1, descending=True, stable=True))
     weights = top_log_p.softmax(dim=1)  # = p_c / sum p_c, and finite where every p_c rounds to zero
     rows = output.attention.gather(1, categories[:, :, None].expand(-1, -1, output.attention.shape[2]))  # [B, n, T]
     scores = torch.einsum("bn,bnt->bt", weights, rows)
-    reported = _log_probabilities(output.logits / temperature, multi_label=multi_label).gather(1, categories).exp()
-    return FrameSaliency(scores=scores, categories=categories, probabilities=reported)
-
-
-def _log_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
-    return functional.logsigmoid(logits) if multi_label else logits.log_softmax(dim=1)
+    if temperature != 1.0:
+        reported = log_probabilities(output.logits / temperature, multi_label=multi_label)
+        top_log_p = reported.gather(1, categories)
+    return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp())
 
 
 def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) -> Tensor:
