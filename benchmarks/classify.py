@@ -67,7 +67,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
 
     def forward() -> None:
         with torch.inference_mode():
-            for some in cpu_microbatches(inputs, share=2):
+            for some in cpu_microbatches(inputs, multiplier=2):
                 network(some).logits.cpu()
 
     contenders: dict[str, Callable[[], object]] = {

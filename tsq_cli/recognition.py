@@ -79,7 +79,7 @@ def forward_recognizer(
         with timed(timings, "preprocess"):
             images = torch.cat([loaded.preprocessor(some, place.device, place.dtype) for some in clips])
         with timed(timings, "recognize"):
-            outputs = [loaded.recognizer(some) for some in cpu_microbatches(images, share=2)]
+            outputs = [loaded.recognizer(some) for some in cpu_microbatches(images, multiplier=2)]
             parts = [
                 torch.split(torch.cat(of), [len(frames) for frames in clips])
                 for of in zip(*((output.logits, output.activations) for output in outputs), strict=True)

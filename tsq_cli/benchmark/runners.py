@@ -360,7 +360,7 @@ def _prepared(preprocessor: Preprocessor, pixels: Tensor, recognizer: Recognizer
 
 def _seen(recognizer: Recognizer, images: Tensor) -> list[RecognizerOutput]:
     """What a recognizer says of images [N, 3, S, S], as many at a time as are good for the device."""
-    return [recognizer(some) for some in cpu_microbatches(images, share=2)]
+    return [recognizer(some) for some in cpu_microbatches(images, multiplier=2)]
 
 
 def _mean_class(outputs: Sequence[RecognizerOutput], num_videos: int) -> Tensor:

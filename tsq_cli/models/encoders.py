@@ -1,4 +1,4 @@
-"""Image encoders of timm as one small interface: one forward pass gives features and class scores."""
+"""Image encoders of timm behind one small interface: one forward pass gives features and class scores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError, WeightsError
 
-# What timm, huggingface_hub, torch and safetensors raise for weights that are away, damaged or of another network.
+# Errors of timm, huggingface_hub, torch and safetensors for weights that are missing, damaged or of another network.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an encoder says of N images.
+    """Features and class scores of N images.
 
     Attributes:
         features: [N, D], pooled, as they enter the classifier.
@@ -38,7 +38,7 @@ class FrameEncoder(nn.Module):
         model: the network itself.
         feature_dim: D.
         num_classes: O, 0 for a network without a classifier.
-        pretrained_cfg: how its pixels must be fed, from timm: input_size (3, H, W), mean, std, interpolation, crop_pct,
+        pretrained_cfg: timm's description of its input: input_size (3, H, W), mean, std, interpolation, crop_pct,
             crop_mode.
 
     Raises:
@@ -61,7 +61,7 @@ class FrameEncoder(nn.Module):
 
     @property
     def classifier_weight(self) -> Tensor:
-        """Rows w_o of the classifier, [O, D]; a live view of the parameter.
+        """Weights of the classifier, [O, D], one row w_o per class; a live view of the parameter.
 
         Raises:
             ValueError: the network has no classifier.
@@ -88,9 +88,10 @@ class FrameEncoder(nn.Module):
         return EncoderOutput(features=features, logits=self._classifier()(features) if self.num_classes else None)
 
     def activations(self, images: Tensor) -> Any:
-        """What the last stage gives before pooling: a tensor in the network's own layout, or a list of several sizes.
+        """Compute the last stage before pooling: a tensor in the network's own layout, or a list of several sizes.
 
-        Images as for forward.
+        Args:
+            images: as for forward.
 
         Raises:
             ValueError: images of another shape, or not floating point.
@@ -129,7 +130,7 @@ def create_encoder(
         WeightsError: weights out of reach, damaged, or of another network.
     """
     timm = _timm()
-    check_name(timm_name)
+    check_timm_name(timm_name)
     # timm stops asking for every tensor when a pretrained network is built with another number of classes.
     overrides = {} if num_classes is None or pretrained else {"num_classes": num_classes}
     try:
@@ -147,7 +148,7 @@ def create_encoder(
     return FrameEncoder(model, pretrained_cfg=timm.data.resolve_model_data_config(model)).eval()
 
 
-def check_name(timm_name: str) -> None:
+def check_timm_name(timm_name: str) -> None:
     """Refuse a name that timm cannot load, before anything is loaded.
 
     Args:
@@ -175,7 +176,7 @@ def check_name(timm_name: str) -> None:
 
 
 def _timm() -> Any:
-    """The library, which takes seconds to load, so only where a network is built. It has no types."""
+    """Import timm, which takes seconds, only where a network is built. It has no types."""
     import timm
 
     return timm

@@ -1,4 +1,4 @@
-"""Decoded bytes to network input, on the device, as timm's evaluation transform does it from pictures.
+"""From decoded bytes to network input, on the device, as timm's evaluation transform does it from pictures.
 
 torch is loaded when frames are prepared, so that a pack's description can hold a Preprocessor without it.
 """
@@ -27,7 +27,7 @@ MIN_CROP = 0.5  # pictures are resized to input_size / crop_pct; the networks of
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
-    """Resize the shorter side, crop the center, scale to [0, 1], normalize: what a network was trained to see.
+    """Preprocessing of a network's input: resize the shorter side, crop the center, scale to [0, 1], normalize.
 
     Attributes:
         input_size: S, side of the square the network takes, in pixels, MIN_INPUT to MAX_INPUT.
@@ -128,7 +128,7 @@ def _from_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _normalization(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand of each channel, [3, 1, 1] in float32, made once: a CUDA graph cannot copy them from here."""
+    """Compute factors and summands, [3, 1, 1] in float32, once: a CUDA graph cannot copy them from the host."""
     import torch
 
     with torch.inference_mode(mode=False):

@@ -4,8 +4,8 @@
     A = softmax over frames(Q K^T * s)   [B, C, T]  the saliency of each frame for each class
     z_c = <w_c, (A V)_c> + b_c           [B, C]     the class scores
 
-One layer with one head, class-specific attention and a class-specific classifier are the paper's choice (S). What S
-leaves open is ours: projections start as the identity, P at zero, there is no output projection, residual, LayerNorm or
+One layer with one head, class-specific attention and a class-specific classifier are the paper's choice (S). Where S
+is silent we chose: projections start as the identity, P at zero, there is no output projection, residual, LayerNorm or
 feed-forward part. So an untrained layer with good queries already works.
 """
 
@@ -40,7 +40,7 @@ class TSQOutput:
 
 
 class TSQLayer(nn.Module):
-    """Finds the frames that speak for each class, and classifies the clip by them (one module: VQM or TQM).
+    """The layer of one module (VQM or TQM): attends to the frames that speak for each class and classifies by them.
 
     Parameters (each only where the configuration has it): `queries` [C, D] or [1, D]; `position` [num_frames, D];
     `classifier_weight` [C, D]; `classifier_bias` [C]; `cross.{i}.{query,key,value}.weight` and
@@ -58,7 +58,7 @@ class TSQLayer(nn.Module):
         classifier_bias: [C], None starts at zero.
 
     Attributes:
-        gives_evidence: whether the output has its evidence; False until somebody who names classes sets it.
+        gives_evidence: whether outputs have their evidence; False until set by a caller who names classes.
 
     Raises:
         UsageError: a size or scale out of range, a width that the heads do not divide, or self-attention with a single
@@ -113,8 +113,8 @@ class TSQLayer(nn.Module):
 
         Raises:
             ValueError: frames of another shape.
-            WeightsError: features that are not finite (half precision that overflowed, or damaged weights). Only looked
-                for on a CPU: to ask a GPU is to wait for it, so there it is the caller who looks at the outcome.
+            WeightsError: features that are not finite (half precision that overflowed, or damaged weights). Checked
+                on a CPU only: checking on a GPU means waiting for it, so there the caller checks the outcome.
         """
         self._check_frames(frames)
         frames = frames.to(self.queries.dtype)
@@ -132,7 +132,7 @@ class TSQLayer(nn.Module):
         return TSQOutput(logits=logits, attention=clip_attention, evidence=evidence)
 
     def _classify(self, attention: Tensor, values: Tensor, rivals: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Class scores and evidence [B, C] from A [B, H, N, T], V [B, T, H, D/H] and rivals [B, H, 1, T] if any.
+        """Compute scores and evidence [B, C] from A [B, H, N, T], V [B, T, H, D/H] and rivals [B, H, 1, T] if any.
 
         z_c = <w_c, sum_t A_ct V_t> + b_c = sum_t A_ct <w_c, V_t> + b_c: classifying the frames before they are pooled
         is exact and needs no [B, C, D] outputs. The class-agnostic classifier sees the mean over the queries.
@@ -149,7 +149,7 @@ class TSQLayer(nn.Module):
         return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias, evidence
 
     def _position(self, num_frames: int) -> Tensor | float:
-        """P [T, D]; frames are centers of T equal segments, which is what align_corners=False takes them for."""
+        """Interpolate P to [T, D]; frames are centers of T equal segments, as align_corners=False assumes."""
         if self.position is None or num_frames == len(self.position):
             return 0.0 if self.position is None else self.position
         over_time = self.position.T[None]  # [1, D, num_frames of the layer]
@@ -174,7 +174,7 @@ class TSQLayer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Softmax attention of N queries to T keys, up to its weights and values; scores in float32 or wider."""
+    """Softmax attention of N queries to T keys: its weights and values, not yet mixed; scores in float32 or wider."""
 
     def __init__(self, dim: int, scale: float | None, config: TSQLayerConfig) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class _Attention(nn.Module):
 
 
 def _mix(weights: Tensor, values: Tensor) -> Tensor:
-    """Outputs [B, N, D] of an attention: the weighted values, heads concatenated."""
+    """Mix values by their weights, heads concatenated: the outputs [B, N, D] of an attention."""
     return torch.einsum("bhnt,bthd->bnhd", weights.to(values.dtype), values).flatten(2)
 
 

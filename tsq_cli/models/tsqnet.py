@@ -1,4 +1,4 @@
-"""TSQNet's two modules side by side, and the tensor maths around them (S; docs/method.md, section 3)."""
+"""TSQNet's two modules side by side, and the equations around them (S; docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsq_cli.selection import visual_share
 
 @dataclass(frozen=True)
 class TSQNetOutput:
-    """What the visual (VQM) and the textual module (TQM) say of the same B clips."""
+    """Outputs of the visual (VQM) and the textual module (TQM) for the same B clips."""
 
     visual: TSQOutput
     textual: TSQOutput
@@ -46,7 +46,7 @@ class TSQNet(nn.Module):
         self.tqm = textual
 
     def forward(self, visual_features: Tensor, text_features: Tensor) -> TSQNetOutput:
-        """Run both modules.
+        """Run both modules on B clips of T frames.
 
         Args:
             visual_features: X^v [B, T, Dv] of the visual encoder.
@@ -88,14 +88,14 @@ def frame_saliency(
     multi_label: bool = False,
     temperature: float = 1.0,
 ) -> FrameSaliency:
-    """Saliency S = sum_c p_c A_c / sum_c p_c over the n most confident classes (n and weighting ours).
+    """Compute the saliency S = sum_c p_c A_c / sum_c p_c over the n most confident classes (n and weighting ours).
 
     Args:
         output: of one module.
         top_n: n, at least 1; above C all classes count. Of equally confident classes the lower index comes first.
         multi_label: p is the sigmoid of the logits instead of their softmax.
-        temperature: what logits are divided by for the probabilities that are reported (Guo et al., "On Calibration of
-            Modern Neural Networks", ICML 2017); the p behind S are of the logits as they are.
+        temperature: divides the logits before probabilities are reported (Guo et al., "On Calibration of
+            Modern Neural Networks", ICML 2017); the p in S are of the logits as they are.
 
     Raises:
         ValueError: top_n below 1.
@@ -114,7 +114,7 @@ def frame_saliency(
 
 
 def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) -> Tensor:
-    """The positions that tsq_cli.selection.fuse would choose, for B clips at once and without leaving the device.
+    """Choose the positions that tsq_cli.selection.fuse would, for B clips at once and without leaving the device.
 
     Args:
         visual, textual: S^v and S^t [B, T].
@@ -123,6 +123,9 @@ def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) 
 
     Returns:
         int64 [B, K], in order of time.
+
+    Raises:
+        UsageError: a share outside [0, 1].
     """
     t = visual.shape[1]
     n_v = visual_share(k, lambda_v)
@@ -136,7 +139,7 @@ def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) 
 
 
 def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:
-    """Frame text features f_t = normalize(sum_o p_t(o) e_o), p = softmax of the object logits (ours).
+    """Compute text features f_t = normalize(sum_o p_t(o) e_o) of frames, p = softmax of the object logits (ours).
 
     Args:
         object_logits: [..., O] of the object recognizer.
@@ -152,7 +155,7 @@ def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Te
 def query_frame_scores(
     object_logits: Tensor, object_embeddings: Tensor, query_embedding: Tensor, *, sharpness: float = 20.0
 ) -> Tensor:
-    """How well each frame's objects match a free text query: sum_o p_t(o) g_o (ours).
+    """Score how well each frame's objects match a free text query: sum_o p_t(o) g_o (ours).
 
     The objects' weights are g = softmax over o(sharpness * cos(query, e_o)).
 
@@ -171,7 +174,7 @@ def query_frame_scores(
 
 
 def _probabilities_and(object_logits: Tensor, object_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of the logits and the embeddings, both in float32 or wider: half precision would lose small p_t(o)."""
+    """Softmax of the logits, and the embeddings, both in float32 or wider: half precision would lose small p_t(o)."""
     if object_embeddings.ndim != 2 or object_logits.shape[-1] != len(object_embeddings):
         raise ValueError(
             f"object logits {list(object_logits.shape)} must be [..., O] and embeddings "

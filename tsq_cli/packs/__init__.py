@@ -1,4 +1,4 @@
-"""Packs, a model as a folder of data. Importing this loads no torch; load_pack does."""
+"""Packs: models as folders of data. Importing this loads no torch; load_pack does."""
 
 from tsq_cli.packs.load import Pack, find_text_encoder, load_encoder, load_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer

@@ -1,4 +1,4 @@
-"""How large the parts of a pack may be (ours).
+"""Limits on the sizes of the parts of a pack (ours).
 
 A pack is untrusted, and each of its numbers is memory or time: without limits, eight digits in pack.json ask for
 terabytes, and forty names of a megabyte each stand in every table and page of a run. Every limit is far above what the

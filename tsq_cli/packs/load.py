@@ -1,4 +1,4 @@
-"""From a pack's description to networks that are ready to run. torch is loaded inside the functions only."""
+"""Loading of packs: from a description to networks that are ready to run. Only the functions load torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Pack:
     """A loaded pack: networks in evaluation mode, without gradients needed to run them.
 
     Attributes:
-        config: what pack.json says.
+        config: the content of pack.json.
         device, dtype: where the networks live; `dtype` is that of the image networks. TSQ layers and embeddings stay
             in float32, where they cost nothing and keep small differences of saliency.
         tsqnet: the two TSQ modules.
@@ -50,7 +50,7 @@ class Pack:
             one network serves both, so that one forward pass feeds both modules.
         visual_preprocessor, object_preprocessor: from frames to the networks' inputs, of the sampler's size where the
             pack's settings give one.
-        object_embeddings: float32 [O, Dt], of unit length, one row per object name; what a free text query meets.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name; compared with free text queries.
         textual_embeddings: float32 [O, Dt], of unit length, the same or centered: the base of TQM's frame features.
     """
 
@@ -78,18 +78,18 @@ class Pack:
         return self.config.object_names
 
     def text_encoder(self) -> TextEncoder:
-        """The text encoder behind `object_embeddings`, loaded when first asked for.
+        """Load the text encoder behind `object_embeddings`, on first use.
 
         Raises:
             WeightsError: its package is not installed, or its weights are damaged or out of reach.
         """
         if self._text_encoder is None:
-            with blamed_on(self.config):
+            with as_pack_error(self.config):
                 self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
         return self._text_encoder
 
     def query_embedding(self, query: str) -> Tensor:
-        """Embedding [Dt] of a free text, of unit length, beside `object_embeddings`; kept for the next video.
+        """Embed a free text, [Dt] of unit length in the space of `object_embeddings`; cached.
 
         Raises:
             WeightsError: as text_encoder.
@@ -112,7 +112,7 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
-    with blamed_on(config):
+    with as_pack_error(config):
         visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
         if config.roles.objects is not config.roles.visual_encoder:
             object_recognizer = load_encoder(config.roles.objects, config.folder)
@@ -170,7 +170,7 @@ def build_pack(
 
 
 def optimize_pack(pack: Pack, dtype: torch.dtype | None = None) -> Pack:
-    """The pack with its image networks optimized for inference in `dtype` (None: float32), which changes them."""
+    """Optimize a pack's image networks for inference in `dtype` (None: float32), in place; return the pack."""
     import torch
 
     dtype = torch.float32 if dtype is None else dtype
@@ -201,11 +201,11 @@ def optimize_for_inference(encoder: FrameEncoder, device: str, dtype: torch.dtyp
 
 
 @contextmanager
-def blamed_on(config: PackConfig) -> Iterator[None]:
-    """Say of a setting that a network refuses that it is the pack's: no option of the user's is at fault.
+def as_pack_error(config: PackConfig) -> Iterator[None]:
+    """Report a setting that a network refuses as an error of the pack: no option of the user's is at fault.
 
     Raises:
-        WeightsError: in the place of a UsageError.
+        WeightsError: instead of a UsageError.
     """
     try:
         yield
@@ -216,7 +216,7 @@ def blamed_on(config: PackConfig) -> Iterator[None]:
 
 
 def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
-    """An image network with its weights, on the CPU, in evaluation mode.
+    """Load an image network with its weights, on the CPU, in evaluation mode and float32.
 
     Args:
         role: as described in pack.json.
@@ -240,7 +240,7 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
 
 
 def find_text_encoder(role: TextRole) -> str:
-    """Where transformers finds the text network of a role: a folder, or its name on the hub. Nothing is loaded.
+    """Find the text network of a role for transformers: a folder, or its name on the hub. Loads nothing.
 
     Raises:
         WeightsError: its package is not installed, or its weights are damaged or out of reach.
@@ -253,7 +253,7 @@ def find_text_encoder(role: TextRole) -> str:
 
 
 def load_text_encoder(role: TextRole) -> TextEncoder:
-    """The text network of a role.
+    """Load the text network of a role.
 
     Raises:
         WeightsError: as find_text_encoder.
@@ -264,7 +264,7 @@ def load_text_encoder(role: TextRole) -> TextEncoder:
 
 
 def load_object_embeddings(config: PackConfig) -> Tensor:
-    """Embeddings of the object names, float32 [O, Dt], of unit length: the pack's own, or computed once and cached.
+    """Load the object names' embeddings, float32 [O, Dt] of unit length: the pack's, or computed once and cached.
 
     Raises:
         WeightsError: a missing or damaged file, another number of rows, or a text encoder out of reach.
@@ -324,7 +324,7 @@ def _textual_layer(config: PackConfig, embeddings: Tensor) -> TSQLayer:
 def _layer(
     config: PackConfig, module: VisualModule | TextualModule, *, dim: int, scale: float | None, **start: Tensor
 ) -> TSQLayer:
-    """A module's layer from its file, or from the tensors that it starts with."""
+    """Build a module's layer from its file, or from initial tensors."""
     from tsq_cli.models import TSQLayer
 
     layer = TSQLayer(
@@ -342,7 +342,7 @@ def _layer(
 
 
 def _computed_embeddings(config: PackConfig) -> Path:
-    """The cache file with the embeddings of the pack's object names, made by its text encoder where it is missing."""
+    """Return the cache file of the object names' embeddings; the pack's text encoder makes it if it is missing."""
     from huggingface_hub.constants import HF_HOME
     from safetensors.torch import save_file
 

