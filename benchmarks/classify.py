@@ -36,7 +36,7 @@ def classifier(selector: Selector, name: str) -> Classifier:
     pack = selector.loaded_pack()
     if name == "embedded":
         choice = choose_recognizer(pack.config, name)
-        loaded = load_recognizer(pack.config, choice, device=pack.device, dtype=pack.dtype, pack=pack)
+        loaded = load_recognizer(pack, choice)
     else:
         loaded = random_recognizer(name, pack)
     return Classifier(selector, loaded, ClassifySettings())
@@ -67,7 +67,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
 
     def forward() -> None:
         with torch.inference_mode():
-            for some in cpu_microbatches(inputs, share=2):
+            for some in cpu_microbatches(inputs, multiplier=2):
                 network(some).logits.cpu()
 
     contenders: dict[str, Callable[[], object]] = {

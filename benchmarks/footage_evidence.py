@@ -17,7 +17,7 @@ from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER, SelectSettings
 from tsq_cli.files import atomic_path
 from tsq_cli.models.device import cpu_microbatches
-from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
+from tsq_cli.packs import LoadedRecognizer, Pack, load_recognizer
 from tsq_cli.pipeline import Selector
 from tsq_cli.rules.evidence import Evidence
 from tsq_cli.rules.layout import layouts
@@ -60,8 +60,7 @@ class Observer:
     @cached_property
     def _recognizer(self) -> LoadedRecognizer:
         pack = self.pack
-        embedded = choose_recognizer(pack.config, "embedded")
-        return load_recognizer(pack.config, embedded, device=pack.device, dtype=pack.dtype, pack=pack)
+        return load_recognizer(pack, "embedded")
 
     def candidates(self, path: Path, cache: Path, *, recognizes: bool = False) -> Looked:
         """The paper's 16 candidates of a video, from the cache where this pack has seen them.

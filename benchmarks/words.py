@@ -29,7 +29,7 @@ from tsq_cli import selection
 from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.files import write_json, write_text
 from tsq_cli.models import object_text_features
-from tsq_cli.packs import Pack, choose_recognizer, load_pack, load_recognizer
+from tsq_cli.packs import Pack, load_pack, load_recognizer
 from tsq_cli.recognition import class_probabilities
 from tsq_cli.scoring import tsq_scores
 
@@ -104,6 +104,7 @@ def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
     for one in seen:
         with torch.inference_mode():
             features, logits = one.features[None], one.logits[None]
+            pack.tsqnet.vqm.gives_evidence = True
             output = pack.tsqnet(features, object_text_features(logits, pack.textual_embeddings))
             scores = tsq_scores(pack, features, logits, top_n=settings.top_n)
             assert output.visual.evidence is not None
@@ -339,8 +340,7 @@ def measure(pack: Pack, seen: Sequence[Seen]) -> dict[str, Any]:
 
 def look(pack: Pack, materials: Sequence[Material]) -> list[Seen]:
     """Have the pack's networks look at every clip."""
-    choice = choose_recognizer(pack.config, "embedded")
-    recognizer = load_recognizer(pack.config, choice, device=pack.device, dtype=pack.dtype, pack=pack)
+    recognizer = load_recognizer(pack, "embedded")
     return [see(pack, recognizer, one) for one in track(materials, "look", console=console, transient=True)]
 
 

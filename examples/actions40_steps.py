@@ -29,16 +29,16 @@ from tsq_cli.evaluation.selectors import (
 from tsq_cli.features.cache import FeatureCache, FrameNetwork, VideoFeatures, network_identity, weights_digest
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
+from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.packs.load import optimize_for_inference
-from tsq_cli.packs.schema import Layer
 from tsq_cli.selection import RuleSettings
 from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.settings import HeadSettings
 from tsq_cli.types import Float32Array, Progress
 
 K = 5
-PLAIN = replace(HEADS, alpha=0.0, beta=0.0, layer=Layer())
+PLAIN = replace(HEADS, alpha=0.0, beta=0.0, layer=TSQLayerConfig())
 # name, encoder, photographs, settings
 STEPS: tuple[tuple[str, str, str, HeadSettings], ...] = (
     ("frozen encoder, no interaction", "frozen", "all", PLAIN),

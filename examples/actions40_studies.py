@@ -14,8 +14,8 @@ from actions40_videos import class_names
 from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import pause_progress, progress_bar
 from tsq_cli.files import write_json
+from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.packs import Pack, load_pack
-from tsq_cli.packs.schema import Layer
 from tsq_cli.report.scatter import plot_scatter, write_scatter_page
 from tsq_cli.studies.ablation import StudyData, run_study
 from tsq_cli.studies.data import with_texts
@@ -26,7 +26,7 @@ from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.heads import ClipBatch
 
 EPOCHS = 3
-SETTINGS = replace(HEADS, layer=Layer(), fit=replace(HEADS.fit, epochs=EPOCHS))
+SETTINGS = replace(HEADS, layer=TSQLayerConfig(), fit=replace(HEADS.fit, epochs=EPOCHS))
 
 
 def studies(names: Sequence[str], photos: Path, work: Path, validation: Path, json: Path) -> None:

@@ -18,9 +18,10 @@ from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import evaluate
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
-from tsq_cli.packs import Pack, PackConfig, choose_recognizer, load_encoder, load_pack, load_recognizer
+from tsq_cli.models.layer_config import TSQLayerConfig
+from tsq_cli.packs import Pack, PackConfig, load_encoder, load_pack, load_recognizer
 from tsq_cli.packs.load import optimize_for_inference
-from tsq_cli.packs.schema import Layer, Provenance
+from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.words import Words
 from tsq_cli.packs.write import TrainedNetwork, write_pack
 from tsq_cli.training.datasets import name_queries
@@ -50,7 +51,7 @@ ENCODER = EncoderSettings(
 )
 PROBE = RecognizerSettings(num_frames=1, fit=FitSettings(epochs=10, batch_size=256, learning_rate=1e-3))
 HEADS = HeadSettings(
-    layer=Layer(competition_floor=0.0, competition_weight=0.9),
+    layer=TSQLayerConfig(competition_floor=0.0, competition_weight=0.9),
     fit=FitSettings(epochs=10, batch_size=64, learning_rate=1e-3),
 )
 
@@ -232,7 +233,7 @@ def build(photos: Path, work: Path, out: Path, validation: Path, *, commit: str 
         pack = _write(work / "pack", base, names, tuned, sight, tsqnet, provenance)
         videos = read_video_list(validation).aligned(names)
         loaded = load_pack(pack)
-        recognizer = load_recognizer(pack, choose_recognizer(pack), device="cpu", dtype=torch.float32, pack=loaded)
+        recognizer = load_recognizer(loaded)
         measured = evaluate(videos, loaded, recognizer, FeatureCache(work / "cache"), ks=(5,), progress=progress)
     metrics: dict[str, str | float] = {"videos": float(len(measured.videos)), "frames": 5.0}
     for row in measured.report["rows"]:

@@ -22,7 +22,7 @@ from tsq_cli.config import PAPER, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.errors import InputNotFoundError
 from tsq_cli.models import TSQLayer, frame_saliency, object_text_features
 from tsq_cli.models.device import cpu_microbatches
-from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, load_recognizer
+from tsq_cli.packs import LoadedRecognizer, Pack, load_recognizer
 from tsq_cli.scoring import score_clips
 from tsq_cli.selection import Choice
 
@@ -80,8 +80,7 @@ def read_videos(
             fix="run the compose command first",
         )
     packs = {size: at_size(pack, size) for size in input_sizes or (pack.visual_preprocessor.input_size,)}
-    embedded = choose_recognizer(pack.config, "embedded")
-    recognizer = load_recognizer(pack.config, embedded, device=pack.device, dtype=pack.dtype, pack=pack)
+    recognizer = load_recognizer(pack, "embedded")
     seen: list[Any] = []
     hook = pack.visual_encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
     videos: dict[int, list[Video]] = {size: [] for size in packs}
@@ -184,13 +183,22 @@ def rescore(pack: Pack, videos: Sequence[Video], settings: Mapping[str, Any]) ->
     vqm = pack.tsqnet.vqm
     rivals = {name: settings[name] for name in ("competition_floor", "competition_weight", "blank_frame_penalty")}
     visual = TSQLayer(
-        replace(vqm.config, scale=settings["visual_scale"], **rivals),
+        vqm.dim,
+        vqm.num_classes,
+        num_frames=vqm.num_frames,
+        scale=settings["visual_scale"],
+        config=replace(vqm.config, **rivals),
         queries=vqm.queries,
         classifier_weight=vqm.classifier_weight,
         classifier_bias=vqm.classifier_bias,
     )
+    tqm = pack.tsqnet.tqm
     textual = TSQLayer(
-        replace(pack.tsqnet.tqm.config, scale=settings["textual_scale"]),
+        tqm.dim,
+        tqm.num_classes,
+        num_frames=tqm.num_frames,
+        scale=settings["textual_scale"],
+        config=tqm.config,
         queries=embeddings,
         classifier_weight=settings["text_logit_scale"] * embeddings,
     )

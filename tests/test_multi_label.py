@@ -7,7 +7,7 @@ import torch
 from tests.packs.making import make_pack, write_json
 from tsq_cli.config import ClassifySettings
 from tsq_cli.models import object_text_features
-from tsq_cli.packs import Pack, choose_recognizer, load_pack, load_recognizer
+from tsq_cli.packs import Pack, load_pack, load_recognizer
 from tsq_cli.recognition import recognize_clips
 from tsq_cli.scoring import encode, tsq_scores
 
@@ -50,8 +50,7 @@ def test_curves_weigh_classes_by_sigmoid_or_softmax(
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_predictions_are_of_the_mean_logit(packs: dict[bool, Pack], frames: np.ndarray, multi_label: bool) -> None:
     pack = packs[multi_label]
-    choice = choose_recognizer(pack.config, "embedded")
-    loaded = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, "embedded")
     settings = ClassifySettings(num_predictions=3, maps=False)
     (recognition,) = recognize_clips(loaded, [torch.from_numpy(frames)], settings)
     with torch.inference_mode():
@@ -68,8 +67,7 @@ def test_predictions_are_of_the_mean_logit(packs: dict[bool, Pack], frames: np.n
 def test_classes_all_but_certain_keep_their_order(packs: dict[bool, Pack], frames: np.ndarray) -> None:
     """In float32 the sigmoids of 20 and 30 are both one."""
     pack = packs[True]
-    choice = choose_recognizer(pack.config, "embedded")
-    loaded = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32)
+    loaded = load_recognizer(pack.config, "embedded")
     bias = loaded.recognizer.encoder.classifier_bias
     with torch.no_grad():
         bias += torch.tensor([20.0, -20.0, 30.0])

@@ -89,13 +89,17 @@ def test_frames_that_say_nothing_give_even_probabilities(temperature: float | No
 
 def test_evidence_is_the_best_frames_own_score() -> None:
     """Two classes along the axes, three frames; rivals take from the logits and not from the evidence."""
-    settings = TSQLayerConfig(
-        dim=2, num_classes=2, num_frames=3, projections=False, positional_embedding=False, competition_floor=0.0
-    )
     layer = TSQLayer(
-        settings, queries=torch.eye(2), classifier_weight=2 * torch.eye(2), classifier_bias=torch.tensor([0.5, -1.0])
+        2,
+        2,
+        config=TSQLayerConfig(projections=False, positional_embedding=False, competition_floor=0.0),
+        queries=torch.eye(2),
+        classifier_weight=2 * torch.eye(2),
+        classifier_bias=torch.tensor([0.5, -1.0]),
     )
     frames = torch.tensor([[[1.0, 3.0], [4.0, 0.0], [2.0, 2.0]]])
+    assert layer(frames).evidence is None
+    layer.gives_evidence = True
     seen = layer(frames)
     torch.testing.assert_close(seen.evidence, torch.tensor([[8.5, 5.0]]))
     assert not seen.evidence.requires_grad

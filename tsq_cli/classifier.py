@@ -70,7 +70,7 @@ class Classifier:
         place = resolve_device(device)
         kind = resolve_dtype(dtype, place)
         loaded = load_pack(config, device=place, dtype=kind) if selects else None
-        network = load_recognizer(config, choice, device=place, dtype=kind, pack=loaded)
+        network = load_recognizer(loaded or config, choice, device=place, dtype=kind)
         graph_networks(loaded, network)
         settings = settings or ClassifySettings()
         if settings.maps and not network.recognizer.is_pooled_linear:

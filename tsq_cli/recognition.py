@@ -100,7 +100,7 @@ def recognize_images(recognizer: Recognizer, images: Tensor) -> RecognizerOutput
     from tsq_cli.models.device import cpu_microbatches
     from tsq_cli.models.recognizer import RecognizerOutput
 
-    outputs = [recognizer(some) for some in cpu_microbatches(images, share=2)]
+    outputs = [recognizer(some) for some in cpu_microbatches(images, multiplier=2)]
     return RecognizerOutput(
         logits=torch.cat([output.logits for output in outputs]),
         activations=torch.cat([output.activations for output in outputs]),
@@ -151,13 +151,15 @@ def class_probabilities(logits: Tensor, *, temperature: float | None = None, mul
     Returns:
         [C], in [0, 1], in the order of the mean logits.
     """
+    from tsq_cli.models import probabilities
+
     mean = logits.mean(dim=0)
-    if multi_label:
-        return (mean / (temperature or 1.0)).sigmoid()
-    if temperature is None:
-        return mean.softmax(dim=0)
-    of_frames, of_mean = _strength(logits).mean(), _strength(mean)  # the strength of a mean is never the greater one
-    return (mean * (of_frames / of_mean.clamp_min(1e-6)) / temperature).softmax(dim=0)
+    if temperature is not None:
+        if not multi_label:
+            of_frames, of_mean = _strength(logits).mean(), _strength(mean)  # a mean's is never the greater one
+            mean = mean * (of_frames / of_mean.clamp_min(1e-6))
+        mean = mean / temperature
+    return probabilities(mean, multi_label=multi_label)
 
 
 def _strength(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Turn JSON values into frozen dataclasses by their type hints, strictly, naming the place of every misfit."""
+"""Strict conversion of JSON values to frozen dataclasses by their type hints; errors name the place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_KEY = 100  # characters; the names of metrics are keys
 
 
 class SchemaError(ValueError):
-    """A JSON value that does not fit: where it is, what was got and what was wanted."""
+    """A JSON value that does not fit its type: its place, what was got and what was wanted."""
 
     def __init__(self, where: str, got: str, wanted: str) -> None:
         self.where, self.got, self.wanted = where, got, wanted
@@ -25,7 +25,7 @@ class SchemaError(ValueError):
 
 
 def check_document(value: object, steps: tuple[str | int, ...] = ()) -> None:
-    """Refuse what no part of a description may hold: control characters in a text or a key, deep nesting, long keys.
+    """Refuse a JSON document with control characters in a text or a key, deep nesting, or long keys.
 
     Args:
         value: as json.loads gives it.
@@ -75,6 +75,16 @@ def from_dict(cls: type[T], value: object, where: str = "") -> T:
         raise SchemaError(where, "not consistent", str(error)) from error
 
 
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside [least, most], for the `__post_init__` of a dataclass that from_dict builds.
+
+    Raises:
+        ValueError: it is outside, or NaN; the message says what is wanted and what was got.
+    """
+    if not least <= value <= most:
+        raise ValueError(f"{name} from {least} to {most}, not {shown(value)}")
+
+
 def _convert(hint: Any, value: object, where: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -121,7 +131,7 @@ def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple
 
 
 def _is_scalar(hint: Any, value: object) -> bool:
-    """Whether a value is of a plain type; true is no number, and a float may be written without its point."""
+    """Tell whether a value is of a plain type; true is no number, and a float may be written without its point."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if hint is float:
@@ -150,7 +160,7 @@ def _join(where: str, name: str) -> str:
 
 
 def _place(steps: tuple[str | int, ...]) -> str:
-    """Where steps lead, as "roles.visual_encoder.preprocess.mean[0]"."""
+    """Join steps to a place, as "roles.visual_encoder.preprocess.mean[0]"."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 

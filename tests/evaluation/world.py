@@ -12,7 +12,7 @@ from tests.packs.making import NAMES, make_pack
 from tsq_cli.data import read_video_list
 from tsq_cli.evaluation.evaluate import Evaluation, evaluate
 from tsq_cli.features.cache import FeatureCache
-from tsq_cli.packs import LoadedRecognizer, Pack, choose_recognizer, find_pack, load_pack, load_recognizer
+from tsq_cli.packs import LoadedRecognizer, Pack, find_pack, load_pack, load_recognizer
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ def measure(folder: Path) -> Measured:
     make_pack(folder / "small")
     config = find_pack(str(folder / "small"))
     pack = load_pack(config)
-    recognizer = load_recognizer(
-        config, choose_recognizer(config, "embedded"), device="cpu", dtype=pack.dtype, pack=pack
-    )
+    recognizer = load_recognizer(pack, "embedded")
     videos = read_video_list(list_file, root=folder / "videos")
     cache = FeatureCache(folder / "cache")
     evaluation = evaluate(videos, pack, recognizer, cache, ks=(1, 2, 16), resamples=50)

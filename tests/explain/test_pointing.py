@@ -15,7 +15,7 @@ from tsq_cli.explain import saliency_maps, scale_maps, seen_box, upsample_to_fra
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.packs import find_pack
-from tsq_cli.packs.load import load_encoder, preprocessor
+from tsq_cli.packs.load import load_encoder
 from tsq_cli.types import Float32Array, UInt8Array
 from tsq_cli.video import decode_frames, open_video
 
@@ -72,7 +72,7 @@ def picture(photograph: Image.Image, placement: Placement, ground: tuple[int, in
 def test_the_peak_lies_in_the_photograph(tmp_path: Path) -> None:
     pack = find_pack("imagenet-lite")
     role = pack.roles.visual_encoder
-    network, preprocess = Recognizer(load_encoder(role, pack.folder)), preprocessor(role)
+    network, preprocess = Recognizer(load_encoder(role, pack.folder)), role.preprocess
     box = seen_box(WIDTH, HEIGHT, preprocess)
     generator = np.random.default_rng(0)
     hits = []

@@ -56,7 +56,7 @@ class MeanColor(nn.Module):
         return features if pre_logits else self.classifier(features)
 
 
-def network(name: str = "visual", *, gain: float = 1.0, size: int = 8, short_side: int = 256) -> FrameNetwork:
+def network(name: str = "visual", *, gain: float = 1.0, size: int = 32, short_side: int = 256) -> FrameNetwork:
     """Fed with the bytes as they are, 0 to 255."""
     feeding = Preprocessor(input_size=size, mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation="nearest", crop_pct=1.0)
     return FrameNetwork(
@@ -137,7 +137,7 @@ def test_other_frames_another_network_size_or_file_are_made_anew(tmp_path: Path,
     videos = labeled(path)
     cache.extract(videos, [network()], num_frames=4)
     decodes.taken()
-    for networks, num_frames in (([network()], 5), ([network(size=4)], 4), ([network(short_side=16)], 4)):
+    for networks, num_frames in (([network()], 5), ([network(size=48)], 4), ([network(short_side=16)], 4)):
         cache.extract(videos, networks, num_frames=num_frames)
         assert decodes.taken() == ["clip.mkv"]
     os.utime(path, ns=(0, 10**18))
@@ -278,7 +278,7 @@ def test_a_packs_networks_give_what_they_give_in_selection(three: list[LabeledVi
     config = find_pack(tmp_path / "pack")
     pack = load_pack(config)
     choice = choose_recognizer(config, "embedded")
-    recognizer = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    recognizer = load_recognizer(pack, choice)
     networks = [*pack_networks(pack), recognizer_network(recognizer)]
     assert [each.name for each in networks] == ["visual", "recognizer"]
     assert networks[0].identity == networks[1].identity  # one network, fed alike

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tests.marks import needs_cuda
 from tsq_cli.benchmark.methods import AdaFocus, FrameExit
-from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, create_encoder, frame_saliency, object_text_features
+from tsq_cli.models import TSQLayer, TSQNet, create_encoder, frame_saliency, object_text_features
 from tsq_cli.models.flops import Cost, count
 
 RESNET50_PARAMETERS = 25_557_032  # published by torchvision, as the next three
@@ -45,7 +45,7 @@ def tsq_layer_macs_by_hand(*, clips: int, frames: int, dim: int, classes: int) -
 
 
 def tsq_layer(dim: int, classes: int) -> TSQLayer:
-    return TSQLayer(TSQLayerConfig(dim=dim, num_classes=classes))
+    return TSQLayer(dim, classes)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.marks import needs_cuda
-from tsq_cli.models.graphs import MOST_SHAPES, Graphed, graph_calls
+from tsq_cli.models.graphs import MAX_SHAPES, Graphed, graph_calls
 
 
 def product(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +43,7 @@ def test_a_network_on_a_gpu_answers_as_before_for_more_shapes_than_have_graphs()
     network = torch.nn.Linear(4, 3).cuda()
     graph_calls(network)
     for _ in range(2):
-        for size in range(1, MOST_SHAPES + 3):
+        for size in range(1, MAX_SHAPES + 3):
             inputs = torch.rand(size, 4, device="cuda")
             with torch.inference_mode():
                 torch.testing.assert_close(network(inputs), inputs @ network.weight.T + network.bias)

@@ -16,8 +16,8 @@ from tsq_cli.models.preprocess import Preprocessor
 
 SETTINGS: dict[str, Any] = {
     "input_size": 224,
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
     "interpolation": "bicubic",
     "crop_pct": 0.875,
 }
@@ -42,7 +42,7 @@ def _timm(settings: dict[str, Any], picture: np.ndarray) -> torch.Tensor:
 def test_agrees_with_timm_on_a_photograph(shape: tuple[int, int], change: dict[str, Any]) -> None:
     settings = {**SETTINGS, **change}
     picture = _picture(*shape)
-    ours = Preprocessor.from_dict(settings)(torch.from_numpy(picture)[None])
+    ours = Preprocessor(**settings)(torch.from_numpy(picture)[None])
     levels = (ours[0] - _timm(settings, picture)) * torch.tensor(settings["std"])[:, None, None] * 255
     assert ours.dtype == torch.float32
     # PIL and torchvision both resize bytes in fixed point; they may round to neighboring levels.
@@ -56,13 +56,13 @@ def test_frames_already_of_the_right_size_are_only_cropped(shape: tuple[int, int
     top, left = (16, 116) if shape == (256, 455) else (116, 16)  # (455 - 224) / 2 = 115.5 goes to the even 116
     crop = pixels[:, top : top + 224, left : left + 224].transpose(0, 3, 1, 2) / 255
     wanted = (crop - np.array(SETTINGS["mean"])[:, None, None]) / np.array(SETTINGS["std"])[:, None, None]
-    np.testing.assert_allclose(Preprocessor.from_dict(SETTINGS)(torch.from_numpy(pixels)), wanted, atol=1e-6)
+    np.testing.assert_allclose(Preprocessor(**SETTINGS)(torch.from_numpy(pixels)), wanted, atol=1e-6)
 
 
 def test_both_layouts_give_the_same_and_leave_the_bytes_alone() -> None:
     pixels = torch.from_numpy(np.stack([_picture(300, 451), _picture(300, 451)[::-1]]))
     before = pixels.clone()
-    preprocess = Preprocessor.from_dict(SETTINGS)
+    preprocess = Preprocessor(**SETTINGS)
     last = preprocess(pixels)
     first = preprocess(pixels.permute(0, 3, 1, 2).contiguous())
     assert torch.equal(pixels, before)
@@ -74,7 +74,7 @@ def test_both_layouts_give_the_same_and_leave_the_bytes_alone() -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
 def test_half_precision_is_rounded_once_at_the_end(dtype: torch.dtype, tolerance: float) -> None:
     pixels = torch.from_numpy(_picture(300, 451))[None]
-    preprocess = Preprocessor.from_dict(SETTINGS)
+    preprocess = Preprocessor(**SETTINGS)
     half = preprocess(pixels, "cpu", dtype)
     assert half.dtype == dtype
     torch.testing.assert_close(half, preprocess(pixels).to(dtype), rtol=0, atol=0)
@@ -84,37 +84,39 @@ def test_half_precision_is_rounded_once_at_the_end(dtype: torch.dtype, tolerance
 @needs_cuda
 def test_the_device_gives_what_the_processor_gives() -> None:
     pixels = torch.from_numpy(_picture(300, 451))[None]
-    preprocess = Preprocessor.from_dict({**SETTINGS, "mean": [0.0] * 3, "std": [1.0] * 3})
+    preprocess = Preprocessor(**{**SETTINGS, "mean": (0.0,) * 3, "std": (1.0,) * 3})
     on_device = preprocess(pixels, torch.device("cuda"))
     assert on_device.is_cuda
     assert (on_device.cpu() - preprocess(pixels)).abs().max() < 1.01 / 255
 
 
-def test_settings_are_read_from_timm_and_from_a_plain_dict() -> None:
-    from_timm = Preprocessor.from_dict(timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict())
-    wanted = {"input_size": 224, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 0.875}
-    assert from_timm.to_dict() == wanted
-    assert Preprocessor.from_dict(wanted) == from_timm
-    assert Preprocessor.from_dict({**SETTINGS, "crop_pct": 0.95}).resize_side == 235  # 235.8, which timm cuts
+def test_settings_are_read_from_timm() -> None:
+    published = timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict()
+    by_hand = {"input_size": 224, "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 0.875}
+    assert Preprocessor.from_timm(published) == Preprocessor(**by_hand)
+    assert Preprocessor.from_timm({**published, "mean": [0.1, 0.2, 0.3]}).mean == (0.1, 0.2, 0.3)  # as JSON has it
+    assert Preprocessor(**{**SETTINGS, "crop_pct": 0.95}).resize_side == 235  # 235.8, which timm cuts
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": None}, "lack mean"),
-        ({"input_size": [3, 224, 192]}, r"input_size is \[3, 224, 192\]; wanted S or \[3, S, S\]"),
-        ({"input_size": [1, 224, 224]}, "input_size is"),
-        ({"input_size": 0}, "input_size is 0"),
-        ({"mean": [0.5]}, "mean is .* wanted three finite numbers"),
-        ({"std": [0.5, 0.5, 0.0]}, "wanted three finite numbers above 0"),
-        ({"interpolation": "lanczos"}, "wanted one of nearest, bilinear, bicubic"),
-        ({"crop_pct": 1.2}, "crop_pct is 1.2"),
-        ({"crop_mode": "squash"}, "crop_mode is 'squash'; wanted center"),
+        ({"mean": None}, "wanted a value for mean"),
+        ({"input_size": (3, 224, 192)}, r"wanted input_size \[3, S, S\], not \[3, 224, 192\]"),
+        ({"input_size": (1, 224, 224)}, r"wanted input_size \[3, S, S\]"),
+        ({"input_size": (3, 0, 0)}, "wanted input_size from 32 to 2048, not 0"),
+        ({"mean": [0.5]}, "wanted three finite numbers as mean"),
+        ({"mean": [0.5, 0.5, float("nan")]}, "wanted three finite numbers as mean"),
+        ({"std": [0.5, 0.5, 0.0]}, "wanted std above 0"),
+        ({"interpolation": "lanczos"}, "wanted interpolation nearest or bilinear or bicubic, not 'lanczos'"),
+        ({"crop_pct": 1.2}, "wanted crop_pct from 0.5 to 1, not 1.2"),
+        ({"crop_mode": "squash"}, "wanted crop_mode center, not 'squash'"),
     ],
 )
-def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be_met_are_refused(change: dict[str, Any], message: str) -> None:
+    published = {**SETTINGS, "input_size": (3, 224, 224), "crop_mode": "center"}
     with pytest.raises(WeightsError, match=message):
-        Preprocessor.from_dict({**SETTINGS, **change})
+        Preprocessor.from_timm({**published, **change})
 
 
 @pytest.mark.parametrize(
@@ -128,4 +130,4 @@ def test_bad_settings_are_refused(change: dict[str, Any], message: str) -> None:
 )
 def test_pixels_of_another_kind_are_refused(pixels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="pixels must be uint8"):
-        Preprocessor.from_dict(SETTINGS)(pixels)
+        Preprocessor(**SETTINGS)(pixels)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models import TSQLayer, TSQLayerConfig
+from tsq_cli.validation import from_dict
 
 B, T, D, C = 3, 6, 16, 5
 
@@ -43,7 +45,8 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=_name)
 def _layer(seed: int = 0, *, dtype: torch.dtype = torch.float64, **settings: Any) -> TSQLayer:
     """A layer none of whose parameters is at its special starting value."""
     torch.manual_seed(seed)
-    layer = TSQLayer(TSQLayerConfig(**{"dim": D, "num_classes": C, "num_frames": T, **settings})).to(dtype)
+    num_frames, scale = settings.pop("num_frames", T), settings.pop("scale", None)
+    layer = TSQLayer(D, C, num_frames=num_frames, scale=scale, config=TSQLayerConfig(**settings)).to(dtype)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -59,7 +62,7 @@ def _reference(layer: TSQLayer, frames: np.ndarray) -> tuple[np.ndarray, np.ndar
     config = layer.config
     state = {name: value.detach().double().numpy() for name, value in layer.state_dict().items()}
     width = D // config.num_heads
-    scale = config.scale if config.scale is not None else 1 / np.sqrt(width)
+    scale = layer.scale if layer.scale is not None else 1 / np.sqrt(width)
 
     def attend(prefix: str, queries: np.ndarray, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if config.projections:
@@ -147,7 +150,7 @@ def test_a_batch_equals_its_singles(variant: dict[str, Any]) -> None:
 
 @every_variant
 def test_a_gradient_reaches_every_parameter(variant: dict[str, Any]) -> None:
-    layer = TSQLayer(TSQLayerConfig(dim=D, num_classes=C, num_frames=T, **variant)).double()  # as training starts
+    layer = TSQLayer(D, C, num_frames=T, config=TSQLayerConfig(**variant)).double()  # as training starts
     (layer(_frames()).logits * _frames(2, shape=(B, C))).sum().backward()
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None, f"no gradient reaches {name}"
@@ -171,7 +174,10 @@ def test_untrained_projections_and_positions_change_nothing(settings: dict[str, 
     bare = _layer(**settings, projections=False, positional_embedding=False)
     assert {name for name, _ in bare.named_parameters()} == {"queries", "classifier_weight", "classifier_bias"}
     start = TSQLayer(
-        TSQLayerConfig(dim=D, num_classes=C, num_frames=T, **settings),
+        D,
+        C,
+        num_frames=T,
+        config=TSQLayerConfig(**settings),
         queries=bare.queries,
         classifier_weight=bare.classifier_weight,
         classifier_bias=bare.classifier_bias,
@@ -218,9 +224,9 @@ def test_attention_does_not_overflow_on_large_scores() -> None:
 @every_variant
 def test_state_and_configuration_make_the_round_trip(variant: dict[str, Any]) -> None:
     layer = _layer(**variant)
-    config = TSQLayerConfig.from_dict(json.loads(json.dumps(layer.config.to_dict())))
+    config = from_dict(TSQLayerConfig, json.loads(json.dumps(asdict(layer.config))))
     assert config == layer.config
-    copy = TSQLayer(config).double()
+    copy = TSQLayer(D, C, num_frames=T, config=config).double()
     copy.load_state_dict(load(save(layer.state_dict())))
     torch.testing.assert_close(copy(_frames()).logits, layer(_frames()).logits, rtol=0, atol=0)
 
@@ -234,9 +240,8 @@ def test_with_one_query_both_classifiers_are_the_same() -> None:
 
 def test_given_tensors_are_copied_and_a_single_query_starts_at_their_mean() -> None:
     queries = _frames(4, shape=(C, D), dtype=torch.float32)
-    config = TSQLayerConfig(dim=D, num_classes=C)
-    layer = TSQLayer(config, queries=queries, classifier_weight=queries)
-    shared = TSQLayer(TSQLayerConfig(dim=D, num_classes=C, attention="class-agnostic"), queries=queries)
+    layer = TSQLayer(D, C, queries=queries, classifier_weight=queries)
+    shared = TSQLayer(D, C, config=TSQLayerConfig(attention="class-agnostic"), queries=queries)
     with torch.no_grad():
         layer.queries += 1
     assert torch.equal(layer.classifier_weight, queries)
@@ -247,29 +252,38 @@ def test_given_tensors_are_copied_and_a_single_query_starts_at_their_mean() -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dim": 0}, "dim is 0; wanted a whole number"),
-        ({"num_classes": 2.0}, "num_classes is 2.0"),
-        ({"num_layers": True}, "num_layers is True"),
-        ({"num_heads": 3}, "num_heads is 3; wanted a divisor of dim 16"),
-        ({"attention": "shared"}, "wanted class-specific or class-agnostic"),
-        ({"projections": 1}, "projections is 1; wanted true or false"),
-        ({"scale": 0.0}, "scale is 0.0"),
-        ({"scale": float("nan")}, "scale is nan"),
-        ({"scale": "auto"}, "scale is 'auto'"),
-        ({"self_attention": True, "attention": "class-agnostic"}, "no other to see"),
-        ({"self_attention": True, "num_classes": 1}, "no other to see"),
+        ({"num_layers": 0}, "num_layers from 1 to 16, not 0"),
+        ({"num_heads": 129}, "num_heads from 1 to 128, not 129"),
+        ({"attention": "shared"}, "attention class-specific or class-agnostic, not 'shared'"),
+        ({"classifier": "shared"}, "classifier class-specific or class-agnostic, not 'shared'"),
+        ({"competition_floor": float("nan")}, "a finite competition_floor, or null for no competition, not nan"),
+        ({"competition_weight": 0.0}, "competition_weight above 0, at most 1, not 0.0"),
+        ({"competition_weight": 1.1}, "competition_weight above 0, at most 1, not 1.1"),
+        ({"blank_frame_penalty": -1.0}, "a finite blank_frame_penalty, 0 or more, not -1.0"),
+        ({"blank_frame_penalty": float("inf")}, "a finite blank_frame_penalty"),
     ],
 )
 def test_bad_configurations_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TSQLayerConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "message"),
+    [
+        ({"dim": 0}, {}, "dim is 0; wanted 1 or more"),
+        ({"num_classes": 0}, {}, "num_classes is 0; wanted 1 or more"),
+        ({"num_frames": 0}, {}, "num_frames is 0; wanted 1 or more"),
+        ({"scale": 0.0}, {}, "scale is 0.0"),
+        ({"scale": float("nan")}, {}, "scale is nan"),
+        ({}, {"num_heads": 3}, "num_heads is 3; wanted a divisor of dim 16"),
+        ({}, {"self_attention": True, "attention": "class-agnostic"}, "no other to see"),
+        ({"num_classes": 1}, {"self_attention": True}, "no other to see"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, Any], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        TSQLayerConfig(**{"dim": D, "num_classes": C, **settings})
-
-
-def test_unknown_and_missing_settings_are_refused() -> None:
-    with pytest.raises(UsageError, match="unknown 'heads'"):
-        TSQLayerConfig.from_dict({"dim": D, "num_classes": C, "heads": 2})
-    with pytest.raises(UsageError, match="lack num_classes"):
-        TSQLayerConfig.from_dict({"dim": D})
+        TSQLayer(**{"dim": D, "num_classes": C, **sizes}, config=TSQLayerConfig(**settings))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +298,7 @@ def test_unknown_and_missing_settings_are_refused() -> None:
 )
 def test_bad_weights_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(WeightsError, match=message):
-        TSQLayer(TSQLayerConfig(dim=D, num_classes=C), **tensors)
+        TSQLayer(D, C, **tensors)
 
 
 @pytest.mark.parametrize("shape", [(T, D), (B, T, D + 1), (B, 0, D), (0, T, D)], ids=str)
@@ -306,17 +320,14 @@ def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor
     # Two classes, three frames, queries are the axes: the frames' scores are their own coordinates.
     eye = torch.eye(2, dtype=torch.float64)
     config = TSQLayerConfig(
-        dim=2,
-        num_classes=2,
-        num_frames=3,
         projections=False,
         positional_embedding=False,
-        scale=0.5,
         competition_floor=4.0,
         competition_weight=share,
         blank_frame_penalty=penalty,
     )
-    layer = TSQLayer(config, queries=eye, classifier_weight=eye, classifier_bias=torch.tensor([0.1, 0.2]).double())
+    bias = torch.tensor([0.1, 0.2]).double()
+    layer = TSQLayer(2, 2, scale=0.5, config=config, queries=eye, classifier_weight=eye, classifier_bias=bias)
     frames = torch.tensor([[[9.0, 2.0], [6.0, 7.0], [1.0, 3.0]]], dtype=torch.float64)
     # Margins by hand: frame 0 has rival 9, frame 1 has rival 7, frame 2 reaches 3 only, so the floor of 4 counts,
     # and it is blank by 1.
@@ -335,14 +346,8 @@ def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor
     "settings", [{"num_layers": 2}, {"num_heads": 2}, {"attention": "class-agnostic"}, {"classifier": "class-agnostic"}]
 )
 def test_competition_is_refused_where_it_is_not_defined(settings: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="competition_floor"):
-        TSQLayerConfig(dim=4, num_classes=3, competition_floor=1.0, **settings)
-    with pytest.raises(UsageError, match="competition_floor"):
-        TSQLayerConfig(dim=4, num_classes=3, competition_floor=float("nan"))
-    with pytest.raises(UsageError, match="competition_weight"):
-        TSQLayerConfig(dim=4, num_classes=3, competition_weight=0.0)
-    with pytest.raises(UsageError, match="blank_frame_penalty"):
-        TSQLayerConfig(dim=4, num_classes=3, blank_frame_penalty=-1.0)
+    with pytest.raises(ValueError, match=r"competition_floor null, but for one .* not 1\.0"):
+        TSQLayerConfig(competition_floor=1.0, **settings)
 
 
 @pytest.mark.parametrize("num_frames", [1, 40])

@@ -14,7 +14,6 @@ from tsq_cli.errors import WeightsError
 from tsq_cli.models import (
     CHOSEN_ON_DEVICE,
     TSQLayer,
-    TSQLayerConfig,
     TSQNet,
     TSQOutput,
     frame_saliency,
@@ -26,9 +25,7 @@ from tsq_cli.models import (
 
 def _net(*, textual_classes: int = 4) -> TSQNet:
     torch.manual_seed(0)
-    return TSQNet(
-        TSQLayer(TSQLayerConfig(dim=8, num_classes=4)), TSQLayer(TSQLayerConfig(dim=6, num_classes=textual_classes))
-    )
+    return TSQNet(TSQLayer(8, 4), TSQLayer(6, textual_classes))
 
 
 def test_each_module_sees_its_own_features() -> None:

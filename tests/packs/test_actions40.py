@@ -59,7 +59,7 @@ def test_one_pass_feeds_both_modules_and_the_recognizer_knows_the_classes() -> N
     assert pack.object_recognizer is pack.visual_encoder
     choice = choose_recognizer(config)
     assert choice.source == "file"
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choice)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 80, 3), dtype=np.uint8)
     with torch.inference_mode():
         features, objects = encode(pack, [torch.from_numpy(pixels)])

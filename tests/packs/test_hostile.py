@@ -140,7 +140,7 @@ def test_numbers_have_a_limit(folder: Path, document: dict[str, Any], place: tup
     for number in (largest + 1, 10**9, 10**400, 0, -1):
         at[place[-1]] = number
         write_json(folder, document)
-        assert re.search(rf"{place[-1]} from \d+ to {largest}( pixels)?, not {str(number)[:50]}", refusal(folder))
+        assert re.search(rf"{place[-1]} from \d+ to {largest}, not {str(number)[:50]}", refusal(folder))
     at[place[-1]] = largest
     write_json(folder, document)
     find_pack(folder)
@@ -149,7 +149,7 @@ def test_numbers_have_a_limit(folder: Path, document: dict[str, Any], place: tup
 def test_a_crop_cannot_blow_pictures_up(folder: Path, document: dict[str, Any]) -> None:
     document["roles"]["visual_encoder"]["preprocess"]["crop_pct"] = 1e-9
     write_json(folder, document)
-    assert "wanted std above 0 and crop_pct from 0.5 to 1" in refusal(folder)
+    assert "wanted crop_pct from 0.5 to 1, not 1e-09" in refusal(folder)
 
 
 @pytest.mark.parametrize(

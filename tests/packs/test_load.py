@@ -23,11 +23,10 @@ from tsq_cli.packs import (
     find_pack,
     load_pack,
     load_recognizer,
-    preprocessor,
     verify_pack,
 )
 from tsq_cli.packs.load import load_encoder
-from tsq_cli.packs.weights import in_order, read_tensors
+from tsq_cli.packs.tensors import in_order, read_tensors
 
 PHOTOS = REPOSITORY.parent / "shared" / "photos" / "imagenet200"
 
@@ -61,8 +60,8 @@ def test_lite_shares_one_network_and_builds_both_modules_from_what_it_knows(lite
         assert torch.equal(tensor, theirs["_fc.weight"])
     assert torch.equal(lite.tsqnet.vqm.classifier_bias, theirs["_fc.bias"])
     settings = lite.config.settings
-    assert lite.tsqnet.vqm.config.scale == settings.visual_scale
-    assert lite.tsqnet.tqm.config.scale == settings.textual_scale
+    assert lite.tsqnet.vqm.scale == settings.visual_scale
+    assert lite.tsqnet.tqm.scale == settings.textual_scale
     centered = lite.object_embeddings - lite.object_embeddings.mean(dim=0)
     expected = centered / centered.norm(dim=1, keepdim=True)
     torch.testing.assert_close(lite.textual_embeddings, expected, rtol=1e-5, atol=1e-7)
@@ -91,7 +90,7 @@ def test_lite_names_photographs(lite: Pack) -> None:
     if not PHOTOS.is_dir():
         pytest.skip(f"{PHOTOS} is not here")
     paths = sorted(PHOTOS.glob("*.jpg"))
-    prepared = preprocessor(lite.config.roles.objects)
+    prepared = lite.config.roles.objects.preprocess
     right = 0
     for start in range(0, len(paths), 40):
         batch = paths[start : start + 40]
@@ -139,16 +138,16 @@ def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recognizer
     for prepare in (pack.visual_preprocessor, pack.object_preprocessor):
         assert prepare(frames).shape == (2, 3, 48, 48)
     choice = choose_recognizer(pack.config, "embedded")
-    recognizer = load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    recognizer = load_recognizer(pack, choice)
     assert recognizer.recognizer.encoder is pack.object_recognizer
     assert recognizer.preprocessor(frames).shape == (2, 3, 64, 64)
 
 
 def test_trained_layers_come_back_with_their_variant(folder: Path, document: dict[str, Any]) -> None:
-    variant = {"num_heads": 2, "projections": True, "positional_embedding": True}
+    variant: dict[str, Any] = {"num_heads": 2, "projections": True, "positional_embedding": True}
     for name, dim, scale in (("visual", 256, 0.05), ("textual", 8, 3.0)):
         torch.manual_seed(1)
-        layer = TSQLayer(TSQLayerConfig(dim=dim, num_classes=3, num_frames=4, scale=scale, **variant))
+        layer = TSQLayer(dim, 3, num_frames=4, scale=scale, config=TSQLayerConfig(**variant))
         torch.nn.init.normal_(layer.position)
         save_file(layer.state_dict(), folder / f"{name}.safetensors")
         document["modules"][name] = {

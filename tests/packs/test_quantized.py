@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.packs.making import NETWORK, network_weights
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs.quantized import METADATA, quantize_int8, to_float16
-from tsq_cli.packs.weights import read_tensors
+from tsq_cli.packs.tensors import read_tensors
 
 
 def stored(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = METADATA) -> Path:

@@ -23,7 +23,7 @@ from tests.models.test_fold import lively
 from tests.packs.hub import LocalHub, environment, run_python
 from tests.packs.making import NETWORK, make_pack, network_weights, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, load_recognizer, preprocessor
+from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, load_recognizer
 
 RESNET101, SMALL, LITE0 = "resnet101.a1h_in1k", "test_resnet.r160_in1k", "tf_efficientnet_lite0"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
@@ -36,11 +36,11 @@ from tsq_cli.packs import choose_recognizer, find_pack, load_recognizer, pull_pa
 frames, output, small = sys.argv[1:]
 config = find_pack("imagenet-lite")
 choices = [choose_recognizer(config)]
-loaded = load_recognizer(config, choices[0], device="cpu", dtype=torch.float32)
+loaded = load_recognizer(config, choices[0])
 pulled = pull_pack(small)
 huggingface_hub.constants.HF_HUB_OFFLINE = True
 choices += [choose_recognizer(config, requested) for requested in ("auto", "resnet101", "resnet101.a1h_in1k")]
-load_recognizer(find_pack(small), choose_recognizer(find_pack(small)), device="cpu", dtype=torch.float32)
+load_recognizer(find_pack(small), choose_recognizer(find_pack(small)))
 images = loaded.preprocessor(load_file(frames)["frames"])
 with torch.inference_mode():
     output_of = loaded.recognizer(images)
@@ -205,11 +205,14 @@ def test_the_embedded_network_is_the_packs_own_object_recognizer_and_not_a_secon
     config = find_pack("imagenet-lite")
     pack = load_pack(config)
     choice = choose_recognizer(config, "embedded")
-    shared = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    shared = load_recognizer(pack, choice)
     assert shared.recognizer.encoder is pack.object_recognizer
-    assert shared.preprocessor == preprocessor(config.roles.objects)
+    assert load_recognizer(pack, "embedded").recognizer.encoder is pack.object_recognizer
+    assert load_recognizer(pack, "embedded", dtype=torch.bfloat16).recognizer.encoder is not pack.object_recognizer
+    assert {parameter.dtype for parameter in pack.object_recognizer.parameters()} == {torch.float32}
+    assert shared.preprocessor == config.roles.objects.preprocess
     assert (shared.recognizer.num_classes, shared.class_names) == (1000, config.class_names)
-    alone = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+    alone = load_recognizer("imagenet-lite", "embedded")
     images = alone.preprocessor(torch.from_numpy(pictures.coffee()[None]))
     with torch.inference_mode():
         said, said_alone = shared.recognizer(images), alone.recognizer(images)
@@ -249,14 +252,14 @@ def test_a_role_is_fed_as_the_pack_says_and_another_network_as_timm_says(tmp_pat
     frames = torch.from_numpy(pictures.coffee()[None])
     for requested, size, mean in (("test_resnet", 64, 0.5), ("test_efficientnet", 160, 0.485)):
         choice = choose_recognizer(config, requested)
-        loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+        loaded = load_recognizer(config, choice)
         assert (loaded.preprocessor.input_size, loaded.preprocessor.mean[0]) == (size, mean)
         network = timm.create_model(requested).eval()
         network.load_state_dict(network_weights(requested))
         images = loaded.preprocessor(frames)
         with torch.inference_mode():
             torch.testing.assert_close(loaded.recognizer(images).logits, network(images), rtol=1e-4, atol=1e-5)
-        half = load_recognizer(config, choice, device="cpu", dtype=torch.bfloat16).recognizer
+        half = load_recognizer(config, choice, dtype=torch.bfloat16).recognizer
         assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
 
 
@@ -273,7 +276,7 @@ def test_networks_of_a_folder_and_of_any_repository_bring_their_own_preprocessin
     for name, source in ((f"local-dir:{tmp_path / 'net3'}", "file"), ("hf-hub:tests/net3", "timm")):
         choice = choose_recognizer(config, name)
         assert (choice.name, choice.source, choice.role) == (name, source, None)
-        loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+        loaded = load_recognizer(config, choice)
         assert loaded.preprocessor.mean == (0.1, 0.2, 0.3)
         assert loaded.class_names == config.class_names
         assert torch.equal(
@@ -285,7 +288,7 @@ def test_networks_of_a_folder_and_of_any_repository_bring_their_own_preprocessin
     for name in (f"local-dir:{tmp_path / 'net7'}", "hf-hub:tests/net7"):
         choice = choose_recognizer(config, name)
         with pytest.raises(UsageError, match=f"{name} has 7 classes; wanted 3, one for each class of the pack pack"):
-            load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+            load_recognizer(config, choice)
 
 
 @pytest.mark.parametrize(
@@ -343,4 +346,4 @@ def test_a_pack_all_off_the_hub_has_its_object_recognizer_for_the_embedded_one(c
     choice = choose_recognizer(config, "embedded")
     assert (choice.name, choice.source, choice.role) == ("efficientnet_b0.ra_in1k", "timm", config.roles.objects)
     with pytest.raises(WeightsError, match=r"the weights of efficientnet_b0\.ra_in1k are not in"):
-        load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+        load_recognizer(config, choice)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from tests.packs.making import NETWORK, network_weights, packed, write_json
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs import load_pack
-from tsq_cli.packs.weights import read_tensors
+from tsq_cli.packs.tensors import fill, read_tensors
 
 
 def stored(tmp_path: Path, suffix: str, tensors: dict[Any, torch.Tensor]) -> Path:
@@ -121,3 +122,24 @@ def test_damaged_weights_are_read_or_refused(tmp_path: Path, kind: str) -> None:
         except WeightsError:
             refused += 1
     assert refused > 200
+
+
+def test_tensors_of_another_network_are_refused_by_name() -> None:
+    network = timm.create_model("test_resnet", num_classes=7)
+    good = network.state_dict()
+    without = {name: value for name, value in good.items() if not name.startswith("conv1")}
+    with pytest.raises(
+        WeightsError,
+        match=r"f\.pth does not fit ResNet: 13 missing \(conv1.0.weight, conv1.1.weight, conv1.1.bias, \.\.\.\); ",
+    ):
+        fill(network, without, origin="f.pth")
+    with pytest.raises(WeightsError, match=r"5 unexpected \(extra0, extra1, extra2, \.\.\.\)"):
+        fill(network, {**good, **{f"extra{i}": torch.zeros(1) for i in range(5)}}, origin="f.pth")
+    with pytest.raises(WeightsError, match=r"1 of another shape \(fc.bias \[8\] for \[7\]\)"):
+        fill(network, {**good, "fc.bias": torch.zeros(8)}, origin="f.pth")
+    with pytest.raises(WeightsError, match="1 unexpected") as caught:
+        fill(network, {**good, "\x1b" * 10**6: torch.zeros(1)}, origin="f.pth")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+    fill(network, {name: torch.full_like(value, 3) for name, value in good.items()}, origin="f.pth")
+    assert all((value == 3).all() for value in network.state_dict().values())

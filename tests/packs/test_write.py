@@ -25,7 +25,6 @@ from tsq_cli.packs import (
     find_pack,
     load_pack,
     load_recognizer,
-    preprocessor,
     verify_pack,
 )
 from tsq_cli.packs.load import load_encoder
@@ -47,10 +46,10 @@ def base(tmp_path: Path) -> PackConfig:
 def layers(*, visual: int = 256, textual: int = 8, num_classes: int = len(CLASSES)) -> TSQNet:
     """Layers whose every parameter is some random number."""
     torch.manual_seed(3)
-    shape: dict[str, Any] = {"num_classes": num_classes, "num_frames": 5}
+    competing = TSQLayerConfig(competition_floor=2.0, competition_weight=0.5)
     net = TSQNet(
-        TSQLayer(TSQLayerConfig(dim=visual, scale=0.07, competition_floor=2.0, competition_weight=0.5, **shape)),
-        TSQLayer(TSQLayerConfig(dim=textual, num_heads=2, projections=False, **shape)),
+        TSQLayer(visual, num_classes, num_frames=5, scale=0.07, config=competing),
+        TSQLayer(textual, num_classes, num_frames=5, config=TSQLayerConfig(num_heads=2, projections=False)),
     )
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.1)
@@ -105,7 +104,7 @@ def test_a_fine_tuned_encoder_is_stored_once_and_is_encoder_and_recognizer(base:
     assert all(check.ok for check in verify_pack(tmp_path / "new"))
 
     pack = load_pack(config)
-    images = preprocessor(base.roles.visual_encoder)(frames())
+    images = base.roles.visual_encoder.preprocess(frames())
     assert torch.equal(pack.visual_preprocessor(frames()), images)
     ours, trained_ = said(pack.visual_encoder, images), said(network.encoder, images)
     for one, other in zip(ours, trained_, strict=True):
@@ -118,7 +117,7 @@ def test_a_fine_tuned_encoder_is_stored_once_and_is_encoder_and_recognizer(base:
     for requested in ("auto", "embedded", NETWORK):
         choice = choose_recognizer(config, requested)
         assert (choice.source, choice.role) == ("file", config.roles.visual_encoder)
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choice)
     assert loaded.class_names == CLASSES
     torch.testing.assert_close(said(loaded.recognizer.encoder, images)[1], ours[1])
 
@@ -153,7 +152,7 @@ def test_a_tuned_encoder_that_scores_the_objects_serves_both_modules(base: PackC
     stored = load_file(tmp_path / "pack" / "visual_encoder.safetensors")
     expected = encoder.encoder.model.state_dict()
     assert all(torch.equal(stored[name], expected[name].to(stored[name].dtype)) for name in expected)
-    loaded = load_recognizer(config, choose_recognizer(config), device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choose_recognizer(config))
     assert loaded.recognizer.num_classes == len(CLASSES)
 
 
@@ -162,11 +161,11 @@ def test_a_probe_over_the_unchanged_encoder_leaves_one_pass_for_both_modules(bas
     config = write(tmp_path / "new", base, recognizer=network)
     pack = load_pack(config)
     assert pack.object_recognizer is pack.visual_encoder
-    images = preprocessor(base.roles.visual_encoder)(frames())
+    images = base.roles.visual_encoder.preprocess(frames())
     for one, other in zip(said(pack.visual_encoder, images), said(load_pack(base).visual_encoder, images), strict=True):
         assert torch.equal(one, other)
     choice = choose_recognizer(config, "embedded")
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32, pack=pack)
+    loaded = load_recognizer(pack, choice)
     logits = said(network.encoder, images)[1]
     torch.testing.assert_close(
         said(loaded.recognizer.encoder, images)[1], logits, rtol=0, atol=5e-3 * float(logits.abs().max())
@@ -181,9 +180,9 @@ def test_an_eight_bit_recognizer_is_small_and_says_nearly_the_same(base: PackCon
     sizes = {path.stem: path.stat().st_size for path in config.folder.iterdir()}
     assert sizes["recognizer"] < 0.7 * sizes["visual_encoder"]
     assert {tensor.dtype for tensor in load_file(config.folder / "recognizer.safetensors").values()} >= {torch.int8}
-    images = preprocessor(base.roles.visual_encoder)(frames())
+    images = base.roles.visual_encoder.preprocess(frames())
     choice = choose_recognizer(config)
-    loaded = load_recognizer(config, choice, device="cpu", dtype=torch.float32)
+    loaded = load_recognizer(config, choice)
     logits = said(network.encoder, images)[1]
     torch.testing.assert_close(
         said(loaded.recognizer.encoder, images)[1], logits, rtol=0, atol=0.03 * float(logits.abs().max())

@@ -8,8 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from tsq_cli.errors import UsageError
-from tsq_cli.models import TSQLayerConfig
-from tsq_cli.packs.schema import Layer
+from tsq_cli.models import TSQLayer, TSQLayerConfig
 from tsq_cli.studies.registry import STUDIES, Study, changed, find_studies
 from tsq_cli.training.settings import HeadSettings
 
@@ -25,8 +24,8 @@ OURS = {"init-visual", "init-textual", "top-n", "lambda-v", "interaction", "scal
 BASES = {
     "default": HeadSettings(),
     "competing queries": HeadSettings(
-        layer=Layer(competition_floor=1.0, blank_frame_penalty=2.0),
-        textual_layer=Layer(competition_floor=0.5, positional_embedding=False),
+        layer=TSQLayerConfig(competition_floor=1.0, blank_frame_penalty=2.0),
+        textual_layer=TSQLayerConfig(competition_floor=0.5, positional_embedding=False),
         visual_scale=0.05,
     ),
 }
@@ -72,7 +71,7 @@ def test_rows_differ_in_one_respect_and_can_be_built(study: Study, base: HeadSet
     assert varying == respects.get(study.name, {study.name})
     for settings in rows:
         for dim, layer in ((1280, settings.layer), (384, settings.textual_layer or settings.layer)):
-            TSQLayerConfig(dim=dim, num_classes=40, **asdict(layer))
+            TSQLayer(dim, 40, config=layer)
         if study.fixed.keys() & {"layer.competition_floor"}:
             assert settings.textual_layer is None  # a variant of the layer is one of both modules
 
@@ -97,7 +96,7 @@ def test_studies_are_found_by_name() -> None:
 def test_changes_are_checked_as_settings_are() -> None:
     settings = changed(HeadSettings(), {"layer.num_heads": 8, "fit.epochs": 3, "top_n": 1})
     assert (settings.layer.num_heads, settings.fit.epochs, settings.top_n) == (8, 3, 1)
-    assert settings.layer == Layer(num_heads=8)
+    assert settings.layer == TSQLayerConfig(num_heads=8)
     with pytest.raises(UsageError, match="alpha is -1"):
         changed(HeadSettings(), {"alpha": -1.0})
     with pytest.raises(TypeError, match="gamma"):

@@ -10,7 +10,7 @@ import torch
 
 from tests.studies.synthetic import C, CountedSource, make_data
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.schema import Layer
+from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.studies.tsne import check_tsne, default_perplexity, embed, meaning_hues, train_queries, tsne_figure
 from tsq_cli.training.settings import FitSettings, HeadSettings
 
@@ -89,6 +89,6 @@ def test_the_perplexity_stays_below_the_number_of_classes() -> None:
 
 
 def test_one_query_for_all_classes_is_no_figure() -> None:
-    settings = replace(SETTINGS, textual_layer=Layer(attention="class-agnostic"))
+    settings = replace(SETTINGS, textual_layer=TSQLayerConfig(attention="class-agnostic"))
     with pytest.raises(UsageError, match="one query for all classes"):
         train_queries(make_data(), settings)

@@ -20,7 +20,7 @@ from tsq_cli.training.encoder import FrameTask, fine_tune, training_images, with
 from tsq_cli.training.images import FrameImages, MemoryFrames
 from tsq_cli.training.settings import Augmentation, EncoderSettings, FitSettings
 
-PREPARE = Preprocessor(input_size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0)
+PREPARE = Preprocessor(input_size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=1.0)
 FITTING = FitSettings(epochs=4, batch_size=8, learning_rate=0.02, warmup_epochs=0.5)
 SETTINGS = EncoderSettings(
     frames_per_video=2, backbone_lr_scale=0.1, augmentation=Augmentation(min_area=0.5, color_jitter=0.0), fit=FITTING
@@ -34,7 +34,8 @@ def start() -> FrameEncoder:
 
 def untrained() -> FrameEncoder:
     """A tiny network whose batch norms, which have seen nothing, come to know the data within a few steps."""
-    network = create_encoder(NETWORK, state_dict=network_weights(NETWORK))
+    network = create_encoder(NETWORK)
+    network.model.load_state_dict(network_weights(NETWORK))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.5

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNet
-from tsq_cli.packs.schema import Layer
+from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.training.heads import INITIAL, CachedClips, ClipBatch, HeadTask, initial_tsqnet, train_heads
 from tsq_cli.training.settings import FitSettings, HeadSettings
 
@@ -87,18 +87,18 @@ def test_who_is_taught_is_who_moves() -> None:
 @pytest.mark.parametrize(
     "layer",
     [
-        Layer(self_attention=True),
-        Layer(num_layers=2),
-        Layer(num_heads=4),
-        Layer(attention="class-agnostic", classifier="class-agnostic"),
-        Layer(attention="class-agnostic"),
-        Layer(classifier="class-agnostic"),
-        Layer(competition_floor=0.0, competition_weight=0.9, blank_frame_penalty=0.5),
-        Layer(projections=False, positional_embedding=False),
+        TSQLayerConfig(self_attention=True),
+        TSQLayerConfig(num_layers=2),
+        TSQLayerConfig(num_heads=4),
+        TSQLayerConfig(attention="class-agnostic", classifier="class-agnostic"),
+        TSQLayerConfig(attention="class-agnostic"),
+        TSQLayerConfig(classifier="class-agnostic"),
+        TSQLayerConfig(competition_floor=0.0, competition_weight=0.9, blank_frame_penalty=0.5),
+        TSQLayerConfig(projections=False, positional_embedding=False),
     ],
-    ids=lambda layer: ",".join(f"{k}={v}" for k, v in vars(layer).items() if v != getattr(Layer(), k)),
+    ids=lambda layer: ",".join(f"{k}={v}" for k, v in vars(layer).items() if v != getattr(TSQLayerConfig(), k)),
 )
-def test_every_variant_can_be_trained_and_every_parameter_moves(layer: Layer) -> None:
+def test_every_variant_can_be_trained_and_every_parameter_moves(layer: TSQLayerConfig) -> None:
     visual, textual, targets, _, queries_v, queries_t = _clips()
     settings = replace(SETTINGS, layer=layer, fit=replace(SETTINGS.fit, epochs=2))
     before = initial_tsqnet(settings, queries_visual=queries_v, queries_textual=queries_t, num_frames=T)
@@ -113,11 +113,13 @@ def test_every_variant_can_be_trained_and_every_parameter_moves(layer: Layer) ->
 
 def test_both_modules_may_differ_in_shape() -> None:
     net = _train(
-        replace(SETTINGS, textual_layer=Layer(num_heads=2), textual_scale=0.5, fit=replace(SETTINGS.fit, epochs=1))
+        replace(
+            SETTINGS, textual_layer=TSQLayerConfig(num_heads=2), textual_scale=0.5, fit=replace(SETTINGS.fit, epochs=1)
+        )
     )
     assert (net.vqm.config.num_heads, net.tqm.config.num_heads) == (1, 2)
-    assert (net.vqm.config.scale, net.tqm.config.scale) == (None, 0.5)
-    assert net.vqm.config.num_frames == T
+    assert (net.vqm.scale, net.tqm.scale) == (None, 0.5)
+    assert net.vqm.num_frames == T
 
 
 def test_queries_start_where_they_are_told() -> None:

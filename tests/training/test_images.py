@@ -14,7 +14,9 @@ from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training.images import FrameImages, MemoryFrames, image_batches, normalized, segments
 from tsq_cli.training.settings import Augmentation
 
-PREPARE = Preprocessor(input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.5), crop_pct=0.875)
+PREPARE = Preprocessor(
+    input_size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.5), interpolation="bicubic", crop_pct=0.875
+)
 STILL = Augmentation(min_area=1.0, flip=False, color_jitter=0.0)
 
 

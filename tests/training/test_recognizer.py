@@ -93,7 +93,8 @@ def test_features_and_targets_of_other_videos_are_refused() -> None:
 
 
 def test_a_probed_network_says_what_the_probe_says_of_its_features() -> None:
-    encoder = create_encoder(NETWORK, state_dict=network_weights(NETWORK))
+    encoder = create_encoder(NETWORK)
+    encoder.model.load_state_dict(network_weights(NETWORK))
     probe = nn.Linear(encoder.feature_dim, 5)
     network = probed(encoder, probe)
     images = torch.rand(2, 3, 48, 48)

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from tsq_cli.errors import InputNotFoundError, UsageError
-from tsq_cli.packs.schema import Layer
+from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.training.settings import (
     Augmentation,
     EncoderSettings,
@@ -30,8 +30,8 @@ FULL = TrainSettings(
         alpha=0.2,
         interaction="js",
         visual_scale=0.05,
-        layer=Layer(num_layers=2, self_attention=True),
-        textual_layer=Layer(competition_floor=8.0),
+        layer=TSQLayerConfig(num_layers=2, self_attention=True),
+        textual_layer=TSQLayerConfig(competition_floor=8.0),
         fit=FitSettings(epochs=3, optimizer="sgd", clip_norm=0),
     ),
     encoder=EncoderSettings(augmentation=Augmentation(flip=False)),
@@ -135,7 +135,7 @@ def test_what_toml_cannot_say_is_the_default() -> None:
 def test_the_papers_values_are_the_defaults() -> None:
     heads = HeadSettings()
     assert (heads.alpha, heads.beta, heads.prototype_ratio, heads.lambda_v) == (0.6, 0.6, 0.3, 0.6)
-    assert heads.layer == Layer()
+    assert heads.layer == TSQLayerConfig()
     assert EncoderSettings().fit.epochs == 10
     assert (FULL.num_frames, TrainSettings(train_list="a").num_candidates) == (5, 16)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
-from tsq_cli.benchmark.runners import BenchmarkConfig
+from tsq_cli.benchmark.runners import BenchmarkConfig, random_pack
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
 from tsq_cli.models import Recognizer, create_encoder
 from tsq_cli.models.preprocess import Preprocessor
-from tsq_cli.packs import RecognizerChoice, load_pack
-from tsq_cli.packs.load import Pack, optimize_for_inference
+from tsq_cli.packs import RecognizerChoice, find_pack
+from tsq_cli.packs.load import Pack, optimize_for_inference, optimize_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer
 from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
@@ -34,7 +34,7 @@ def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
             requested=name, name=name, source="timm", reason="random weights", role=None, pack_sha256=pack.config.sha256
         ),
         recognizer=Recognizer(optimize_for_inference(encoder, pack.device, pack.dtype)),
-        preprocessor=Preprocessor.from_dict(encoder.pretrained_cfg),
+        preprocessor=Preprocessor.from_timm(encoder.pretrained_cfg),
         class_names=pack.class_names,
     )
 
@@ -88,7 +88,7 @@ def time_files(
         UsageError: no file could be classified.
     """
     check_files(paths)
-    pack = load_pack(setting.pack, device=setting.device, dtype=setting.dtype, random_weights=True)
+    pack = optimize_pack(random_pack(find_pack(setting.pack), setting.device), setting.dtype)
     classifier = Classifier(
         Selector(pack), random_recognizer(setting.recognizer, pack), ClassifySettings(num_predictions=1)
     )

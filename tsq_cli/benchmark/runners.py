@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,8 +25,8 @@ from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.graphs import Graphed
 from tsq_cli.models.preprocess import Preprocessor
-from tsq_cli.packs import Pack, find_pack, load_pack
-from tsq_cli.packs.load import optimize_for_inference
+from tsq_cli.packs import Pack, PackConfig, find_pack
+from tsq_cli.packs.load import build_pack, optimize_for_inference, optimize_pack
 from tsq_cli.recognition import prepare_frames, recognize_images
 from tsq_cli.scoring import encode_images, prepare_clips, tsq_scores
 from tsq_cli.types import Float32Array
@@ -34,7 +34,13 @@ from tsq_cli.types import Float32Array
 BACKBONE = "resnet50"
 """Backbone of FrameExit, and the network with which AdaFocus looks at crops."""
 
-IMAGENET_INPUT = Preprocessor(input_size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET_INPUT = Preprocessor(
+    input_size=224,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    interpolation="bicubic",
+    crop_pct=0.875,
+)
 """Preprocessing of both other methods."""
 
 
@@ -180,9 +186,8 @@ class TSQNetRunner(Runner):
 
     def optimize(self) -> None:
         """See Runner."""
-        for encoder in {self._pack.visual_encoder, self._pack.object_recognizer, self._recognizer.encoder}:
-            optimize_for_inference(encoder, self._setting.device, self._setting.dtype)
-        self._pack = replace(self._pack, dtype=self._setting.dtype)
+        self._pack = optimize_pack(self._pack, self._setting.dtype)
+        optimize_for_inference(self._recognizer.encoder, self._setting.device, self._setting.dtype)
         self._whole = Graphed(self.forward)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -245,7 +250,7 @@ class TSQNetRunner(Runner):
 
     def _load(self) -> Pack:
         config = find_pack(self._setting.pack).at_input_size(self._setting.input_size)
-        return load_pack(config, device=self._setting.device, random_weights=True, tuned=False)
+        return random_pack(config, self._setting.device)
 
 
 class FramesRunner(Runner):
@@ -364,9 +369,22 @@ class AdaFocusRunner(Runner):
         return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
 
 
+def random_pack(config: PackConfig, device: str) -> Pack:
+    """Build the networks that a pack describes with random weights, as they are published: enough to time them."""
+    num_objects = len(config.object_names)
+    visual_encoder = object_recognizer = create_encoder(config.roles.visual_encoder.model, num_classes=num_objects)
+    if config.roles.objects is not config.roles.visual_encoder:
+        object_recognizer = create_encoder(config.roles.objects.model, num_classes=num_objects)
+    # As wide as those of the sentence encoder that the shipped packs were made with.
+    embeddings = torch.randn(num_objects, 384, generator=torch.Generator().manual_seed(0))
+    return build_pack(
+        config, visual_encoder, object_recognizer, nn.functional.normalize(embeddings, dim=1), device=device
+    )
+
+
 def _recognizer(setting: BenchmarkConfig, num_classes: int) -> tuple[Recognizer, Preprocessor]:
     encoder = create_encoder(setting.recognizer, num_classes=num_classes)
-    return Recognizer(encoder.to(setting.device)), Preprocessor.from_dict(encoder.pretrained_cfg)
+    return Recognizer(encoder.to(setting.device)), Preprocessor.from_timm(encoder.pretrained_cfg)
 
 
 def _mean_class(output: RecognizerOutput, num_videos: int) -> Tensor:

@@ -208,7 +208,7 @@ def load_networks(config: PackConfig, requested: str, device: str, dtype: Dtype)
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     pack = load_pack(config, device=place, dtype=kind)
-    return pack, load_recognizer(config, choice, device=place, dtype=kind, pack=pack)
+    return pack, load_recognizer(pack, choice)
 
 
 def print_failed(lists: Iterable[Mapping[str, Any]]) -> None:

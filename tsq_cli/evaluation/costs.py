@@ -52,7 +52,7 @@ def count_costs(pack: Pack, recognizer: LoadedRecognizer) -> Costs:
     """
     t = pack.config.settings.num_candidates
     vqm, tqm, embeddings = pack.tsqnet.vqm, pack.tsqnet.tqm, pack.textual_embeddings
-    features = embeddings.new_zeros(1, t, vqm.config.dim)
+    features = embeddings.new_zeros(1, t, vqm.dim)
     object_logits = embeddings.new_zeros(1, t, len(embeddings))
     visual_layer = count(vqm, features).giga_macs
     textual_layer = count(lambda: tqm(object_text_features(object_logits, embeddings)), modules=[tqm]).giga_macs

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from tsq_cli import selection
 from tsq_cli.config import SelectorName
 from tsq_cli.errors import UsageError
-from tsq_cli.models import TSQNetOutput, frame_saliency
+from tsq_cli.models import TSQNetOutput, frame_saliency, probabilities
 from tsq_cli.rules.evidence import Evidence
 from tsq_cli.rules.ordering import ranking
 from tsq_cli.selection import RuleSettings
@@ -147,13 +148,8 @@ def selector_input(
 
 def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Float64Array:
     """Compute float64 probabilities of logits [..., C]: softmax over the classes, or sigmoid if `multi_label`."""
-    logits = logits.astype(np.float64)
-    if multi_label:
-        independent: Float64Array = np.exp(-np.logaddexp(0.0, -logits))  # = 1 / (1 + exp(-x)), without overflow
-        return independent
-    shares: Float64Array = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares /= shares.sum(axis=-1, keepdims=True)
-    return shares
+    wide: Float64Array = probabilities(torch.from_numpy(logits.astype(np.float64)), multi_label=multi_label).numpy()
+    return wide
 
 
 def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:

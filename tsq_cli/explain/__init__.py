@@ -1,4 +1,4 @@
-"""Where in a frame a recognizer sees a class. Importing it loads no torch."""
+"""Saliency maps of recognizers: computed, scaled and drawn. Importing it loads no torch."""
 
 from tsq_cli.explain.maps import class_activation_maps, grad_cam, saliency_maps, scale_maps, seen_box
 from tsq_cli.explain.render import heat, overlay, upsample_to_frame

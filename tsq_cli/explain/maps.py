@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def saliency_maps(recognizer: Recognizer, output: RecognizerOutput, class_index: int) -> Tensor:
-    """How much each place of N frames speaks for a class: the exact CAM where the network has one, else Grad-CAM.
+    """Compute how much each place of N frames speaks for a class: the exact CAM where there is one, else Grad-CAM.
 
     Args:
         recognizer: the network, in evaluation mode.
-        output: what it gave for the N frames, in inference mode or not.
+        output: its output for the N frames, in inference mode or not.
         class_index: the class, in [0, C).
 
     Returns:
-        float32 [N, h, w], in logits, negative where a place speaks against the class. Of a CAM the mean over the places
+        float32 [N, h, w], in logits, negative where a place speaks against the class. The mean of a CAM over the places
         is the class's logit less its bias.
 
     Raises:
@@ -43,7 +43,7 @@ def saliency_maps(recognizer: Recognizer, output: RecognizerOutput, class_index:
 
 
 def class_activation_maps(activations: Tensor, weight_row: Tensor) -> Tensor:
-    """The classifier's row of one class applied at each place, without a backward pass (CAM, Zhou et al. 2016).
+    """Apply the classifier's row of one class at each place, without a backward pass (CAM, Zhou et al. 2016).
 
     Args:
         activations: [N, D, h, w], of the last stage.
@@ -56,7 +56,7 @@ def class_activation_maps(activations: Tensor, weight_row: Tensor) -> Tensor:
 
 
 def grad_cam(recognizer: Recognizer, activations: Tensor, class_index: int) -> Tensor:
-    """Activations weighted by the gradient of a class's logit, from a backward pass through the head alone.
+    """Weight activations by the gradient of a class's logit, from a backward pass through the head alone.
 
     Source: Grad-CAM (Selvaraju et al. 2017), before its ReLU. Ours: gradients are summed over the places, not averaged,
     so that the map of a pooled linear network equals its CAM; the factor h w between the two is gone after scaling.
@@ -90,7 +90,7 @@ def grad_cam(recognizer: Recognizer, activations: Tensor, class_index: int) -> T
 
 
 def scale_maps(maps: Tensor, scale: MapScale) -> Float32Array:
-    """Keep what speaks for the class, and divide by the highest place.
+    """Scale maps to [0, 1]: negative values become 0, the highest place 1.
 
     Args:
         maps: float [N, h, w], finite, as saliency_maps gives them.
@@ -106,7 +106,7 @@ def scale_maps(maps: Tensor, scale: MapScale) -> Float32Array:
 
 
 def seen_box(width: int, height: int, preprocessor: Preprocessor) -> tuple[float, float, float, float]:
-    """The part of a frame that resize and center crop show to the network.
+    """Compute the part of a frame that resize and center crop show to the network.
 
     Args:
         width, height: of the frame, in pixels.
@@ -127,7 +127,7 @@ def seen_box(width: int, height: int, preprocessor: Preprocessor) -> tuple[float
 
 
 def _float32_arithmetic() -> Any:
-    """While it lasts, torch functions get their half precision arguments (the head's weights) as float32."""
+    """Context in which torch functions get their half precision arguments (the head's weights) as float32."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -142,7 +142,7 @@ def _float32_arithmetic() -> Any:
 
 
 def _by_place(values: Tensor, model: Any) -> Tensor:
-    """A network's last stage, or its gradient, in its own layout -> [N, h, w, D]."""
+    """Bring a network's last stage, or its gradient, from its own layout to [N, h, w, D]."""
     if values.ndim == 4:
         return values if getattr(model, "output_fmt", None) == "NHWC" else values.movedim(1, -1)
     tokens = values[:, getattr(model, "num_prefix_tokens", None) or 0 :]

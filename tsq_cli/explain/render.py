@@ -1,4 +1,4 @@
-"""Saliency maps as pictures, with numpy and PIL alone."""
+"""Saliency maps drawn as pictures, with numpy and PIL alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tsq_cli.types import Float32Array, UInt8Array
 
 # Ours. Lightness rises steadily from deep violet over crimson and orange to pale yellow, and hue from cold to warm, so
 # that more reads as more in gray and to the color-blind too.
-_COLOURS = (
+_COLORS = (
     (48, 18, 92),
     (104, 26, 120),
     (164, 40, 108),
@@ -44,7 +44,7 @@ def upsample_to_frame(
 
 
 def heat(values: Float32Array) -> UInt8Array:
-    """Colors for values, transparent at 0 and more opaque, lighter and warmer toward 1.
+    """Color values, transparent at 0 and more opaque, lighter and warmer toward 1.
 
     Args:
         values: float32 [H, W] in [0, 1].
@@ -57,11 +57,11 @@ def heat(values: Float32Array) -> UInt8Array:
 
 
 def overlay(pixels: UInt8Array, values: Float32Array, box: tuple[float, float, float, float]) -> UInt8Array:
-    """A frame under its heat; what the network did not see is gray and dark.
+    """Draw a map over its frame; the part that the network did not see is gray and dark.
 
     Args:
         pixels: uint8 [H, W, 3], RGB.
-        values, box: the map, as spread takes them.
+        values, box: the map, as for upsample_to_frame.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -77,16 +77,16 @@ def overlay(pixels: UInt8Array, values: Float32Array, box: tuple[float, float, f
 
 
 def _pixel_box(box: tuple[float, float, float, float], *, height: int, width: int) -> tuple[int, int, int, int]:
-    """The box in whole pixels, at least one each way."""
+    """Round the box to whole pixels, at least one each way."""
     left, top = min(round(box[0] * width), width - 1), min(round(box[1] * height), height - 1)
     return left, top, max(round(box[2] * width), left + 1), max(round(box[3] * height), top + 1)
 
 
 def _palette() -> UInt8Array:
-    """RGBA of 256 values, uint8 [256, 4]."""
+    """Interpolate the colors, RGBA of 256 values, uint8 [256, 4]."""
     values = np.linspace(0, 1, 256)
-    stops = np.linspace(0, 1, len(_COLOURS))
-    channels = [np.interp(values, stops, channel) for channel in zip(*_COLOURS, strict=True)]
+    stops = np.linspace(0, 1, len(_COLORS))
+    channels = [np.interp(values, stops, channel) for channel in zip(*_COLORS, strict=True)]
     alpha = np.minimum(values / _FULL_FROM, 1) * _MOST_OPAQUE * 255
     colors: UInt8Array = np.rint(np.stack([*channels, alpha], axis=1)).astype(np.uint8)
     return colors

@@ -12,7 +12,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,7 +99,7 @@ def network_identity(model: str, weights: str, preprocessor: Preprocessor) -> st
         weights: a text unique to its weights: the SHA-256 of their file, or where they come from.
         preprocessor: from frames to its input.
     """
-    return f"{model}/{digest([weights, preprocessor.to_dict()])}"
+    return f"{model}/{digest([weights, asdict(preprocessor)])}"
 
 
 def weights_digest(encoder: FrameEncoder) -> str:

@@ -1,25 +1,36 @@
-"""The networks. They know tensors and texts, nothing about files of videos or data sets."""
+"""The networks. They know tensors and texts, nothing about files of videos or data sets.
 
-from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
-from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
-from tsq_cli.models.text import TextEncoder
-from tsq_cli.models.tsq_layer import TSQLayer, TSQLayerConfig, TSQOutput, refuse_not_finite
-from tsq_cli.models.tsqnet import (
-    CHOSEN_ON_DEVICE,
-    FrameSaliency,
-    TSQNet,
-    TSQNetOutput,
-    frame_saliency,
-    fuse_on_device,
-    object_text_features,
-    query_frame_scores,
-)
+Names are imported on first use: the settings of networks, which packs store, are then free of torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
+    from tsq_cli.models.layer_config import TSQLayerConfig
+    from tsq_cli.models.logits import log_probabilities, probabilities
+    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
+    from tsq_cli.models.text import TextEncoder
+    from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput, refuse_not_finite
+    from tsq_cli.models.tsqnet import (
+        CHOSEN_ON_DEVICE,
+        FrameSaliency,
+        TSQNet,
+        TSQNetOutput,
+        frame_saliency,
+        fuse_on_device,
+        object_text_features,
+        query_frame_scores,
+    )
 
 __all__ = [
     "CHOSEN_ON_DEVICE",
     "EncoderOutput",
     "FrameEncoder",
     "FrameSaliency",
+    "Preprocessor",
     "Recognizer",
     "RecognizerOutput",
     "TSQLayer",
@@ -31,7 +42,40 @@ __all__ = [
     "create_encoder",
     "frame_saliency",
     "fuse_on_device",
+    "log_probabilities",
     "object_text_features",
+    "probabilities",
     "query_frame_scores",
     "refuse_not_finite",
 ]
+
+_HOMES = {
+    "EncoderOutput": "encoders",
+    "FrameEncoder": "encoders",
+    "create_encoder": "encoders",
+    "TSQLayerConfig": "layer_config",
+    "Preprocessor": "preprocess",
+    "log_probabilities": "logits",
+    "probabilities": "logits",
+    "Recognizer": "recognizer",
+    "RecognizerOutput": "recognizer",
+    "TextEncoder": "text",
+    "TSQLayer": "tsq_layer",
+    "TSQOutput": "tsq_layer",
+    "refuse_not_finite": "tsq_layer",
+    "CHOSEN_ON_DEVICE": "tsqnet",
+    "FrameSaliency": "tsqnet",
+    "TSQNet": "tsqnet",
+    "TSQNetOutput": "tsqnet",
+    "frame_saliency": "tsqnet",
+    "fuse_on_device": "tsqnet",
+    "object_text_features": "tsqnet",
+    "query_frame_scores": "tsqnet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import one of the names above on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

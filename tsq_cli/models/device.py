@@ -1,4 +1,4 @@
-"""Which device and precision a run uses, and how many images at a time."""
+"""Devices and precisions of networks, sizes of batches, and copies to a GPU."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tsq_cli.config import check_device
 from tsq_cli.errors import UsageError
 
 # On a CPU a few frames at a time stay in the cache: 16 frames of 160 x 160 through EfficientNet-Lite0 take 1.15 times
-# as long all at once as in eights, and 1.2 times as long in fours. Of larger frames fewer fit; a deep network such as
-# ResNet-101, whose weights outweigh its activations, likes twice as many.
+# as long all at once as in eights, and 1.2 times as long in fours. Fewer of larger frames fit; a deep network such as
+# ResNet-101, whose weights outweigh its activations, is fastest with twice as many.
 CPU_PIXELS_AT_ONCE = 8 * 162 * 162  # four frames of 224 x 224, eight of 160 x 160
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def resolve_device(device: str) -> str:
-    """Turn "auto" into the device to use, and refuse one that is not there.
+    """Resolve "auto" to a device, and refuse a device that this machine lacks.
 
     Args:
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
@@ -47,9 +47,9 @@ def resolve_device(device: str) -> str:
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let this process keep 256 MiB that it has freed, where its C library is glibc; elsewhere nothing is done.
+    """Let this process keep 256 MiB of freed memory, where its C library is glibc; do nothing elsewhere.
 
-    A network on a CPU takes and frees the same buffers over and over. glibc by itself gives them back in between, and
+    A network on a CPU allocates and frees the same buffers over and over. By default glibc returns them in between, and
     the system maps and clears them anew: 32,500 pages for every video that is classified with a ResNet-50 (ours).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
@@ -59,7 +59,7 @@ def keep_freed_memory() -> None:
 
 
 def resolve_dtype(dtype: str, device: str) -> torch.dtype:
-    """Turn "auto" into the fastest type that keeps the results, and a name into torch's type.
+    """Resolve a precision's name to torch's type, and "auto" to the fastest one that keeps the results.
 
     "auto" is float16 on CUDA, bfloat16 on a CPU with instructions for it (AVX512-BF16), else float32.
 
@@ -75,12 +75,12 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """A precision as users and records name it: "float32", "bfloat16", "float16"."""
+    """Name a precision as users and records do: "float32", "bfloat16", "float16"."""
     return str(dtype).removeprefix("torch.")
 
 
 def is_slow(dtype: torch.dtype, device: str) -> bool:
-    """Whether a network may take many times as long as in float32: half precision on a CPU, unless "auto" chooses it.
+    """Tell whether a precision may be many times slower than float32: a half one on a CPU, unless "auto" chooses it.
 
     Without instructions for it torch computes in another type and converts: 23 times as long for EfficientNet-Lite0 on
     an AMD EPYC with AVX2, in float16 and bfloat16 alike (ours).
@@ -88,27 +88,27 @@ def is_slow(dtype: torch.dtype, device: str) -> bool:
     return device == "cpu" and dtype not in (torch.float32, resolve_dtype("auto", device))
 
 
-def cpu_microbatches(images: torch.Tensor, *, share: int = 1) -> tuple[torch.Tensor, ...]:
-    """Split images [N, 3, H, W] into what a network should see at once: all of them on a GPU, few on a CPU.
+def cpu_microbatches(images: torch.Tensor, *, multiplier: int = 1) -> tuple[torch.Tensor, ...]:
+    """Split images [N, 3, H, W] into microbatches: one batch on a GPU, small ones on a CPU, where they are faster.
 
     Args:
         images: N at least 1.
-        share: on a CPU, how many times as many pixels as a light network should see.
+        multiplier: pixels of a microbatch on a CPU, as a multiple of what is best for a light network.
 
     Returns:
         Equal parts, give or take one image.
     """
     if images.device.type != "cpu":
         return (images,)
-    most = max(1, share * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+    most = max(1, multiplier * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
     return torch.tensor_split(images, -(-len(images) // most))
 
 
 def upload(pixels: torch.Tensor, device: str | torch.device) -> Callable[[], torch.Tensor]:
-    """Begin to copy pixels to a GPU, on a stream of its own, beside what the GPU computes; on a CPU they stay.
+    """Start copying pixels to a GPU on a stream of its own, while the GPU computes; on a CPU nothing is copied.
 
     Returns:
-        What gives the copy, for use on the current stream, which waits for it; the host does not.
+        A function that returns the copy, of the same shape and dtype; the current stream waits for it, not the host.
     """
     if torch.device(device).type != "cuda":
         return lambda: pixels
@@ -131,7 +131,7 @@ def _copy_stream(device: str | torch.device) -> torch.cuda.Stream:
 
 
 def to_device(pixels: torch.Tensor, device: str | torch.device) -> torch.Tensor:
-    """Copy pixels to a device; from the host to a GPU out of pinned memory, without waiting for it."""
+    """Copy a tensor, whatever its shape and dtype, to a device; to a GPU through pinned memory, without waiting."""
     if torch.device(device).type == "cuda" and pixels.device.type == "cpu":
         return pixels.pin_memory().to(device, non_blocking=True)
     return pixels.to(device)

@@ -1,4 +1,4 @@
-"""Image encoders of timm as one small interface: one forward pass gives features and class scores."""
+"""Image encoders of timm behind one small interface: one forward pass gives features and class scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pickle
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 from safetensors import SafetensorError
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError, WeightsError
 
-# What timm, huggingface_hub, torch and safetensors raise for weights that are away, damaged or of another network.
+# Errors of timm, huggingface_hub, torch and safetensors for weights that are missing, damaged or of another network.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What an encoder says of N images.
+    """Features and class scores of N images.
 
     Attributes:
         features: [N, D], pooled, as they enter the classifier.
@@ -39,7 +38,7 @@ class FrameEncoder(nn.Module):
         model: the network itself.
         feature_dim: D.
         num_classes: O, 0 for a network without a classifier.
-        pretrained_cfg: how its pixels must be fed, from timm: input_size (3, H, W), mean, std, interpolation, crop_pct,
+        pretrained_cfg: timm's description of its input: input_size (3, H, W), mean, std, interpolation, crop_pct,
             crop_mode.
 
     Raises:
@@ -62,7 +61,7 @@ class FrameEncoder(nn.Module):
 
     @property
     def classifier_weight(self) -> Tensor:
-        """Rows w_o of the classifier, [O, D]; a live view of the parameter.
+        """Weights of the classifier, [O, D], one row w_o per class; a live view of the parameter.
 
         Raises:
             ValueError: the network has no classifier.
@@ -89,9 +88,10 @@ class FrameEncoder(nn.Module):
         return EncoderOutput(features=features, logits=self._classifier()(features) if self.num_classes else None)
 
     def activations(self, images: Tensor) -> Any:
-        """What the last stage gives before pooling: a tensor in the network's own layout, or a list of several sizes.
+        """Compute the last stage before pooling: a tensor in the network's own layout, or a list of several sizes.
 
-        Images as for forward.
+        Args:
+            images: as for forward.
 
         Raises:
             ValueError: images of another shape, or not floating point.
@@ -111,37 +111,30 @@ def create_encoder(
     timm_name: str,
     *,
     num_classes: int | None = None,
-    state_dict: Mapping[str, Tensor] | None = None,
     pretrained: bool = False,
-    cache_dir: str | PathLike[str] | None = None,
 ) -> FrameEncoder:
     """Build a timm network as a FrameEncoder in eval mode, on the CPU, in float32.
 
-    Weights come from state_dict (strictly: every key, every shape), or with pretrained from timm's own loading through
-    the hub or its local cache (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE honored), else they are random.
+    Its weights are random, or with pretrained those that timm loads through the hub or its local cache (HF_ENDPOINT,
+    HF_HUB_OFFLINE and HF_HUB_CACHE are honored).
 
     Args:
         timm_name: a timm model, with a weights tag or without ("resnet101", "resnet101.a1h_in1k"), or timm's
             "hf-hub:owner/name" and "local-dir:folder".
         num_classes: O; None keeps the model's own number, 0 drops the classifier. With pretrained and a number other
             than the weights' own, the classifier starts random, ready for training; all else must be in the weights.
-        state_dict: weights by timm's parameter names.
         pretrained: load the published weights.
-        cache_dir: hub cache to use instead of the default one.
 
     Raises:
         UsageError: timm has no model or weights of that name, or the classifier is not one linear layer.
         WeightsError: weights out of reach, damaged, or of another network.
-        ValueError: both state_dict and pretrained are given.
     """
-    if pretrained and state_dict is not None:
-        raise ValueError("give either a state_dict or pretrained=True, not both")
     timm = _timm()
-    check_name(timm_name)
+    check_timm_name(timm_name)
     # timm stops asking for every tensor when a pretrained network is built with another number of classes.
     overrides = {} if num_classes is None or pretrained else {"num_classes": num_classes}
     try:
-        model = timm.create_model(timm_name, pretrained=pretrained, cache_dir=cache_dir, **overrides)
+        model = timm.create_model(timm_name, pretrained=pretrained, **overrides)
     except _LOADING_ERRORS as error:
         # The first line can be a headline ("Error(s) in loading state_dict"), with the reason in the lines after it.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...").removesuffix(".")
@@ -150,14 +143,12 @@ def create_encoder(
             wanted="its weights from the hub, the local cache or the folder named",
             fix="check the name and the network (HF_ENDPOINT, HF_HUB_OFFLINE), or copy the weights into HF_HUB_CACHE",
         ) from error
-    if state_dict is not None:
-        _load_strictly(model, state_dict, timm_name)
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return FrameEncoder(model, pretrained_cfg=timm.data.resolve_model_data_config(model)).eval()
 
 
-def check_name(timm_name: str) -> None:
+def check_timm_name(timm_name: str) -> None:
     """Refuse a name that timm cannot load, before anything is loaded.
 
     Args:
@@ -185,32 +176,7 @@ def check_name(timm_name: str) -> None:
 
 
 def _timm() -> Any:
-    """The library, which takes seconds to load, so only where a network is built. It has no types."""
+    """Import timm, which takes seconds, only where a network is built. It has no types."""
     import timm
 
     return timm
-
-
-def _load_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], timm_name: str) -> None:
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    flaws = {
-        "missing": [name for name in wanted if name not in state_dict],
-        "unexpected": [name for name in state_dict if name not in wanted],
-        "mis-shaped": [
-            f"{name} {list(value.shape)} for {list(wanted[name])}"
-            for name, value in state_dict.items()
-            if name in wanted and tuple(value.shape) != wanted[name]
-        ],
-    }
-    if any(flaws.values()):
-        raise WeightsError(
-            f"the weights do not fit {timm_name}: "
-            + "; ".join(f"{len(names)} {flaw} ({_first_few(names)})" for flaw, names in flaws.items() if names),
-            wanted=f"exactly its {len(wanted)} tensors",
-            fix="check the model name and num_classes that go with these weights",
-        )
-    model.load_state_dict(state_dict)
-
-
-def _first_few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""What a computation costs whatever the machine: multiply-adds and parameters.
+"""The cost of a computation, independent of the machine: multiply-adds and parameters.
 
 Counted by torch's FlopCounterMode while the computation runs: matrix products and convolutions, and nothing else, as
 papers count. The counter sees torch's operators, so count networks as they were built: before they are captured in
@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Cost:
-    """What a computation costs.
+    """Cost of a computation.
 
     Attributes:
         macs: multiply-adds, the "FLOPs" of most papers on video and image recognition.
@@ -53,7 +53,7 @@ class Cost:
 
 
 def count(function: Callable[..., object], *inputs: object, modules: Iterable[nn.Module] = ()) -> Cost:
-    """Run function(*inputs) once, without gradients, and count what it costs.
+    """Run function(*inputs) once, without gradients, and count its multiply-adds and parameters.
 
     Args:
         function: a network or any function of tensors; what Module.compile has compiled runs uncompiled here, for
@@ -75,7 +75,7 @@ def count(function: Callable[..., object], *inputs: object, modules: Iterable[nn
 
 @contextmanager
 def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Let no parameter ask for gradients: even without them, the counter trips over views of those that do."""
+    """Turn off gradients of parameters: even under no_grad, the counter fails on views of those that require them."""
     thawed = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in thawed:
         parameter.requires_grad_(False)
@@ -87,7 +87,7 @@ def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def _recurrent_flops(inputs: torch.Size, *others: Any, out_shape: object, **_: object) -> int:
-    """Operations of a recurrent layer: at each step of each sequence every weight matrix is applied once.
+    """Count a recurrent layer's operations: at each step of each sequence every weight matrix is applied once.
 
     Args:
         inputs: [steps, sequences, features] or [sequences, steps, features].

@@ -1,4 +1,4 @@
-"""Batch normalization folded into the convolution before it, exact up to rounding."""
+"""Folding of batch normalization into the convolution before it (ours; exact up to rounding)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fold_batch_norm(network: nn.Module) -> int:
     """Fold every batch norm of a timm network that directly follows a convolution, in place.
 
     Args:
-        network: in evaluation mode; of another family than FAMILIES it is left alone.
+        network: in evaluation mode; one of another family than FAMILIES is left alone.
 
     Returns:
         The number of batch norms folded away.

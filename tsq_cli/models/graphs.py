@@ -1,4 +1,4 @@
-"""A function of tensors as a CUDA graph: recorded once for each shape, then launched as one piece."""
+"""Functions of tensors as CUDA graphs: recorded once per shape, then launched as one piece."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MOST_SHAPES = 8  # a graph keeps the memory of its run; a run over videos has few shapes that come again
+MAX_SHAPES = 8  # a graph keeps the memory of its run; a run over videos has few shapes that come again
 WARM_UPS = 3  # before a recording, so that libraries have chosen their kernels and made their workspaces
 
 
 class Graphed:
-    """Runs a function as a CUDA graph where its inputs lie on a GPU, and as it is where they do not.
+    """A function that runs as a CUDA graph where its inputs lie on a GPU, and as it is where they do not.
 
-    Shapes beyond the first MOST_SHAPES run without a graph. The function must neither read from the device nor depend
-    on anything but its inputs. What it returns is overwritten by the next call with inputs of the same shapes.
+    Shapes beyond the first MAX_SHAPES run without a graph. The function must neither read from the device nor depend
+    on anything but its inputs. Its outputs are overwritten by the next call with inputs of the same shapes.
+
+    Source: the warm-up on a side stream, capture and replay of torch.cuda.CUDAGraph's documentation.
 
     Args:
         function: of tensors, to a tensor or a tuple of tensors.
@@ -31,7 +33,7 @@ class Graphed:
         if inputs[0].device.type != "cuda":
             return self._function(*inputs)
         key = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in inputs)
-        if key not in self._recordings and len(self._recordings) == MOST_SHAPES:
+        if key not in self._recordings and len(self._recordings) == MAX_SHAPES:
             return self._function(*inputs)
         if key not in self._recordings:
             self._recordings[key] = self._record(inputs)
@@ -56,5 +58,5 @@ class Graphed:
 
 
 def graph_calls(network: nn.Module) -> None:
-    """Let a network's calls on a GPU, which must be without gradients, run as CUDA graphs; on a CPU nothing changes."""
+    """Run a network's calls on a GPU, which must be without gradients, as CUDA graphs; on a CPU nothing changes."""
     network.forward = Graphed(network.forward)

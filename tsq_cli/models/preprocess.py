@@ -1,103 +1,87 @@
-"""Decoded bytes to network input, on the device, as timm's evaluation transform does it from pictures."""
+"""From decoded bytes to network input, on the device, as timm's evaluation transform does it from pictures.
+
+torch is loaded when frames are prepared, so that a pack's description can hold a Preprocessor without it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Literal, get_args
-
-import torch
-from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.functional import InterpolationMode
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tsq_cli.errors import WeightsError
-from tsq_cli.models.device import to_device
+from tsq_cli.validation import check_range
 
-# torchvision re-exports these functions without saying so, which a strict type checker refuses.
-functional: Any = v2.functional
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+MIN_INPUT = 32  # pixels: five halvings, as the networks of packs make them, leave one place
+MAX_INPUT = 2048  # pixels; the networks of timm see at most 1024
+MIN_CROP = 0.5  # pictures are resized to input_size / crop_pct; the networks of timm want at least 0.875
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
-    """Resize the shorter side, crop the center, scale to [0, 1], normalize: what a network was trained to see.
+    """Preprocessing of a network's input: resize the shorter side, crop the center, scale to [0, 1], normalize.
 
     Attributes:
-        input_size: S, side of the square the network takes, in pixels, at least 1.
-        mean, std: of each of the channels R, G, B on the scale [0, 1]; std above 0.
+        input_size: S, side of the square the network takes, in pixels, MIN_INPUT to MAX_INPUT.
+        mean, std: of each of the channels R, G, B on the scale [0, 1]; finite, std above 0.
         interpolation: of the resize, with antialias ("nearest" has none).
-        crop_pct: share of the resized shorter side that the crop keeps, above 0 and at most 1.
+        crop_pct: share of the resized shorter side that the crop keeps, MIN_CROP to 1.
 
     Raises:
-        WeightsError: a value out of range (these come from a pack or from timm).
+        ValueError: a value out of range; the message says what is wanted.
     """
 
     input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    interpolation: Interpolation = "bicubic"
-    crop_pct: float = 0.875
+    interpolation: Interpolation
+    crop_pct: float
 
     def __post_init__(self) -> None:
-        if type(self.input_size) is not int or self.input_size < 1:
-            raise _bad_setting("input_size", self.input_size, "a whole number of pixels, 1 or more")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
-                raise _bad_setting(name, values, "three finite numbers" + (" above 0" if name == "std" else ""))
+        check_range("input_size", self.input_size, MIN_INPUT, MAX_INPUT)
+        check_range("crop_pct", self.crop_pct, MIN_CROP, 1)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise ValueError(f"three finite numbers as {name}, not {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std above 0, not {self.std}")
         if self.interpolation not in get_args(Interpolation):
-            raise _bad_setting("interpolation", self.interpolation, "one of " + ", ".join(get_args(Interpolation)))
-        if not 0 < self.crop_pct <= 1:
-            raise _bad_setting("crop_pct", self.crop_pct, "a share above 0 and at most 1")
+            raise ValueError(f"interpolation {' or '.join(get_args(Interpolation))}, not {self.interpolation!r}")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessor:
-        """Read the settings from a pack's plain dict or from a timm pretrained_cfg; other keys are left alone.
+    def from_timm(cls, pretrained_cfg: Mapping[str, Any]) -> Preprocessor:
+        """Read the settings that come with a timm network's weights.
 
         Args:
-            values: input_size (S, or timm's [3, S, S]), mean, std, interpolation, crop_pct; timm's crop_mode, if
-                present, must be "center", the one built here.
+            pretrained_cfg: input_size [3, S, S], mean, std, interpolation and crop_pct; crop_mode, if present, must be
+                "center", the one built here; other keys are left alone.
 
         Raises:
             WeightsError: a setting that is missing, out of range, or that asks for another kind of crop.
         """
-        wanted = ("input_size", "mean", "std", "interpolation", "crop_pct")
-        if missing := [name for name in wanted if values.get(name) is None]:
+        try:
+            return cls(**_from_timm(pretrained_cfg))
+        except (TypeError, ValueError) as error:
             raise WeightsError(
-                f"preprocessing settings lack {', '.join(missing)}", wanted=", ".join(wanted), fix="complete pack.json"
-            )
-        if values.get("crop_mode", "center") != "center":
-            raise _bad_setting("crop_mode", values["crop_mode"], "center")
-        return cls(
-            input_size=_square_side(values["input_size"]),
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-            interpolation=values["interpolation"],
-            crop_pct=values["crop_pct"],
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """All settings by name, JSON-ready; from_dict reads them back."""
-        return {
-            "input_size": self.input_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "interpolation": self.interpolation,
-            "crop_pct": self.crop_pct,
-        }
+                "the preprocessing settings of the network's weights are not usable",
+                wanted=str(error),
+                fix="choose another model",
+            ) from error
 
     @property
     def resize_side(self) -> int:
         """Pixels of the shorter side before the crop: S / crop_pct, rounded down as timm does."""
         return math.floor(self.input_size / self.crop_pct)
 
-    def __call__(
-        self, pixels: Tensor, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def __call__(self, pixels: Tensor, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Tensor:
         """Prepare frames of one size for the network.
 
         The bytes travel to the device and all arithmetic happens there, the normalization in float32 whatever dtype is.
@@ -105,7 +89,7 @@ class Preprocessor:
         Args:
             pixels: uint8 RGB, [T, H, W, 3] or [T, 3, H, W] (the first if both fit), T, H and W at least 1.
             device: where to compute, and where the result lies.
-            dtype: floating point type of the result.
+            dtype: floating point type of the result; None is float32.
 
         Returns:
             dtype [T, 3, S, S].
@@ -113,6 +97,13 @@ class Preprocessor:
         Raises:
             ValueError: pixels of another type or shape.
         """
+        import torch
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as untyped
+
+        from tsq_cli.models.device import to_device
+
+        functional: Any = untyped  # torchvision re-exports these functions without saying so
         frames = to_device(_channels_first(pixels), device)
         if min(frames.shape[2:]) != self.resize_side:
             frames = functional.resize(
@@ -120,18 +111,34 @@ class Preprocessor:
             )
         frames = functional.center_crop(frames, [self.input_size, self.input_size])
         scale, shift = _normalization(self.mean, self.std, frames.device)
-        return torch.addcmul(shift, frames.float(), scale).to(dtype)  # (x / 255 - mean) / std in one pass
+        return torch.addcmul(shift, frames.float(), scale).to(dtype or torch.float32)  # (x / 255 - mean) / std at once
+
+
+def _from_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {item.name: pretrained_cfg.get(item.name) for item in fields(Preprocessor)}
+    if missing := [name for name, value in settings.items() if value is None]:
+        raise ValueError(f"a value for {', '.join(missing)}")
+    if (crop_mode := pretrained_cfg.get("crop_mode", "center")) != "center":
+        raise ValueError(f"crop_mode center, not {crop_mode!r}")
+    channels, height, width = pretrained_cfg["input_size"]
+    if channels != 3 or height != width:
+        raise ValueError(f"input_size [3, S, S], not {[channels, height, width]}")
+    return {**settings, "input_size": height, **{name: tuple(pretrained_cfg[name]) for name in ("mean", "std")}}
 
 
 @cache
 def _normalization(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand of each channel, [3, 1, 1] in float32, made once: a CUDA graph cannot copy them from here."""
+    """Compute factors and summands, [3, 1, 1] in float32, once: a CUDA graph cannot copy them from the host."""
+    import torch
+
     with torch.inference_mode(mode=False):
         std_, mean_ = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (std, mean))
         return (1 / (255 * std_)).float().to(device), (-mean_ / std_).float().to(device)
 
 
 def _channels_first(pixels: Tensor) -> Tensor:
+    import torch
+
     if pixels.dtype == torch.uint8 and pixels.ndim == 4 and 0 not in pixels.shape:
         if pixels.shape[3] == 3:
             return pixels.permute(0, 3, 1, 2)  # [T, H, W, 3] -> [T, 3, H, W]
@@ -139,20 +146,4 @@ def _channels_first(pixels: Tensor) -> Tensor:
             return pixels
     raise ValueError(
         f"pixels must be uint8 [T, H, W, 3] or [T, 3, H, W] with no empty side, got {pixels.dtype} {list(pixels.shape)}"
-    )
-
-
-def _square_side(input_size: Any) -> int:
-    if isinstance(input_size, int):
-        return input_size
-    if len(input_size) != 3 or input_size[0] != 3 or input_size[1] != input_size[2]:
-        raise _bad_setting("input_size", list(input_size), "S or [3, S, S]: square RGB pictures")
-    return int(input_size[1])
-
-
-def _bad_setting(name: str, value: object, wanted: str) -> WeightsError:
-    return WeightsError(
-        f"preprocessing setting {name} is {value!r}",
-        wanted=wanted,
-        fix="correct it, or choose another model",
     )

@@ -1,4 +1,4 @@
-"""The recognizer: class scores of images, and the activations that a saliency map is made from."""
+"""The recognizer: class scores of images, and the activations from which saliency maps are made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tsq_cli.models.encoders import FrameEncoder
 
 @dataclass(frozen=True)
 class RecognizerOutput:
-    """What a recognizer says of N images.
+    """Class scores and activations of N images.
 
     Attributes:
         logits: [N, C] class scores.
-        activations: what the network's last stage gives before pooling, in its own layout: [N, D, h, w]; [N, h, w, D]
+        activations: of the network's last stage before pooling, in its own layout: [N, D, h, w]; [N, h, w, D]
             for networks that keep channels last; [N, L, D] for those that see L tokens.
     """
 
@@ -72,20 +72,20 @@ class Recognizer(nn.Module):
         return RecognizerOutput(logits=self.classify(activations), activations=activations)
 
     def classify(self, activations: Tensor) -> Tensor:
-        """The head alone, from activations as forward gives them to logits [N, C]; gradients flow through it."""
+        """Run the head alone, from forward's activations to logits [N, C]; gradients flow through it."""
         logits: Tensor = self.encoder.model.forward_head(activations)
         return logits
 
 
 @torch.no_grad()
 def _is_pooled_linear(encoder: FrameEncoder) -> bool:
-    """Ask the head itself: given made activations, does it hand their mean over places to its linear layer?
+    """Test whether the head, on made activations, hands their mean over places to its linear layer.
 
     The numbers are small and whole, of both signs (a rectifier must show), and their means exact in half precision too.
     """
     made = torch.randint(-4, 5, (2, encoder.feature_dim, 2, 4), generator=torch.Generator().manual_seed(0)).float()
     try:
         features = encoder.model.forward_head(made.to(encoder.classifier_weight), pre_logits=True)
-    except (RuntimeError, ValueError):  # what heads say that take another number of channels, or another layout
+    except (RuntimeError, ValueError):  # from heads that take another number of channels, or another layout
         return False
     return torch.equal(features.float().cpu(), made.mean(dim=(2, 3)))

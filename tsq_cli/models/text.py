@@ -1,4 +1,4 @@
-"""Texts to vectors through transformers (class names, object names, free text queries)."""
+"""Text embeddings through transformers (of class names, object names, free text queries)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tsq_cli.errors import UsageError, WeightsError, install_extra
 
-# What transformers, huggingface_hub and safetensors raise for a model that is away, damaged or of an unknown kind.
+# Errors of transformers, huggingface_hub and safetensors for a model that is missing, damaged or of an unknown kind.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError)
 
 
@@ -33,16 +33,19 @@ class TextEncoder:
 
     @classmethod
     def from_pretrained(cls, model_id_or_dir: str) -> TextEncoder:
-        """Load a model of the hub or of a local folder, in float32, on the CPU.
+        """Load a model from the hub or a local folder, in float32, on the CPU.
 
-        The hub is reached as HF_ENDPOINT, HF_HUB_OFFLINE and HF_HUB_CACHE say.
+        HF_ENDPOINT, HF_HUB_OFFLINE and HF_HUB_CACHE are honored.
 
         Raises:
             WeightsError: the model is out of reach, damaged, or lacks weights of its own.
         """
         try:
             with _no_progress_bars():
-                from transformers import AutoModel, AutoTokenizer  # takes seconds, so only where texts are embedded
+                from transformers import (
+                    AutoModel,
+                    AutoTokenizer,
+                )  # takes seconds to import, so only where texts are embedded
 
                 tokenizer = AutoTokenizer.from_pretrained(model_id_or_dir)
                 model, report = AutoModel.from_pretrained(
@@ -106,7 +109,7 @@ class TextEncoder:
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing bars on stderr: only the command line talks."""
+    """Keep transformers from drawing bars on stderr: only the command line prints."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped

@@ -1,4 +1,4 @@
-"""TSQNet's two modules side by side, and the tensor maths around them (S; docs/method.md, section 3)."""
+"""TSQNet's two modules side by side, and the equations around them (S; docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsq_cli.errors import WeightsError
+from tsq_cli.models.logits import log_probabilities
 from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput
 from tsq_cli.rules.ordering import tie_order
 from tsq_cli.selection import visual_share
@@ -18,7 +19,7 @@ from tsq_cli.types import ChosenBy
 
 @dataclass(frozen=True)
 class TSQNetOutput:
-    """What the visual (VQM) and the textual module (TQM) say of the same B clips."""
+    """Outputs of the visual (VQM) and the textual module (TQM) for the same B clips."""
 
     visual: TSQOutput
     textual: TSQOutput
@@ -37,10 +38,9 @@ class TSQNet(nn.Module):
 
     def __init__(self, visual: TSQLayer, textual: TSQLayer) -> None:
         super().__init__()
-        if visual.config.num_classes != textual.config.num_classes:
+        if visual.num_classes != textual.num_classes:
             raise WeightsError(
-                f"the visual module knows {visual.config.num_classes} classes and the textual module "
-                f"{textual.config.num_classes}",
+                f"the visual module knows {visual.num_classes} classes and the textual module {textual.num_classes}",
                 wanted="the same classes in both",
                 fix="take both modules from one pack",
             )
@@ -48,7 +48,7 @@ class TSQNet(nn.Module):
         self.tqm = textual
 
     def forward(self, visual_features: Tensor, text_features: Tensor) -> TSQNetOutput:
-        """Run both modules.
+        """Run both modules on B clips of T frames.
 
         Args:
             visual_features: X^v [B, T, Dv] of the visual encoder.
@@ -90,31 +90,29 @@ def frame_saliency(
     multi_label: bool = False,
     temperature: float = 1.0,
 ) -> FrameSaliency:
-    """Saliency S = sum_c p_c A_c / sum_c p_c over the n most confident classes (n and weighting ours).
+    """Compute the saliency S = sum_c p_c A_c / sum_c p_c over the n most confident classes (n and weighting ours).
 
     Args:
         output: of one module.
         top_n: n, at least 1; above C all classes count. Of equally confident classes the lower index comes first.
         multi_label: p is the sigmoid of the logits instead of their softmax.
-        temperature: what logits are divided by for the probabilities that are reported (Guo et al., "On Calibration of
-            Modern Neural Networks", ICML 2017); the p behind S are of the logits as they are.
+        temperature: divides the logits before probabilities are reported (Guo et al., "On Calibration of
+            Modern Neural Networks", ICML 2017); the p in S are of the logits as they are.
 
     Raises:
         ValueError: top_n below 1.
     """
     if top_n < 1:
         raise ValueError(f"top_n must be at least 1, got {top_n}")
-    log_p = _log_probabilities(output.logits, multi_label=multi_label)
+    log_p = log_probabilities(output.logits, multi_label=multi_label)
     top_log_p, categories = (part[:, :top_n] for part in log_p.sort(dim=1, descending=True, stable=True))
     weights = top_log_p.softmax(dim=1)  # = p_c / sum p_c, and finite where every p_c rounds to zero
     rows = output.attention.gather(1, categories[:, :, None].expand(-1, -1, output.attention.shape[2]))  # [B, n, T]
     scores = torch.einsum("bn,bnt->bt", weights, rows)
-    reported = _log_probabilities(output.logits / temperature, multi_label=multi_label).gather(1, categories).exp()
-    return FrameSaliency(scores=scores, categories=categories, probabilities=reported)
-
-
-def _log_probabilities(logits: Tensor, *, multi_label: bool) -> Tensor:
-    return functional.logsigmoid(logits) if multi_label else logits.log_softmax(dim=1)
+    if temperature != 1.0:
+        reported = log_probabilities(output.logits / temperature, multi_label=multi_label)
+        top_log_p = reported.gather(1, categories)
+    return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp())
 
 
 CHOSEN_ON_DEVICE: tuple[ChosenBy, ...] = ("visual", "textual", "refill")
@@ -131,6 +129,9 @@ def fuse_on_device(visual: Tensor, textual: Tensor, k: int, *, lambda_v: float) 
 
     Returns:
         Positions and reasons, int64 [B, K] each, in the order of the choice; a reason is an index of CHOSEN_ON_DEVICE.
+
+    Raises:
+        UsageError: a share outside [0, 1].
     """
     t = visual.shape[1]
     n_v = visual_share(k, lambda_v)
@@ -150,7 +151,7 @@ def _ties(num_candidates: int, k: int, device: torch.device) -> Tensor:
 
 
 def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Tensor:
-    """Frame text features f_t = normalize(sum_o p_t(o) e_o), p = softmax of the object logits (ours).
+    """Compute text features f_t = normalize(sum_o p_t(o) e_o) of frames, p = softmax of the object logits (ours).
 
     Args:
         object_logits: [..., O] of the object recognizer.
@@ -166,7 +167,7 @@ def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Te
 def query_frame_scores(
     object_logits: Tensor, object_embeddings: Tensor, query_embedding: Tensor, *, sharpness: float = 20.0
 ) -> Tensor:
-    """How well each frame's objects match a free text query: sum_o p_t(o) g_o (ours).
+    """Score how well each frame's objects match a free text query: sum_o p_t(o) g_o (ours).
 
     The objects' weights are g = softmax over o(sharpness * cos(query, e_o)).
 
@@ -185,7 +186,7 @@ def query_frame_scores(
 
 
 def _probabilities_and(object_logits: Tensor, object_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax of the logits and the embeddings, both in float32 or wider: half precision would lose small p_t(o)."""
+    """Softmax of the logits, and the embeddings, both in float32 or wider: half precision would lose small p_t(o)."""
     if object_embeddings.ndim != 2 or object_logits.shape[-1] != len(object_embeddings):
         raise ValueError(
             f"object logits {list(object_logits.shape)} must be [..., O] and embeddings "

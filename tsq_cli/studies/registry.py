@@ -234,8 +234,14 @@ def changed(settings: _Settings, changes: Changes) -> _Settings:
         TypeError: a name that is no field.
         UsageError: a value that the settings refuse.
     """
+    new: dict[str, Any] = {}
+    within: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():
         name, _, rest = path.partition(".")
-        new = changed(getattr(settings, name), {rest: value}) if rest else value
-        settings = replace(settings, **{name: new})  # type: ignore[type-var]
-    return settings
+        if rest:
+            within.setdefault(name, {})[rest] = value
+        else:
+            new[name] = value
+    # All at once: on the way from one layer to another, some mixture of the two may be refused.
+    new |= {name: changed(getattr(settings, name), values) for name, values in within.items()}
+    return replace(settings, **new)  # type: ignore[type-var]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
-from tsq_cli.models import FrameEncoder
+from tsq_cli.models import FrameEncoder, probabilities
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
@@ -240,7 +240,7 @@ class FrameTask(TrainingTask):
 
 def measures(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:
     """Compute mAP and top-1 accuracy, 0 to 1, of videos' logits [N, C] against targets [N, C]."""
-    scores = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).double().cpu().numpy()
+    scores = probabilities(logits, multi_label=multi_label).double().cpu().numpy()
     truth = targets.bool().cpu().numpy()
     return {"map": mean_average_precision(scores, truth), "top1": top_k_accuracy(scores, truth, 1)}
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tsq_cli.files import atomic_path
-from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNet, TSQNetOutput, TSQOutput
+from tsq_cli.models import TSQLayer, TSQNet, TSQNetOutput, TSQOutput
 from tsq_cli.training import distributed
 from tsq_cli.training.fit import TrainingTask, fit
 from tsq_cli.training.losses import classification_loss, interaction_loss
@@ -191,15 +191,15 @@ def initial_tsqnet(
 
 def _layer(settings: HeadSettings, queries: Tensor, num_frames: int, *, textual: bool) -> TSQLayer:
     shape = settings.textual_layer if textual and settings.textual_layer is not None else settings.layer
-    config = TSQLayerConfig(
-        dim=queries.shape[1],
-        num_classes=len(queries),
+    random = (settings.textual_init if textual else settings.visual_init) == "random"
+    return TSQLayer(
+        queries.shape[1],
+        len(queries),
         num_frames=num_frames,
         scale=settings.textual_scale if textual else settings.visual_scale,
-        **asdict(shape),
+        config=shape,
+        queries=None if random else queries.float(),
     )
-    random = (settings.textual_init if textual else settings.visual_init) == "random"
-    return TSQLayer(config, queries=None if random else queries.float())
 
 
 class HeadTask(TrainingTask):

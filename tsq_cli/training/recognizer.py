@@ -17,7 +17,6 @@ from tsq_cli.models import FrameEncoder, create_encoder
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import PackConfig
 from tsq_cli.packs.load import load_encoder
-from tsq_cli.packs.schema import Preprocessing
 from tsq_cli.packs.weights import require_weights
 from tsq_cli.packs.write import TrainedNetwork
 from tsq_cli.training import distributed
@@ -49,14 +48,7 @@ def starting_network(base: PackConfig, model: str) -> TrainedNetwork:
             return TrainedNetwork(encoder=load_encoder(role, base.folder), model=role.model, preprocess=role.preprocess)
     require_weights(model)
     encoder = create_encoder(model, pretrained=True)
-    fed = Preprocessor.from_dict(encoder.pretrained_cfg)
-    preprocess = Preprocessing(
-        input_size=fed.input_size,
-        mean=fed.mean,
-        std=fed.std,
-        interpolation=fed.interpolation,
-        crop_pct=fed.crop_pct,
-    )
+    preprocess = Preprocessor.from_timm(encoder.pretrained_cfg)
     # A pack builds the network from its name alone: a location of weights may be gone by then.
     name = encoder.model.pretrained_cfg["architecture"] if ":" in model else model
     return TrainedNetwork(encoder=encoder, model=name, preprocess=preprocess)

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
 from tsq_cli.files import write_text
+from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
-from tsq_cli.packs.schema import Layer
 from tsq_cli.training.losses import InteractionKind
 from tsq_cli.validation import SchemaError, from_dict
 
@@ -97,8 +97,8 @@ class HeadSettings:
     textual_scale: float | None = None
     top_n: int = 3
     lambda_v: float = 0.6
-    layer: Layer = field(default_factory=Layer)
-    textual_layer: Layer | None = None
+    layer: TSQLayerConfig = field(default_factory=TSQLayerConfig)
+    textual_layer: TSQLayerConfig | None = None
     fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30, batch_size=16))
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def frame_networks(run: TrainingRun, tuned: FrameEncoder | None, start: TrainedN
         objects = replace(networks[-1], name="objects")
         networks = [_frame_network(run, "visual", tuned, role.model, feeding), objects]
     if start is not None and run.settings.recognizer.method == "probe":
-        feeding = _preprocessor(start)
+        feeding = start.preprocess
         networks.append(_frame_network(run, "recognizer", start.encoder, start.model, feeding))
     return networks
 
@@ -237,7 +237,7 @@ def recognizer_stage(
             frames,
             targets,
             settings,
-            preprocessor=_preprocessor(start),
+            preprocessor=start.preprocess,
             validation=validation[0] if validation else None,
             folder=folder,
             workers=run.workers - 1,
@@ -245,7 +245,7 @@ def recognizer_stage(
         )
     if run.val is None:
         return replace(start, encoder=network.cpu()), None
-    fitted = _frame_network(run, "recognizer", network, start.model, _preprocessor(start))
+    fitted = _frame_network(run, "recognizer", network, start.model, start.preprocess)
     val_features = extract(run, replace(run.val, videos=clips[1].videos), [fitted])
     return replace(start, encoder=network.cpu()), val_features.logits["recognizer"].float()
 
@@ -270,10 +270,6 @@ def _frames(run: TrainingRun, videos: VideoList) -> tuple[FrameStore, Tensor]:
             videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
         )
     return store, torch.from_numpy(videos.targets())[list(store.kept)]
-
-
-def _preprocessor(network: TrainedNetwork) -> Preprocessor:
-    return Preprocessor(**asdict(network.preprocess))
 
 
 def _claim(folder: Path, inputs: dict[str, Any]) -> None:

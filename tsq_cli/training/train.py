@@ -230,7 +230,7 @@ def _add_costs(run: TrainingRun) -> None:
         return
     pack = load_pack(find_pack(run.out / PACK))
     choice = choose_recognizer(pack.config)
-    costs = count_costs(pack, load_recognizer(pack.config, choice, device="cpu", dtype=torch.float32, pack=pack))
+    costs = count_costs(pack, load_recognizer(pack, choice))
     for row in run.report["evaluation"]["rows"]:
         row["giga_macs"] = costs.of(row["selector"], row["k"])
     write_json(run.out / REPORT, run.report)
