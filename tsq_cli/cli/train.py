@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
+from rich.table import Table
 
 from tsq_cli import types
 from tsq_cli.cli import options
@@ -200,13 +201,19 @@ def _tell(report: dict[str, Any], out: Path, *, as_json: bool) -> None:
     if as_json:
         print(json_module.dumps(report, indent=1))
     elif report["evaluation"] is not None:
-        from tsq_cli.evaluation.tables import evaluation_grids
-
-        shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
         console = SafeConsole(least_width=136)
-        console.print(evaluation_grids(shown)[0].rich())
-        chance = report["chance"]
-        console.print(f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}")
+        for part in evaluation_parts(report):
+            console.print(part)
     info(f"logs, curves and all settings: {out}")
     if report["pack"] is not None:
         info(f"try: tsq select VIDEO --pack {shlex.quote(str(report['pack']))}")
+
+
+def evaluation_parts(report: dict[str, Any]) -> list[str | Table]:
+    """How a run's report says the new pack does on the held-out list, for a rich console."""
+    from tsq_cli.evaluation.tables import evaluation_grids
+
+    shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
+    chance = report["chance"]
+    by_chance = f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}"
+    return [evaluation_grids(shown)[0].rich(), by_chance]
