@@ -33,7 +33,7 @@ def figures_grid(report: Mapping[str, Any]) -> Grid:
         rows.append(
             [
                 part,
-                f"{figures[name]:,} {unit}",
+                "skipped" if "skipped" in figures else f"{figures[name]:,} {unit}",
                 str(len(figures["wrong"])),
                 "" if slowest is None else f"{slowest:.1f}",
                 "" if peak is None else f"{peak:,}",
