@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from tsq_cli.benchmark.end_to_end import random_recognizer
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts
@@ -22,6 +20,7 @@ from tsq_cli.classifier import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.tables import Grid
 from tsq_cli.files import write_json
 from tsq_cli.pipeline import Selector
 from tsq_cli.report.console import SafeConsole
@@ -111,16 +110,33 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.repeats < 1:
         raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
-    table = Table("recognizer", "select ms", "forward ms", "classify ms", "overhead")
     report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "video": options.video.name, "results": []}
     for name in options.recognizer:
-        result = measure(options.video, name, repeats=options.repeats)
-        report["results"].append(result)
-        medians = [f"{result['timings'][key]['median'] * 1000:.0f}" for key in ("select", "forward", "classify")]
-        table.add_row(name, *medians, f"{result['overhead']:.1%}")
-    SafeConsole().print(table)
+        report["results"].append(measure(options.video, name, repeats=options.repeats))
+    SafeConsole().print(overhead_grid(report).rich())
     if options.json:
         write_json(options.json, report)
+
+
+def overhead_grid(report: Mapping[str, Any]) -> Grid:
+    """Median milliseconds of each recognizer, and the overhead.
+
+    Args:
+        report: what --json writes.
+    """
+    parts = ("select", "forward", "classify")
+    return Grid(
+        title="",
+        headings=["recognizer", *(f"{part} ms" for part in parts), "overhead"],
+        rows=[
+            [
+                result["recognizer"],
+                *(f"{1000 * result['timings'][part]['median']:.0f}" for part in parts),
+                f"{result['overhead']:.1%}",
+            ]
+            for result in report["results"]
+        ],
+    )
 
 
 if __name__ == "__main__":

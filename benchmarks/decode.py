@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from benchmarks.decode_clips import make_clips
 from benchmarks.decode_contenders import Contender, Task, contenders, sequential
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.tables import Grid
 from tsq_cli.files import write_json
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.types import UInt8Array
@@ -180,6 +181,42 @@ def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
         elif outcome.failure is not None:
             table.add_row(outcome.contender, outcome.failure)
     return table
+
+
+def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
+    """Our exact decoding beside the fastest rival, clip by clip: median milliseconds with quartiles, and ratios.
+
+    Args:
+        clips: of measure_clip.
+    """
+    rows = []
+    for clip in clips:
+        timed = {outcome["family"]: outcome for outcome in clip["outcomes"] if outcome["timing"] is not None}
+        exact, ratios = timed["tsq exact"], clip["ratios"]
+        rival, peak = ratios["best_rival"], exact["peak_memory_mib"]
+        rows.append(
+            [
+                clip["clip"]["path"],
+                _milliseconds(exact["timing"]),
+                "" if rival is None else f"{rival} {_milliseconds(timed[rival]['timing'])}",
+                *(
+                    "" if ratios[name] is None else f"{ratios[name]:.{digits}f}"
+                    for name, digits in (
+                        ("best_rival_over_exact", 2),
+                        ("sequential_over_exact", 2),
+                        ("exact_over_keyframes", 1),
+                    )
+                ),
+                "" if peak is None else f"{peak:.0f}",
+            ]
+        )
+    ratio_headings = ["rival / exact", "sequential / exact", "exact / keyframes"]
+    return Grid(title="", headings=["clip", "exact ms", "best rival (ms)", *ratio_headings, "peak MiB"], rows=rows)
+
+
+def _milliseconds(timing: Mapping[str, float]) -> str:
+    median, low, high = (1000 * timing[name] for name in ("median", "lower_quartile", "upper_quartile"))
+    return f"{median:.0f} ({low:.0f}-{high:.0f})"
 
 
 def peak_memory_mib(name: str, task: Task) -> float | None:

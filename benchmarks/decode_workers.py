@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -17,12 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
 from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.tables import Grid
 from tsq_cli.files import write_json
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.types import UInt8Array
@@ -84,14 +83,26 @@ def run(options: argparse.Namespace) -> None:
     if min(options.repeats, *options.workers) < 1:
         raise UsageError("--repeats or --workers is below 1", wanted="1 or more", fix="leave them out")
     rows = measure(options.files, options.workers, options.repeats)
-    table = Table("decoded by", "videos/s", "quartiles")
-    for row in rows:
-        low, high = (len(options.files) / row["timing"][f"{end}_quartile"] for end in ("upper", "lower"))
-        table.add_row(f"{row['workers']} {row['kind']}", f"{row['videos_per_second']:.1f}", f"{low:.1f}-{high:.1f}")
-    SafeConsole().print(table)
+    facts = machine_facts(("av", "numpy", "tsq-cli"))
+    report = {"machine": facts, "videos": len(options.files), "rows": rows}
+    SafeConsole().print(workers_grid(report).rich())
     if options.json:
-        facts = machine_facts(("av", "numpy", "tsq-cli"))
-        write_json(options.json, {"machine": facts, "videos": len(options.files), "rows": rows})
+        write_json(options.json, report)
+
+
+def workers_grid(report: Mapping[str, Any]) -> Grid:
+    """Videos per second of each kind and number of workers, median and quartiles.
+
+    Args:
+        report: what --json writes.
+    """
+    one = {"threads": "thread", "processes": "process"}
+    cells = []
+    for row in report["rows"]:
+        low, high = (report["videos"] / row["timing"][f"{end}_quartile"] for end in ("upper", "lower"))
+        kind = one[row["kind"]] if row["workers"] == 1 else row["kind"]
+        cells.append([f"{row['workers']} {kind}", f"{row['videos_per_second']:.1f}", f"{low:.1f}-{high:.1f}"])
+    return Grid(title="", headings=["decoded by", "videos/s", "quartiles"], rows=cells)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,38 +139,42 @@ def benchmark(
     if json:
         print(json_module.dumps(report, indent=1))
     else:
-        _print(report, batch_size)
+        _print(report)
 
 
-def _print(report: dict[str, Any], batch_size: int) -> None:
+def _print(report: dict[str, Any]) -> None:
     out = SafeConsole(least_width=110)
+    for part in report_parts(report):
+        out.print(part, soft_wrap=isinstance(part, str))
+
+
+def report_parts(report: dict[str, Any]) -> Iterator[str | Table]:
+    """A report (of tsq_cli.benchmark.speed.speed_table) as lines and tables, for a rich console."""
     machine, settings = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     where = machine["device"] if machine["device"] != "CPU" else f"{machine['cpu']}, {machine['cores']} cores"
-    out.print(f"{where}; tuned: {settings['dtype'].removeprefix('torch.')}; as published: float32", soft_wrap=True)
-    out.print(f"python {machine['python']}, {versions}; {settings['repeats']} rounds", soft_wrap=True)
-    out.print(_speed_table(report["rows"], batch_size))
+    yield f"{where}; tuned: {settings['dtype'].removeprefix('torch.')}; as published: float32"
+    yield f"python {machine['python']}, {versions}; {settings['repeats']} rounds"
+    yield _speed_table(report["rows"])
     for title in dict.fromkeys(row["title"] for row in report["rows"]):
-        out.print(f"  {title}", soft_wrap=True)
-    out.print()
+        yield f"  {title}"
+    yield ""
     for videos, stages in report.get("stages", {}).items():
-        out.print(_share_table(f"TSQNet tuned, {videos} at once", stages))
+        yield _share_table(f"TSQNet tuned, {videos} at once", stages)
     if any("maps" in stages for stages in report.get("stages", {}).values()):
-        out.print("maps are computed after the class, outside the videos/s above" + _DECODING * ("files" not in report))
-        out.print()
+        yield "maps are computed after the class, outside the videos/s above" + _DECODING * ("files" not in report)
+        yield ""
     if "recognizer_share_of_peak" in report:
-        out.print(
+        shares = report["recognizer_share_of_peak"]
+        yield (
             f"matrix products reach {report['matrix_peak_gflops']:.0f} GFLOPs/s here; the recognizer reaches "
-            + ", ".join(
-                f"{share:.0%} of it with {videos} at once"
-                for videos, share in report["recognizer_share_of_peak"].items()
-            )
+            + ", ".join(f"{share:.0%} of it with {videos} at once" for videos, share in shares.items())
         )
     if report.get("files"):
-        _print_files(out, report["files"])
+        yield from _file_parts(report["files"])
 
 
-def _print_files(out: SafeConsole, files: dict[str, Any]) -> None:
+def _file_parts(files: dict[str, Any]) -> Iterator[str | Table]:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("workers", "videos/s", "times one worker", "memory MiB", "limited by"):
         table.add_column(heading, justify="left" if heading == "limited by" else "right")
@@ -183,12 +188,13 @@ def _print_files(out: SafeConsole, files: dict[str, Any]) -> None:
             "?" if row["memory_mib"] is None else f"{row['memory_mib']:.0f}",
             f"{slowest} ({row['stages'][slowest] / sum(row['stages'].values()):.0%} of the stages' time)",
         )
-    out.print(f"{files['videos']} files, from path to record; medians of {files['rounds']} rounds in turns")
-    out.print(table)
-    out.print(_share_table("a file's stages, one worker", files["workers"][0]["stages"]))
+    yield f"{files['videos']} files, from path to record; medians of {files['rounds']} rounds in turns"
+    yield table
+    yield _share_table("a file's stages, one worker", files["workers"][0]["stages"])
 
 
-def _speed_table(rows: list[dict[str, Any]], batch_size: int) -> Table:
+def _speed_table(rows: list[dict[str, Any]]) -> Table:
+    batch_size = rows[0]["batch_size"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method")
     table.add_column("form")

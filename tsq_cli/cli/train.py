@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
+from rich.table import Table
 
 from tsq_cli import types
 from tsq_cli.cli import lists, options
@@ -218,13 +219,19 @@ def _print(document: dict[str, Any], out: Path, *, as_json: bool, report: Path |
     if as_json:
         print_json(document)
     elif document["evaluation"] is not None:
-        from tsq_cli.evaluation.tables import evaluation_grids
-
-        shown = {**document["evaluation"], "num_frames": document["settings"]["num_frames"]}
         console = SafeConsole(least_width=136)
-        console.print(evaluation_grids(shown)[0].rich())
-        chance = document["chance"]
-        console.print(f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}")
+        for part in evaluation_parts(document):
+            console.print(part)
     info(f"logs, curves and all settings: {out}")
     if document["pack"] is not None:
         info(f"try: tsq select VIDEO --pack {shlex.quote(str(document['pack']))}")
+
+
+def evaluation_parts(report: dict[str, Any]) -> list[str | Table]:
+    """Lay out how the new pack does on the held-out list of a run's report, for a rich console."""
+    from tsq_cli.evaluation.tables import evaluation_grids
+
+    shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
+    chance = report["chance"]
+    by_chance = f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}"
+    return [evaluation_grids(shown)[0].rich(), by_chance]

@@ -91,9 +91,9 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
             [
                 title(row["selector"]),
                 "-" if row["giga_macs"] is None else f"{row['giga_macs']:.2f}",
-                *(_percent(row[metric]) + _plus_minus(row, metric) for metric in metrics),
+                *(percent_with_interval(row[metric]) + _plus_minus(row, metric) for metric in metrics),
                 *(
-                    _percent(row["gains"][reference]["map"], "+") if reference in row["gains"] else ""
+                    percent_with_interval(row["gains"][reference]["map"], "+") if reference in row["gains"] else ""
                     for reference in references
                 ),
             ]
@@ -119,7 +119,13 @@ def _by_k(report: Mapping[str, Any], metric: str) -> Grid:
     )
 
 
-def _percent(measured: Mapping[str, float], sign: str = "") -> str:
+def percent_with_interval(measured: Mapping[str, float], sign: str = "") -> str:
+    """A share of 1 with its interval, in percent: "63.2 [59.1, 67.2]".
+
+    Args:
+        measured: value, low and high.
+        sign: "+" to show the sign of what is not negative too.
+    """
     value, low, high = (f"{100 * measured[part]:{sign}.1f}" for part in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
