@@ -1,4 +1,4 @@
-"""Many videos through one model, in order, with decoding ahead, resume, and no video stopping another."""
+"""Batches of videos through one model, in order: decoding ahead, resuming, and isolating errors per video."""
 
 from __future__ import annotations
 
@@ -24,25 +24,35 @@ if TYPE_CHECKING:
 
 
 class Worker(Protocol):
-    """Turns decoded clips into records: tsq_cli.pipeline.Selector and tsq_cli.classifier.Classifier."""
+    """Interface of what turns decoded clips into records: pipeline.Selector and classifier.Classifier."""
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
     ) -> list[Record]:
-        """One record for each clip, in order."""
+        """Process a batch of clips: one record per clip, in order."""
         ...
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
-        """Begin to copy the candidates of clips that come next to where they are looked at."""
+        """Start copying the next clips' candidates to the device."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """A whole run: which videos, how, with how many decoding workers and videos a batch, and what is done already.
+    """Settings of a whole run.
 
-    `recognition` is what identifies the recognizer and what it is asked, None where nothing is recognized; `dtype` the
-    precision of the networks, None where none looks; `journal` is told which videos are being read.
+    Attributes:
+        paths: videos, in the order of the records.
+        settings: of the selection.
+        outputs: pictures and page to write.
+        pack_sha256: of the pack; None if no network runs.
+        recognition: identity of the recognizer and its settings; None if nothing is recognized.
+        dtype: precision of the networks; None if none runs.
+        limits: of time and memory per video.
+        batch_size: videos scored together, at least 1.
+        workers: videos decoded in parallel, at least 1.
+        done: records of finished videos, by path.
+        journal: records the videos being read; None for no journal.
     """
 
     paths: Sequence[str]
@@ -75,43 +85,42 @@ class RunPlan:
 
 
 def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Generator[dict[str, Any]]:
-    """Yield one record (as a dictionary, docs/schema.json) for each path, in the order of the paths.
+    """Process videos in order: yield one record (a dictionary, docs/schema.json) per path.
 
     Decoding starts at once in worker threads, while `load_worker` loads the weights in this one. Errors of one video
     become its record; errors of the weights are raised. The page is finished when the run ends, early or not.
     """
-    if plan.outputs.html is None:
-        yield from _run(plan, load_worker, None)
-        return
-    from tsq_cli.report.page import Page  # templates and their engine, which most runs do without
-
-    with Page(plan.outputs.html) as page:
-        yield from _run(plan, load_worker, page)
-
-
-def _run(plan: RunPlan, load_worker: Callable[[], Worker], page: Page | None) -> Iterator[dict[str, Any]]:
     stems = output_stems(plan.paths)
     waiting = deque(plan.paths)
-    group: deque[tuple[str, Loading | None]] = deque()
+    pending: deque[tuple[str, Loading | None]] = deque()
     worker: Worker | None = None
-    with Loader(plan.limits, plan.workers, plan.journal) as loader:
-        while waiting or group:
+    with _page(plan.outputs) as page, Loader(plan.limits, plan.workers, plan.journal) as loader:
+        while waiting or pending:
             # Enough clips ahead to keep every worker busy while one batch is scored, and no more: memory stays flat.
-            while waiting and len(group) < plan.workers + plan.batch_size:
+            while waiting and len(pending) < plan.workers + plan.batch_size:
                 path = waiting.popleft()
-                group.append((path, None if path in plan.done else loader.begin(path, plan.settings)))
-            if worker is None and any(loading is not None for _, loading in group):
+                pending.append((path, None if path in plan.done else loader.begin(path, plan.settings)))
+            if worker is None and any(loading is not None for _, loading in pending):
                 worker = load_worker()
-            batch = [group.popleft() for _ in range(min(plan.batch_size, len(group)))]
+            batch = [pending.popleft() for _ in range(min(plan.batch_size, len(pending)))]
             if worker is not None:
-                coming = [loading for _, loading in [*batch, *islice(group, plan.batch_size)] if loading is not None]
+                coming = [loading for _, loading in [*batch, *islice(pending, plan.batch_size)] if loading is not None]
                 with contextlib.suppress(RuntimeError):  # out of memory, say: the video says so when its turn comes
                     worker.prefetch([clip for loading in coming if (clip := loading.clip) is not None], plan.settings)
-            yield from _finish_group(batch, plan, loader, worker, stems, page)
+            yield from _finish_batch(batch, plan, loader, worker, stems, page)
 
 
-def _finish_group(
-    group: Sequence[tuple[str, Loading | None]],
+def _page(outputs: Outputs) -> contextlib.AbstractContextManager[Page | None]:
+    """Open the page of a run, if one was asked for."""
+    if outputs.html is None:
+        return contextlib.nullcontext()
+    from tsq_cli.report.page import Page  # templates and their engine, which most runs do without
+
+    return Page(outputs.html)
+
+
+def _finish_batch(
+    batch: Sequence[tuple[str, Loading | None]],
     plan: RunPlan,
     loader: Loader,
     worker: Worker | None,
@@ -121,7 +130,7 @@ def _finish_group(
     """Score one batch of decoded clips together, then write and yield each, in order."""
     clips: dict[str, Clip] = {}
     results: dict[str, Record | dict[str, Any]] = {}
-    for path, loading in group:
+    for path, loading in batch:
         if loading is None:
             results[path] = plan.done[path]
             continue
@@ -132,7 +141,7 @@ def _finish_group(
     try:
         if worker is not None and clips:
             results.update(_process(clips, plan, worker))
-        for path, _ in group:
+        for path, _ in batch:
             result = results[path]
             if isinstance(result, Record) and result.status == "ok":
                 try:
@@ -150,7 +159,7 @@ def _finish_group(
 
 
 def _add_to_page(page: Page, record: dict[str, Any], result: Record | dict[str, Any], clip: Clip | None) -> None:
-    """A video's section: with pictures where it was decoded and done in this run."""
+    """Add a video's section to the page, with pictures if it was processed in this run."""
     from tsq_cli.report.page import Pictures
 
     pictures = None
@@ -160,7 +169,7 @@ def _add_to_page(page: Page, record: dict[str, Any], result: Record | dict[str, 
 
 
 def _process(clips: Mapping[str, Clip], plan: RunPlan, worker: Worker) -> dict[str, Record]:
-    """Records of a batch; where the batch fails as a whole, each video is tried alone, so that only its own fails."""
+    """Process a batch; if it fails as a whole, each video is tried alone, so that one fails only itself."""
     try:
         records = worker.process_clips(list(clips.values()), plan.settings, settings_hash=plan.settings_hash)
         return dict(zip(clips, records, strict=True))
@@ -171,7 +180,7 @@ def _process(clips: Mapping[str, Clip], plan: RunPlan, worker: Worker) -> dict[s
 
 
 def failed(path: str, error: Exception, plan: RunPlan) -> Record:
-    """The record of a video that could not be done."""
+    """Build the record of a video that failed."""
     if os.environ.get("TSQ_DEBUG") == "1" and not isinstance(error, TsqError):
         raise error
     said = str(error) if isinstance(error, TsqError) else one_line(error)

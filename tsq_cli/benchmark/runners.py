@@ -284,20 +284,13 @@ class FramesRunner(Runner):
         return _mean_class(recognize_images(self._recognizer, images), len(pixels))
 
 
-class FrameExitRunner(Runner):
-    """FrameExit, one video at a time, each frame prepared when it is visited."""
+class OtherMethodRunner(Runner):
+    """A method of other authors: one network, fed 224 pixels as ImageNet networks are."""
 
-    name = "FrameExit"
-    batches = False
-
-    def __init__(self, setting: BenchmarkConfig) -> None:
+    def __init__(self, setting: BenchmarkConfig, network: FrameExit | AdaFocus) -> None:
         super().__init__(setting)
-        self.title = f"FrameExit, {setting.exit_after} frames ({BACKBONE})"
-        self._network = FrameExit(len(find_pack(setting.pack).class_names), backbone=BACKBONE)
-        self._network.to(setting.device)
-        self._preprocessor = IMAGENET_INPUT
+        self._network: FrameExit | AdaFocus = network.to(setting.device)
         self._dtype = torch.float32
-        self._steps: list[Callable[[Tensor, Tensor], Any]] = [self._step(i) for i in range(len(FRAME_ORDER))]
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -309,6 +302,23 @@ class FrameExitRunner(Runner):
         self._network.fold_batch_norms()
         self._dtype = self._setting.dtype
         self._network.to(self._dtype).to(memory_format=torch.channels_last)
+
+
+class FrameExitRunner(OtherMethodRunner):
+    """FrameExit, one video at a time, each frame prepared when it is visited."""
+
+    name = "FrameExit"
+    batches = False
+    _network: FrameExit
+
+    def __init__(self, setting: BenchmarkConfig) -> None:
+        super().__init__(setting, FrameExit(len(find_pack(setting.pack).class_names), backbone=BACKBONE))
+        self.title = f"FrameExit, {setting.exit_after} frames ({BACKBONE})"
+        self._steps: list[Callable[[Tensor, Tensor], Any]] = [self._step(i) for i in range(len(FRAME_ORDER))]
+
+    def optimize(self) -> None:
+        """See Runner."""
+        super().optimize()
         self._steps = [Graphed(step) for step in self._steps]
 
     def frames_used(self, frames: Tensor) -> Tensor:
@@ -332,40 +342,31 @@ class FrameExitRunner(Runner):
 
     def _step(self, position: int) -> Callable[[Tensor, Tensor], Any]:
         def step(pixels: Tensor, state: Tensor) -> Any:
-            return self._network.step(position, self._preprocessor(pixels, pixels.device, self._dtype), state)
+            return self._network.step(position, IMAGENET_INPUT(pixels, pixels.device, self._dtype), state)
 
         return step
 
 
-class AdaFocusRunner(Runner):
+class AdaFocusRunner(OtherMethodRunner):
     """AdaFocus on T frames."""
 
     name = "AdaFocus"
+    _network: AdaFocus
 
     def __init__(self, setting: BenchmarkConfig) -> None:
-        super().__init__(setting)
+        super().__init__(setting, AdaFocus(len(find_pack(setting.pack).class_names), focus=BACKBONE))
         self.title = f"AdaFocus, {setting.num_candidates} frames ({BACKBONE})"
-        self._network = AdaFocus(len(find_pack(setting.pack).class_names), focus=BACKBONE).to(setting.device)
-        self._preprocessor = IMAGENET_INPUT
-        self._dtype = torch.float32
         self._classify: Callable[[Tensor], Tensor] = self._network.forward_as_published
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """All networks that take part."""
-        return [self._network]
 
     def optimize(self) -> None:
         """See Runner."""
-        self._network.fold_batch_norms()
-        self._dtype = self._setting.dtype
-        self._network.to(self._dtype).to(memory_format=torch.channels_last)
+        super().optimize()
         self._classify = self._network
         self._whole = Graphed(self.forward)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
-        images = self._preprocessor(pixels.flatten(0, 1), pixels.device, self._dtype)
+        images = IMAGENET_INPUT(pixels.flatten(0, 1), pixels.device, self._dtype)
         return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
 
 

@@ -20,7 +20,7 @@ from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import score_selectors
-from tsq_cli.evaluation.selectors import EvaluatedSelector, module_saliency, selector_input
+from tsq_cli.evaluation.selectors import SELECTORS, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json
 from tsq_cli.models import FrameEncoder, TSQNet
@@ -49,18 +49,6 @@ from tsq_cli.training.stages import (
 from tsq_cli.types import Progress, no_progress
 
 PACK, REPORT, SETTINGS = "pack", "report.json", "train.toml"
-
-_EVALUATED: tuple[EvaluatedSelector, ...] = (
-    "tsq",
-    "vqm",
-    "tqm",
-    "uniform",
-    "random",
-    "middle",
-    "confident",
-    "all",
-    "oracle",
-)
 
 
 def train(
@@ -218,7 +206,7 @@ def _evaluate(run: TrainingRun, tsqnet: TSQNet, clips: Clips, frame_logits: Tens
     )
     run.progress("evaluating", 0, 1)
     run.report["evaluation"] = score_selectors(
-        inputs, logits, targets, selectors=_EVALUATED, ks=[k], multi_label=run.multi_label
+        inputs, logits, targets, selectors=SELECTORS, ks=[k], multi_label=run.multi_label
     )
     share = targets.mean(axis=0)
     run.report["chance"] = {"map": float(share[share > 0].mean()), "top1": float(share.max())}
