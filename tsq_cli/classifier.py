@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tsq_cli import config
 from tsq_cli.clip import Clip, timed
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
-from tsq_cli.pipeline import ChosenClip, Selector, graph_networks, process_file, with_timings
+from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, process_file, with_timings
 from tsq_cli.recognition import Recognition, forward_recognizer, postprocess_clip, recognize_clips
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
@@ -71,7 +71,7 @@ class Classifier:
         kind = resolve_dtype(dtype, place)
         loaded = load_pack(config, device=place, dtype=kind) if selects else None
         network = load_recognizer(loaded or config, choice, device=place, dtype=kind)
-        graph_networks(loaded, network)
+        enable_cuda_graphs(loaded, network)
         settings = settings or ClassifySettings()
         if settings.maps and not network.recognizer.is_pooled_linear:
             side = network.preprocessor.resize_side  # better refused now than at every video

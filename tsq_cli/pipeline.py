@@ -107,7 +107,7 @@ class Selector:
 
         place = resolve_device(device)
         loaded = load_pack(pack, device=place, dtype=resolve_dtype(dtype, place))
-        graph_networks(loaded)
+        enable_cuda_graphs(loaded)
         return cls(loaded)
 
     @classmethod
@@ -359,7 +359,7 @@ class Selector:
         return self.pack
 
 
-def graph_networks(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
+def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
     """Let the networks run as CUDA graphs, one for each batch shape, where they lie on a GPU."""
     from tsq_cli.models.graphs import graph_calls
 

@@ -185,11 +185,11 @@ def _maps(
     size: Sequence[int],
     settings: ClassifySettings,
 ) -> SaliencyMaps:
-    from tsq_cli.explain import saliency_maps, scale_maps, seen_box
+    from tsq_cli.explain import normalize_maps, saliency_maps, seen_box
 
     height, width = size
     return SaliencyMaps(
-        values=scale_maps(saliency_maps(loaded.recognizer, output, category.index), settings.map_scale),
+        values=normalize_maps(saliency_maps(loaded.recognizer, output, category.index), settings.map_scale),
         category=category,
         box=seen_box(width, height, loaded.preprocessor),
         scale=settings.map_scale,

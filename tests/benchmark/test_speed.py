@@ -21,7 +21,7 @@ from tsq_cli.benchmark.end_to_end import time_files, with_decoding
 from tsq_cli.benchmark.runners import AdaFocusRunner, BenchmarkConfig, FrameExitRunner, FramesRunner, Pass, TSQNetRunner
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
-from tsq_cli.explain import scale_maps
+from tsq_cli.explain import normalize_maps
 from tsq_cli.models import create_encoder
 from tsq_cli.models.flops import count
 from tsq_cli.scoring import encode, tsq_scores
@@ -91,7 +91,7 @@ def test_what_is_timed_is_the_products_own_chain() -> None:
             seen = runner._recognizer.encoder.model.forward_features(pictures)
             row = runner._recognizer.encoder.classifier_weight[(3, 700)[number]]
             map_by_hand = torch.einsum("kdhw,d->khw", seen, row)
-            maps_by_hand.append(scale_maps(map_by_hand, "clip"))
+            maps_by_hand.append(normalize_maps(map_by_hand, "clip"))
         state.classes = torch.tensor([3, 700])  # its own may both be one
         runner.explain(state)
     for maps, by_hand in zip(state.maps, maps_by_hand, strict=True):

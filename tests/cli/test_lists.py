@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from tests.cli.conftest import Result
 from tsq_cli.cli import ablate, evaluate, train, tsne
-from tsq_cli.cli.app import app
 from tsq_cli.cli.lists import study_cache
 from tsq_cli.data import LabeledVideo, VideoList
 
@@ -32,21 +28,6 @@ def test_a_file_after_json_is_refused_and_report_is_named(tsq: Tsq, beginning: l
     result = tsq(beginning[0], "--json", "-", *beginning[1:])
     assert (result.code, result.out) == (2, "")
     assert "leave out the -" in result.err
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_examples_of_the_help_use_options_that_exist(tsq: Tsq, name: str) -> None:
-    group: Any = typer.main.get_command(app)
-    known = {option for parameter in group.commands[name].params for option in parameter.opts}
-    title, *examples = COMMANDS[name].EXAMPLES.split("\n\n")
-    assert title == "Examples:"
-    assert 2 <= len(examples) <= 4
-    for example in examples:
-        words = shlex.split(example)
-        assert name in words[: words.index(name) + 1]
-        assert {word for word in words[words.index(name) :] if word.startswith("-")} <= known
-    shown = " ".join(tsq(name, "--help").out.split())
-    assert all(" ".join(example.split()) in shown for example in examples)
 
 
 def test_the_cache_of_a_run_is_used_unless_another_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.explain.networks import NETWORKS, network, pictures
 from tsq_cli.errors import UsageError
-from tsq_cli.explain import class_activation_maps, grad_cam, saliency_maps, scale_maps, seen_box
+from tsq_cli.explain import class_activation_maps, grad_cam, normalize_maps, saliency_maps, seen_box
 from tsq_cli.models.encoders import FrameEncoder, create_encoder
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.models.recognizer import Recognizer
@@ -63,7 +63,7 @@ def test_grad_cam_agrees_with_the_library(name: str) -> None:
     assert ours.dtype == torch.float32
     assert_alike(ours, theirs * theirs[0].numel(), relative=1e-4)  # the library averages gradients, we add them up
     # The library's scaling also brings the least place to zero.
-    scaled = scale_maps(ours, "frame")
+    scaled = normalize_maps(ours, "frame")
     scaled -= scaled.min(axis=(1, 2), keepdims=True)
     scaled /= scaled.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(scaled, stored[f"{name}/scaled"], atol=1e-4)
@@ -98,12 +98,12 @@ def test_networks_that_do_not_look_at_places_are_refused() -> None:
 
 def test_maps_compare_over_the_clip_or_fill_each_frame() -> None:
     maps = torch.tensor([[[4.0, -8.0], [1.0, 0.0]], [[2.0, 1.0], [0.0, -1.0]], [[-3.0, -1.0], [-2.0, -4.0]]])
-    clip = scale_maps(maps, "clip")
+    clip = normalize_maps(maps, "clip")
     assert clip.dtype == np.float32
     assert clip.tolist() == [[[1.0, 0.0], [0.25, 0.0]], [[0.5, 0.25], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
-    frame = scale_maps(maps, "frame")
+    frame = normalize_maps(maps, "frame")
     assert frame.tolist() == [[[1.0, 0.0], [0.25, 0.0]], [[1.0, 0.5], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
-    assert not scale_maps(maps[2:], "clip").any()
+    assert not normalize_maps(maps[2:], "clip").any()
 
 
 def preprocessor(**settings: Any) -> Preprocessor:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from benchmarks.reference_decoder import write_clip
-from tsq_cli.explain import saliency_maps, scale_maps, seen_box, upsample_to_frame
+from tsq_cli.explain import normalize_maps, saliency_maps, seen_box, upsample_to_frame
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.packs import find_pack
@@ -60,7 +60,7 @@ def maps_of_likeliest_class(network: Recognizer, images: torch.Tensor) -> Float3
         outputs = [network(some) for some in cpu_microbatches(images)]
         logits = torch.cat([output.logits for output in outputs])
         output = RecognizerOutput(logits, torch.cat([output.activations for output in outputs]))
-        return scale_maps(saliency_maps(network, output, int(logits.mean(dim=0).argmax())), "clip")
+        return normalize_maps(saliency_maps(network, output, int(logits.mean(dim=0).argmax())), "clip")
 
 
 def picture(photograph: Image.Image, placement: Placement, ground: tuple[int, int, int]) -> UInt8Array:

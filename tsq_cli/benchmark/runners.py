@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tsq_cli import selection
 from tsq_cli.benchmark.methods import AdaFocus, FrameExit
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
-from tsq_cli.explain import saliency_maps, scale_maps
+from tsq_cli.explain import normalize_maps, saliency_maps
 from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device
 from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
@@ -246,7 +246,7 @@ class TSQNetRunner(Runner):
         videos = torch.tensor_split(state.output.activations, len(state.pixels))
         for activations, class_index in zip(videos, state.classes.tolist(), strict=True):
             output = RecognizerOutput(logits=activations.new_empty(0), activations=activations)  # maps need no logits
-            state.maps.append(scale_maps(saliency_maps(self._recognizer, output, class_index), "clip"))
+            state.maps.append(normalize_maps(saliency_maps(self._recognizer, output, class_index), "clip"))
 
     def _load(self) -> Pack:
         config = find_pack(self._setting.pack).at_input_size(self._setting.input_size)

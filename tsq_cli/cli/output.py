@@ -232,14 +232,13 @@ class Output:
         self._stdout.print(table)
         if record["rule_reason"]:
             way = way_to_choose(record["selector"], record["rule"], record["query"])
-            self._stdout.print(f"rule   {way}, because {record['rule_reason']}", soft_wrap=True)
+            self._print_sentence("rule", f"{way}, because {record['rule_reason']}")
         if record["predictions"] is not None:
             self._stdout.print(_predictions_table(record))
         for line in _reasons(record, sys.stdout.encoding):
             self._stdout.print(line, soft_wrap=True)
         for note in record["notes"]:
-            self._stdout.print("note", style="yellow", end=" ")
-            self._stdout.print(note, soft_wrap=True)
+            self._print_sentence("note", note, style="yellow")
         saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
         if saved:
             self._stdout.print(f"frames {saved[0].parent}: {len(saved)} saved", soft_wrap=True)
@@ -250,6 +249,15 @@ class Output:
         if record["sheet"]:
             self._stdout.print(f"sheet  {record['sheet']}", soft_wrap=True)
         self._stdout.print()
+
+    def _print_sentence(self, label: str, sentence: str, *, style: str = "") -> None:
+        """Print a sentence: beside its label on a terminal, over several lines if it is long; otherwise on one line."""
+        if self._stdout.is_terminal:
+            grid = Table.grid(padding=(0, 3))
+            grid.add_row(Text(label, style=style), sentence)
+            self._stdout.print(grid)
+        else:
+            self._stdout.print(f"{label}   {sentence}", soft_wrap=True)
 
 
 def _predictions_table(record: dict[str, Any]) -> Table:

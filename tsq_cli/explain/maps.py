@@ -89,7 +89,7 @@ def grad_cam(recognizer: Recognizer, activations: Tensor, class_index: int) -> T
         return (weights * places).sum(dim=3)
 
 
-def scale_maps(maps: Tensor, scale: MapScale) -> Float32Array:
+def normalize_maps(maps: Tensor, scale: MapScale) -> Float32Array:
     """Scale maps to [0, 1]: negative values become 0, the highest place 1.
 
     Args:

@@ -37,7 +37,7 @@ class Pictures:
             raise ValueError(f"candidates must be uint8 [T, H, W, 3], got {self.candidates.shape}")
 
 
-def photograph(pixels: UInt8Array, *, width: int | None = None) -> Markup:
+def photograph_uri(pixels: UInt8Array, *, width: int | None = None) -> Markup:
     """Encode a frame, uint8 [H, W, 3], as a JPEG, scaled down to `width` if it is wider."""
     picture = Image.fromarray(pixels)
     if width is not None and width < picture.width:
@@ -46,13 +46,13 @@ def photograph(pixels: UInt8Array, *, width: int | None = None) -> Markup:
     return _data_uri(picture, "JPEG", quality=QUALITY, optimize=True)
 
 
-def heat_map(values: Float32Array) -> Markup:
+def heat_map_uri(values: Float32Array) -> Markup:
     """Encode a map, float32 [h, w] in [0, 1], as a small transparent PNG that spans exactly the map's grid."""
     return _heat_uri(upsample_to_frame(values, _WHOLE, height=HEAT_PIXELS, width=HEAT_PIXELS))
 
 
 @cache
-def heat_legend() -> Markup:
+def heat_legend_uri() -> Markup:
     """Encode the heat colors from 0 to 1, left to right, as a PNG."""
     return _heat_uri(np.linspace(0, 1, LEGEND_PIXELS, dtype=np.float32)[None])
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tsq_cli import selection
 from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
-from tsq_cli.report.page_pictures import Pictures, heat_legend, heat_map, photograph
+from tsq_cli.report.page_pictures import Pictures, heat_legend_uri, heat_map_uri, photograph_uri
 from tsq_cli.report.page_timeline import TimelineLayout, lay_out_timeline
 from tsq_cli.report.text import clock
 from tsq_cli.types import SaliencyMaps
@@ -164,10 +164,10 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
         return view
     return replace(
         view,
-        thumbnails=tuple(photograph(candidate, width=THUMBNAIL_WIDTH) for candidate in pixels),
-        compared={place: photograph(pixels[place], width=COMPARED_WIDTH) for place in {*selected, *uniform}},
-        pictures=tuple(photograph(pixels[frame["position"]]) for frame in frames),
-        heats=() if maps is None else tuple(heat_map(values) for values in maps.values),
+        thumbnails=tuple(photograph_uri(candidate, width=THUMBNAIL_WIDTH) for candidate in pixels),
+        compared={place: photograph_uri(pixels[place], width=COMPARED_WIDTH) for place in {*selected, *uniform}},
+        pictures=tuple(photograph_uri(pixels[frame["position"]]) for frame in frames),
+        heats=() if maps is None else tuple(heat_map_uri(values) for values in maps.values),
         maps=None if maps is None else _maps(maps),
     )
 
@@ -177,7 +177,7 @@ def _maps(maps: SaliencyMaps) -> MapsView:
     return MapsView(
         label=maps.category.label if maps.category.is_sure else "the likeliest class",
         comparable=maps.scale == "clip",
-        legend=heat_legend(),
+        legend=heat_legend_uri(),
         left=left,
         top=top,
         width=right - left,

@@ -126,7 +126,7 @@ def encoder_stage(run: TrainingRun) -> FrameEncoder:
         )
 
 
-def recognizer_start(run: TrainingRun, tuned: FrameEncoder | None) -> TrainedNetwork:
+def initial_recognizer(run: TrainingRun, tuned: FrameEncoder | None) -> TrainedNetwork:
     """Load the network that stage (d) starts from: the fine-tuned encoder, if that is asked for, or a published one."""
     if tuned is None or run.settings.recognizer.model != "visual_encoder":
         return starting_network(run.base.config, run.settings.recognizer.model)
@@ -214,7 +214,7 @@ def recognizer_stage(
 
     Args:
         run: the run.
-        start: see recognizer_start.
+        start: see initial_recognizer.
         clips: of its lists.
         features: of its lists, with the network "recognizer" if it is probed.
 

@@ -43,8 +43,8 @@ from tsq_cli.training.stages import (
     extract,
     frame_networks,
     heads_stage,
+    initial_recognizer,
     recognizer_stage,
-    recognizer_start,
 )
 from tsq_cli.types import Progress, no_progress
 
@@ -89,7 +89,7 @@ def train(
         progress = progress if distributed.is_main_process() else no_progress
         run = _begin(settings, lists, out, FeatureCache(cache or out / "cache"), own_device, workers, progress)
         tuned = encoder_stage(run) if run.does("encoder") else None
-        start = recognizer_start(run, tuned) if run.does("recognizer") else None
+        start = initial_recognizer(run, tuned) if run.does("recognizer") else None
         texts = name_queries(run.base, run.train.class_names) if run.does("heads") else None
         networks = frame_networks(run, tuned, start)
         features = [extract(run, videos, networks) for videos in run.lists]
