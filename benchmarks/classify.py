@@ -20,10 +20,10 @@ from tsq_cli.classifier import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.tables import Grid
 from tsq_cli.files import write_json
 from tsq_cli.pipeline import Selector
 from tsq_cli.report.console import SafeConsole
+from tsq_cli.report.grid import Grid
 
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
 

@@ -23,9 +23,9 @@ from benchmarks.decode_clips import make_clips
 from benchmarks.decode_contenders import Contender, Task, contenders, sequential
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.tables import Grid
 from tsq_cli.files import write_json
 from tsq_cli.report.console import SafeConsole
+from tsq_cli.report.grid import Grid
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import open_video
 

@@ -21,9 +21,9 @@ from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
 from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.tables import Grid
 from tsq_cli.files import write_json
 from tsq_cli.report.console import SafeConsole
+from tsq_cli.report.grid import Grid
 from tsq_cli.types import UInt8Array
 
 

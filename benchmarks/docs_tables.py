@@ -32,8 +32,9 @@ from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.cli.benchmark import report_parts
 from tsq_cli.cli.train import evaluation_parts
 from tsq_cli.errors import EXIT_INPUT_FAILED, InputNotFoundError, UsageError
-from tsq_cli.evaluation.tables import Grid, evaluation_grids, percent_with_interval
+from tsq_cli.evaluation.tables import evaluation_grids, percent_with_interval
 from tsq_cli.files import write_text
+from tsq_cli.report.grid import Grid
 from tsq_cli.studies.tables import study_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # a folder that is no package

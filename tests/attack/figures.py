@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tsq_cli.evaluation.tables import Grid
+from tsq_cli.report.grid import Grid
 
 _TRIED = {
     "mutations": ("files", "files"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsq_cli.evaluation.tables import Grid, evaluation_grids, evaluation_markdown
+from tsq_cli.evaluation.tables import evaluation_grids, evaluation_markdown
 from tsq_cli.report.console import SafeConsole
+from tsq_cli.report.grid import Grid
 
 
 def metric(value: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tsq_cli.evaluation.tables import Grid
+from tsq_cli.report.grid import Grid
 from tsq_cli.report.text import markdown
 from tsq_cli.studies.ablation import COLUMNS
 from tsq_cli.studies.registry import STUDIES, Study
