@@ -236,5 +236,9 @@ def encode_images(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor
 
     from tsq_cli.models.device import cpu_microbatches
 
-    outputs = [encoder(some) for some in cpu_microbatches(images)]
-    return torch.cat([output.features for output in outputs]), torch.cat([output.logits for output in outputs])
+    features, logits = [], []
+    for some in cpu_microbatches(images):
+        output = encoder(some)
+        features.append(output.features)
+        logits.append(output.logits)
+    return torch.cat(features), torch.cat(logits)

@@ -104,7 +104,6 @@ def test_packets_are_freed_and_frames_still_come_after_close() -> None:
 LEAVE_EARLY = """
 import sys, threading
 import torch
-from tsq_cli.errors import VideoTimeoutError
 from tsq_cli.video import decode_frames, open_video, sample_frames
 torch.ones(64, 64) @ torch.ones(64, 64)
 for path in sys.argv[1:]:
@@ -120,7 +119,7 @@ for path in sys.argv[1:]:
             assert type(error).__name__ == "CancelledError", error
 leftover, is_under_way = open_video(sys.argv[1]), threading.Event()
 def decode_while_the_program_leaves():
-    decode_frames(leftover, range(40), should_stop=lambda: is_under_way.set())
+    decode_frames(leftover, range(40), threads=1, should_stop=lambda: is_under_way.set())
 threading.Thread(target=decode_while_the_program_leaves).start()
 is_under_way.wait()
 print("done")

@@ -12,6 +12,7 @@ from typing import Any
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.runners import BenchmarkConfig, random_pack
+from tsq_cli.benchmark.speed import TREATMENTS, Treatment, speed_table
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
@@ -127,6 +128,42 @@ def time_files(
         for number, timing in timings.items()
     ]
     return {"videos": len(paths), "failed": failed, "rounds": rounds, "batch_size": batch_size, "workers": rows}
+
+
+def run_benchmark(
+    methods: Sequence[str],
+    setting: BenchmarkConfig,
+    *,
+    batch_size: int,
+    repeats: int,
+    treatments: Sequence[Treatment] = TREATMENTS,
+    files: Sequence[Path] = (),
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Time methods against each other, and whole files if there are any: all that `tsq benchmark` reports.
+
+    Args:
+        methods, setting, batch_size, repeats, treatments: as for speed_table.
+        files: videos, timed with 1, 2, 4, ... workers as well.
+        workers: the largest number of workers, at least 1.
+        progress: told what is being done, and how far it is.
+
+    Returns:
+        The report of speed_table; with files, that of time_files as "files", and decoding among the stages.
+
+    Raises:
+        UsageError, InputNotFoundError, VideoError: as speed_table and time_files.
+    """
+    report = speed_table(
+        methods, setting, batch_size=batch_size, repeats=repeats, treatments=treatments, progress=progress
+    )
+    if files:
+        tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
+        report["files"] = time_files(files, setting, workers=tried, progress=progress)
+        if "stages" in report:
+            report["stages"] = with_decoding(report["stages"], report["files"])
+    return report
 
 
 def with_decoding(stages: Mapping[str, Mapping[str, float]], files: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -56,17 +58,21 @@ def root(
 
 def main() -> None:
     """Run the program; an expected error becomes one line on stderr and its exit code (TSQ_DEBUG=1: a traceback)."""
-    with safe_streams():
-        sys.exit(_run())
-
-
-def _run() -> int:
-    """Run the command, report what stopped it, and return the exit code."""
-    try:
+    with safe_streams(), _errors_as_exit_codes():
         code = app(prog_name="tsq", standalone_mode=False)
         sys.stdout.flush()  # writing buffered output may fail too
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or EXIT_OK)
+
+
+@contextmanager
+def _errors_as_exit_codes() -> Iterator[None]:
+    """Report what stopped the command on one line of stderr, and exit with its code."""
+    try:
+        yield
     except StdoutClosedError as error:
-        return error.exit_code  # the reader closed stdout on purpose: no message
+        sys.exit(error.exit_code)  # the reader closed stdout on purpose: no message
     except (TsqError, typer.TyperException) as error:
         if os.environ.get("TSQ_DEBUG") == "1":
             raise
@@ -74,9 +80,7 @@ def _run() -> int:
             info(str(error))
         else:
             info(f"{one_line(error.format_message()).rstrip('.')}; see tsq --help")
-        return error.exit_code
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    if code == EXIT_INTERRUPTED:
         info("interrupted")
-    return code or EXIT_OK
+        sys.exit(EXIT_INTERRUPTED)

@@ -97,9 +97,9 @@ def benchmark(
     paths = [*(decode or []), *(files or [])]
     check_outputs({"--json": Path(STDOUT) if json else None, "--plot": plot}, inputs=paths)
     with progress_bar("loading") as progress:
-        from tsq_cli.benchmark.end_to_end import check_files, time_files, with_decoding
+        from tsq_cli.benchmark.end_to_end import check_files, run_benchmark
         from tsq_cli.benchmark.runners import BenchmarkConfig
-        from tsq_cli.benchmark.speed import TREATMENTS, speed_table
+        from tsq_cli.benchmark.speed import TREATMENTS
         from tsq_cli.models.device import resolve_device, resolve_dtype
 
         check_files(paths)
@@ -118,19 +118,16 @@ def benchmark(
             input_size=input_size,
             exit_after=exit_after,
         )
-        report = speed_table(
+        report = run_benchmark(
             [name.strip() for name in methods.split(",") if name.strip()],
             setting,
             batch_size=batch_size,
             repeats=repeats,
             treatments=TREATMENTS[1:] if tuned_only else TREATMENTS,
+            files=paths,
+            workers=workers,
             progress=progress,
         )
-        if paths:
-            tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]
-            report["files"] = time_files(paths, setting, workers=tried, progress=progress)
-            if "stages" in report:
-                report["stages"] = with_decoding(report["stages"], report["files"])
     if plot is not None:
         from tsq_cli.report.plots import plot_speed
 

@@ -59,4 +59,5 @@ class Graphed:
 
 def graph_calls(network: nn.Module) -> None:
     """Run a network's calls on a GPU, which must be without gradients, as CUDA graphs; on a CPU nothing changes."""
-    network.forward = Graphed(network.forward)
+    if next(network.parameters()).is_cuda:
+        network.forward = Graphed(network.forward)

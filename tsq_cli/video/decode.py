@@ -81,7 +81,18 @@ def decode_frames(
     targets = _nearest_keyframes(source, wanted) if mode == "keyframes" else wanted
     should_stop = deadline(source.info.path, source.limits.timeout_seconds, should_stop)
     job = _Job(source, np.unique(targets), short_side, should_stop, nvdec=mode == "nvdec")
-    job.run(threads)
+    waiting = deque(job.plan())
+    is_large = source.geometry.width * source.geometry.height > LARGE_PIXELS
+    workers = 1 if is_large else max(1, min(threads, len(waiting)))
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        futures = [pool.submit(job.decode, waiting) for _ in range(workers)]
+        try:
+            errors = [error for future in futures if (error := future.exception()) is not None]
+        except BaseException:
+            job.has_failed.set()
+            raise
+    if errors:  # the others were canceled because of the one that is not a cancellation
+        raise min(errors, key=lambda error: isinstance(error, CancelledError))
     return _batch(job, wanted, targets, mode)
 
 
@@ -120,33 +131,22 @@ class _Job:
         self.damaged: set[int] = set()
         self.recolored: set[int] = set()
         self._should_stop = should_stop
-        self._has_failed = Event()
+        self.has_failed = Event()
 
-    def run(self, threads: int) -> None:
-        """Decode all runs, longest first; a thread takes the next run when it is free."""
+    def plan(self) -> list[Run]:
+        """Plan the runs of packets to decode, longest first."""
         timeline, table = self.source.timeline, self.source.table
         packets = timeline.packets[self.indices]
         if timeline.is_counted:  # frames are known only by counting them from the first
-            planned = [Run(0, len(table), tuple(packets.tolist()))]
-        else:
-            planned = plan_runs(table.pts, table.key, packets)
-        waiting = deque(planned)
-        is_large = self.source.geometry.width * self.source.geometry.height > LARGE_PIXELS
-        workers = 1 if is_large else max(1, min(threads, len(planned)))
-        with ThreadPoolExecutor(max_workers=workers) as pool:
-            futures = [pool.submit(self._work, waiting) for _ in range(workers)]
-            try:
-                errors = [error for future in futures if (error := future.exception()) is not None]
-            except BaseException:
-                self._has_failed.set()
-                raise
-        if errors:  # the others were canceled because of the one that is not a cancellation
-            raise min(errors, key=lambda error: isinstance(error, CancelledError))
+            return [Run(0, len(table), tuple(packets.tolist()))]
+        return plan_runs(table.pts, table.key, packets)
 
-    def _is_stopping(self) -> bool:
-        return self._has_failed.is_set() or self._should_stop()
+    def decode(self, waiting: deque[Run]) -> None:
+        """Decode runs, in one of several threads, until none is waiting.
 
-    def _work(self, waiting: deque[Run]) -> None:
+        A frame that a damaged file lacks is replaced by the nearest that can be decoded.
+        """
+        can_skip = self.source.info.codec in SKIPPABLE and not self.source.timeline.is_counted
         try:
             with self.source.decoder(nvdec=self._nvdec, should_stop=self._is_stopping) as decoder:
                 converter = Converter(self.geometry)
@@ -155,28 +155,29 @@ class _Job:
                         run = waiting.popleft()
                     except IndexError:  # another thread took the last one
                         return
-                    self._decode(run, decoder, converter)
+                    around = expand_to_neighbor_gops(run, self.source.table.key)
+                    wanted = self._slots_by_pts(run)
+                    if can_skip:
+                        self._pass(run, decoder, converter, wanted, skip=True)
+                    seen: set[int] = set()
+                    for attempt in (run, around):
+                        if wanted:
+                            seen |= self._pass(attempt, decoder, converter, wanted)
+                    if wanted and seen:
+                        self._pass(around, decoder, converter, _at_nearest(wanted, seen))
                     self.bad_packets |= decoder.take_bad_packets()
         except BaseException:
-            self._has_failed.set()
+            self.has_failed.set()
             raise
 
-    def _decode(self, run: Run, decoder: StreamDecoder, converter: Converter) -> None:
-        """Decode a run's frames; a frame that a damaged file lacks is replaced by the nearest that can be decoded."""
-        timeline, table = self.source.timeline, self.source.table
+    def _is_stopping(self) -> bool:
+        return self.has_failed.is_set() or self._should_stop()
+
+    def _slots_by_pts(self, run: Run) -> dict[int, list[int]]:
+        """Look up the slots of a run's frames in the result, by pts."""
+        timeline = self.source.timeline
         slots = np.flatnonzero(np.isin(timeline.packets[self.indices], run.targets))
-        wanted = {int(timeline.pts[self.indices[slot]]): [int(slot)] for slot in slots}
-        if self.source.info.codec in SKIPPABLE and not timeline.is_counted:
-            self._pass(run, decoder, converter, wanted, skip=True)
-        seen: set[int] = set()
-        for attempt in (run, expand_to_neighbor_gops(run, table.key)):
-            if wanted:
-                seen |= self._pass(attempt, decoder, converter, wanted)
-        if wanted and seen:
-            nearest: dict[int, list[int]] = {}
-            for pts, lost in wanted.items():
-                nearest.setdefault(_nearest(seen, pts), []).extend(lost)
-            self._pass(expand_to_neighbor_gops(run, table.key), decoder, converter, nearest)
+        return {int(timeline.pts[self.indices[slot]]): [int(slot)] for slot in slots}
 
     def _pass(
         self,
@@ -222,8 +223,12 @@ class _Job:
         return seen
 
 
-def _nearest(seen: set[int], pts: int) -> int:
-    return min(seen, key=lambda other: (abs(other - pts), other))
+def _at_nearest(wanted: dict[int, list[int]], seen: set[int]) -> dict[int, list[int]]:
+    """Move the slots of frames that were not decoded to the nearest pts that was."""
+    nearest: dict[int, list[int]] = {}
+    for pts, slots in wanted.items():
+        nearest.setdefault(min(seen, key=lambda other: (abs(other - pts), other)), []).extend(slots)
+    return nearest
 
 
 def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode) -> FrameBatch:
