@@ -1,4 +1,4 @@
-"""What `tsq classify` adds to `tsq select`: ``python -m benchmarks.classify VIDEO --json FILE``.
+"""The cost of `tsq classify` beyond `tsq select`: ``python -m benchmarks.classify VIDEO --json FILE``.
 
 Times, in turns and with everything loaded: selecting from a video; the recognizer's own forward pass on as many ready
 inputs; the same predictions and saliency maps through the whole chain. The overhead is what the chain costs over the

@@ -50,7 +50,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one contender on one clip; ``failure`` says why it has no timing."""
+    """Outcome of one contender on one clip; ``failure`` says why it has no timing."""
 
     contender: str
     family: str
@@ -100,7 +100,7 @@ def try_out(contender: Contender, task: Task, reference: UInt8Array) -> Outcome:
 
 
 def fastest_of_families(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Of each family the correct variant with the lowest trial median, in the order of the families."""
+    """Pick the fastest correct variant of each family, by its trial median, in the order of the families."""
     best: dict[str, Outcome] = {}
     for outcome in outcomes:
         if outcome.failure is None and outcome.trial is not None:
@@ -145,7 +145,7 @@ def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool 
 
 
 def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
-    """How many times as fast ours is: exact against the best rival and the sequential pass, keyframes against exact."""
+    """Compute speed ratios: exact against the best rival and the sequential pass, keyframes against exact."""
     medians = {outcome.family: outcome.timing.median for outcome in outcomes if outcome.timing is not None}
     rivals = {outcome.family for outcome in outcomes if outcome.is_rival} & set(medians)
     best = min(rivals, key=lambda family: medians[family]) if rivals else None
@@ -242,7 +242,7 @@ def run_only(name: str, task: Task) -> None:
 
 
 def clip_facts(path: Path) -> dict[str, Any]:
-    """What is known of a clip, for the record."""
+    """Describe a clip for the report."""
     info = open_video(path).info
     facts = asdict(info)
     return {**facts, "path": path.name, "time_base": str(info.time_base)}

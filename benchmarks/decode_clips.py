@@ -19,7 +19,7 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_dee
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe:
-    """How to make one clip: an encoder with its options, and the picture's size and length."""
+    """Recipe of one clip: an encoder with its options, and the picture's size and length."""
 
     name: str
     encoder: str

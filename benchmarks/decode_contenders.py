@@ -25,7 +25,7 @@ SHORT_SIDE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What every contender is asked for on one clip.
+    """The frames that every contender must return for one clip.
 
     Attributes:
         path: the file.

@@ -62,7 +62,7 @@ _WITHOUT_SELECTION = {
 
 
 def on_console(parts: Iterable[str | Table]) -> str:
-    """What a command prints, as it looks on a terminal of CONSOLE_WIDTH characters, in a fence."""
+    """Render a command's output for a terminal of CONSOLE_WIDTH characters, in a fence."""
     console = Console(
         file=io.StringIO(), width=CONSOLE_WIDTH, color_system=None, markup=False, emoji=False, highlight=False
     )

@@ -1,4 +1,4 @@
-"""How good are the frames on film? Compose videos whose shots are known, choose with every rule, measure.
+"""Measure every rule on film: compose videos whose shots are known, choose frames, count what they show.
 
     python -m benchmarks.footage compose --material DIR --videos VIDEOS     videos and their truth, both halves
     python -m benchmarks.footage measure --material DIR --videos VIDEOS --needle NEEDLE     every rule's frames

@@ -166,7 +166,7 @@ def _wandering(photo: Image.Image, first: int, count: int, total: int) -> Iterat
 
 @dataclass(frozen=True)
 class _Camera:
-    """Where a camera looks: centers [N, 2] and widths [N] in the wall's pixels; a moving one smears its pictures."""
+    """Path of a camera: centers [N, 2] and widths [N] in the wall's pixels; a moving one smears its pictures."""
 
     centers: Float64Array
     widths: Float64Array
@@ -221,7 +221,7 @@ def _shake(rng: np.random.Generator, count: int, deviation: float) -> Float64Arr
 
 
 def _looking(wall: Image.Image, camera: _Camera) -> Pictures:
-    """What a camera sees; a moving one mixes the views of its way to the next picture."""
+    """Render the camera's pictures; a moving camera mixes the views on its way to the next one."""
 
     def view(center: Float64Array, width: float) -> UInt8Array:
         height = width * SIZE[1] / SIZE[0]

@@ -1,4 +1,4 @@
-"""What the product knows of a video's candidates, computed once and kept beside the video (.npz)."""
+"""Evidence about a video's candidates, computed once and cached beside the video (.npz)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Observer:
     def chosen(
         self, path: Path, cache: Path, choose: Callable[[], list[float]], *, recognizes: bool = False
     ) -> tuple[Frames, float]:
-        """What is seen at times that something else chose, and the seconds that it took; cached with them.
+        """Frames at times that another tool chose, and the seconds that it took; cached with them.
 
         Args:
             path: the video.

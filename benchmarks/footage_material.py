@@ -1,4 +1,4 @@
-"""What the videos of benchmarks.footage are made of: film clips by the place they show, photographs, and two halves.
+"""Material of the videos of benchmarks.footage: film clips by the place they show, photographs, and two halves.
 
 Whatever is tuned on one half is reported on the other: no place, clip or photograph is in both.
 """

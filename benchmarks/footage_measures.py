@@ -1,4 +1,4 @@
-"""How good a choice of frames is: pure functions of times, features, hashes, and of what a video shows when."""
+"""Measures of a choice of frames: pure functions of times, features, hashes, and of what a video shows when."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What a video shows when.
+    """Content of a video over time.
 
     Attributes:
         starts, ends: [P], seconds `[start, end)` of its pieces.
@@ -102,7 +102,7 @@ def difference_hashes(pixels: UInt8Array) -> UInt64Array:
 
 
 def distinct(hashes: UInt64Array) -> int:
-    """How many frames, taken in order, are further than HASH_BITS from every one counted before."""
+    """Count the frames, in order, that differ by more than HASH_BITS from every one counted before."""
     kept: list[int] = []
     for value in hashes.tolist():
         if all((value ^ other).bit_count() > HASH_BITS for other in kept):
@@ -124,7 +124,7 @@ def coverage(candidates: Float32Array, chosen: Float32Array) -> float:
 
 
 def seen(truth: Truth, times: Float64Array) -> dict[str, int]:
-    """How many frames show each scene, blurred and blank ones left out."""
+    """Count the frames that show each scene, without blurred and blank ones."""
     counts = dict.fromkeys(truth.scenes, 0)
     for piece in (truth.piece_at(seconds) for seconds in times.tolist()):
         if truth.states[piece] == "sharp":

@@ -1,4 +1,4 @@
-"""What benchmarks.footage measured: means with intervals, as JSON and as Markdown tables."""
+"""Report of benchmarks.footage: means with intervals, as JSON and as Markdown tables."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def overview(kinds: Results) -> list[str]:
 
 
 def page(results: Results) -> str:
-    """What was measured and how, as Markdown."""
+    """Write the circumstances of the measurement as Markdown."""
     lines = ["# Frames on film: what each way to choose shows", "", *INTRODUCTION.splitlines(), ""]
     if "timed" in results:
         lines += ["## Seconds for two minutes of 1280 x 720", "", *footage_times.table(results["timed"]), ""]

@@ -47,7 +47,7 @@ class Video:
     half: Half
 
     def cache_of(self, what: str) -> Path:
-        """Where what was seen of the video is kept."""
+        """Path of the video's cached evidence."""
         return self.cache.with_name(f"{self.cache.name}.{what}.npz")
 
     @property
@@ -154,7 +154,7 @@ def other_row(observer: Observer, video: Video, looked: Looked, row: str, *, rec
 
 
 def product_times(selector: Selector, path: Path, k: int) -> list[float]:
-    """What `tsq select -k K` chooses of a video, as it is delivered."""
+    """Frames that `tsq select -k K` chooses of a video, with its defaults."""
     record = selector.select(path, SelectSettings(num_frames=k))
     return [frame.candidate.time_seconds for frame in record.frames]
 

@@ -41,7 +41,7 @@ def large(material: Material, half: Half, rng: np.random.Generator, number: int)
 
 
 def commands(path: Path) -> dict[str, list[str]]:
-    """What is timed, each as a process of its own from start to end."""
+    """Commands to time, each as a whole process."""
     return {
         "tsq select": [sys.executable, "-m", "tsq_cli", "select", str(path), "--json", "--device", "cpu"],
         "PySceneDetect": [sys.executable, "-c", DETECT, str(path)],

@@ -44,7 +44,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Film:
-    """What a video is put together from; `facts` join its truth."""
+    """Parts of a composed video; `facts` join its truth."""
 
     pieces: Sequence[Piece]
     fps: int = FPS

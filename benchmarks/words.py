@@ -1,4 +1,4 @@
-"""How far the names that tsq gives can be believed: fit temperatures and levels on one half, report on the other.
+"""Calibration of the names that tsq gives: fit temperatures and levels on one half, report on the other.
 
     python -m benchmarks.words --photos DIR --film DIR --json docs/words.json --markdown docs/words.md
 
@@ -99,7 +99,7 @@ Rule = Callable[[Answer], bool]
 
 
 def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
-    """What the modules and the recognizer say of every clip."""
+    """Compute the answers of both modules and the recognizer for every clip."""
     settings, clips = pack.config.settings, []
     for one in seen:
         with torch.inference_mode():
@@ -126,7 +126,7 @@ def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
 
 
 def distributions(logit_scale: float) -> dict[str, Distribution]:
-    """Who says what: each module, the recognizer, by name."""
+    """Answers by source: each module, and the recognizer."""
     return {
         "visual": lambda clip, t: (clip.visual / (t or 1.0)).softmax(dim=0),
         "textual": lambda clip, t: (clip.textual * logit_scale / (t or 1.0)).softmax(dim=0),
@@ -239,7 +239,7 @@ def naming(given: Sequence[Answer], is_named: Rule) -> dict[str, Any]:
 
 
 def share(some: Sequence[Answer], test: Rule) -> dict[str, float | None]:
-    """Of how many answers something holds, with its interval."""
+    """Share of answers for which something holds, with its interval."""
     return interval([float(test(a)) for a in some], [a.material.group for a in some])
 
 
@@ -269,7 +269,7 @@ def compared(given: Sequence[Answer]) -> dict[str, Any]:
 
 
 def logit_scales(clips: Sequence[Clip], pack: Pack, seen: Sequence[Seen]) -> list[dict[str, Any]]:
-    """What each text_logit_scale does: how certain the module is, and how many frames of an event selection finds."""
+    """Effect of each text_logit_scale: certainty of the module, and recall of an event's frames."""
     rows = []
     for scale in LOGIT_SCALES:
         textual = distributions(scale)["textual"]

@@ -1,4 +1,4 @@
-"""What benchmarks/words.py measures on: clips whose right names are known, and what the networks make of each."""
+"""Material of benchmarks/words.py: clips whose right names are known, and the networks' outputs for each."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the networks make of a clip.
+    """Outputs of the networks for a clip.
 
     Attributes:
         material: the clip.

@@ -1,4 +1,4 @@
-"""What benchmarks/words.py measured, as Markdown."""
+"""Report of benchmarks/words.py, as Markdown."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _PHOTOGRAPHS = ("whole", "needle")
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """What was measured and how, as Markdown."""
+    """Write the circumstances of the measurement as Markdown."""
     return "\n".join(["# Names: when they can be believed", "", *INTRODUCTION.splitlines(), "", *_body(results)])
 
 

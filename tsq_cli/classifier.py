@@ -166,5 +166,5 @@ class Classifier:
 
 
 def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings) -> dict[str, Any]:
-    """What takes part in the settings hash of a classification."""
+    """Collect what a classification adds to the settings hash."""
     return {"recognizer": choice.identity(), **asdict(settings)}

@@ -16,7 +16,7 @@ from tsq_cli.video.auto import MOST, auto_frames
 from tsq_cli.video.refine import merge_batches, merge_plans
 
 NETWORK_INPUT_BYTES = 4 * 3 * 224 * 224
-"""Of one candidate as the first network sees it: float32, three channels, 224 x 224."""
+"""Bytes of one candidate as input of the first network: float32, three channels, 224 x 224."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Clip:
         threads: int = 2,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Add further frames, in the order of time, to the candidates; those that cannot be decoded are left out.
+        """Decode further frames and add them to the candidates, in order of time; undecodable ones are left out.
 
         Raises:
             VideoTimeoutError, CancelledError, NvdecError: as decode_frames.
@@ -111,7 +111,7 @@ def load_clip(
 
 
 def most_candidates(source: VideoSource, short_side: int) -> int:
-    """How many candidates fit into the memory that the limits allow; 0 where not even one does."""
+    """Count the candidates that fit into the memory that the limits allow; 0 if not even one does."""
     return source.limits.max_candidate_bytes // _candidate_bytes(source, short_side)
 
 
@@ -121,7 +121,7 @@ def _candidate_bytes(source: VideoSource, short_side: int) -> int:
 
 
 def _plan(source: VideoSource, settings: SelectSettings) -> SamplePlan:
-    """The candidates of the settings; where their number is left open, at most as many as memory allows.
+    """Plan the candidates of the settings; if their number is open, at most as many as fit into memory.
 
     Raises:
         TooLargeError: they need more memory than the limits allow, or one alone does.
@@ -158,7 +158,7 @@ def _plan(source: VideoSource, settings: SelectSettings) -> SamplePlan:
 
 @contextmanager
 def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds that the block takes to a stage."""
+    """Time the block, and add its seconds to a stage."""
     started = time.perf_counter()
     try:
         yield

@@ -45,8 +45,8 @@ class ScoredClip:
 
     Attributes:
         clip: decoded.
-        pixels: its candidates, uint8 [T, H, W, 3] on the device; None where no network looks.
-        scores: of one clip (B = 1); None where no network looks.
+        pixels: its candidates, uint8 [T, H, W, 3] on the device; None if no network runs.
+        scores: of one clip (B = 1); None if no network runs.
     """
 
     clip: Clip
@@ -281,7 +281,7 @@ class Selector:
         return Seen(clip=clip, evidence=evidence, saliency=saliency)
 
     def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
-        """Whether more candidates are worth their price, unless something stands out among these (ours)."""
+        """Whether to look at more candidates, unless something stands out among these (ours)."""
         least = 1 if settings.num_frames == "auto" else settings.num_frames
         return (
             settings.num_candidates == "auto"
@@ -313,7 +313,7 @@ class Selector:
     def _sharpened(
         self, scored: ScoredClip, seen: Seen, chosen: Selection, settings: SelectSettings
     ) -> tuple[ScoredClip, Seen]:
-        """Let sharper frames beside them take the place of the selected ones."""
+        """Replace selected frames by sharper ones beside them."""
         clip = scored.clip
         clip.batch = sharpen(clip, [choice.position for choice in chosen.choices], settings)
         quality = None if seen.evidence.quality is None else candidate_quality(clip.batch.pixels)
@@ -321,7 +321,7 @@ class Selector:
         return replace(scored, pixels=None), replace(seen, evidence=evidence)
 
     def lambda_v(self, settings: SelectSettings) -> float:
-        """The share of the visual module in the selected frames: all or nothing where one module is asked alone."""
+        """Share of the visual module in the selected frames: all or none if only one module is asked."""
         if settings.query is not None or settings.selector == "tqm":
             return 0.0
         if settings.selector == "vqm":
@@ -329,7 +329,7 @@ class Selector:
         return settings.lambda_v if settings.lambda_v is not None else self.loaded_pack().config.settings.lambda_v
 
     def rule_settings(self, settings: SelectSettings) -> RuleSettings:
-        """The numbers of the rules: those of the run, and of the pack where one looks."""
+        """Combine the rules' numbers: those of the run, and the pack's if a network runs."""
         if not settings.needs_model:
             return RuleSettings(seed=settings.seed)
         return replace(
@@ -353,14 +353,18 @@ class Selector:
         return dtype_name(self.pack.dtype)
 
     def loaded_pack(self) -> Pack:
-        """The pack; a selector made without a model has none, and refuses to guess."""
+        """Return the pack.
+
+        Raises:
+            ValueError: the selector was made without a model.
+        """
         if self.pack is None:
             raise ValueError("this selector was made without a model; use Selector.load for rules that look at pixels")
         return self.pack
 
 
 def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
-    """Let the networks run as CUDA graphs, one for each batch shape, where they lie on a GPU."""
+    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU."""
     from tsq_cli.models.graphs import graph_calls
 
     networks = [] if pack is None else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]

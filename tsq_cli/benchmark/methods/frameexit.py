@@ -42,7 +42,7 @@ def frame_indices(num_frames: int, count: int = len(FRAME_ORDER)) -> NDArray[np.
 
 @dataclass(frozen=True)
 class FrameExitOutput:
-    """What FrameExit says of one video.
+    """FrameExit's answer for one video.
 
     Attributes:
         logits: [C], one score per class.
