@@ -45,7 +45,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
     """Times of one recognizer on one video.
 
     Returns:
-        A JSON object: the recognizer, the timings of the three contenders, `overhead` (classify over select plus
+        A JSON object: the recognizer, the timings of the three methods, `overhead` (classify over select plus
         forward, less 1; from the medians) and the stages of the last classification.
     """
     import torch
@@ -69,17 +69,17 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
             for some in cpu_microbatches(inputs, multiplier=2):
                 network(some).logits.cpu()
 
-    contenders: dict[str, Callable[[], object]] = {
+    methods: dict[str, Callable[[], object]] = {
         "select": lambda: selector.select(path, settings),
         "forward": forward,
         "classify": lambda: whole.classify(path, settings),
     }
-    for work in contenders.values():
+    for work in methods.values():
         work()
-    timings = in_turns(contenders, repeats)
+    timings = in_turns(methods, repeats)
     return {
         "recognizer": name,
-        "timings": {contender: asdict(timing) for contender, timing in timings.items()},
+        "timings": {method: asdict(timing) for method, timing in timings.items()},
         "overhead": overhead(timings),
         "stages": whole.classify(path, settings).timings_seconds,
     }

@@ -1,7 +1,7 @@
 """Time our decoding against a sequential pass, torchcodec, decord and OpenCV: ``python -m benchmarks.decode``.
 
-Every contender opens the file afresh and returns the frames on screen at the centers of 16 equal segments, as RGB with
-a short side of 256 pixels. Outputs are compared before speed: a contender that returns wrong frames is out. Then all
+Every method opens the file afresh and returns the frames on screen at the centers of 16 equal segments, as RGB with
+a short side of 256 pixels. Outputs are compared before speed: a method that returns wrong frames is out. Then all
 take turns, round after round. Of a family's variants the fastest correct one of the trial rounds takes part.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.decode_clips import make_clips
-from benchmarks.decode_contenders import Contender, Task, contenders, sequential
+from benchmarks.decode_methods import Method, Task, methods, sequential
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
@@ -37,7 +37,7 @@ PACKAGES = ("av", "torchcodec", "decord", "opencv-python-headless", "torch", "nu
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A contender's pictures against the sequential reference.
+    """A method's pictures against the sequential reference.
 
     Attributes:
         wrong_frames: targets whose picture is closer to a neighbor of the right frame than to the right frame itself.
@@ -50,11 +50,11 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Outcome of one contender on one clip; ``failure`` says why it has no timing."""
+    """Outcome of one method on one clip; ``failure`` says why it has no timing."""
 
-    contender: str
+    method: str
     family: str
-    is_rival: bool
+    is_other: bool
     comparison: Comparison | None = None
     trial: Timing | None = None
     timing: Timing | None = None
@@ -85,14 +85,14 @@ def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
     )
 
 
-def try_out(contender: Contender, task: Task, reference: UInt8Array) -> Outcome:
-    """Check a contender's pictures and time its trial rounds; one that fails or is not installed is reported."""
-    blank = Outcome(contender=contender.name, family=contender.family, is_rival=contender.is_rival)
+def try_out(method: Method, task: Task, reference: UInt8Array) -> Outcome:
+    """Check a method's pictures and time its trial rounds; one that fails or is not installed is reported."""
+    blank = Outcome(method=method.name, family=method.family, is_other=method.is_other)
     try:
-        pictures = contender.decode(task)  # the first run also imports, and warms the file cache
-        comparison = compare(pictures, reference) if contender.is_exact else None
-        trial = Timing.of([timed_run(partial(contender.decode, task)) for _ in range(TRIAL_ROUNDS)])
-    except Exception as error:  # noqa: BLE001 - a rival may fail in any way of its own; the failure is the result
+        pictures = method.decode(task)  # the first run also imports, and warms the file cache
+        comparison = compare(pictures, reference) if method.is_exact else None
+        trial = Timing.of([timed_run(partial(method.decode, task)) for _ in range(TRIAL_ROUNDS)])
+    except Exception as error:  # noqa: BLE001 - a other may fail in any way of its own; the failure is the result
         return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
     wrong = comparison.wrong_frames if comparison else 0
     failure = f"{wrong} of {task.count} frames are wrong" if wrong else None
@@ -111,7 +111,7 @@ def fastest_of_families(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool = False) -> dict[str, Any]:
-    """All contenders on one clip; quick: each library with two threads only, and no memory figures.
+    """All methods on one clip; quick: each library with two threads only, and no memory figures.
 
     Returns:
         A JSON object: "clip" facts, "outcomes" of every variant, "ratios".
@@ -119,20 +119,20 @@ def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool 
     task = Task.of(path, TARGETS)
     reference = sequential(task, margin=NEIGHBOURS).reshape(TARGETS, -1, task.height, task.width, 3)
     everyone = {
-        contender.name: contender
-        for contender in contenders()
-        if not (quick and contender.variant.endswith(("threads=0", "threads=1")))
+        method.name: method
+        for method in methods()
+        if not (quick and method.variant.endswith(("threads=0", "threads=1")))
     }
-    outcomes = [try_out(contender, task, reference) for contender in everyone.values()]
-    finalists = [outcome.contender for outcome in fastest_of_families(outcomes)]
+    outcomes = [try_out(method, task, reference) for method in everyone.values()]
+    finalists = [outcome.method for outcome in fastest_of_families(outcomes)]
     timings = in_turns({name: partial(everyone[name].decode, task) for name in finalists}, repeats)
     complete = [
         replace(
             outcome,
-            timing=timings[outcome.contender],
-            peak_memory_mib=None if quick else peak_memory_mib(outcome.contender, task),
+            timing=timings[outcome.method],
+            peak_memory_mib=None if quick else peak_memory_mib(outcome.method, task),
         )
-        if outcome.contender in timings
+        if outcome.method in timings
         else outcome
         for outcome in outcomes
     ]
@@ -145,17 +145,17 @@ def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool 
 
 
 def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
-    """Compute speed ratios: exact against the best rival and the sequential pass, keyframes against exact."""
+    """Compute speed ratios: exact against the best other and the sequential pass, keyframes against exact."""
     medians = {outcome.family: outcome.timing.median for outcome in outcomes if outcome.timing is not None}
-    rivals = {outcome.family for outcome in outcomes if outcome.is_rival} & set(medians)
-    best = min(rivals, key=lambda family: medians[family]) if rivals else None
+    others = {outcome.family for outcome in outcomes if outcome.is_other} & set(medians)
+    best = min(others, key=lambda family: medians[family]) if others else None
 
     def ratio(slow: str | None, fast: str) -> float | None:
         return medians[slow] / medians[fast] if slow in medians and fast in medians else None
 
     return {
-        "best_rival": best,
-        "best_rival_over_exact": ratio(best, "tsq exact"),
+        "best_other": best,
+        "best_other_over_exact": ratio(best, "tsq exact"),
         "sequential_over_exact": ratio("sequential", "tsq exact"),
         "exact_over_keyframes": ratio("tsq exact", "tsq keyframes"),
     }
@@ -164,13 +164,13 @@ def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
 def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
     """The finalists and the failures of one clip, for people."""
     table = Table(
-        "contender", "median ms", "quartiles ms", "CPU ms", "against exact", "difference", "peak MiB", title=title
+        "method", "median ms", "quartiles ms", "CPU ms", "against exact", "difference", "peak MiB", title=title
     )
     exact = next((o.timing.median for o in outcomes if o.family == "tsq exact" and o.timing is not None), None)
     for outcome in sorted(outcomes, key=lambda o: o.timing.median if o.timing else float("inf")):
         if outcome.timing is not None:
             table.add_row(
-                outcome.contender,
+                outcome.method,
                 f"{outcome.timing.median * 1000:.0f}",
                 f"{outcome.timing.lower_quartile * 1000:.0f}-{outcome.timing.upper_quartile * 1000:.0f}",
                 f"{outcome.timing.cpu_median * 1000:.0f}",
@@ -179,12 +179,12 @@ def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
                 f"{outcome.peak_memory_mib:.0f}" if outcome.peak_memory_mib is not None else "?",
             )
         elif outcome.failure is not None:
-            table.add_row(outcome.contender, outcome.failure)
+            table.add_row(outcome.method, outcome.failure)
     return table
 
 
 def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
-    """Our exact decoding beside the fastest rival, clip by clip: median milliseconds with quartiles, and ratios.
+    """Our exact decoding beside the fastest other, clip by clip: median milliseconds with quartiles, and ratios.
 
     Args:
         clips: of measure_clip.
@@ -193,16 +193,16 @@ def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
     for clip in clips:
         timed = {outcome["family"]: outcome for outcome in clip["outcomes"] if outcome["timing"] is not None}
         exact, ratios = timed["tsq exact"], clip["ratios"]
-        rival, peak = ratios["best_rival"], exact["peak_memory_mib"]
+        other, peak = ratios["best_other"], exact["peak_memory_mib"]
         rows.append(
             [
                 clip["clip"]["path"],
                 _milliseconds(exact["timing"]),
-                "" if rival is None else f"{rival} {_milliseconds(timed[rival]['timing'])}",
+                "" if other is None else f"{other} {_milliseconds(timed[other]['timing'])}",
                 *(
                     "" if ratios[name] is None else f"{ratios[name]:.{digits}f}"
                     for name, digits in (
-                        ("best_rival_over_exact", 2),
+                        ("best_other_over_exact", 2),
                         ("sequential_over_exact", 2),
                         ("exact_over_keyframes", 1),
                     )
@@ -210,8 +210,8 @@ def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
                 "" if peak is None else f"{peak:.0f}",
             ]
         )
-    ratio_headings = ["rival / exact", "sequential / exact", "exact / keyframes"]
-    return Grid(title="", headings=["clip", "exact ms", "best rival (ms)", *ratio_headings, "peak MiB"], rows=rows)
+    ratio_headings = ["other / exact", "sequential / exact", "exact / keyframes"]
+    return Grid(title="", headings=["clip", "exact ms", "best other (ms)", *ratio_headings, "peak MiB"], rows=rows)
 
 
 def _milliseconds(timing: Mapping[str, float]) -> str:
@@ -232,8 +232,8 @@ def peak_memory_mib(name: str, task: Task) -> float | None:
 
 
 def run_only(name: str, task: Task) -> None:
-    """Run one contender once and print this process's peak memory in MiB."""
-    next(contender for contender in contenders() if contender.name == name).decode(task)
+    """Run one method once and print this process's peak memory in MiB."""
+    next(method for method in methods() if method.name == name).decode(task)
     # Not getrusage: its peak includes that of the process which started this one.
     status = Path("/proc/self/status")
     if status.exists():

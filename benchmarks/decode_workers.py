@@ -1,6 +1,6 @@
 """Threads or processes to decode with: ``python -m benchmarks.decode_workers FILES... --json FILE``.
 
-Every contender decodes the candidates of all files and has them in the process that would run the networks: as the
+Every method decodes the candidates of all files and has them in the process that would run the networks: as the
 batch of `tsq select` does with threads, or through a pool of processes, which send the pixels back.
 """
 

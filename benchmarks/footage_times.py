@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.footage_material import FPS, Half, Material
 from benchmarks.footage_videos import Film, Piece, clip_pictures
-from tsq_cli.benchmark.measure import Run, Timing
+from tsq_cli.benchmark.measure import TimedRun, Timing
 
 LARGE = (1280, 720)
 SECONDS = 120
@@ -56,7 +56,7 @@ def run_in_turns(paths: Sequence[Path], *, repeats: int = REPEATS) -> list[dict[
     """
     found = []
     for path in paths:
-        runs: dict[str, list[Run]] = {name: [] for name in commands(path)}
+        runs: dict[str, list[TimedRun]] = {name: [] for name in commands(path)}
         for turn in range(repeats + 1):
             for name, command in commands(path).items():
                 run = _timed(command)
@@ -66,13 +66,13 @@ def run_in_turns(paths: Sequence[Path], *, repeats: int = REPEATS) -> list[dict[
     return found
 
 
-def _timed(command: list[str]) -> Run:
+def _timed(command: list[str]) -> TimedRun:
     """Seconds of a process from start to end."""
     before, started = os.times(), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(time.perf_counter() - started, cpu)
+    return TimedRun(time.perf_counter() - started, cpu)
 
 
 def table(timed: Sequence[Mapping[str, Any]]) -> list[str]:

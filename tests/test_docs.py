@@ -258,13 +258,13 @@ def test_sizes_are_of_the_wanted_number_of_frames() -> None:
     ]
 
 
-def test_decoding_beside_the_best_rival() -> None:
+def test_decoding_beside_the_best_other() -> None:
     def outcome(family: str, median: float | None, peak: float | None = None) -> dict[str, Any]:
         timing = {"median": median, "lower_quartile": median - 0.1, "upper_quartile": median + 0.2} if median else None
         return {"family": family, "timing": timing, "peak_memory_mib": peak}
 
     tried = [outcome("tsq exact", None), outcome("tsq exact", 0.5, 83.4), outcome("opencv", 1.0), outcome("decord", 2)]
-    ratios = {"best_rival": "opencv", "best_rival_over_exact": 2.0}
+    ratios = {"best_other": "opencv", "best_other_over_exact": 2.0}
     unknown = {"sequential_over_exact": None, "exact_over_keyframes": 4.25}
     clip = {"clip": {"path": "a.mp4"}, "outcomes": tried, "ratios": {**ratios, **unknown}}
     alone = {

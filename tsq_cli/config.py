@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from tsq_cli import __version__
 from tsq_cli.errors import UsageError
 
-SCHEMA_VERSION = 3
+RECORD_SCHEMA_VERSION = 3
 DEFAULT_PACK = "imagenet-lite"
 
 MapScale = Literal["clip", "frame"]
@@ -270,7 +270,7 @@ def settings_hash(
         dtype: precision of the networks ("float32"); None if none ran.
     """
     identity = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": RECORD_SCHEMA_VERSION,
         "tsq_version": __version__,
         "dtype": dtype,
         "settings": settings.to_dict(),

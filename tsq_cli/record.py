@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from tsq_cli import __version__
-from tsq_cli.config import SCHEMA_VERSION
+from tsq_cli.config import RECORD_SCHEMA_VERSION
 from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
 
 CLOCK_RATE = 1000.0
@@ -166,7 +166,7 @@ class Record:
         """Convert to a dictionary for JSON in the shape of docs/schema.json."""
         error = None if self.status == "ok" else {"type": self.error_type, "message": self.error_message}
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RECORD_SCHEMA_VERSION,
             "tsq_version": __version__,
             "status": self.status,
             "error": error,

@@ -1,4 +1,4 @@
-"""The decode benchmark judges outputs before speed, survives rivals that fail, and reports what it ran on."""
+"""The decode benchmark judges outputs before speed, survives others that fail, and reports what it ran on."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from rich.console import Console
 from benchmarks import decode as bench
 from benchmarks.decode import Outcome, compare, fastest_of_families, measure_clip, ratios_of
 from benchmarks.decode_clips import RECIPES, encode, pictures
-from benchmarks.decode_contenders import Contender, Task, contenders, sequential
+from benchmarks.decode_methods import Method, Task, methods, sequential
 from benchmarks.reference_decoder import repeat_packets
 from tests.video.clips import clip
-from tsq_cli.benchmark.measure import Run, Timing, in_turns
+from tsq_cli.benchmark.measure import TimedRun, Timing, in_turns
 
 
-def outcome(family: str, seconds: list[float], *, is_rival: bool = False, failure: str | None = None) -> Outcome:
-    timing = Timing.of([Run(value, 2 * value) for value in seconds])
-    return Outcome(contender=family, family=family, is_rival=is_rival, trial=timing, timing=timing, failure=failure)
+def outcome(family: str, seconds: list[float], *, is_other: bool = False, failure: str | None = None) -> Outcome:
+    timing = Timing.of([TimedRun(value, 2 * value) for value in seconds])
+    return Outcome(method=family, family=family, is_other=is_other, trial=timing, timing=timing, failure=failure)
 
 
 def test_compare_finds_neighbors_and_strangers_but_allows_standstill() -> None:
@@ -50,7 +50,9 @@ def test_compare_finds_neighbors_and_strangers_but_allows_standstill() -> None:
 
 
 def test_timing_is_median_and_quartiles() -> None:
-    timing = Timing.of([Run(wall, cpu) for wall, cpu in ((4.0, 5.0), (1.0, 9.0), (2.0, 6.0), (3.0, 7.0), (100.0, 8.0))])
+    timing = Timing.of(
+        [TimedRun(wall, cpu) for wall, cpu in ((4.0, 5.0), (1.0, 9.0), (2.0, 6.0), (3.0, 7.0), (100.0, 8.0))]
+    )
     assert (timing.median, timing.lower_quartile, timing.upper_quartile) == (3.0, 2.0, 4.0)
     assert timing.cpu_median == 7.0
 
@@ -71,23 +73,23 @@ def test_fastest_correct_variant_of_each_family_goes_on() -> None:
     assert fastest_of_families([wrong]) == []
 
 
-def test_ratios_are_against_the_best_rival() -> None:
+def test_ratios_are_against_the_best_other() -> None:
     exact, keyframes = outcome("tsq exact", [1.0]), outcome("tsq keyframes", [0.25])
     everyone = [
         exact,
         keyframes,
         outcome("sequential", [5.0]),
-        outcome("decord", [3.0], is_rival=True),
-        outcome("opencv", [1.5], is_rival=True),
-        Outcome(contender="torchcodec", family="torchcodec", is_rival=True, failure="missing"),
+        outcome("decord", [3.0], is_other=True),
+        outcome("opencv", [1.5], is_other=True),
+        Outcome(method="torchcodec", family="torchcodec", is_other=True, failure="missing"),
     ]
     assert ratios_of(everyone) == {
-        "best_rival": "opencv",
-        "best_rival_over_exact": 1.5,
+        "best_other": "opencv",
+        "best_other_over_exact": 1.5,
         "sequential_over_exact": 5.0,
         "exact_over_keyframes": 4.0,
     }
-    assert ratios_of([exact])["best_rival_over_exact"] is None
+    assert ratios_of([exact])["best_other_over_exact"] is None
 
 
 def test_pictures_move_and_are_the_same_again() -> None:
@@ -139,21 +141,21 @@ def not_installed(task: Task) -> np.ndarray:
     raise AssertionError
 
 
-def stand_ins() -> list[Contender]:
-    own = [contender for contender in contenders() if not contender.is_rival]
+def stand_ins() -> list[Method]:
+    own = [method for method in methods() if not method.is_other]
     return [
         *own,
-        Contender(family="late", is_rival=True, module="av", decode=shifted(1)),
-        Contender(family="missing", is_rival=True, module="no_such_decoder", decode=not_installed),
-        Contender(family="plain", is_rival=True, module="av", decode=sequential),
+        Method(family="late", is_other=True, module="av", decode=shifted(1)),
+        Method(family="missing", is_other=True, module="no_such_decoder", decode=not_installed),
+        Method(family="plain", is_other=True, module="av", decode=sequential),
     ]
 
 
 def test_measure_clip(moving_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "contenders", stand_ins)
+    monkeypatch.setattr(bench, "methods", stand_ins)
     console = Console(record=True, width=200, quiet=True)
     result = measure_clip(moving_clip, repeats=2, console=console)
-    found = {item["contender"]: item for item in result["outcomes"]}
+    found = {item["method"]: item for item in result["outcomes"]}
     assert found["tsq exact"]["comparison"]["wrong_frames"] == 0
     assert found["tsq exact"]["comparison"]["mean_absolute_difference"] < 3
     assert len(found["tsq exact"]["timing"]["seconds"]) == 2
@@ -163,7 +165,7 @@ def test_measure_clip(moving_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["late"]["failure"] == "16 of 16 frames are wrong"
     assert found["late"]["timing"] is None
     assert found["missing"]["failure"].startswith("ModuleNotFoundError")
-    assert result["ratios"]["best_rival"] == "plain"
+    assert result["ratios"]["best_other"] == "plain"
     assert result["clip"]["total_num_frames"] == 60
     peak = found["tsq exact"]["peak_memory_mib"]
     assert peak is None or 20 < peak < 1000
@@ -173,7 +175,7 @@ def test_measure_clip(moving_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_command_line(
     moving_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "contenders", stand_ins)
+    monkeypatch.setattr(bench, "methods", stand_ins)
     target = tmp_path / "result.json"
     assert bench.main([str(moving_clip), "--repeats", "1", "--json", str(target)]) == 0
     report = json.loads(target.read_text())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Result
-from tests.studies.videos import COLOURS, write_study
+from tests.studies.videos import COLORS, write_study
 from tsq_cli.training.settings import read_settings
 
 Tsq = Callable[..., Result]
@@ -50,7 +50,7 @@ def test_one_command_trains_measures_and_leaves_a_pack(tsq: Tsq, given: Path, tm
     assert selected.code == 0, selected.err
     record = json.loads(selected.out)
     assert len(record["frames"]) == 2
-    assert record["top_categories"]["visual"][0]["label"] in COLOURS
+    assert record["top_categories"]["visual"][0]["label"] in COLORS
 
     again = tsq("train", "--config", tmp_path / "mine" / "train.toml", "--cache", given / "cache", "--json", "--out",
                 tmp_path / "mine", "--report", tmp_path / "all.json")  # fmt: skip

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.cli.conftest import Result
 from tests.packs.making import make_pack
-from tests.studies.videos import COLOURS, write_study
+from tests.studies.videos import COLORS, write_study
 
 Tsq = Callable[..., Result]
 
@@ -34,7 +34,7 @@ def test_four_figures_for_each_module(tsq: Tsq, given: Path, tmp_path: Path) -> 
     assert "found 10 of 10 videos" in result.err
 
     document = json.loads(data.read_text())
-    assert document["classes"] == sorted(COLOURS)
+    assert document["classes"] == sorted(COLORS)
     assert [panel["title"] for panel in document["panels"]] == [
         f"{module}, {start} start, {when} training"
         for module in ("VQM", "TQM") for start in ("random", "proposed") for when in ("before", "after")
@@ -42,7 +42,7 @@ def test_four_figures_for_each_module(tsq: Tsq, given: Path, tmp_path: Path) -> 
     assert all(len(panel["points"]) == 5 for panel in document["panels"])
     html = page.read_text()
     assert html.count("<svg") == 8
-    assert set(re.findall(r"<title>([^<]*)</title>", html)) >= set(COLOURS)
+    assert set(re.findall(r"<title>([^<]*)</title>", html)) >= set(COLORS)
     with Image.open(picture) as drawn:
         assert drawn.format == "PNG"
         assert drawn.width > 2000

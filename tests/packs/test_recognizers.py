@@ -28,7 +28,7 @@ from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, l
 RESNET101, SMALL, LITE0 = "resnet101.a1h_in1k", "test_resnet.r160_in1k", "tf_efficientnet_lite0"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
 
-RECOGNISE = """
+RECOGNIZE = """
 import json, sys, torch
 import huggingface_hub.constants
 from safetensors.torch import load_file, save_file
@@ -101,7 +101,7 @@ def resnet101(tmp_path_factory: pytest.TempPathFactory) -> ResNet101:
     save_file({"frames": torch.from_numpy(frames)}, root / "frames")
     with LocalHub(repositories) as hub:
         env = environment(root / "cache", endpoint=hub.url)
-        done = run_python(RECOGNISE, env, *(str(root / name) for name in ("frames", "outputs", "small")))
+        done = run_python(RECOGNIZE, env, *(str(root / name) for name in ("frames", "outputs", "small")))
     assert done.returncode == 0, done.stderr
     tensors = load_file(root / "outputs")
     shutil.rmtree(root)  # 360 MB

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.packs.making import make_pack, packed, write_json
 from tsq_cli.packs import find_pack
 
-COLOURS = {
+COLORS = {
     "red car": (220, 30, 30), "green_tree": (30, 200, 40), "BlueSky": (40, 60, 230), "yellow sun": (230, 220, 40),
     "white snow": (240, 240, 240),
 }  # fmt: skip
@@ -24,7 +24,7 @@ def write_study(folder: Path) -> None:
     (folder / "videos").mkdir(parents=True)
     for subset, copies in (("train", 2), ("val", 1)):
         lines = []
-        for name, color in COLOURS.items():
+        for name, color in COLORS.items():
             for copy in range(copies):
                 path = folder / "videos" / f"{subset}-{name.replace(' ', '_')}-{copy}.mkv"
                 _write_video(path, color, seed=len(lines) + 100 * (subset == "val"))

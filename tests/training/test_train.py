@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.studies.videos import COLOURS, write_study
+from tests.studies.videos import COLORS, write_study
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
@@ -69,7 +69,7 @@ def test_videos_become_a_pack_that_selects(given: Path, trained: tuple[Path, dic
     out, report = trained
     assert all(check.ok for check in verify_pack(out / "pack"))
     config = find_pack(out / "pack")
-    assert config.class_names == tuple(sorted(COLOURS))
+    assert config.class_names == tuple(sorted(COLORS))
     assert (config.settings.num_candidates, config.settings.num_frames) == (8, 2)
     assert not config.settings.multi_label
     assert "found 10 of 10 videos" in config.provenance.data
@@ -78,7 +78,7 @@ def test_videos_become_a_pack_that_selects(given: Path, trained: tuple[Path, dic
     record = selector.select(given / "videos" / "val-red_car-0.mkv", LOOK)
     assert len(record.frames) == 2
     assert record.to_dict()["pack"]["sha256"] == config.sha256
-    assert {category["label"] for category in record.to_dict()["top_categories"]["visual"]} <= set(COLOURS)
+    assert {category["label"] for category in record.to_dict()["top_categories"]["visual"]} <= set(COLORS)
 
 
 def row(report: dict[str, Any], selector: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_the_heads_start_at_prototypes_and_names(given: Path, trained: tuple[Pat
     out, _ = trained
     start = load_file(out / "heads" / "initial.safetensors")
     pack = load_pack(find_pack(given / "small"))
-    torch.testing.assert_close(start["textual"], name_queries(pack, sorted(COLOURS)))
+    torch.testing.assert_close(start["textual"], name_queries(pack, sorted(COLORS)))
     final = load_file(out / "pack" / "vqm.safetensors")["queries"]
     assert final.shape == start["visual"].shape == (5, 256)
     assert not torch.equal(final, start["visual"].half())
@@ -119,7 +119,7 @@ def test_the_visual_queries_start_at_what_the_classes_look_like(
 ) -> None:
     """The best frames of a class all show its plain color, so its prototype is what the encoder makes of that."""
     pack = load_pack(find_pack(given / "small"), dtype=torch.float32)
-    colors = torch.tensor([COLOURS[name] for name in sorted(COLOURS)], dtype=torch.uint8)
+    colors = torch.tensor([COLORS[name] for name in sorted(COLORS)], dtype=torch.uint8)
     with torch.inference_mode():
         (expected,), _ = encode(pack, [colors[:, None, None].expand(5, 64, 64, 3)])
     start = load_file(trained[0] / "heads" / "initial.safetensors")["visual"]
@@ -223,7 +223,7 @@ def test_lists_that_share_videos_are_refused(given: Path) -> None:
 
 
 def test_a_class_without_videos_is_refused_before_anything_is_decoded(given: Path, tmp_path: Path) -> None:
-    (tmp_path / "classes.txt").write_text("\n".join([*COLOURS, "purple rain"]))
+    (tmp_path / "classes.txt").write_text("\n".join([*COLORS, "purple rain"]))
     with pytest.raises(UsageError, match="1 of 6 classes have no video"):
         run(given, tmp_path / "out", classes=str(tmp_path / "classes.txt"))
     assert not (tmp_path / "out" / "cache").exists()

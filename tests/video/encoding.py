@@ -150,7 +150,7 @@ def _yuv_frame(recipe: Recipe, rgb: np.ndarray) -> av.VideoFrame:
 
 
 def _palette_frame(rgb: np.ndarray) -> av.VideoFrame:
-    colors = np.array([*pictures.COLOURS, [pictures.BLACK] * 3, [pictures.WHITE] * 3], dtype=np.uint8)
+    colors = np.array([*pictures.COLORS, [pictures.BLACK] * 3, [pictures.WHITE] * 3], dtype=np.uint8)
     indices = (rgb[:, :, None] == colors).all(axis=3).argmax(axis=2).astype(np.uint8)
     palette = np.zeros((256, 4), dtype=np.uint8)
     palette[: len(colors), 0] = 255

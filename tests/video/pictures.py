@@ -11,7 +11,7 @@ import numpy as np
 
 from tsq_cli.types import UInt8Array
 
-COLOURS = ((200, 30, 30), (30, 160, 60), (40, 60, 190), (200, 190, 40))
+COLORS = ((200, 30, 30), (30, 160, 60), (40, 60, 190), (200, 190, 40))
 """Top row of an upright picture, left to right; unsaturated: a wrong matrix or range shifts them by 12 or more."""
 GRID = 4
 MAX_NUMBER = 2 ** (GRID * (GRID - 1)) - 1
@@ -24,7 +24,7 @@ def draw(number: int, width: int, height: int) -> UInt8Array:
     if not 0 <= number <= MAX_NUMBER:
         raise ValueError(f"number must be in [0, {MAX_NUMBER}], got {number}")
     blocks = np.zeros((GRID, GRID, 3), dtype=np.uint8)
-    blocks[0] = COLOURS
+    blocks[0] = COLORS
     for bit in range(GRID * (GRID - 1)):
         row, column = divmod(bit, GRID)
         is_set = number >> (GRID * (GRID - 1) - 1 - bit) & 1
@@ -57,9 +57,9 @@ def read(pixels: UInt8Array) -> int:
 def assert_upright_and_true_colors(pixels: UInt8Array, *, tolerance: float = 7.0) -> None:
     """AssertionError unless the four colors stand in the top row, each channel within tolerance of what was drawn."""
     means = block_means(pixels)
-    error = np.abs(means[0] - np.array(COLOURS)).max(axis=1)
+    error = np.abs(means[0] - np.array(COLORS)).max(axis=1)
     assert error.max() <= tolerance, (
-        f"top row is {means[0].round().astype(int).tolist()}, drawn {COLOURS}; corner rows read "
+        f"top row is {means[0].round().astype(int).tolist()}, drawn {COLORS}; corner rows read "
         f"{means[-1].round().astype(int).tolist()}"
     )
     gray = means[1:].reshape(-1, 3)

@@ -20,7 +20,7 @@ from tests.video.encoding import FRAME, Recipe, encode
 from tsq_cli.errors import NoDecodableFrameError, NvdecError
 from tsq_cli.video import VideoSource, decode, decode_frames, open_video
 from tsq_cli.video.convert import Orientation
-from tsq_cli.video.plan import Run, expand_to_neighbor_gops, plan_runs
+from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -61,9 +61,9 @@ def test_without_keyframes_decoding_starts_at_the_beginning() -> None:
 def test_widen_reaches_from_the_keyframe_before_to_the_one_after() -> None:
     key = np.zeros(20, dtype=np.bool_)
     key[[0, 5, 10, 15]] = True
-    assert expand_to_neighbor_gops(Run(10, 13, (12,)), key) == Run(5, 16, (12,))
-    assert expand_to_neighbor_gops(Run(0, 3, (2,)), key) == Run(0, 6, (2,))
-    assert expand_to_neighbor_gops(Run(15, 17, (16,)), key) == Run(10, 20, (16,))
+    assert expand_to_neighbor_gops(PacketRun(10, 13, (12,)), key) == PacketRun(5, 16, (12,))
+    assert expand_to_neighbor_gops(PacketRun(0, 3, (2,)), key) == PacketRun(0, 6, (2,))
+    assert expand_to_neighbor_gops(PacketRun(15, 17, (16,)), key) == PacketRun(10, 20, (16,))
 
 
 def test_only_the_packets_needed_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

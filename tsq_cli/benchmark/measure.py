@@ -20,7 +20,7 @@ from tsq_cli.report.console import SafeConsole
 Name = TypeVar("Name", bound=Hashable)
 
 
-class Run(NamedTuple):
+class TimedRun(NamedTuple):
     """Wall-clock and CPU seconds of one run."""
 
     seconds: float
@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """One contender's rounds: wall-clock seconds of every one, their median and quartiles, and the median CPU seconds.
+    """One method's rounds: wall-clock seconds of every one, their median and quartiles, and the median CPU seconds.
 
     CPU seconds sum over threads: they hardly suffer from what else the machine does, but say nothing of waiting.
     """
@@ -41,7 +41,7 @@ class Timing:
     cpu_median: float
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> Timing:
+    def of(cls, runs: Sequence[TimedRun]) -> Timing:
         """Summarize at least one round."""
         seconds = [run.seconds for run in runs]
         lower, upper = np.percentile(seconds, [25, 75]).tolist()
@@ -54,30 +54,30 @@ class Timing:
         )
 
 
-def timed_run(work: Callable[[], object]) -> Run:
+def timed_run(work: Callable[[], object]) -> TimedRun:
     """Time one call."""
     cpu_start, start = time.process_time(), time.perf_counter()
     work()
-    return Run(time.perf_counter() - start, time.process_time() - cpu_start)
+    return TimedRun(time.perf_counter() - start, time.process_time() - cpu_start)
 
 
 def in_turns(
-    contenders: Mapping[Name, Callable[[], object]], repeats: int, *, told: Callable[[int, int], None] = lambda *_: None
+    methods: Mapping[Name, Callable[[], object]], repeats: int, *, told: Callable[[int, int], None] = lambda *_: None
 ) -> dict[Name, Timing]:
-    """Time contenders round after round; everyone takes every place in the order.
+    """Time methods round after round; everyone takes every place in the order.
 
-    So a slow spell of the machine falls on all alike, and so does what a contender leaves in the caches.
+    So a slow spell of the machine falls on all alike, and so does what a method leaves in the caches.
 
     Args:
-        contenders: by name, ready to run and warm.
+        methods: by name, ready to run and warm.
         repeats: rounds, at least 1.
         told: after every run, outside of what is timed: how many are done, and of how many.
     """
-    names = list(contenders)
-    rounds: dict[Name, list[Run]] = {name: [] for name in names}
+    names = list(methods)
+    rounds: dict[Name, list[TimedRun]] = {name: [] for name in names}
     for i in range(repeats):
         for name in names[i % len(names) :] + names[: i % len(names)]:
-            rounds[name].append(timed_run(contenders[name]))
+            rounds[name].append(timed_run(methods[name]))
             told(sum(map(len, rounds.values())), repeats * len(names))
     return {name: Timing.of(runs) for name, runs in rounds.items()}
 

@@ -1,6 +1,6 @@
 """`tsq benchmark`: the paper's speed table for this machine, and where TSQNet's time goes.
 
-All contenders take turns, round after round, in one process. Each is timed from decoded frames on the host to classes
+All methods take turns, round after round, in one process. Each is timed from decoded frames on the host to classes
 on the host, so preprocessing and copies count.
 """
 
@@ -51,7 +51,7 @@ PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class SpeedRow:
     """One method under one treatment.
 
     Attributes:
@@ -188,7 +188,7 @@ def _rows(
     repeats: int,
     batch_size: int,
     progress: Progress,
-) -> Iterator[Row]:
+) -> Iterator[SpeedRow]:
     def calls(some: Tensor) -> dict[tuple[str, Treatment], Callable[[], object]]:
         return {
             key: partial(runner.classify, some) for key, runner in runners.items() if runner.batches or len(some) == 1
@@ -208,7 +208,7 @@ def _rows(
         progress("memory", i, len(runners))
         method, treatment = key
         device = str(next(runner.networks[0].parameters()).device)
-        yield Row(
+        yield SpeedRow(
             method=method,
             name=runner.name,
             title=runner.title,

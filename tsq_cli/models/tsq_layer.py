@@ -124,14 +124,15 @@ class TSQLayer(nn.Module):
             if self.config.self_attention:
                 attend = self.self_attention[i]
                 queries = _mix(*attend(queries, queries, queries)[:2])
-            attention, values, rivals = cross(queries, keys, frames)  # A [B, H, N, T], V [B, T, H, D/H], [B, H, 1, T]
+            # A [B, H, N, T], V [B, T, H, D/H], what is subtracted from each frame's scores [B, H, 1, T]
+            attention, values, competition = cross(queries, keys, frames)
             if i + 1 < len(self.cross):
                 queries = _mix(attention, values)  # [B, N, D]
-        logits, evidence = self._classify(attention, values, rivals)
+        logits, evidence = self._classify(attention, values, competition)
         clip_attention = attention.mean(dim=1).expand(-1, self.num_classes, -1)  # [B, N, T] -> [B, C, T]
         return TSQOutput(logits=logits, attention=clip_attention, evidence=evidence)
 
-    def _classify(self, attention: Tensor, values: Tensor, rivals: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _classify(self, attention: Tensor, values: Tensor, competition: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Compute scores and evidence [B, C] from A [B, H, N, T], V [B, T, H, D/H] and rivals [B, H, 1, T] if any.
 
         z_c = <w_c, sum_t A_ct V_t> + b_c = sum_t A_ct <w_c, V_t> + b_c: classifying the frames before they are pooled
@@ -144,8 +145,8 @@ class TSQLayer(nn.Module):
         evidence = None
         if self.gives_evidence:
             evidence = frame_scores.detach().sum(dim=1).amax(dim=2) + self.classifier_bias.detach()
-        if rivals is not None:
-            frame_scores = frame_scores - rivals
+        if competition is not None:
+            frame_scores = frame_scores - competition
         return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias, evidence
 
     def _position(self, num_frames: int) -> Tensor | float:
@@ -203,10 +204,9 @@ class _Attention(nn.Module):
             return scores.softmax(dim=-1), v, None
         strongest = scores.amax(dim=2, keepdim=True) / self.scale
         blankness = (self.competition_floor - strongest).clamp_min(0.0)
-        rivals = (
-            self.competition_weight * strongest.clamp_min(self.competition_floor) + self.blank_frame_penalty * blankness
-        )
-        return (scores - self.scale * rivals).softmax(dim=-1), v, rivals
+        competition = self.competition_weight * strongest.clamp_min(self.competition_floor)
+        competition = competition + self.blank_frame_penalty * blankness
+        return (scores - self.scale * competition).softmax(dim=-1), v, competition
 
 
 def _mix(weights: Tensor, values: Tensor) -> Tensor:

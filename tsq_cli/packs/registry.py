@@ -13,7 +13,7 @@ from typing import Any
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs.limits import MAX_JSON_BYTES, MAX_LIST_BYTES, MAX_NAME, MAX_NAMES
 from tsq_cli.packs.members import REFETCH, check_digest, read_member
-from tsq_cli.packs.schema import SCHEMA_VERSION, PackConfig, PackedFile, PackFile
+from tsq_cli.packs.schema import PACK_SCHEMA_VERSION, PackConfig, PackedFile, PackFile
 from tsq_cli.printable import printable, shown
 from tsq_cli.validation import SchemaError, check_document, from_dict
 
@@ -86,10 +86,10 @@ def read_pack(folder: Path) -> PackConfig:
     document = _read_json(path)
     try:
         check_document(document)
-        if document.get("schema_version") != SCHEMA_VERSION:
+        if document.get("schema_version") != PACK_SCHEMA_VERSION:
             raise WeightsError(
                 f"{path} has schema_version {shown(document.get('schema_version'))}",
-                wanted=f"schema_version {SCHEMA_VERSION}",
+                wanted=f"schema_version {PACK_SCHEMA_VERSION}",
                 fix="upgrade tsq-cli, or use a pack made for this version",
             )
         parsed = from_dict(PackFile, document)

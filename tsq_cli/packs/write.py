@@ -23,7 +23,7 @@ from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.quantized import METADATA, quantize_int8, to_float16
 from tsq_cli.packs.registry import PACK_JSON, name_flaw, read_pack
 from tsq_cli.packs.schema import (
-    SCHEMA_VERSION,
+    PACK_SCHEMA_VERSION,
     EncoderRole,
     FileWeights,
     Modules,
@@ -111,7 +111,7 @@ def write_pack(
         if isinstance(embeddings, FileWeights):
             embeddings = files.copied(embeddings, base.folder, "text")
         document = PackFile(
-            schema_version=SCHEMA_VERSION,
+            schema_version=PACK_SCHEMA_VERSION,
             description=printable(description),
             classes=files.text("classes.txt", class_names),
             objects=files.text("objects.txt", base.object_names),

@@ -17,7 +17,7 @@ from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import FrameBatch, Int64Array, UInt8Array
 from tsq_cli.video.convert import Converter
 from tsq_cli.video.decoder import StreamDecoder
-from tsq_cli.video.plan import Run, expand_to_neighbor_gops, plan_runs
+from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
 from tsq_cli.video.probe import VideoSource
 from tsq_cli.video.stop import ShouldStop, deadline
 
@@ -133,15 +133,15 @@ class _Job:
         self._should_stop = should_stop
         self.has_failed = Event()
 
-    def plan(self) -> list[Run]:
+    def plan(self) -> list[PacketRun]:
         """Plan the runs of packets to decode, longest first."""
         timeline, table = self.source.timeline, self.source.table
         packets = timeline.packets[self.indices]
         if timeline.is_counted:  # frames are known only by counting them from the first
-            return [Run(0, len(table), tuple(packets.tolist()))]
+            return [PacketRun(0, len(table), tuple(packets.tolist()))]
         return plan_runs(table.pts, table.key, packets)
 
-    def decode(self, waiting: deque[Run]) -> None:
+    def decode(self, waiting: deque[PacketRun]) -> None:
         """Decode runs, in one of several threads, until none is waiting.
 
         A frame that a damaged file lacks is replaced by the nearest that can be decoded.
@@ -173,7 +173,7 @@ class _Job:
     def _is_stopping(self) -> bool:
         return self.has_failed.is_set() or self._should_stop()
 
-    def _slots_by_pts(self, run: Run) -> dict[int, list[int]]:
+    def _slots_by_pts(self, run: PacketRun) -> dict[int, list[int]]:
         """Look up the slots of a run's frames in the result, by pts."""
         timeline = self.source.timeline
         slots = np.flatnonzero(np.isin(timeline.packets[self.indices], run.targets))
@@ -181,7 +181,7 @@ class _Job:
 
     def _pass(
         self,
-        run: Run,
+        run: PacketRun,
         decoder: StreamDecoder,
         converter: Converter,
         wanted: dict[int, list[int]],

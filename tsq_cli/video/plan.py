@@ -11,7 +11,7 @@ from tsq_cli.types import Int64Array
 
 
 @dataclass(frozen=True)
-class Run:
+class PacketRun:
     """Packets [start, stop) in file order, decoded from a clean state to get the targets among them."""
 
     start: int
@@ -22,7 +22,7 @@ class Run:
         return self.stop - self.start
 
 
-def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) -> list[Run]:
+def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) -> list[PacketRun]:
     """Group targets by the keyframe that decoding must start from, longest run first, so that threads share evenly.
 
     A target belongs to the last keyframe before it in the file that is also not shown after it: a frame that follows a
@@ -44,11 +44,11 @@ def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) 
         while nearest > 0 and pts[starts[nearest]] > pts[target]:
             nearest -= 1
         grouped.setdefault(int(starts[nearest]) if nearest >= 0 else 0, []).append(target)
-    runs = [Run(start, members[-1] + 1, tuple(members)) for start, members in grouped.items()]
+    runs = [PacketRun(start, members[-1] + 1, tuple(members)) for start, members in grouped.items()]
     return sorted(runs, key=len, reverse=True)
 
 
-def expand_to_neighbor_gops(run: Run, key: npt.NDArray[np.bool_]) -> Run:
+def expand_to_neighbor_gops(run: PacketRun, key: npt.NDArray[np.bool_]) -> PacketRun:
     """Extend a run from one keyframe earlier up to and including the next one, to recover what a damaged run lost.
 
     Args:
@@ -59,4 +59,4 @@ def expand_to_neighbor_gops(run: Run, key: npt.NDArray[np.bool_]) -> Run:
     before, after = starts[starts < run.start], starts[starts >= run.stop]
     start = int(before[-1]) if len(before) else run.start
     stop = int(after[0]) + 1 if len(after) else len(key)
-    return Run(start, stop, run.targets)
+    return PacketRun(start, stop, run.targets)

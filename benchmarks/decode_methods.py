@@ -1,6 +1,6 @@
 """The decoders that are timed against each other: each turns a file and 16 frame times into the same RGB pictures.
 
-Rivals are imported when they are used, get the settings that suit them best, and may be missing.
+Others are imported when they are used, get the settings that suit them best, and may be missing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SHORT_SIDE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The frames that every contender must return for one clip.
+    """The frames that every method must return for one clip.
 
     Attributes:
         path: the file.
         count: number of targets T; they are the centers of T equal segments.
         start_seconds: time of the first frame shown on the file's own clock.
         times_seconds: float64 [T], times of the targets relative to the first frame shown.
-        indices: int64 [T], the frames on screen at those times, for contenders that count frames.
+        indices: int64 [T], the frames on screen at those times, for methods that count frames.
         width, height: size of the pictures wanted: short side 256.
     """
 
@@ -88,14 +88,14 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class Method:
     """One way to do the task.
 
     Attributes:
         family: what the table calls it; of several variants of a family the fastest correct one counts.
         variant: its settings, in words; empty where there is only one.
         is_exact: whether its pictures must be those asked for.
-        is_rival: whether it is one of the libraries that ours is measured against.
+        is_other: whether it is one of the libraries that ours is measured against.
         module: the module it needs.
         decode: opens the file afresh and returns uint8 [T, H, W, 3], RGB.
     """
@@ -103,7 +103,7 @@ class Contender:
     family: str
     variant: str = ""
     is_exact: bool = True
-    is_rival: bool = False
+    is_other: bool = False
     module: str
     decode: Callable[[Task], UInt8Array]
 
@@ -113,25 +113,25 @@ class Contender:
         return f"{self.family} {self.variant}".strip()
 
 
-def contenders() -> list[Contender]:
-    """All contenders, every variant."""
+def methods() -> list[Method]:
+    """All methods, every variant."""
     found = [
-        Contender(family="tsq exact", module="tsq_cli.video", decode=lambda task: _ours(task, "exact")),
-        Contender(
+        Method(family="tsq exact", module="tsq_cli.video", decode=lambda task: _ours(task, "exact")),
+        Method(
             family="tsq keyframes", is_exact=False, module="tsq_cli.video", decode=lambda task: _ours(task, "keyframes")
         ),
     ]
     found += [
-        Contender(
+        Method(
             family="sequential", variant=f"threads={threads}", module="av", decode=_with(sequential, threads=threads)
         )
         for threads in (1, 2)
     ]
     found += [
-        Contender(
+        Method(
             family="torchcodec",
             variant=f"{seek_mode}, threads={threads}",
-            is_rival=True,
+            is_other=True,
             module="torchcodec.decoders",
             decode=_with(_torchcodec, seek_mode=seek_mode, threads=threads),
         )
@@ -139,17 +139,17 @@ def contenders() -> list[Contender]:
         for threads in (0, 1, 2)
     ]
     found += [
-        Contender(
+        Method(
             family="decord",
             variant=f"threads={threads}",
-            is_rival=True,
+            is_other=True,
             module="decord",
             decode=_with(_decord, threads=threads),
         )
         for threads in (0, 1, 2)
     ]
     found += [
-        Contender(family="opencv", variant=variant, is_rival=True, module="cv2", decode=decode)
+        Method(family="opencv", variant=variant, is_other=True, module="cv2", decode=decode)
         for variant, decode in (("seek", _opencv_seek), ("grab", _opencv_grab))
     ]
     return found
