@@ -1,7 +1,15 @@
-"""For all tests: one core per worker, and child processes with the signals of a program run by hand."""
+"""For all tests: one core per worker, child processes with the signals of a program run by hand, one loaded pack."""
+
+from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tsq_cli import Selector
 
 # Workers of pytest-xdist share the cores, and threads that wait for each other across them cost most of the time. Set
 # before torch is imported, and inherited by child processes.
@@ -12,3 +20,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # A handler is not inherited: a program that is started gets the default back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def selector() -> Selector:
+    """The default pack on the CPU in float32, loaded once per worker."""
+    from tsq_cli import Selector
+
+    return Selector.load("imagenet-lite", device="cpu", dtype="float32")

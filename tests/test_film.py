@@ -30,11 +30,6 @@ PHOTOGRAPHS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def selector() -> Selector:
-    return Selector.load("imagenet-lite", device="cpu", dtype="float32")
-
-
 def film(path: Path, num_frames: int, shown: Callable[[int], UInt8Array]) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": "18", "preset": "veryfast"})

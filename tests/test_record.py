@@ -34,11 +34,6 @@ def valid(record: Record) -> dict[str, Any]:
     return written
 
 
-@pytest.fixture(scope="module")
-def selector() -> Selector:
-    return Selector.load("imagenet-lite", device="cpu", dtype="float32")
-
-
 def test_the_version_of_the_schema_is_the_record_s() -> None:
     assert valid(page_material.record())["schema_version"] == 3
 

@@ -25,7 +25,6 @@ from tsq_cli.inputs import Inputs
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNetOutput, TSQOutput, frame_saliency
 from tsq_cli.packs import Pack, find_pack, load_pack
 from tsq_cli.packs.words import Words
-from tsq_cli.recognition import class_probabilities
 from tsq_cli.report import sheet
 from tsq_cli.report.page_words import why
 from tsq_cli.scoring import ClipScores, tsq_scores
@@ -57,31 +56,6 @@ def test_a_temperature_changes_what_is_reported_and_not_the_curve(temperature: f
         TSQOutput(logits=logits, attention=attention), top_n=1, multi_label=True, temperature=temperature
     )
     assert reported.probabilities.item() == pytest.approx(1 / (1 + 3 ** (-1 / temperature)))
-
-
-def test_frames_that_differ_do_not_weaken_each_other() -> None:
-    """Two frames, sure of one class each: 6 against 0 and 0, which is 4 above the mean of the classes.
-
-    Their mean is 3, 3, 0: only 1 above its mean, 2. Brought back it is 4 times that, 12, 12, 0; at a temperature of 4
-    again 3, 3, 0.
-    """
-    logits = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0]])
-    e = math.exp(3.0)
-    expected = torch.tensor([e, e, 1.0]) / (2 * e + 1)
-    torch.testing.assert_close(class_probabilities(logits, temperature=4.0), expected)
-    torch.testing.assert_close(class_probabilities(logits), expected)  # as it comes
-    alone = class_probabilities(logits[:1], temperature=3.0)  # one frame loses nothing: 2, 0, 0
-    torch.testing.assert_close(alone, torch.tensor([math.exp(2.0), 1.0, 1.0]) / (math.exp(2.0) + 2))
-    several = class_probabilities(logits, temperature=3.0, multi_label=True)
-    torch.testing.assert_close(several, torch.tensor([1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-1)), 0.5]))
-
-
-@pytest.mark.parametrize("temperature", [None, 0.9])
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_frames_that_say_nothing_give_even_probabilities(temperature: float | None, multi_label: bool) -> None:
-    given = class_probabilities(torch.full((3, 4), -7.0), temperature=temperature, multi_label=multi_label)
-    assert torch.isfinite(given).all()
-    assert (given == given[0]).all()
 
 
 # Levels

@@ -87,6 +87,13 @@ class RecordFile:
                 records[path] = record
         return records
 
+    @property
+    def progress(self) -> int:
+        """A number that grows with each line written: bytes of a file, lines for a pipe or a device."""
+        if self._stream is None or self.journal is None:
+            return self._num_lines
+        return os.fstat(self._stream.fileno()).st_size
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one line, or nothing: a write that fails midway is undone.
 

@@ -200,9 +200,15 @@ class Output:
             resumed: whether it came from the `--jsonl` file.
         """
         self._num_resumed += resumed and record["status"] == "ok"
-        if self._jsonl is not None and not resumed:
-            self._jsonl.append(record)
-        self._records.append(record)
+        if self._jsonl is None or resumed:
+            self._records.append(record)
+        else:
+            before = self._jsonl.progress
+            try:
+                self._jsonl.append(record)
+            finally:  # a signal may come just behind the write: the CSV has the rows of every line, and no others
+                if self._jsonl.progress > before:
+                    self._records.append(record)
         if record["status"] == "error":
             self.num_failed += 1
             info(record["error"]["message"])
