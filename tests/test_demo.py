@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
+from tests.cli.conftest import Result, tsq  # noqa: F401 - a fixture
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DEMO = EXAMPLES / "demo.mp4"
@@ -147,11 +150,12 @@ def test_select_finds_and_names_the_event() -> None:
         assert categories[0]["label"] in DESCRIPTION["event"]["class_names"]
 
 
-def test_the_papers_rule_takes_the_event_alone() -> None:
-    times = [frame["time_seconds"] for frame in selected_record(DEMO, "-k", "5", "--selector", "tsq")["frames"]]
+def test_the_papers_rule_takes_the_event_alone(tsq: Callable[..., Result]) -> None:  # noqa: F811
+    record = json.loads(tsq("select", DEMO, "-k", "5", "--selector", "tsq", "--json").out)
+    times = [frame["time_seconds"] for frame in record["frames"]]
     assert sum(map(shows_event, times)) == 5, times
 
 
-def test_uniform_choice_of_the_command_misses_the_event() -> None:
-    record = selected_record(DEMO, "-k", "5", "--selector", "uniform")
+def test_uniform_choice_of_the_command_misses_the_event(tsq: Callable[..., Result]) -> None:  # noqa: F811
+    record = json.loads(tsq("select", DEMO, "-k", "5", "--selector", "uniform", "--json").out)
     assert sum(shows_event(frame["time_seconds"]) for frame in record["frames"]) <= 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tests.reads import Reads
 from tsq_cli import selection
-from tsq_cli.benchmark import runners
+from tsq_cli.benchmark import runners, speed
 from tsq_cli.benchmark.end_to_end import time_files, with_decoding
 from tsq_cli.benchmark.runners import AdaFocusRunner, BenchmarkConfig, FrameExitRunner, FramesRunner, Pass, TSQNetRunner
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
@@ -34,8 +35,9 @@ SETTING = BenchmarkConfig(
 
 
 @pytest.fixture(autouse=True)
-def _small_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runners, "BACKBONE", SMALL)
+    monkeypatch.setattr(speed, "matrix_peak_gflops", partial(speed.matrix_peak_gflops, repeats=1))
 
 
 def frames_of(num_videos: int) -> torch.Tensor:
