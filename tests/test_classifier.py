@@ -143,6 +143,17 @@ def test_a_run_chooses_once(
     assert called == [expected] * len(clips)
 
 
+def test_stages_are_timed_in_the_order_in_which_they_run(classifier: Classifier, clips: list[Clip]) -> None:
+    shared = ["probe", "decode", "preprocess", "encode", "tsq", "read", "choose"]
+    settings = replace(SETTINGS, selector="auto")  # chosen on the host
+    for record in classifier.selector.process_clips(clips, settings):
+        assert list(record.timings_seconds) == [*shared, "total"]
+    for record in classifier.process_clips(clips, settings):
+        assert list(record.timings_seconds) == [*shared, "recognize", "maps", "total"]
+        *stages, total = record.timings_seconds.values()
+        assert total >= 0.99 * sum(stages)
+
+
 def test_maps_go_with_their_frames_in_either_order(classifier: Classifier, clips: list[Clip]) -> None:
     settings = replace(SETTINGS, order="score")
     ranked = classifier.process_clips(clips[:1], settings)[0]

@@ -383,14 +383,13 @@ def process_file(
 
 
 def with_timings(records: Sequence[Record], timings: Mapping[str, float]) -> list[Record]:
-    """Add to each record its share of the stages, and of the total, that all of them went through together."""
-    shares = {stage: seconds / len(records) for stage, seconds in timings.items()}
-    return [_with_shares(record, shares) for record in records]
-
-
-def _with_shares(record: Record, shares: Mapping[str, float]) -> Record:
-    spent = dict(record.timings_seconds)
-    total = spent.pop("total") + shares["total"]
-    for stage in shares.keys() - {"total"}:
-        spent[stage] = spent.get(stage, 0.0) + shares[stage]
-    return replace(record, timings_seconds={**spent, "total": total})
+    """Add to each record its share of the stages that all of them went through together, in order, the total last."""
+    timed_records = []
+    for record in records:
+        spent = dict(record.timings_seconds)
+        own_total = spent.pop("total")
+        for stage, seconds in timings.items():  # the total ends last
+            spent[stage] = spent.get(stage, 0.0) + seconds / len(records)
+        spent["total"] += own_total
+        timed_records.append(replace(record, timings_seconds=spent))
+    return timed_records
