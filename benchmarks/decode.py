@@ -145,7 +145,7 @@ def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool 
 
 
 def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
-    """Compute speed ratios: exact against the best other and the sequential pass, keyframes against exact."""
+    """Compute ratios: exact against the fastest other library and the sequential pass, keyframes against exact."""
     medians = {outcome.family: outcome.timing.median for outcome in outcomes if outcome.timing is not None}
     others = {outcome.family for outcome in outcomes if outcome.is_other} & set(medians)
     best = min(others, key=lambda family: medians[family]) if others else None
@@ -184,7 +184,7 @@ def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
 
 
 def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
-    """Our exact decoding beside the fastest other, clip by clip: median milliseconds with quartiles, and ratios.
+    """Compare exact decoding with the fastest other library per clip: median milliseconds with quartiles, and ratios.
 
     Args:
         clips: of measure_clip.
@@ -210,8 +210,8 @@ def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
                 "" if peak is None else f"{peak:.0f}",
             ]
         )
-    ratio_headings = ["other / exact", "sequential / exact", "exact / keyframes"]
-    return Grid(title="", headings=["clip", "exact ms", "best other (ms)", *ratio_headings, "peak MiB"], rows=rows)
+    ratio_headings = ["fastest other / exact", "sequential / exact", "exact / keyframes"]
+    return Grid(title="", headings=["clip", "exact ms", "fastest other (ms)", *ratio_headings, "peak MiB"], rows=rows)
 
 
 def _milliseconds(timing: Mapping[str, float]) -> str:
