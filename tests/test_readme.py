@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.cli.conftest import Result, tsq  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,13 +35,13 @@ def test_the_readmes_lines_select_the_frames_of_its_table(capsys: pytest.Capture
 
 
 def test_the_librarys_examples_run_and_say_what_they_show(
-    in_a_folder_with_the_demo: Path, capsys: pytest.CaptureFixture[str]
+    in_a_folder_with_the_demo: Path,
+    tsq: Callable[..., Result],
+    capsys: pytest.CaptureFixture[str],  # noqa: F811
 ) -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     (arguments,) = re.findall(r"^tsq (.*) > record.json$", page, flags=re.MULTILINE)
-    with (in_a_folder_with_the_demo / "record.json").open("w") as record:
-        command = [sys.executable, "-m", "tsq_cli", *shlex.split(arguments)]
-        subprocess.run(command, stdout=record, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    (in_a_folder_with_the_demo / "record.json").write_text(tsq(*shlex.split(arguments)).out)
     exec(python_of("docs/api.md"), {})
     selected, classified, by_hand = (out for out in capsys.readouterr().out.split("Egyptian cat"))
     assert selected.startswith("tsq some frames stand out")

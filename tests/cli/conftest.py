@@ -1,5 +1,6 @@
 """Running the program as a user does, in this process: `main()` with its exit code, stdout and stderr."""
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable
@@ -7,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+import tsq_cli.packs
 from tsq_cli.cli.app import main
+from tsq_cli.packs import Pack, PackConfig, load_pack
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo.mp4"
@@ -21,8 +25,23 @@ class Result:
     err: str
 
 
+@functools.cache
+def default_pack(device: str, dtype: torch.dtype | None) -> Pack:
+    return load_pack("imagenet-lite", device=device, dtype=dtype)
+
+
+def load_default_pack_once(
+    pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> Pack:
+    """Load a pack as the program does, the default one a single time per worker."""
+    is_default = pack == "imagenet-lite"
+    return default_pack(device, dtype) if is_default else load_pack(pack, device=device, dtype=dtype)
+
+
 @pytest.fixture
 def tsq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    monkeypatch.setattr(tsq_cli.packs, "load_pack", load_default_pack_once)
+
     def run(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["tsq", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")

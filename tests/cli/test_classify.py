@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.models.test_fold import lively
-from tests.packs.hub import LocalHub, environment, run_python
+from tests.packs.hub import LocalHub, environment, run_python, served_by
 
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
 Tsq = Callable[..., Result]
@@ -171,20 +171,19 @@ def test_one_page_about_good_and_bad_videos(tsq: Tsq, tmp_path: Path) -> None:
     assert f"page: {page}" in result.err
 
 
-def test_no_hub_means_the_packs_own_classifier_or_exit_3(demo: Path, tmp_path: Path) -> None:
-    env = environment(tmp_path / "cache", endpoint=NOWHERE)
-    auto = run_python(RUN, env, "classify", str(demo), "--json")
-    assert auto.returncode == 0, auto.stderr
-    record = valid(json.loads(auto.stdout))
+def test_no_hub_means_the_packs_own_classifier_or_exit_3(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    with served_by(NOWHERE, tmp_path / "cache"):
+        auto = tsq("classify", demo, "--json")
+        named = tsq("classify", demo, "--recognizer", "resnet101", "--json")
+    assert auto.code == 0, auto.err
+    record = valid(json.loads(auto.out))
     assert record["recognizer"]["name"] == "tf_efficientnet_lite0"
     assert record["recognizer"]["requested"] == "auto"
     assert "resnet101" in record["recognizer"]["reason"]
-    assert record["recognizer"]["reason"] in auto.stderr
-    named = run_python(RUN, env, "classify", str(demo), "--recognizer", "resnet101", "--json")
-    assert named.returncode == 3
-    assert named.stdout == ""
-    last = named.stderr.strip().splitlines()
-    assert len(last) == 1, named.stderr
+    assert record["recognizer"]["reason"] in auto.err
+    assert (named.code, named.out) == (3, "")
+    last = named.err.strip().splitlines()
+    assert len(last) == 1, named.err
     for word in ("resnet101", "tsq packs pull", "embedded"):
         assert word in last[0]
 

@@ -1,9 +1,10 @@
 """A small Hugging Face hub on 127.0.0.1: enough of its protocol for huggingface_hub, timm and transformers to download.
 
-    with LocalHub({"timm/some_net": folder}) as hub:
-        run_python("...", environment(cache, endpoint=hub.url))
+    with LocalHub({"timm/some_net": folder}) as hub, served_by(hub.url, cache):
+        load_pack("imagenet")
 
-huggingface_hub reads its variables when it is imported, so a test that uses this hub runs its code in a subprocess.
+huggingface_hub reads its variables when it is imported, so a test that is about those runs its code in a process of its
+own: run_python("...", environment(cache, endpoint=hub.url)).
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
+
+import huggingface_hub.constants
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -142,6 +148,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+
+@contextmanager
+def served_by(endpoint: str, cache: Path, *, offline: bool = False) -> Iterator[None]:
+    """Let huggingface_hub in this process ask another hub, and keep what it gets in another cache, in the block."""
+    constants = {
+        "ENDPOINT": endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HOME": str(cache),
+        "HF_HUB_CACHE": str(cache / "hub"),
+        "HF_HUB_OFFLINE": offline,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in constants.items():
+            patch.setattr(huggingface_hub.constants, name, value)
+        patch.setattr(huggingface_hub.hf_api.api, "endpoint", endpoint)
+        for name in ("NO_PROXY", "no_proxy"):
+            patch.setenv(name, "127.0.0.1")
+        yield
 
 
 def environment(cache: Path, *, endpoint: str, offline: bool = False, **extra: str) -> dict[str, str]:

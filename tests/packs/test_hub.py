@@ -4,59 +4,43 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from tests.packs.hub import REPOSITORY, LocalHub, environment, run_python
+from tests.cli.conftest import Result, tsq  # noqa: F401 - a fixture
+from tests.packs.hub import LocalHub, served_by
 from tests.packs.making import RunsCode, make_pack, network_weights, write_json
-from tsq_cli.packs import find_pack
+from tsq_cli.errors import WeightsError
+from tsq_cli.packs import find_pack, load_pack, pull_pack
 
 VISUAL, OBJECTS, BERT = "mobilenetv2_100.ra_in1k", "efficientnet_b0.ra_in1k", "google-bert/bert-base-uncased"
 SMALL, SMALL_BERT = "test_efficientnet.r160_in1k", "tests/tiny-bert"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
 
-PULL_AND_LOAD = """
-import json, sys, torch
-from safetensors.torch import save_file
-from tsq_cli.packs import load_pack, pull_pack
-output, small = sys.argv[1:]
-lines = []
-print(json.dumps({"pulled": pull_pack(small, lines.append), "lines": lines}))
-load_pack(small)
-pack = load_pack("imagenet")
-images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
-with torch.inference_mode():
-    tensors = {
-        "visual": pack.visual_encoder(images).features,
-        "objects": pack.object_recognizer(images).logits,
-        "queries": pack.tsqnet.vqm.queries.data,
-        "embeddings": pack.object_embeddings,
-        "text": pack.text_encoder().embed(["tench", "toilet paper"]),
-    }
-save_file(tensors, output)
-"""
 
-TRY_EACH = """
-import json, sys
-from tsq_cli.errors import TsqError
-from tsq_cli.packs import load_pack
-said = {}
-for name, folder in json.loads(sys.argv[1]).items():
-    try:
-        load_pack(folder)
-        said[name] = ["loaded", ""]
-    except TsqError as error:
-        said[name] = [type(error).__name__, str(error)]
-print(json.dumps(said))
-"""
+def pull_and_load(small: Path) -> tuple[dict[str, torch.Tensor], list[str], list[str]]:
+    """Pull a small pack, load it and the pack `imagenet`; return tensors of the latter, what was pulled and told."""
+    lines: list[str] = []
+    pulled = pull_pack(str(small), lines.append)
+    load_pack(str(small))
+    pack = load_pack("imagenet")
+    images = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    with torch.inference_mode():
+        tensors = {
+            "visual": pack.visual_encoder(images).features,
+            "objects": pack.object_recognizer(images).logits,
+            "queries": pack.tsqnet.vqm.queries.data,
+            "embeddings": pack.object_embeddings,
+            "text": pack.text_encoder().embed(["tench", "toilet paper"]),
+        }
+    return tensors, pulled, lines
 
 
 def make_bert(folder: Path, *, words: set[str]) -> None:
@@ -78,17 +62,18 @@ def make_bert(folder: Path, *, words: set[str]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """What one process got from the pack `imagenet`, said of a small pack it pulled, and asked of the hub."""
+    """Tensors of the pack `imagenet`, what was pulled and told of a small pack, and the requests to the hub."""
 
     tensors: dict[str, torch.Tensor]
-    said: dict[str, list[str]]
+    pulled: list[str]
+    lines: list[str]
     requests: list[str]
     embeddings_written: list[int]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
-    """One process with the hub and an empty cache, then one with HF_HUB_OFFLINE=1 and the cache of the first."""
+    """One run with the hub and an empty cache, then one offline with the cache of the first."""
     root = tmp_path_factory.mktemp("hub")
     repositories = {}
     for name in (VISUAL, OBJECTS, SMALL):
@@ -103,12 +88,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
     with LocalHub(repositories) as hub:
         for offline in (False, True):
             before = len(hub.requests)
-            output = root / f"{offline}.safetensors"
-            env = environment(root / "cache", endpoint=hub.url, offline=offline)
-            process = run_python(PULL_AND_LOAD, env, str(output), str(root / "small"))
-            assert process.returncode == 0, process.stderr
+            with served_by(hub.url, root / "cache", offline=offline):
+                tensors, pulled, lines = pull_and_load(root / "small")
             written = [path.stat().st_mtime_ns for path in sorted((root / "cache" / "tsq").iterdir())]
-            done.append(Run(load_file(output), json.loads(process.stdout), hub.requests[before:], written))
+            done.append(Run(tensors, pulled, lines, hub.requests[before:], written))
     yield done[0], done[1]
     shutil.rmtree(root)  # 80 MB
 
@@ -145,8 +128,8 @@ def test_its_embeddings_are_computed_by_its_text_encoder(runs: tuple[Run, Run]) 
 
 def test_what_was_pulled_works_offline_and_gives_the_same(runs: tuple[Run, Run]) -> None:
     online, offline = runs
-    assert online.said["pulled"] == offline.said["pulled"] == [SMALL, SMALL_BERT]
-    assert online.said["lines"] == [
+    assert online.pulled == offline.pulled == [SMALL, SMALL_BERT]
+    assert online.lines == [
         f"fetching {SMALL}", f"fetching {SMALL_BERT}", f"embedding 1000 names with {SMALL_BERT}"
     ]  # fmt: skip
     assert offline.requests == []
@@ -161,22 +144,21 @@ def test_names_are_embedded_once_and_kept(runs: tuple[Run, Run]) -> None:
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_without_weights_and_hub_the_command_says_what_to_do_at_once(tmp_path: Path, offline: bool) -> None:
-    """The time limit is generous: huggingface_hub by itself would try again for a minute."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tsq_cli", "packs", "pull", "imagenet"],
-        env=environment(tmp_path / "cache", endpoint=NOBODY, offline=offline),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=45,
-    )
-    assert done.returncode == 3
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert f"the weights of {VISUAL} are not in {tmp_path / 'cache'}" in done.stderr
-    assert ("HF_HUB_OFFLINE is set" if offline else f"{NOBODY} does not answer") in done.stderr
-    assert "run `tsq packs pull` where there is a network" in done.stderr
+def test_without_weights_and_hub_the_command_says_what_to_do_at_once(
+    tsq: Callable[..., Result],  # noqa: F811
+    tmp_path: Path,
+    offline: bool,
+) -> None:
+    """huggingface_hub by itself would try again for a minute."""
+    began = time.monotonic()
+    with served_by(NOBODY, tmp_path / "cache", offline=offline):
+        result = tsq("packs", "pull", "imagenet")
+    assert time.monotonic() - began < 30
+    assert (result.code, result.out) == (3, "")
+    assert len(result.err.strip().splitlines()) == 1
+    assert f"the weights of {VISUAL} are not in {tmp_path / 'cache'}" in result.err
+    assert ("HF_HUB_OFFLINE is set" if offline else f"{NOBODY} does not answer") in result.err
+    assert "run `tsq packs pull` where there is a network" in result.err
 
 
 def hub_pack(folder: Path, model: str, *, embed: bool = False) -> str:
@@ -217,11 +199,12 @@ def test_what_a_hub_gives_is_believed_only_if_it_fits(tmp_path: Path) -> None:
         if name == "code":
             torch.save({**weights, "extra": RunsCode(canary)}, folder / "pytorch_model.bin")
     folders = {name: hub_pack(tmp_path / f"pack {name}", model) for name, model in cases.items()}
-    with LocalHub(repositories) as hub:
-        done = run_python(TRY_EACH, environment(tmp_path / "cache", endpoint=hub.url), json.dumps(folders))
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert {name: kind for name, (kind, _) in said.items()} == dict.fromkeys(cases, "WeightsError")
-    assert all("\n" not in text and cases[name] in text for name, (_, text) in said.items())
+    said = {}
+    with LocalHub(repositories) as hub, served_by(hub.url, tmp_path / "cache"):
+        for name, folder in folders.items():
+            with pytest.raises(WeightsError) as refused:
+                load_pack(folder)
+            said[name] = str(refused.value)
+    assert all("\n" not in text and cases[name] in text for name, text in said.items())
     assert "GET timm/test_vit.r160_in1k/resolve/main/pytorch_model.bin" in hub.requests, "the code was offered"
     assert not canary.exists()

@@ -20,40 +20,36 @@ from skimage import data as pictures
 from torch import nn
 
 from tests.models.test_fold import lively
-from tests.packs.hub import LocalHub, environment, run_python
+from tests.packs.hub import LocalHub, served_by
 from tests.packs.making import NETWORK, make_pack, network_weights, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, load_recognizer
+from tsq_cli.packs import PackConfig, choose_recognizer, find_pack, load_pack, load_recognizer, pull_pack
 
 RESNET101, SMALL, LITE0 = "resnet101.a1h_in1k", "test_resnet.r160_in1k", "tf_efficientnet_lite0"
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
 
-RECOGNIZE = """
-import json, sys, torch
-import huggingface_hub.constants
-from safetensors.torch import load_file, save_file
-from tsq_cli.packs import choose_recognizer, find_pack, load_recognizer, pull_pack
-frames, output, small = sys.argv[1:]
-config = find_pack("imagenet-lite")
-choices = [choose_recognizer(config)]
-loaded = load_recognizer(config, choices[0])
-pulled = pull_pack(small)
-huggingface_hub.constants.HF_HUB_OFFLINE = True
-choices += [choose_recognizer(config, requested) for requested in ("auto", "resnet101", "resnet101.a1h_in1k")]
-load_recognizer(find_pack(small), choose_recognizer(find_pack(small)))
-images = loaded.preprocessor(load_file(frames)["frames"])
-with torch.inference_mode():
-    output_of = loaded.recognizer(images)
-tensors = {"images": images, "logits": output_of.logits, "activations": output_of.activations}
-save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, output)
-print(json.dumps({
-    "pulled": pulled,
-    "choices": [[choice.name, choice.source, choice.reason] for choice in choices],
-    "is_pooled_linear": loaded.recognizer.is_pooled_linear,
-    "batch_norms": sum(isinstance(part, torch.nn.BatchNorm2d) for part in loaded.recognizer.modules()),
-    "training": loaded.recognizer.training,
-}))
-"""
+
+def recognize(frames: np.ndarray, small: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Choose, load and run ResNet-101, pull a small pack, then go offline and choose again; say what came of it."""
+    config = find_pack("imagenet-lite")
+    choices = [choose_recognizer(config)]
+    loaded = load_recognizer(config, choices[0])
+    pulled = pull_pack(str(small))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        choices += [choose_recognizer(config, requested) for requested in ("auto", "resnet101", "resnet101.a1h_in1k")]
+        load_recognizer(find_pack(small), choose_recognizer(find_pack(small)))
+    images = loaded.preprocessor(torch.from_numpy(frames))
+    with torch.inference_mode():
+        output = loaded.recognizer(images)
+    said = {
+        "pulled": pulled,
+        "choices": [[choice.name, choice.source, choice.reason] for choice in choices],
+        "is_pooled_linear": loaded.recognizer.is_pooled_linear,
+        "batch_norms": sum(isinstance(part, torch.nn.BatchNorm2d) for part in loaded.recognizer.modules()),
+        "training": loaded.recognizer.training,
+    }
+    return said, {"images": images, "logits": output.logits, "activations": output.activations}
 
 
 @pytest.fixture
@@ -67,7 +63,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass(frozen=True)
 class ResNet101:
-    """timm's network with seeded random weights, two pictures, and what one process made of both through a hub.
+    """timm's network with seeded random weights, two pictures, and what came of both through a hub.
 
     Attributes:
         frames: uint8 [2, 235, 352, 3]. The shorter side is what timm resizes to, 224 / 0.95, so that nothing is
@@ -84,7 +80,7 @@ class ResNet101:
 
 @pytest.fixture(scope="module")
 def resnet101(tmp_path_factory: pytest.TempPathFactory) -> ResNet101:
-    """The process starts with an empty cache and a hub, and goes offline once it has what it needs."""
+    """With an empty cache and a hub at first, then offline once what is needed is there."""
     root = tmp_path_factory.mktemp("resnet101")
     network = lively(timm.create_model("resnet101"))
     repositories = {f"timm/{name}": root / name for name in (RESNET101, SMALL)}
@@ -98,14 +94,10 @@ def resnet101(tmp_path_factory: pytest.TempPathFactory) -> ResNet101:
     write_json(root / "small", small_pack)
     photographs = (pictures.chelsea(), pictures.coffee())
     frames = np.stack([np.array(Image.fromarray(picture).resize((352, 235))) for picture in photographs])
-    save_file({"frames": torch.from_numpy(frames)}, root / "frames")
-    with LocalHub(repositories) as hub:
-        env = environment(root / "cache", endpoint=hub.url)
-        done = run_python(RECOGNIZE, env, *(str(root / name) for name in ("frames", "outputs", "small")))
-    assert done.returncode == 0, done.stderr
-    tensors = load_file(root / "outputs")
+    with LocalHub(repositories) as hub, served_by(hub.url, root / "cache"):
+        said, tensors = recognize(frames, root / "small")
     shutil.rmtree(root)  # 360 MB
-    return ResNet101(network, frames, hub.url, json.loads(done.stdout), tensors, hub.requests)
+    return ResNet101(network, frames, hub.url, said, tensors, hub.requests)
 
 
 def test_resnet101_comes_through_the_hub_once_and_is_chosen_offline_from_then_on(resnet101: ResNet101) -> None:

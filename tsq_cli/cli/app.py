@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -56,10 +57,16 @@ def root(
     """Select the few frames of a video that matter, and classify it from them (TSQNet, ECCV 2022)."""
 
 
+@functools.cache
+def _program() -> Callable[..., object]:
+    """Build the commands once, however often a process runs them."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the program; an expected error becomes one line on stderr and its exit code (TSQ_DEBUG=1: a traceback)."""
     with safe_streams(), _errors_as_exit_codes():
-        code = app(prog_name="tsq", standalone_mode=False)
+        code = _program()(prog_name="tsq", standalone_mode=False)
         sys.stdout.flush()  # writing buffered output may fail too
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
