@@ -22,6 +22,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no test of properties fail for the time it takes (not where tests are only handed out to workers)."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        from hypothesis import settings
+
+        settings.register_profile("tsq", deadline=None)
+        settings.load_profile("tsq")
+
+
 @pytest.fixture(scope="session")
 def selector() -> Selector:
     """The default pack on the CPU in float32, loaded once per worker."""

@@ -36,8 +36,8 @@ def test_the_readmes_lines_select_the_frames_of_its_table(capsys: pytest.Capture
 
 def test_the_librarys_examples_run_and_say_what_they_show(
     in_a_folder_with_the_demo: Path,
-    tsq: Callable[..., Result],
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    tsq: Callable[..., Result],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     (arguments,) = re.findall(r"^tsq (.*) > record.json$", page, flags=re.MULTILINE)

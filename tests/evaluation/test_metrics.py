@@ -31,7 +31,7 @@ def test_map_is_the_mean_over_classes_that_have_a_positive() -> None:
     assert mean_average_precision(scores, targets) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 3) / 2)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**16), n=st.integers(1, 40), c=st.integers(1, 6), levels=st.sampled_from([2, 5, 10**6]))
 def test_map_is_scikit_learns(seed: int, n: int, c: int, levels: int) -> None:
     generator = np.random.default_rng(seed)

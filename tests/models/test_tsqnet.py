@@ -93,7 +93,7 @@ def test_top_n_below_one_is_refused() -> None:
         frame_saliency(THIRDS, top_n=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**16), sharpness=st.floats(0.01, 50), top_n=st.integers(1, 9), multi_label=st.booleans())
 def test_saliency_is_a_distribution_over_the_frames(seed: int, sharpness: float, top_n: int, multi_label: bool) -> None:
     generator = torch.Generator().manual_seed(seed)

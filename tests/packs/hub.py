@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 import huggingface_hub.constants
 import pytest
+import transformers.utils.hub
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -164,6 +165,7 @@ def served_by(endpoint: str, cache: Path, *, offline: bool = False) -> Iterator[
         for name, value in constants.items():
             patch.setattr(huggingface_hub.constants, name, value)
         patch.setattr(huggingface_hub.hf_api.api, "endpoint", endpoint)
+        patch.setattr(transformers.utils.hub, "_hf_api", None)  # made on first use, with the endpoint of then
         for name in ("NO_PROXY", "no_proxy"):
             patch.setenv(name, "127.0.0.1")
         yield

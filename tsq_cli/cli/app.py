@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def root(
 
 
 @functools.cache
-def _program() -> Callable[..., object]:
+def _program() -> Callable[..., Any]:
     """Build the commands once, however often a process runs them."""
     return typer.main.get_command(app)
 
