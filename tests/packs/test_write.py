@@ -189,14 +189,14 @@ def test_an_eight_bit_recognizer_is_small_and_says_nearly_the_same(base: PackCon
     )
 
 
-def test_a_forty_class_pack_on_the_default_one_stays_under_25_megabytes(tmp_path: Path) -> None:
+def test_a_forty_class_pack_on_the_default_one_stays_under_40_megabytes(tmp_path: Path) -> None:
     lite = find_pack("imagenet-lite")
     network = trained(lite, num_classes=40)
     net = layers(visual=1280, textual=384, num_classes=40)
     names = [f"action {i}" for i in range(40)]
     config = write(tmp_path / "new", lite, class_names=names, tsqnet=net, visual_encoder=network, recognizer=network)
-    assert sum(path.stat().st_size for path in config.folder.iterdir()) < 25e6
-    assert config.roles.objects == lite.roles.visual_encoder  # the package's, not copied
+    assert sum(path.stat().st_size for path in config.folder.iterdir()) < 40e6
+    assert config.roles.objects.weights.sha256 == lite.roles.visual_encoder.weights.sha256  # 19 of them are its copy
     assert config.roles.recognizer == config.roles.visual_encoder
     assert config.settings.sampler_input_size == lite.settings.sampler_input_size
 

