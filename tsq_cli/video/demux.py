@@ -132,9 +132,7 @@ def _size_and_time(path: Media) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def open_stream(
-    path: Media, *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never
-) -> OpenStream:
+def open_stream(path: Media, *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never) -> OpenStream:
     """Open a file and choose its best video stream (by FFmpeg's rule, cover pictures excluded).
 
     Args:
