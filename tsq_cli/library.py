@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, TypedDict, Union, Unpack, 
 
 import numpy.typing as npt
 
-from tsq_cli.batch import RunPlan, Worker, failed
+from tsq_cli.batch import Worker, error_record
 from tsq_cli.classifier import Classifier
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import (
@@ -26,19 +26,19 @@ from tsq_cli.config import (
     Order,
     SelectorName,
     SelectSettings,
+    settings_hash,
     usual_candidates,
 )
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.loading import decode_ahead
 from tsq_cli.packs.recognizers import LoadedRecognizer, load_recognizer
-from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector, enable_cuda_graphs
 from tsq_cli.result import Result
 from tsq_cli.video import FrameSource, Media, frame_source
 from tsq_cli.video.frames import Frames
 from tsq_cli.video.media import media_of, read_media
 
-Video: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Frames
+Video: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Frames"
 """A video: a path, the bytes of a file, a binary file object, or frames in order of time."""
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
@@ -101,7 +101,8 @@ class Model:
             WeightsError: the query's text encoder is out of reach.
         """
         chosen = _settings(SelectSettings(), num_frames, settings, options)
-        return _processed(opened(video, fps=fps, times=times), chosen, self.selector)
+        with closing(load_clip(opened(video, fps=fps, times=times), chosen)) as clip:
+            return _processed(clip, chosen, self.selector)
 
     def classify(
         self,
@@ -131,8 +132,8 @@ class Model:
         """
         chosen = _settings(PAPER, num_frames, settings, options)
         says = ClassifySettings(num_predictions=num_predictions, maps=maps, map_scale=map_scale)
-        source = opened(video, fps=fps, times=times)
-        return _processed(source, chosen, Classifier.checked(self.selector, self.recognizer(), says))
+        with closing(load_clip(opened(video, fps=fps, times=times), chosen)) as clip:
+            return _processed(clip, chosen, Classifier.checked(self.selector, self.recognizer(), says))
 
     def select_many(
         self,
@@ -159,15 +160,53 @@ class Model:
             WeightsError: the query's text encoder is out of reach; raised on the way.
         """
         chosen = _settings(SelectSettings(), num_frames, settings, options)
-        plan = RunPlan(
-            paths=(),
-            settings=chosen,
-            outputs=Outputs(),
-            pack_sha256=self.selector.pack_sha256(chosen),
-            dtype=self.selector.dtype_name(chosen),
-            workers=workers,
+        if workers < 1:
+            raise UsageError(f"workers is {workers}", wanted="1 or more", fix="the default is 2")
+        return self._many(videos, chosen, workers)
+
+    def _many(self, videos: Iterable[Video], settings: SelectSettings, workers: int) -> Iterator[Result]:
+        waiting: deque[tuple[str, Exception | None]] = deque()  # the name of each video begun, and why it is none
+
+        def jobs() -> Iterator[tuple[Media | FrameSource, SelectSettings]]:
+            for number, video in enumerate(videos):
+                try:
+                    source = opened(video)
+                except TsqError as error:
+                    waiting.append((f"video {number}", error))
+                else:
+                    waiting.append((source.info.path if isinstance(source, FrameSource) else str(source), None))
+                    yield source, settings
+
+        def failures() -> Iterator[Result]:
+            while waiting and (error := waiting[0][1]) is not None:
+                yield self._failed(waiting.popleft()[0], error, settings)
+
+        with closing(decode_ahead(jobs(), workers)) as clips:
+            for clip in clips:
+                yield from failures()
+                yield self._result(waiting.popleft()[0], clip, settings)
+            yield from failures()
+
+    def _result(self, name: str, clip: Clip | Exception, settings: SelectSettings) -> Result:
+        """Process a decoded clip alone; whatever it does, the others go on."""
+        if isinstance(clip, Exception):
+            return self._failed(name, clip, settings)
+        with closing(clip):
+            try:
+                return _processed(clip, settings, self.selector)
+            except WeightsError:  # nothing that this video could do about it
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary of one video
+                return self._failed(name, error, settings)
+
+    def _failed(self, name: str, error: Exception, settings: SelectSettings) -> Result:
+        identity = settings_hash(
+            settings,
+            pack_sha256=self.selector.pack_sha256(settings),
+            outputs={},
+            dtype=self.selector.dtype_name(settings),
         )
-        return _many(videos, plan, self.selector)
+        return Result(error_record(name, error, settings, identity), None, settings, error)
 
     def recognizer(self) -> LoadedRecognizer:
         """Load the recognizer on first use, and return it.
@@ -252,7 +291,8 @@ def _settings(
     hints = get_type_hints(SelectSettings)
     for name, value in given.items():
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1, cutoff=0.5)
+            longer = [option for option in hints if option.startswith(name)]
+            near = longer or difflib.get_close_matches(name, hints, n=1, cutoff=0.5)
             raise UsageError(
                 f"{name} is no option",
                 wanted="one of " + ", ".join(hints),
@@ -292,46 +332,6 @@ def _wanted(hint: Any) -> Iterator[str]:
             yield _KINDS.get(part, str(part))
 
 
-def _processed(video: Media | FrameSource, settings: SelectSettings, worker: Worker) -> Result:
-    with closing(load_clip(video, settings)) as clip:
-        (record,) = worker.process_clips([clip], settings)
-        return Result(record, clip, settings)
-
-
-def _many(videos: Iterable[Video], plan: RunPlan, worker: Worker) -> Iterator[Result]:
-    """Yield the results of select_many."""
-    waiting: deque[tuple[str, Exception | None]] = deque()  # name of each video begun, and why it is none
-
-    def jobs() -> Iterator[tuple[Media | FrameSource, SelectSettings]]:
-        for number, video in enumerate(videos):
-            try:
-                source = opened(video)
-            except TsqError as error:
-                waiting.append((f"video {number}", error))
-            else:
-                waiting.append((source.info.path if isinstance(source, FrameSource) else str(source), None))
-                yield source, plan.settings
-
-    def failures() -> Iterator[Result]:
-        while waiting and (error := waiting[0][1]) is not None:
-            yield Result(failed(waiting.popleft()[0], error, plan), None, plan.settings, error)
-
-    with closing(decode_ahead(jobs(), plan.workers)) as clips:
-        for clip in clips:
-            yield from failures()
-            yield _result(waiting.popleft()[0], clip, plan, worker)
-        yield from failures()
-
-
-def _result(name: str, clip: Clip | Exception, plan: RunPlan, worker: Worker) -> Result:
-    """Process a decoded clip alone; whatever it does, the others go on."""
-    if isinstance(clip, Exception):
-        return Result(failed(name, clip, plan), None, plan.settings, clip)
-    with closing(clip):
-        try:
-            (record,) = worker.process_clips([clip], plan.settings)
-            return Result(record, clip, plan.settings)
-        except WeightsError:  # it is nothing of this video
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary of one video
-            return Result(failed(name, error, plan), None, plan.settings, error)
+def _processed(clip: Clip, settings: SelectSettings, worker: Worker) -> Result:
+    (record,) = worker.process_clips([clip], settings)
+    return Result(record, clip, settings)

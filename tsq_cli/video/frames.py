@@ -146,13 +146,15 @@ def _pictures(frames: Frames) -> tuple[int, int, int, Callable[[int], UInt8Array
     given: Any = frames
     array = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
     if array.ndim != 4 or array.shape[3] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-        is_channels_first = array.ndim == 4 and array.shape[1] == 3
+        fix = "stack frames of one size"
+        if array.ndim == 4 and array.shape[1] == 3:
+            fix = "move the channels last: frames.transpose(0, 2, 3, 1), of a tensor frames.permute(0, 2, 3, 1)"
+        elif array.ndim == 4 and array.shape[3] == 3:
+            fix = "convert them: shares of one are multiplied by 255"
         raise UsageError(
             f"the frames are {array.dtype} {list(array.shape)}",
-            wanted="uint8 [T, H, W, 3] in RGB",
-            fix="move the channels last: frames.transpose(0, 2, 3, 1), of a tensor permute"
-            if is_channels_first
-            else "convert them: shares of one are multiplied by 255",
+            wanted="uint8 [T, H, W, 3] in RGB, T at least 1",
+            fix=fix,
         )
     count, height, width, _ = array.shape
     return count, width, height, lambda index: array[index]
