@@ -250,7 +250,8 @@ def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | Non
         TooLargeError: frames of more pixels than are allowed.
     """
     given: Any = video
-    if hasattr(given, "shape") or isinstance(given, list | tuple):
+    are_bytes = isinstance(given, bytes | bytearray | memoryview)  # a memoryview has a shape, too
+    if isinstance(given, list | tuple) or (hasattr(given, "shape") and not are_bytes):
         return frame_source(given, fps=fps, times=times)
     if fps is not None or times is not None:
         raise UsageError(
@@ -260,7 +261,7 @@ def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | Non
         )
     if isinstance(given, str | os.PathLike):
         return os.fspath(given)
-    if isinstance(given, bytes | bytearray | memoryview):
+    if are_bytes:
         return media_of(given)
     if callable(getattr(given, "read", None)):
         return read_media(given)
