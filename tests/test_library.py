@@ -27,7 +27,7 @@ from tsq_cli import result as result_module
 from tsq_cli.errors import InputNotFoundError, NotAVideoError, UsageError, VideoError
 from tsq_cli.library import SelectOptions, Video
 from tsq_cli.types import UInt8Array
-from tsq_cli.video import decode_frames, open_video
+from tsq_cli.video import VideoSource, decode_frames, open_video
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "schema.json").read_text()))
@@ -115,6 +115,8 @@ def test_a_networks_choice_is_the_same_too(model: Model) -> None:
     assert visual is not None
     assert textual is not None
     assert best.score == pytest.approx(visual / 2 + textual / 2)
+    (best,) = model.select(path, 1, query="a cat").frames
+    assert best.score == best.selected.candidate.score_textual
 
 
 def test_the_pictures_are_the_pixels_that_are_saved(model: Model, tmp_path: Path) -> None:
@@ -146,6 +148,9 @@ def test_all_pictures_come_of_one_pass_on_first_use(model: Model, monkeypatch: p
     assert numbers(result) == EVEN_INDICES
     assert result.frames[1].image is result.frames[1].image
     assert passes == [5]
+    source = result._decodable()._clip.source
+    assert isinstance(source, VideoSource)
+    assert source._idle == {False: [], True: []}, "a result holds no file open"
 
 
 def test_a_file_that_is_gone_or_has_changed_is_an_error_and_no_other_picture(model: Model, tmp_path: Path) -> None:
@@ -223,6 +228,10 @@ def test_the_frames_of_a_file_have_the_scores_of_the_file(model: Model, name: st
 def test_pictures_of_different_frames_have_different_names(model: Model, tmp_path: Path) -> None:
     first, second, again = (model.select(drawn()[start:], 2, fps=25, selector="uniform") for start in (0, 20, 0))
     assert first.path == again.path != second.path
+    changed = drawn()
+    changed[59] = 0
+    assert model.select(changed, 2, fps=25, selector="uniform").path != first.path
+    assert model.select(drawn(), 2, fps=24, selector="uniform").path != first.path
     files = [file for result in (first, second, again) for file in result.save(tmp_path)]
     assert len(set(files)) == 4
 
@@ -319,6 +328,14 @@ def test_times_must_fit_the_frames(model: Model, times: Any, message: str) -> No
     with pytest.raises(UsageError) as raised:
         model.select(drawn(3), **times)
     assert message in str(raised.value)
+
+
+def test_the_number_of_candidates_is_the_command_lines(model: Model) -> None:
+    frames = drawn()  # two minutes at one in 2 s: one candidate for each 4 s
+    assert len(model.select(frames, fps=0.5).record.candidates) == 30
+    assert len(model.select(frames, fps=0.5, selector="tsq").record.candidates) == 16
+    assert len(model.select(frames, 20, fps=0.5, selector="tsq").record.candidates) == 20
+    assert len(model.classify(frames, fps=0.5, maps=False).record.candidates) == 16
 
 
 def test_every_setting_is_an_option() -> None:
