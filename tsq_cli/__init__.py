@@ -2,8 +2,8 @@
 
 Example:
     >>> import tsq_cli  # doctest: +SKIP
-    >>> selector = tsq_cli.Selector.load()  # doctest: +SKIP
-    >>> record = selector.select("examples/demo.mp4", tsq_cli.SelectSettings(num_frames=5))  # doctest: +SKIP
+    >>> result = tsq_cli.load().select("examples/demo.mp4", num_frames=5)  # doctest: +SKIP
+    >>> [(frame.time_seconds, frame.image) for frame in result.frames]  # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsq_cli.classifier import Classifier
     from tsq_cli.config import ClassifySettings, SelectSettings
+    from tsq_cli.errors import TsqError
+    from tsq_cli.library import Model, load
     from tsq_cli.pipeline import Selector
     from tsq_cli.record import Record
+    from tsq_cli.result import Frame, Result
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "ClassifySettings", "Record", "SelectSettings", "Selector", "__version__"]
+__all__ = [
+    "Classifier",
+    "ClassifySettings",
+    "Frame",
+    "Model",
+    "Record",
+    "Result",
+    "SelectSettings",
+    "Selector",
+    "TsqError",
+    "__version__",
+    "load",
+]
 
 _HOMES = {
     "ClassifySettings": "tsq_cli.config",
     "SelectSettings": "tsq_cli.config",
     "Classifier": "tsq_cli.classifier",
-    "Selector": "tsq_cli.pipeline",
+    "Frame": "tsq_cli.result",
+    "Model": "tsq_cli.library",
     "Record": "tsq_cli.record",
+    "Result": "tsq_cli.result",
+    "Selector": "tsq_cli.pipeline",
+    "TsqError": "tsq_cli.errors",
+    "load": "tsq_cli.library",
 }
 
 

@@ -180,7 +180,18 @@ def _process(clips: Mapping[str, Clip], plan: RunPlan, worker: Worker) -> dict[s
 
 
 def failed(path: str, error: Exception, plan: RunPlan) -> Record:
-    """Build the record of a video that failed."""
+    """Build the record of a video that failed in a run."""
+    return error_record(path, error, plan.settings, plan.settings_hash)
+
+
+def error_record(path: str, error: Exception, settings: SelectSettings, settings_hash: str) -> Record:
+    """Build the record of a video that failed.
+
+    Args:
+        path: its name.
+        error: why; if it is none of TsqError, the message says that it was not expected.
+        settings, settings_hash: of the run.
+    """
     if os.environ.get("TSQ_DEBUG") == "1" and not isinstance(error, TsqError):
         raise error
     said = str(error) if isinstance(error, TsqError) else one_line(error)
@@ -196,10 +207,10 @@ def failed(path: str, error: Exception, plan: RunPlan) -> Record:
         size_bytes=None if found is None else found.st_size,
         modified_ns=None if found is None else found.st_mtime_ns,
         status="error",
-        settings_hash=plan.settings_hash,
-        requested_k=plan.settings.num_frames,
+        settings_hash=settings_hash,
+        requested_k=settings.num_frames,
         error_type=type(error).__name__,
         error_message=message,
-        selector=plan.settings.selector,
-        query=plan.settings.query,
+        selector=settings.selector,
+        query=settings.query,
     )

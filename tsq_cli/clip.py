@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from os import PathLike
 
 from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
 from tsq_cli.errors import NoDecodableFrameError, TooLargeError
 from tsq_cli.types import FrameBatch, Int64Array, SamplePlan
-from tsq_cli.video import VideoSource, deadline, decode_frames, open_video, sample_frames
+from tsq_cli.video import FrameSource, Media, Source, deadline, decode_frames, open_video, sample_frames
 from tsq_cli.video.auto import MOST, auto_frames
 from tsq_cli.video.refine import merge_batches, merge_plans
 
@@ -27,7 +26,7 @@ class Clip:
     """
 
     path: str
-    source: VideoSource
+    source: Source
     plan: SamplePlan
     batch: FrameBatch
     timings_seconds: dict[str, float] = field(default_factory=dict)
@@ -66,7 +65,7 @@ class Clip:
 
 
 def load_clip(
-    path: str | PathLike[str],
+    video: Media | FrameSource,
     settings: SelectSettings,
     *,
     threads: int = 2,
@@ -76,7 +75,7 @@ def load_clip(
     """Open a video, sample T times and decode the frames shown then. Safe to call from several threads.
 
     Args:
-        path: a file.
+        video: a file, its bytes, or frames in memory.
         settings: which frames, and how large.
         threads: decoders at work at once.
         limits: seconds from now until the candidates are decoded, and memory; the defaults of Limits where None.
@@ -89,10 +88,13 @@ def load_clip(
         concurrent.futures.CancelledError: should_stop said so.
     """
     limits = limits or Limits()
-    should_stop = deadline(path, limits.timeout_seconds, should_stop)
+    name = video.info.path if isinstance(video, FrameSource) else str(video)
+    should_stop = deadline(name, limits.timeout_seconds, should_stop)
     timings: dict[str, float] = {}
     with timed(timings, "probe"):
-        source = open_video(path, limits=limits, should_stop=should_stop)
+        source: Source = (
+            video if isinstance(video, FrameSource) else open_video(video, limits=limits, should_stop=should_stop)
+        )
     try:
         plan = _plan(source, settings)
         with timed(timings, "decode"):
@@ -107,20 +109,20 @@ def load_clip(
     except BaseException:
         source.close()
         raise
-    return Clip(path=str(path), source=source, plan=plan, batch=batch, timings_seconds=timings)
+    return Clip(path=name, source=source, plan=plan, batch=batch, timings_seconds=timings)
 
 
-def most_candidates(source: VideoSource, short_side: int) -> int:
+def most_candidates(source: Source, short_side: int) -> int:
     """Count the candidates that fit into the memory that the limits allow; 0 if not even one does."""
     return source.limits.max_candidate_bytes // _candidate_bytes(source, short_side)
 
 
-def _candidate_bytes(source: VideoSource, short_side: int) -> int:
+def _candidate_bytes(source: Source, short_side: int) -> int:
     width, height = source.geometry.scaled(short_side).displayed_size
     return 3 * width * height + NETWORK_INPUT_BYTES
 
 
-def _plan(source: VideoSource, settings: SelectSettings) -> SamplePlan:
+def _plan(source: Source, settings: SelectSettings) -> SamplePlan:
     """Plan the candidates of the settings; if their number is open, at most as many as fit into memory.
 
     Raises:

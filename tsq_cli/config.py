@@ -230,6 +230,19 @@ class ClassifySettings:
             )
 
 
+def usual_candidates(num_frames: int | Auto, selector: SelectorName, *, adapts: bool) -> int | Auto:
+    """Return T for a run that gives only K: "auto" for the rules that skip duplicates, else the paper's 16, or K.
+
+    Args:
+        num_frames: K.
+        selector: the rule.
+        adapts: whether the command adapts T by itself (`select`, not `classify`).
+    """
+    if adapts and selector in PASSING_OVER:
+        return "auto"
+    return PAPER_CANDIDATES if num_frames == "auto" else max(PAPER_CANDIDATES, num_frames)
+
+
 def too_few_candidates(num_frames: int, num_candidates: int) -> UsageError:
     """Build the error for K frames among fewer than K candidates."""
     return UsageError(

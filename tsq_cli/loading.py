@@ -14,13 +14,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Limits, SelectSettings
 from tsq_cli.errors import DecoderCrashError
 from tsq_cli.journal import Death, Journal
-from tsq_cli.video import decode_frames
+from tsq_cli.video import FrameSource, Media, decode_frames
 from tsq_cli.video.stop import deadline, timed_out
 
 GRACE_SECONDS = 10.0
@@ -38,16 +39,20 @@ class Loading:
     """A video that is being decoded to a clip.
 
     Attributes:
-        path: of the video.
-        settings: as for load_clip.
+        video, settings: as for load_clip.
         future: of the clip; None before it is submitted to a thread.
         began: time.monotonic() when a thread started it; None while it waits.
     """
 
-    path: str
+    video: Media | FrameSource
     settings: SelectSettings
     future: Future[Clip] | None = None
     began: float | None = None
+
+    @property
+    def path(self) -> str:
+        """The video's name."""
+        return self.video.info.path if isinstance(self.video, FrameSource) else str(self.video)
 
     @property
     def clip(self) -> Clip | None:
@@ -88,9 +93,9 @@ class Loader:
             if loading.clip is not None:
                 loading.clip.close()
 
-    def begin(self, path: str, settings: SelectSettings) -> Loading:
+    def begin(self, video: Media | FrameSource, settings: SelectSettings) -> Loading:
         """Submit a video, which is decoded as the settings say as soon as a thread is free."""
-        loading = Loading(path=path, settings=settings)
+        loading = Loading(video=video, settings=settings)
         self._under_way.append(loading)
         loading.future = self._executor.submit(self._load, loading)
         return loading
@@ -126,7 +131,7 @@ class Loader:
         loading.began = time.monotonic()
         with self.reading(loading.path):
             return load_clip(
-                loading.path,
+                loading.video,
                 loading.settings,
                 threads=self._threads_per_video,
                 should_stop=self._stop.is_set,
@@ -145,22 +150,26 @@ class Loader:
         return ThreadPoolExecutor(self._workers, thread_name_prefix="tsq-decode")
 
 
-def decode_ahead(jobs: Iterable[tuple[str, SelectSettings]], workers: int) -> Generator[Clip | Exception]:
+def decode_ahead(
+    jobs: Iterable[tuple[Media | FrameSource, SelectSettings]], workers: int
+) -> Generator[Clip | Exception]:
     """Decode videos in threads, ahead of the caller: at most `workers` videos beyond the one that is yielded.
 
     Args:
-        jobs: path and settings of each video, as for load_clip; a path may come several times.
+        jobs: video and settings, as for load_clip, taken one by one; a video may come several times.
         workers: videos decoded at once, at least 1.
 
     Yields:
         For each job in order, the clip, which the caller closes, or why there is none. Closing the generator stops all
         decoding.
     """
-    waiting, pending = deque(jobs), deque[Loading]()
+    waiting, pending = iter(jobs), deque[Loading]()
     with Loader(Limits(), workers) as loader:
-        while waiting or pending:
-            while waiting and len(pending) <= workers:
-                pending.append(loader.begin(*waiting.popleft()))
+        while True:
+            for job in islice(waiting, workers + 1 - len(pending)):
+                pending.append(loader.begin(*job))
+            if not pending:
+                return
             try:
                 clip = loader.wait(pending.popleft())
             except Exception as error:  # noqa: BLE001 - whatever one video does, the others go on

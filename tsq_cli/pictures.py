@@ -18,6 +18,7 @@ from tsq_cli.report.frames import frame_name, may_write, save_frame
 from tsq_cli.report.maps import map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
+from tsq_cli.types import UInt8Array
 from tsq_cli.video import decode_frames, frames_at_once
 
 
@@ -158,26 +159,44 @@ def _save_frames(
     should_stop: Callable[[], bool] | None,
 ) -> tuple[SelectedFrame, ...]:
     assert outputs.frames_dir is not None  # for the type checker
-    by_time = sorted(record.frames, key=lambda frame: frame.candidate.position)
+    frames = {frame.candidate.position: frame for frame in record.frames}
     paths: dict[int, str] = {}
-    at_once = frames_at_once(clip.source)
+    for position, pixels in full_frames(clip, list(frames), should_stop=should_stop):
+        paths[position] = save_frame(
+            pixels,
+            frames[position],
+            source=record.path,
+            video_id=own,
+            folder=outputs.frames_dir,
+            stem=stem,
+            image_format=outputs.image_format,
+            overwrite=outputs.overwrite,
+        )
+    return tuple(replace(frame, path=paths[frame.candidate.position]) for frame in record.frames)
+
+
+def full_frames(
+    clip: Clip, positions: Sequence[int], *, should_stop: Callable[[], bool] | None = None
+) -> Iterator[tuple[int, UInt8Array]]:
+    """Decode candidates at full size in one planned pass, or in as few as memory allows.
+
+    Args:
+        clip: with its source; the pixels of its candidates are not needed.
+        positions: of the candidates, in any order.
+        should_stop: polled while frames are decoded.
+
+    Yields:
+        Position and pixels, uint8 [H, W, 3] of each, in order of time.
+
+    Raises:
+        VideoError: the frames cannot be decoded a second time.
+    """
+    by_time, at_once = sorted(positions), frames_at_once(clip.source)
     for first in range(0, len(by_time), at_once):
         some = by_time[first : first + at_once]
-        indices = clip.batch.frame_indices[[frame.candidate.position for frame in some]]
-        full = decode_frames(clip.source, indices, short_side=None, should_stop=should_stop)
-        for frame, pixels in zip(some, full.pixels, strict=True):
-            paths[frame.rank] = save_frame(
-                pixels,
-                frame,
-                source=record.path,
-                video_id=own,
-                folder=outputs.frames_dir,
-                stem=stem,
-                image_format=outputs.image_format,
-                overwrite=outputs.overwrite,
-            )
-        del full, pixels  # before as many come again
-    return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames)
+        full = decode_frames(clip.source, clip.batch.frame_indices[some], short_side=None, should_stop=should_stop)
+        yield from zip(some, full.pixels, strict=True)
+        del full  # before as many come again
 
 
 def output_stems(paths: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tsq_cli.config import SelectSettings
 from tsq_cli.errors import TsqError, VideoError
 from tsq_cli.video import decode_frames, open_video, sample_frames
 from tsq_cli.video.encryption import is_encrypted_track
-from tsq_cli.video.probe import _doubts, _is_vfr
+from tsq_cli.video.probe import _doubts, has_variable_rate
 
 SHARED = Path(__file__).parents[2] / "../shared"
 BROKEN = sorted(SHARED.glob("broken/*/*"))
@@ -41,7 +41,7 @@ BROKEN = sorted(SHARED.glob("broken/*/*"))
     ],
 )
 def test_variable_rate_is_told_from_rounding(gaps: list[int], time_base: Fraction, is_vfr: bool) -> None:
-    assert _is_vfr(np.array(gaps, dtype=np.int64), time_base) == is_vfr
+    assert has_variable_rate(np.array(gaps, dtype=np.int64), time_base) == is_vfr
 
 
 @pytest.mark.parametrize(

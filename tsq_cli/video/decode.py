@@ -17,6 +17,7 @@ from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import FrameBatch, Int64Array, UInt8Array
 from tsq_cli.video.convert import Converter
 from tsq_cli.video.decoder import StreamDecoder
+from tsq_cli.video.frames import FrameSource, Source
 from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
 from tsq_cli.video.probe import VideoSource
 from tsq_cli.video.stop import ShouldStop, deadline
@@ -34,14 +35,14 @@ FULL_SIZE_BYTES = 400 * 10**6
 """Pixels of full-size frames held at once (ours)."""
 
 
-def frames_at_once(source: VideoSource) -> int:
+def frames_at_once(source: Source) -> int:
     """Count the full-size frames that fit into 400 MB of pixels: four of 8K, and one in any case."""
     width, height = source.geometry.displayed_size
     return max(1, FULL_SIZE_BYTES // (3 * width * height))
 
 
 def decode_frames(
-    source: VideoSource,
+    source: Source,
     frame_indices: npt.ArrayLike,
     *,
     short_side: int | None = 256,
@@ -55,7 +56,7 @@ def decode_frames(
     frames of the result and a few more, however long the video.
 
     Args:
-        source: an open video.
+        source: an open video, or frames in memory, which are only scaled.
         frame_indices: int [T], T at least 1, in any order, each in [0, N).
         short_side: pixels, or None for full resolution.
         mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
@@ -78,6 +79,8 @@ def decode_frames(
     wanted = np.asarray(frame_indices, dtype=np.int64)
     if wanted.ndim != 1 or len(wanted) == 0 or wanted.min() < 0 or wanted.max() >= len(source.pts):
         raise ValueError(f"frame_indices must be [T] with T >= 1, each in [0, {len(source.pts)}), got {wanted}")
+    if isinstance(source, FrameSource):
+        return source.batch(wanted, short_side)
     targets = _nearest_keyframes(source, wanted) if mode == "keyframes" else wanted
     should_stop = deadline(source.info.path, source.limits.timeout_seconds, should_stop)
     job = _Job(source, np.unique(targets), short_side, should_stop, nvdec=mode == "nvdec")

@@ -6,7 +6,6 @@ import os
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Self
 
 import av
@@ -25,6 +24,7 @@ from tsq_cli.errors import (
 )
 from tsq_cli.inputs import file_status
 from tsq_cli.video.formats import options, playlist
+from tsq_cli.video.media import Media, MediaBytes, open_media
 from tsq_cli.video.stop import ShouldStop, StoppableFile, interruptible, never
 
 PADDING_PIXELS = 2**18
@@ -45,7 +45,7 @@ class OpenStream:
     Attributes:
         container, stream: PyAV's.
         file: what the container reads from.
-        path: the file.
+        media: the file.
         limits: of the video.
         nvdec: whether its frames are decoded by an NVIDIA GPU.
     """
@@ -53,14 +53,19 @@ class OpenStream:
     container: InputContainer
     stream: VideoStream
     file: StoppableFile
-    path: str
+    media: str | MediaBytes
     limits: Limits
     nvdec: bool = False
+
+    @property
+    def path(self) -> str:
+        """The file's name."""
+        return str(self.media)
 
     def reopen(self) -> OpenStream:
         """Close the file and open it again in the same way, at its beginning."""
         self.close()
-        return open_stream(self.path, limits=self.limits, nvdec=self.nvdec, should_stop=self.file.should_stop)
+        return open_stream(self.media, limits=self.limits, nvdec=self.nvdec, should_stop=self.file.should_stop)
 
     def close(self) -> None:
         """Close the file."""
@@ -98,29 +103,36 @@ class StreamFacts:
         )
 
 
-def check_file(path: str | os.PathLike[str]) -> os.stat_result:
-    """Check that a file can be tried as a video, and return its status (size, time of modification).
+def check_file(path: Media) -> tuple[int, int]:
+    """Check that a file can be tried as a video, and return its size in bytes and time of modification in ns.
+
+    Bytes in memory have the time 0.
 
     Raises:
         InputNotFoundError: the path does not exist or cannot exist (see tsq_cli.inputs.file_status).
         NotAVideoError: a directory, an empty file, or no regular file at all.
     """
+    size, modified_ns = _size_and_time(path)
+    if size == 0:
+        raise NotAVideoError(
+            f"{path} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
+        )
+    return size, modified_ns
+
+
+def _size_and_time(path: Media) -> tuple[int, int]:
+    if isinstance(path, MediaBytes):
+        return len(path.data), 0
     fix = "give the path of a video file"
     status = file_status(path)
     if stat.S_ISDIR(status.st_mode):
         raise NotAVideoError(f"{path} is a directory", wanted="a video file", fix=fix)
     if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may wait for ever
         raise NotAVideoError(f"{path} is not a regular file", wanted="a video file", fix=fix)
-    if status.st_size == 0:
-        raise NotAVideoError(
-            f"{path} is empty (0 bytes)", wanted="a video file", fix="check that the copy or download finished"
-        )
-    return status
+    return status.st_size, status.st_mtime_ns
 
 
-def open_stream(
-    path: str | os.PathLike[str], *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never
-) -> OpenStream:
+def open_stream(path: Media, *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never) -> OpenStream:
     """Open a file and choose its best video stream (by FFmpeg's rule, cover pictures excluded).
 
     Args:
@@ -156,7 +168,8 @@ def open_stream(
         stream = _choose_stream(container, path)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
-        return OpenStream(container, stream, file, os.fspath(path), limits, nvdec)
+        media = path if isinstance(path, MediaBytes) else os.fspath(path)
+        return OpenStream(container, stream, file, media, limits, nvdec)
     except BaseException as error:
         if container is not None:
             container.close()
@@ -166,7 +179,7 @@ def open_stream(
         raise
 
 
-def _no_nvdec(path: str | os.PathLike[str], error: Exception) -> NvdecError:
+def _no_nvdec(path: Media, error: Exception) -> NvdecError:
     return NvdecError(
         f"{path} cannot be decoded by NVDEC ({error})",
         wanted="an NVIDIA GPU with its driver, and a codec that it decodes",
@@ -174,14 +187,14 @@ def _no_nvdec(path: str | os.PathLike[str], error: Exception) -> NvdecError:
     )
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> NotAVideoError:
+def _unreadable(path: Media, error: Exception) -> NotAVideoError:
     if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):  # the system's own, not FFmpeg's
         return NotAVideoError(
             f"{path} cannot be read ({error.strerror})",
             wanted="a readable file",
             fix="check its permissions and the disk",
         )
-    with Path(path).open("rb") as file:
+    with open_media(path) as file:
         is_mp4 = file.read(8)[4:] == b"ftyp"
     if is_mp4:
         return NotAVideoError(
@@ -194,7 +207,7 @@ def _unreadable(path: str | os.PathLike[str], error: Exception) -> NotAVideoErro
     )
 
 
-def check_pixels(path: str | os.PathLike[str], width: int, height: int, limits: Limits) -> None:
+def check_pixels(path: Media, width: int, height: int, limits: Limits) -> None:
     """Refuse frames of this size if they have more pixels than are allowed.
 
     Raises:
@@ -208,7 +221,7 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int, limits: 
         )
 
 
-def _choose_stream(container: InputContainer, path: str | os.PathLike[str]) -> VideoStream:
+def _choose_stream(container: InputContainer, path: Media) -> VideoStream:
     if container.format.name == "tty":  # FFmpeg draws any .txt file as ANSI art
         raise playlist(path) or NotAVideoError(f"{path} is a text file", wanted="a video file", fix="check the file")
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]

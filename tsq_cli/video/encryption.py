@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
 from av.video.stream import VideoStream
 
 from tsq_cli.errors import EncryptedVideoError
+from tsq_cli.video.media import Media, open_media
 from tsq_cli.video.stop import ShouldStop, check_stop, never
 
 _BOX_HEADER = 8
@@ -19,31 +19,31 @@ Boxes = Callable[[int, int, bytes], Iterator[tuple[int, int]]]
 """Boxes of one kind between two offsets of a file."""
 
 
-def check_not_encrypted(path: str, stream: VideoStream, should_stop: ShouldStop) -> None:
+def check_not_encrypted(media: Media, stream: VideoStream, should_stop: ShouldStop) -> None:
     """Refuse a stream that its container (Matroska or MP4) declares to be encrypted.
 
     Raises:
         EncryptedVideoError: it is.
         CancelledError: should_stop said so.
     """
-    if "enc_key_id" in stream.metadata or is_encrypted_track(Path(path), stream.id, should_stop):
-        raise encrypted(path)
+    if "enc_key_id" in stream.metadata or is_encrypted_track(media, stream.id, should_stop):
+        raise encrypted(media)
 
 
-def encrypted(path: str) -> EncryptedVideoError:
+def encrypted(media: Media) -> EncryptedVideoError:
     """Build the error for a file whose pictures are encrypted."""
     return EncryptedVideoError(
-        f"{path} is encrypted (DRM)", wanted="an unencrypted video", fix="use an unprotected copy of it"
+        f"{media} is encrypted (DRM)", wanted="an unencrypted video", fix="use an unprotected copy of it"
     )
 
 
-def is_encrypted_track(path: Path, track_id: int, should_stop: ShouldStop = never) -> bool:
+def is_encrypted_track(media: Media, track_id: int, should_stop: ShouldStop = never) -> bool:
     """Test whether an MP4 or MOV track has protected samples ("encv", ISO/IEC 14496-12, 8.12).
 
     Only box headers are read; should_stop is polled before each. A file of another kind, or one too damaged to tell,
     counts as not encrypted.
     """
-    with path.open("rb") as file:
+    with open_media(media) as file:
         size = file.seek(0, 2)
         boxes = partial(_boxes, file, should_stop)
         return any(

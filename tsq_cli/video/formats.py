@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from tsq_cli.errors import NotAVideoError
+from tsq_cli.video.media import Media, MediaBytes, open_media
 
 _VIDEO = (  # what cameras, editors, broadcasters, browsers and players write
     "mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpegtsraw mpeg flv live_flv kux asf asf_o ogg mxf gxf lxf nut "
@@ -41,11 +41,12 @@ Excluded because they hold no pictures: subtitles, chapters, raw samples.
 """
 
 
-def options(path: str | os.PathLike[str]) -> dict[str, str]:
+def options(media: Media) -> dict[str, str]:
     """Build the options with which FFmpeg opens a file."""
-    is_plane = Path(path).suffix.lower() == ".y"  # image2 would read the two other planes from .U and .V
+    # image2 opens files by name: it would read the two other planes of a .Y from .U and .V, and bytes have no file.
+    is_apart = isinstance(media, MediaBytes) or Path(media).suffix.lower() == ".y"
     return {
-        "format_whitelist": FORMATS.replace(",image2,", ",") if is_plane else FORMATS,
+        "format_whitelist": FORMATS.replace(",image2,", ",") if is_apart else FORMATS,
         "protocol_whitelist": "file",
         # A QuickTime track may lie in another file: FFmpeg's defaults, stated since much depends on them.
         "enable_drefs": "0",
@@ -77,9 +78,9 @@ _XML_KINDS = {  # by the name of the first element
 }
 
 
-def playlist(path: str | os.PathLike[str]) -> NotAVideoError | None:
+def playlist(media: Media) -> NotAVideoError | None:
     """Build the error for a file that only names other files, known by its first bytes; None for any other file."""
-    with Path(path).open("rb") as file:
+    with open_media(media) as file:
         head = file.read(_HEAD_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip().decode("latin-1")
     element = re.search(r"<(?:\w+:)?([a-z]\w*)", head, re.IGNORECASE) if head.startswith("<") else None
     kind = _XML_KINDS.get(element[1].lower()) if element else None
@@ -89,5 +90,5 @@ def playlist(path: str | os.PathLike[str]) -> NotAVideoError | None:
     if kind is None:
         return None
     return NotAVideoError(
-        f"{path} is {kind}, which names other files", wanted="a video file", fix="give the files that it names"
+        f"{media} is {kind}, which names other files", wanted="a video file", fix="give the files that it names"
     )

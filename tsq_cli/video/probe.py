@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from tsq_cli.video.convert import Geometry
 from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.demux import OpenStream, StreamFacts, check_file, check_pixels, open_stream
 from tsq_cli.video.encryption import check_not_encrypted, encrypted
+from tsq_cli.video.media import Media
 from tsq_cli.video.packets import PacketTable, read_table
 from tsq_cli.video.plan import plan_runs
 from tsq_cli.video.sample import displayed_at
@@ -99,6 +99,7 @@ class VideoSource:
 
     Attributes:
         info: properties of the video.
+        media: the file.
         pts: int64 [N], times of the frames shown, strictly increasing, in units of info.time_base.
         pts_seconds: float64 [N], the same in seconds from the first frame shown.
         end_seconds: end of the last frame shown, in seconds from the first.
@@ -107,6 +108,7 @@ class VideoSource:
     """
 
     info: VideoInfo
+    media: Media = field(repr=False)
     pts: Int64Array
     pts_seconds: Float64Array
     end_seconds: float
@@ -143,7 +145,7 @@ class VideoSource:
         try:
             decoder = idle.pop()
         except IndexError:
-            opened = open_stream(self.info.path, limits=self.limits, nvdec=nvdec, should_stop=should_stop)
+            opened = open_stream(self.media, limits=self.limits, nvdec=nvdec, should_stop=should_stop)
             decoder = StreamDecoder(opened, self.table, should_stop)
         try:
             yield decoder
@@ -165,7 +167,7 @@ class VideoSource:
 
 
 def open_video(
-    path: str | os.PathLike[str],
+    path: Media,
     *,
     packet_cache_bytes: int = 64 * 2**20,
     limits: Limits | None = None,
@@ -174,7 +176,7 @@ def open_video(
     """Read a video's packets once and decode one picture of it.
 
     Args:
-        path: a file.
+        path: a file, or its bytes.
         packet_cache_bytes: keep the packets in memory if they are no larger than this in total; otherwise decoding
             reads the file again, and memory stays the same however long the video is.
         limits: seconds that opening and each later decoding pass may take, and pixels of a frame; None for the
@@ -196,7 +198,7 @@ def open_video(
     status = check_file(path)
     opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:
-        check_not_encrypted(opened.path, opened.stream, should_stop)
+        check_not_encrypted(opened.media, opened.stream, should_stop)
         return _read_source(status, opened, packet_cache_bytes, should_stop)
     except BaseException:
         opened.close()
@@ -204,7 +206,7 @@ def open_video(
 
 
 def _read_source(
-    status: os.stat_result, opened: OpenStream, packet_cache_bytes: int, should_stop: ShouldStop
+    status: tuple[int, int], opened: OpenStream, packet_cache_bytes: int, should_stop: ShouldStop
 ) -> VideoSource:
     path, limits = opened.path, opened.limits
     table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
@@ -243,7 +245,7 @@ def _first_geometry(
 
 
 def _build_source(
-    status: os.stat_result,
+    status: tuple[int, int],
     opened: OpenStream,
     facts: StreamFacts,
     table: PacketTable,
@@ -258,15 +260,15 @@ def _build_source(
     width, height = geometry.displayed_size
     info = VideoInfo(
         path=opened.path,
-        size_bytes=status.st_size,
-        modified_ns=status.st_mtime_ns,
+        size_bytes=status[0],
+        modified_ns=status[1],
         codec=facts.codec,
         width=width,
         height=height,
         rotation=geometry.orientation.rotation,
         duration_seconds=end_seconds if is_known else None,
         average_fps=len(pts) / end_seconds if len(pts) > 1 else None,
-        is_vfr=_is_vfr(np.diff(pts), time_base),
+        is_vfr=has_variable_rate(np.diff(pts), time_base),
         start_seconds=float(int(pts[0]) * time_base),
         total_num_frames=len(pts),
         stream_index=facts.index,
@@ -276,6 +278,7 @@ def _build_source(
     pts_seconds = (pts - pts[0]) * time_base.numerator / time_base.denominator
     return VideoSource(
         info=info,
+        media=opened.media,
         pts=pts,
         pts_seconds=pts_seconds,
         end_seconds=end_seconds,
@@ -311,7 +314,7 @@ def _doubts(pts_seconds: Float64Array, end_seconds: float) -> Iterator[str]:
         yield f"The time stamps put {frames} into {end_seconds:.3g} s: they may be damaged."
 
 
-def _is_vfr(gaps: npt.NDArray[np.int64], time_base: Fraction) -> bool:
+def has_variable_rate(gaps: npt.NDArray[np.int64], time_base: Fraction) -> bool:
     """Test whether the gaps [N-1] between frames differ by more than rounding explains.
 
     Times rounded to ticks, or to the milliseconds of an earlier container, change a gap by up to one of these. If a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tsq_cli.errors import VideoTimeoutError
+from tsq_cli.video.media import Media, MediaBytes
 
 ShouldStop = Callable[[], bool]
 
@@ -25,7 +27,7 @@ def check_stop(should_stop: ShouldStop) -> None:
         raise CancelledError("the decode was stopped")
 
 
-def deadline(path: str | os.PathLike[str], seconds: float, should_stop: ShouldStop | None = None) -> ShouldStop:
+def deadline(path: Media, seconds: float, should_stop: ShouldStop | None = None) -> ShouldStop:
     """Extend a should_stop so that it also ends work on a video when its time is over.
 
     Args:
@@ -48,7 +50,7 @@ def deadline(path: str | os.PathLike[str], seconds: float, should_stop: ShouldSt
     return stops_or_is_late
 
 
-def timed_out(path: str | os.PathLike[str], seconds: float) -> VideoTimeoutError:
+def timed_out(path: Media, seconds: float) -> VideoTimeoutError:
     """Build the error for a video that takes too long."""
     return VideoTimeoutError(
         f"{path} was not read within {seconds:g} s",
@@ -77,16 +79,19 @@ class StoppableFile:
     what is raised here.
 
     Attributes:
-        name: the file's name for FFmpeg; "file:" keeps a colon in a name from being read as a protocol.
+        name: the file's name for FFmpeg; "file:" keeps a colon in a name from being read as a protocol. Bytes in memory
+            have none, so that FFmpeg can neither open a file of that name nor go by its ending.
         should_stop: polled before each block is read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], should_stop: ShouldStop) -> None:
+    def __init__(self, media: Media, should_stop: ShouldStop) -> None:
         self._descriptor = -1
-        self.name = f"file:{Path(path).absolute()}"
         self.should_stop = should_stop
         self._has_ended = False
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._memory = io.BytesIO(media.data) if isinstance(media, MediaBytes) else None
+        self.name = "" if isinstance(media, MediaBytes) else f"file:{Path(media).absolute()}"
+        if not isinstance(media, MediaBytes):
+            self._descriptor = os.open(media, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
     def read(self, size: int) -> bytes:
         """Read at most `size` bytes; none once reading was stopped, since FFmpeg may try again.
@@ -98,7 +103,7 @@ class StoppableFile:
             return b""
         try:
             check_stop(self.should_stop)
-            return os.read(self._descriptor, size)
+            return os.read(self._descriptor, size) if self._memory is None else self._memory.read(size)
         except BaseException as error:
             self._has_ended = not isinstance(error, OSError)
             if isinstance(error, Exception):
@@ -107,11 +112,13 @@ class StoppableFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset in bytes from the place that `whence` names, and return the new position."""
+        if self._memory is not None:
+            return self._memory.seek(offset, whence)
         return os.lseek(self._descriptor, offset, whence)
 
     def tell(self) -> int:
         """Return the position of the next byte."""
-        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        return self.seek(0, os.SEEK_CUR)
 
     def close(self) -> None:
         """Close the file; the last reference to it does so too."""

@@ -1,0 +1,338 @@
+"""The Python library: a model, loaded once, that selects frames of whatever a video comes as."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from types import UnionType
+from typing import Any, BinaryIO, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin, get_type_hints
+
+import numpy.typing as npt
+
+from tsq_cli.batch import Worker, error_record
+from tsq_cli.classifier import Classifier
+from tsq_cli.clip import Clip, load_clip
+from tsq_cli.config import (
+    DEFAULT_PACK,
+    PAPER,
+    Auto,
+    ClassifySettings,
+    DecodeMode,
+    Duplicates,
+    MapScale,
+    Order,
+    SelectorName,
+    SelectSettings,
+    settings_hash,
+    usual_candidates,
+)
+from tsq_cli.errors import TsqError, UsageError, WeightsError
+from tsq_cli.loading import decode_ahead
+from tsq_cli.packs.recognizers import LoadedRecognizer, load_recognizer
+from tsq_cli.pipeline import Selector, enable_cuda_graphs
+from tsq_cli.result import Result
+from tsq_cli.video import FrameSource, Media, frame_source
+from tsq_cli.video.frames import Frames
+from tsq_cli.video.media import media_of, read_media
+
+Video: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Frames"
+"""A video: a path, the bytes of a file, a binary file object, or frames in order of time."""
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+
+
+class SelectOptions(TypedDict, total=False):
+    """The keyword options of select, beside num_frames: see SelectSettings."""
+
+    num_candidates: int | Auto
+    selector: SelectorName
+    duplicates: Duplicates
+    sharpest: bool
+    order: Order
+    start_seconds: float | None
+    end_seconds: float | None
+    query: str | None
+    decode_mode: DecodeMode
+    short_side: int
+    seed: int
+    lambda_v: float | None
+    top_n: int | None
+
+
+class Model:
+    """A pack, loaded once, that selects frames of videos and says what they show.
+
+    Example:
+        >>> model = tsq_cli.load()  # doctest: +SKIP
+        >>> [frame.time_seconds for frame in model.select("examples/demo.mp4").frames]  # doctest: +SKIP
+    """
+
+    def __init__(self, selector: Selector, recognizer: str = "auto") -> None:
+        self.selector = selector
+        self._requested = recognizer
+        self._recognizer: LoadedRecognizer | None = None
+
+    def select(
+        self,
+        video: Video,
+        num_frames: int | Auto = 5,
+        *,
+        fps: float | None = None,
+        times: npt.ArrayLike | None = None,
+        settings: SelectSettings | None = None,
+        **options: Unpack[SelectOptions],
+    ) -> Result:
+        """Select frames of one video.
+
+        Args:
+            video: a path; bytes; a binary file object, read from its position to its end and not closed; or frames:
+                an array or tensor uint8 [T, H, W, 3] in RGB, or a list of PIL images.
+            num_frames: K, frames to select; "auto" for as many as differ.
+            fps, times: of frames: how many per second, or [T] rising seconds. Without either, frame i is at i seconds.
+            settings: all options in one value, in the place of num_frames and options.
+            **options: of SelectSettings, by name.
+
+        Raises:
+            UsageError: an option or a kind of video that cannot be used.
+            InputNotFoundError, VideoError: the video is missing or cannot be used (see tsq_cli.errors).
+            WeightsError: the query's text encoder is out of reach.
+        """
+        chosen = _settings(SelectSettings(), num_frames, settings, options)
+        with closing(load_clip(opened(video, fps=fps, times=times), chosen)) as clip:
+            return _processed(clip, chosen, self.selector)
+
+    def classify(
+        self,
+        video: Video,
+        num_frames: int | Auto = 5,
+        *,
+        fps: float | None = None,
+        times: npt.ArrayLike | None = None,
+        num_predictions: int = 5,
+        maps: bool = True,
+        map_scale: MapScale = "clip",
+        settings: SelectSettings | None = None,
+        **options: Unpack[SelectOptions],
+    ) -> Result:
+        """Select frames of one video, by the paper's rule unless told otherwise, and recognize what they show.
+
+        The first call loads the recognizer.
+
+        Args:
+            video, num_frames, fps, times, settings, **options: as for select.
+            num_predictions, maps, map_scale: of ClassifySettings.
+
+        Raises:
+            UsageError: as select; and a recognizer of other classes than the pack's, or one without maps to give.
+            InputNotFoundError, VideoError: as select.
+            WeightsError: the recognizer's weights, or the text encoder's, are out of reach.
+        """
+        chosen = _settings(PAPER, num_frames, settings, options)
+        says = ClassifySettings(num_predictions=num_predictions, maps=maps, map_scale=map_scale)
+        with closing(load_clip(opened(video, fps=fps, times=times), chosen)) as clip:
+            return _processed(clip, chosen, Classifier.checked(self.selector, self.recognizer(), says))
+
+    def select_many(
+        self,
+        videos: Iterable[Video],
+        num_frames: int | Auto = 5,
+        *,
+        workers: int = 2,
+        settings: SelectSettings | None = None,
+        **options: Unpack[SelectOptions],
+    ) -> Iterator[Result]:
+        """Select frames of many videos, decoded ahead in threads; one that fails does not stop the others.
+
+        Args:
+            videos: taken one by one, at most `workers` ahead.
+            num_frames, settings, **options: as for select.
+            workers: videos decoded at once, at least 1.
+
+        Returns:
+            An iterator over one result per video, in order; a failed one has an `error` and no frames. Closing it, or
+            leaving the loop, stops all decoding.
+
+        Raises:
+            UsageError: an option that cannot be used; raised by the call.
+            WeightsError: the query's text encoder is out of reach; raised on the way.
+        """
+        chosen = _settings(SelectSettings(), num_frames, settings, options)
+        if workers < 1:
+            raise UsageError(f"workers is {workers}", wanted="1 or more", fix="the default is 2")
+        return self._many(videos, chosen, workers)
+
+    def _many(self, videos: Iterable[Video], settings: SelectSettings, workers: int) -> Iterator[Result]:
+        waiting: deque[tuple[str, Exception | None]] = deque()  # the name of each video begun, and why it is none
+
+        def jobs() -> Iterator[tuple[Media | FrameSource, SelectSettings]]:
+            for number, video in enumerate(videos):
+                try:
+                    source = opened(video)
+                except TsqError as error:
+                    waiting.append((f"video {number}", error))
+                else:
+                    waiting.append((source.info.path if isinstance(source, FrameSource) else str(source), None))
+                    yield source, settings
+
+        def failures() -> Iterator[Result]:
+            while waiting and (error := waiting[0][1]) is not None:
+                yield self._failed(waiting.popleft()[0], error, settings)
+
+        with closing(decode_ahead(jobs(), workers)) as clips:
+            for clip in clips:
+                yield from failures()
+                yield self._result(waiting.popleft()[0], clip, settings)
+            yield from failures()
+
+    def _result(self, name: str, clip: Clip | Exception, settings: SelectSettings) -> Result:
+        """Process a decoded clip alone; whatever it does, the others go on."""
+        if isinstance(clip, Exception):
+            return self._failed(name, clip, settings)
+        with closing(clip):
+            try:
+                return _processed(clip, settings, self.selector)
+            except WeightsError:  # nothing that this video could do about it
+                raise
+            except Exception as error:  # noqa: BLE001 - the boundary of one video
+                return self._failed(name, error, settings)
+
+    def _failed(self, name: str, error: Exception, settings: SelectSettings) -> Result:
+        identity = settings_hash(
+            settings,
+            pack_sha256=self.selector.pack_sha256(settings),
+            outputs={},
+            dtype=self.selector.dtype_name(settings),
+        )
+        return Result(error_record(name, error, settings, identity), None, settings, error)
+
+    def recognizer(self) -> LoadedRecognizer:
+        """Load the recognizer on first use, and return it.
+
+        Raises:
+            UsageError, WeightsError: as classify.
+        """
+        if self._recognizer is None:
+            self._recognizer = load_recognizer(self.selector.loaded_pack(), self._requested)
+            enable_cuda_graphs(None, self._recognizer)
+        return self._recognizer
+
+    def __repr__(self) -> str:
+        pack = self.selector.loaded_pack()
+        return f"<Model {pack.config.name} on {pack.device}>"
+
+
+def load(pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto", recognizer: str = "auto") -> Model:
+    """Load a pack by name or folder onto a device.
+
+    Args:
+        pack: name of an installed pack, or a folder that holds a pack.json.
+        device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
+        dtype: "auto" (the fastest that keeps the results), "float32", "bfloat16" or "float16".
+        recognizer: of classify: "auto" (the pack's, where its weights are at hand or the hub answers, else what the
+            pack carries), "embedded" (what needs no hub), or a timm model.
+
+    Raises:
+        UsageError: unknown pack, or a device or dtype that is not there.
+        WeightsError: weights that are missing, damaged or out of reach.
+    """
+    return Model(Selector.load(pack, device=device, dtype=dtype), recognizer)
+
+
+def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | None = None) -> Media | FrameSource:
+    """Tell what a video comes as, and read it into memory where it is a file object.
+
+    Raises:
+        UsageError: nothing that could be a video, or times for a file, which has its own.
+        NotAVideoError: a file object that cannot be read.
+        TooLargeError: frames of more pixels than are allowed.
+    """
+    given: Any = video
+    are_bytes = isinstance(given, bytes | bytearray | memoryview)  # a memoryview has a shape, too
+    if isinstance(given, list | tuple) or (hasattr(given, "shape") and not are_bytes):
+        return frame_source(given, fps=fps, times=times)
+    if fps is not None or times is not None:
+        raise UsageError(
+            f"{'times' if fps is None else 'fps'} was given with a video file",
+            wanted="times with frames in memory only: a file has its own",
+            fix="drop it",
+        )
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    if are_bytes:
+        return media_of(given)
+    if callable(getattr(given, "read", None)):
+        return read_media(given)
+    raise UsageError(
+        f"the video is of type {type(given).__name__}",
+        wanted="a path, bytes, a binary file object, an array or tensor of frames, or a list of PIL images",
+        fix="give the path of a video file",
+    )
+
+
+def _settings(
+    usual: SelectSettings, num_frames: int | Auto, settings: SelectSettings | None, options: SelectOptions
+) -> SelectSettings:
+    """Build the settings of a call from its keywords.
+
+    Raises:
+        UsageError: an unknown keyword, a value of another type or out of range, or settings beside keywords.
+    """
+    given: dict[str, Any] = {"num_frames": num_frames, **options}
+    if settings is not None:
+        if len(given) > 1 or num_frames != usual.num_frames:
+            raise UsageError(
+                f"settings were given beside {', '.join(options) or 'num_frames'}",
+                wanted="one of the two",
+                fix="use dataclasses.replace(settings, ...) to change some",
+            )
+        return settings
+    hints = get_type_hints(SelectSettings)
+    for name, value in given.items():
+        if name not in hints:
+            longer = [option for option in hints if option.startswith(name)]
+            near = longer or difflib.get_close_matches(name, hints, n=1, cutoff=0.5)
+            raise UsageError(
+                f"{name} is no option",
+                wanted="one of " + ", ".join(hints),
+                fix=f"did you mean {near[0]}?" if near else "see SelectSettings",
+            )
+        if not _is_of(value, hints[name]):
+            raise UsageError(
+                f"{name} is {value!r}",
+                wanted=" or ".join(_wanted(hints[name])),
+                fix=f"the default is {getattr(usual, name)!r}",
+            )
+    given.setdefault("selector", usual.selector)
+    if "num_candidates" not in given and (num_frames == "auto" or isinstance(num_frames, int)):
+        adapts = usual.num_candidates == "auto"
+        given["num_candidates"] = usual_candidates(num_frames, given["selector"], adapts=adapts)
+    return SelectSettings(**given)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    """Test a value's type. Which texts and numbers are allowed, SelectSettings says."""
+    for part in _parts(hint):
+        kind = str if get_origin(part) is Literal else get_origin(part) or part
+        if isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool)):
+            return True
+    return False
+
+
+def _wanted(hint: Any) -> Iterator[str]:
+    for part in _parts(hint):
+        if get_origin(part) is Literal:
+            yield from (repr(choice) for choice in get_args(part))
+        elif part is not type(None):
+            yield _KINDS.get(part, str(part))
+
+
+def _processed(clip: Clip, settings: SelectSettings, worker: Worker) -> Result:
+    (record,) = worker.process_clips([clip], settings)
+    return Result(record, clip, settings)
