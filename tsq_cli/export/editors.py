@@ -31,9 +31,14 @@ def webvtt(material: Material) -> str:
 
 
 def ffmetadata(material: Material) -> str:
-    """Write chapters in FFmpeg's metadata format: one per frame, until the next frame's time."""
+    """Write chapters in FFmpeg's metadata format: one per frame, until the next frame's time.
+
+    Chapters of an MP4 file cover it from 0 on, so the time before the first frame is a chapter of its own.
+    """
     lines = [";FFMETADATA1", f"; tsq_video_id: {material.video_id}"]
-    for title, (start, end) in zip(_titles(material), material.spans(), strict=True):
+    chapters = list(zip(_titles(material), material.spans(), strict=True))
+    first = chapters[0][1][0]
+    for title, (start, end) in [*([("Start", (0, first))] if first > 0 else []), *chapters]:
         escaped = re.sub(r"[=;#\\\n]", r"\\\g<0>", title)
         lines += ["", "[CHAPTER]", "TIMEBASE=1/1000", f"START={start}", f"END={end}", f"title={escaped}"]
     return "\n".join(lines) + "\n"
@@ -51,14 +56,14 @@ def edl(material: Material) -> str:
     lines = [
         f"TITLE: {PurePath(source).stem}",
         "FCM: NON-DROP FRAME",
-        f"* tsq_video_id: {material.video_id}",
-        f"* {rate} frames per second of timecode",
     ]
+    about = [f"* tsq_video_id: {material.video_id}", f"* {rate} frames per second of timecode"]
     for event, (number, title) in enumerate(zip(numbers, _titles(material), strict=True), 1):
         start, end = _timecode(number, rate), _timecode(number + 1, rate)
         lines += [
             "",
             f"{event:03d}  AX       V     C        {start} {end} {start} {end}",
+            *(about if event == 1 else []),  # readers take comments only behind an event
             f"* FROM CLIP NAME: {source}",
             f"* LOC: {start} RED     {title}",
             f" |C:ResolveColorRed |M:{title.replace('|', '/')} |D:1",

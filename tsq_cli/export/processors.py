@@ -62,7 +62,8 @@ def _processor_arguments(material: Material, times: int) -> dict[str, Any]:
     fields = metadata(material.record, times=times)
     sampling = fields.pop("do_sample_frames")  # an argument of its own in transformers
     urls = [jpeg.data_url for jpeg in _repeated(material.pictures, times)]
-    return {"videos": [urls], "video_metadata": [fields], "do_sample_frames": sampling}
+    # A batch of one list of one video: a list of texts alone would be read as paths of videos.
+    return {"videos": [[urls]], "video_metadata": [fields], "do_sample_frames": sampling}
 
 
 def _request(material: Material, times: int) -> dict[str, Any]:

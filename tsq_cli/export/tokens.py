@@ -44,7 +44,8 @@ def qwen_image(width: int, height: int, patch: int) -> int:
 def qwen3_video(sizes: Sequence[Size]) -> int:
     """Count as Qwen3-VL does for a video: one token per 32 x 32 pixels of each pair of frames, at most 12,288.
 
-    Source: smart_resize of transformers' Qwen3VLVideoProcessor with its default size; times as text come on top.
+    Source: smart_resize of transformers' Qwen3VLVideoProcessor with the size that the published models set
+    (longest_edge 25,165,824); times as text come on top.
     """
     width, height = sizes[0]
     pairs = math.ceil(len(sizes) / 2)
