@@ -54,7 +54,6 @@ class Outputs:
                 wanted="a name ending in " + ", ".join(SHEET_SUFFIXES),
                 fix="try --sheet sheet.png",
             )
-        export.check_kinds(self.exports)
         if self.exports and self.frames_dir is None:
             raise UsageError("there is no folder for the exports", wanted="a folder", fix="add -o DIR")
         for name, value, least, most in (
