@@ -128,6 +128,18 @@ def test_an_edl_of_a_variable_rate_is_on_the_nearest_timeline() -> None:
     assert [number for _, number in edl_markers(text, 24)] == [round(24 * time) for time in times]
 
 
+@pytest.mark.parametrize(("fps", "rate", "numbers"), [(15.0, 30, [14, 20]), (12.5, 24, [13, 19]), (48.0, 48, [7, 10])])
+def test_an_edl_of_a_rate_that_editors_lack_is_on_a_multiple(fps: float, rate: int, numbers: list[int]) -> None:
+    """Frames 7 and 10: at 15 per second every second one of 30; 12.5 is put on 24 by time (0.56 and 0.8 s)."""
+    record, _ = selected("h264_b_frames")
+    record["frames"] = sorted(record["frames"], key=lambda frame: frame["position"])[:2]
+    for frame, index in zip(record["frames"], (7, 10), strict=True):
+        frame["time_seconds"] = index / fps
+    record["video"] |= {"average_fps": fps}
+    record["video_metadata"] |= {"fps": fps, "frames_indices": [7, 10]}
+    assert [number for _, number in edl_markers(str(export.build("edl", record)), rate)] == numbers
+
+
 def test_the_101st_second_of_25_frames_per_second() -> None:
     """By hand: frame 2,537 is 1 min 41 s and 12 frames; two hours later 02:01:41:12."""
     record, _ = selected("h264_b_frames")

@@ -12,8 +12,8 @@ from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.export.material import Material
 from tsq_cli.printable import printable
 
-EDITING_RATES = (24, 25, 30, 50, 60)
-"""Frames per second of the timelines that a video without a usable rate of its own is put on (ours: the nearest)."""
+EDITING_RATES = (24, 25, 30, 48, 50, 60)
+"""Frames per second that timecode counts in editors, 23.976 as 24."""
 
 _TIMECODE_ERROR = 0.002  # 23.976 is 24 and 29.97 is 30 to a timecode, which counts frames: 0.1 % apart
 
@@ -125,12 +125,18 @@ def _vtt_time(milliseconds: int) -> str:
 
 
 def _numbered(material: Material) -> tuple[int, list[int]]:
-    """Return a timecode's rate, and the number of each frame: the video's own, or of the nearest timeline's frames."""
+    """Return a timecode's rate, and the number of each frame on a timeline of that rate.
+
+    The rate is the video's own, or its smallest multiple that editors have (30 for 15). A video without one, as with
+    variable frame rates, is put on the nearest timeline (ours).
+    """
     given: Mapping[str, Any] = material.record["video_metadata"]
     average = material.record["video"]["average_fps"]
     own = round(average or 0)
     if average is not None and given["fps"] == average and abs(own - average) <= _TIMECODE_ERROR * average:
-        return own, list(given["frames_indices"])
+        for rate in EDITING_RATES:
+            if rate % own == 0:
+                return rate, [index * (rate // own) for index in given["frames_indices"]]
     rate = min(EDITING_RATES, key=lambda rate: abs(rate - (average or 25)))
     return rate, [round(frame["time_seconds"] * rate) for frame in material.frames]
 
