@@ -28,6 +28,7 @@ def record(path: Path, identity: str = "a" * 16, status: str = "ok") -> dict[str
         "settings_hash": identity,
         "frames": [],
         "sheet": None,
+        "exports": {},
     }
 
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "tsq_cli"
 ORDER = (
     "", "errors", "config", "types", "printable", "validation", "files", "inputs", "journal", "record", "record_file",
     "video", "data", "rules", "selection",
-    "models", "packs", "explain", "report",
+    "models", "packs", "explain", "report", "export",
     "clip", "loading", "scoring", "recognition", "sharpest", "describe", "pictures", "pipeline", "classifier", "batch",
     "result", "library",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",

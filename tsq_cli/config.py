@@ -19,6 +19,7 @@ DEFAULT_PACK = "imagenet-lite"
 MapScale = Literal["clip", "frame"]
 MapFormat = Literal["overlay", "heat", "npy"]
 ImageFormat = Literal["jpg", "png", "webp"]
+ExportKind = Literal["openai", "anthropic", "qwen", "vllm", "hf", "webvtt", "edl", "otio", "ffmetadata"]
 SelectorName = Literal[
     "auto", "tsq", "cover", "vqm", "tqm",
     "topk", "mmr", "bolt", "aks", "dpp", "kcenter", "facility", "uniform", "random", "middle",

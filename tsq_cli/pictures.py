@@ -1,16 +1,17 @@
-"""Write the pictures of a run (frames, saliency maps, contact sheets), and name them so that no other is replaced."""
+"""Write the pictures of a run (frames, maps, contact sheets) and its exports, named so that no other is replaced."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tsq_cli import export
 from tsq_cli.clip import Clip
-from tsq_cli.config import ImageFormat, MapFormat
+from tsq_cli.config import ExportKind, ImageFormat, MapFormat
 from tsq_cli.errors import InputNotFoundError, OutputError, UsageError
 from tsq_cli.inputs import file_status
 from tsq_cli.record import Record, SelectedFrame
@@ -28,6 +29,8 @@ class Outputs:
 
     Attributes:
         frames_dir, image_format: folder and format of the selected frames at full size.
+        exports: kinds of exports, written to frames_dir beside the frames (see tsq_cli.export).
+        max_side, image_quality: longest side and JPEG quality of the pictures in exports.
         sheet: path of the contact sheets; `{stem}` in its name stands for the video's name.
         maps_dir, map_format: folder and format of the saliency maps.
         html: path of the page.
@@ -36,6 +39,9 @@ class Outputs:
 
     frames_dir: Path | None = None
     image_format: ImageFormat = "jpg"
+    exports: tuple[ExportKind, ...] = ()
+    max_side: int | None = None
+    image_quality: int = export.DEFAULT_QUALITY
     sheet: Path | None = None
     maps_dir: Path | None = None
     map_format: MapFormat = "overlay"
@@ -49,6 +55,24 @@ class Outputs:
                 wanted="a name ending in " + ", ".join(SHEET_SUFFIXES),
                 fix="try --sheet sheet.png",
             )
+        if self.exports and self.frames_dir is None:
+            raise UsageError("there is no folder for the exports", wanted="a folder", fix="add -o DIR")
+        for name, value, least, most in (
+            ("--max-side", self.max_side, 16, 65535),
+            ("--image-quality", self.image_quality, 1, 100),
+        ):
+            if value is not None and not least <= value <= most:
+                raise UsageError(f"{name} is {value}", wanted=f"{least} to {most}", fix="leave it at the default")
+        if self._bounds_pictures and not export.has_pictures(self.exports):
+            raise UsageError(
+                "--max-side and --image-quality were given without an export that holds pictures",
+                wanted="such an export",
+                fix="add --export openai, say, or drop them",
+            )
+
+    @property
+    def _bounds_pictures(self) -> bool:
+        return self.max_side is not None or self.image_quality != export.DEFAULT_QUALITY
 
     def identity(self) -> dict[str, object]:
         """Return the outputs that take part in the settings hash: a run that writes other files is another run.
@@ -58,6 +82,9 @@ class Outputs:
         return {
             "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
             "image_format": self.image_format,
+            "exports": sorted(self.exports),
+            "max_side": self.max_side,
+            "image_quality": self.image_quality,
             "sheet": None if self.sheet is None else str(self.sheet.absolute()),
             "maps_dir": None if self.maps_dir is None else str(self.maps_dir.absolute()),
             "map_format": self.map_format,
@@ -122,9 +149,9 @@ def write_pictures(
 def _write(
     record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
 ) -> Record:
-    frames = record.frames
+    frames, jpegs = record.frames, dict[int, export.Jpeg]()
     if outputs.frames_dir is not None:
-        frames = _save_frames(record, clip, outputs, stem, own, should_stop)
+        frames, jpegs = _save_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.maps_dir is not None and record.maps is not None:
         saved = [
             save_map(
@@ -147,7 +174,29 @@ def _write(
         sheet = save_sheet(
             record, clip.batch.pixels, sheet_path(outputs.sheet, stem), video_id=own, overwrite=outputs.overwrite
         )
-    return replace(record, frames=frames, sheet=sheet)
+    record = replace(record, frames=frames, sheet=sheet)
+    return replace(record, exports=_write_exports(record, jpegs, outputs, stem, own))
+
+
+def _write_exports(
+    record: Record, jpegs: Mapping[int, export.Jpeg], outputs: Outputs, stem: str, own: str
+) -> dict[ExportKind, str]:
+    """Write the exports of a video's frames, whose pictures are given by rank, and return the paths."""
+    if outputs.frames_dir is None:
+        return {}
+    document, images = record.to_dict(), [jpegs[frame.rank] for frame in record.frames if jpegs]
+    return {
+        kind: export.write(
+            kind,
+            document,
+            images,
+            folder=outputs.frames_dir,
+            stem=stem,
+            video_id=own,
+            overwrite=outputs.overwrite,
+        )
+        for kind in outputs.exports
+    }
 
 
 def _save_frames(
@@ -157,14 +206,17 @@ def _save_frames(
     stem: str,
     own: str,
     should_stop: Callable[[], bool] | None,
-) -> tuple[SelectedFrame, ...]:
+) -> tuple[tuple[SelectedFrame, ...], dict[int, export.Jpeg]]:
+    """Decode and save the frames; return them with their paths, and by rank the pictures for exports, if any."""
     assert outputs.frames_dir is not None  # for the type checker
     frames = {frame.candidate.position: frame for frame in record.frames}
     paths: dict[int, str] = {}
+    jpegs: dict[int, export.Jpeg] = {}
     for position, pixels in full_frames(clip, list(frames), should_stop=should_stop):
-        paths[position] = save_frame(
+        frame = frames[position]
+        paths[frame.rank] = save_frame(
             pixels,
-            frames[position],
+            frame,
             source=record.path,
             video_id=own,
             folder=outputs.frames_dir,
@@ -172,7 +224,9 @@ def _save_frames(
             image_format=outputs.image_format,
             overwrite=outputs.overwrite,
         )
-    return tuple(replace(frame, path=paths[frame.candidate.position]) for frame in record.frames)
+        if export.has_pictures(outputs.exports):
+            jpegs[frame.rank] = export.encode(pixels, max_side=outputs.max_side, quality=outputs.image_quality)
+    return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames), jpegs
 
 
 def full_frames(
@@ -230,14 +284,19 @@ def _free_stem(record: Record, outputs: Outputs, stem: str, own: str) -> str:
     for attempt in (stem, f"{stem}-{own}"):
         names = _names(record, outputs, attempt)
         in_the_way = [path for path, is_named in names if not may_write(path, own, is_named=is_named)]
+        in_the_way += [path for path in _export_paths(outputs, attempt) if not export.may_write(path, own)]
         if not in_the_way:
             return attempt
         taken += in_the_way
     raise OutputError(
         f"{taken[-1]} is not a picture of {record.path}, and would be replaced",
-        wanted="free names, or pictures of the same video",
+        wanted="free names, or files of the same video",
         fix="choose another folder for the pictures, or add --overwrite",
     )
+
+
+def _export_paths(outputs: Outputs, stem: str) -> list[Path]:
+    return [export.export_path(kind, outputs.frames_dir, stem) for kind in outputs.exports if outputs.frames_dir]
 
 
 def _names(record: Record, outputs: Outputs, stem: str) -> Iterator[tuple[Path, bool]]:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from tsq_cli import __version__
-from tsq_cli.config import RECORD_SCHEMA_VERSION
+from tsq_cli.config import RECORD_SCHEMA_VERSION, ExportKind
 from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
 
 CLOCK_RATE = 1000.0
@@ -146,6 +146,7 @@ class Record:
     predictions: tuple[Category, ...] | None = None
     maps: SaliencyMaps | None = field(default=None, repr=False, compare=False)
     sheet: str | None = None
+    exports: dict[ExportKind, str] = field(default_factory=dict)
     timings_seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -193,6 +194,7 @@ class Record:
             "maps": None if self.maps is None else _maps_dict(self.maps),
             "video_metadata": None if self.video is None else video_metadata(self.video, self.frames),
             "sheet": self.sheet,
+            "exports": dict(self.exports),
             "timings_seconds": {name: round(seconds, 6) for name, seconds in self.timings_seconds.items()},
             "notes": list(self.notes),
         }

@@ -214,6 +214,10 @@ def _is_unchanged(video: Mapping[str, Any]) -> bool:
 
 
 def _has_pictures(record: Mapping[str, Any]) -> bool:
-    """Test whether all the pictures that a record names still exist."""
-    named = [record["sheet"], *(frame[key] for frame in record["frames"] for key in ("path", "map"))]
+    """Test whether all the pictures and exports that a record names still exist."""
+    named = [
+        record["sheet"],
+        *record["exports"].values(),
+        *(frame[key] for frame in record["frames"] for key in ("path", "map")),
+    ]
     return all(Path(path).is_file() for path in named if path is not None)

@@ -18,6 +18,7 @@ from tsq_cli.config import (
     DecodeMode,
     Dtype,
     Duplicates,
+    ExportKind,
     ImageFormat,
     Limits,
     Order,
@@ -217,6 +218,35 @@ ImageFormatOption = Annotated[
     ImageFormat,
     typer.Option("--format", help="Image format of the saved frames.", rich_help_panel=OUTPUT),
 ]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export",
+        metavar="KIND",
+        help="Write the frames for another program, into the folder of -o: " + ", ".join(get_args(ExportKind)) + ".",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MaxSide = Annotated[
+    int | None,
+    typer.Option(
+        "--max-side",
+        metavar="N",
+        help="Longest side of the pictures in an --export, in pixels; their tokens go with it.",
+        show_default="full size",
+        rich_help_panel=OUTPUT,
+    ),
+]
+ImageQuality = Annotated[
+    int | None,
+    typer.Option(
+        "--image-quality",
+        metavar="Q",
+        help="JPEG quality of the pictures in an --export, 1 to 100.",
+        show_default="85",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Sheet = Annotated[
     Path | None,
     typer.Option(
@@ -294,6 +324,9 @@ class VideoOptions:
     csv: Csv = None
     output: OutputDir = None
     image_format: ImageFormatOption = "jpg"
+    export: Export = None
+    max_side: MaxSide = None
+    image_quality: ImageQuality = None
     sheet: Sheet = None
     html: Html = None
     batch_size: BatchSize = 1

@@ -254,6 +254,8 @@ class Output:
             self._stdout.print(f"maps   {maps[0].parent}: {len(maps)} saved, of {shown}", soft_wrap=True)
         if record["sheet"]:
             self._stdout.print(f"sheet  {record['sheet']}", soft_wrap=True)
+        for path in record["exports"].values():
+            self._stdout.print(f"export {path}", soft_wrap=True)
         self._stdout.print()
 
     def _print_sentence(self, label: str, sentence: str, *, style: str = "") -> None:

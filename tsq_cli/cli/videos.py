@@ -29,6 +29,7 @@ from tsq_cli.inputs import Inputs, collect_inputs
 
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
+    from tsq_cli.export import Costs
     from tsq_cli.packs import PackConfig
     from tsq_cli.packs.recognizers import RecognizerChoice
     from tsq_cli.pictures import Outputs
@@ -63,6 +64,7 @@ def run_videos(
     with Output(inputs, verb=verb, as_json=options.json, jsonl=jsonl, csv=options.csv, html=options.html) as out:
         from tsq_cli.batch import RunPlan, run
         from tsq_cli.classifier import recognition_identity
+        from tsq_cli.export import Costs
 
         chosen = None
         if classify is not None:
@@ -86,9 +88,15 @@ def run_videos(
             with out.waiting(f"loading {options.pack}"):
                 return _load(options, settings, chosen)
 
+        costs = Costs()
         with closing(run(plan, load)) as records:  # so that files are completed even if printing fails
             for record in records:
-                out.add(record, resumed=record["video"]["path"] in plan.done)
+                resumed = record["video"]["path"] in plan.done
+                out.add(record, resumed=resumed)
+                if not resumed:
+                    _add_costs(costs, record, outputs)
+        for line in costs.lines():
+            info(line)
         if options.html is not None:
             info(f"page: {options.html}")
     if out.num_failed:
@@ -97,11 +105,15 @@ def run_videos(
 
 def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | None, map_format: MapFormat) -> Outputs:
     """List the pictures to write, after checking that every output can be written and destroys nothing."""
+    from tsq_cli.export import DEFAULT_QUALITY, check_kinds
     from tsq_cli.pictures import Outputs, check_sheet
 
     outputs = Outputs(
         frames_dir=options.output,
         image_format=options.image_format,
+        exports=check_kinds(options.export or []),
+        max_side=options.max_side,
+        image_quality=DEFAULT_QUALITY if options.image_quality is None else options.image_quality,
         sheet=_sheet_template(options.sheet, inputs),
         html=options.html,
         overwrite=options.overwrite,
@@ -127,6 +139,15 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
     if one_sheet is not None:
         check_sheet(outputs, inputs.paths)
     return outputs
+
+
+def _add_costs(costs: Costs, record: dict[str, Any], outputs: Outputs) -> None:
+    """Count the pictures and tokens of a video's exports."""
+    from tsq_cli.export import bounded
+
+    for kind in record["exports"]:
+        size = bounded(record["video"]["width"], record["video"]["height"], outputs.max_side)
+        costs.add(kind, [size] * len(record["frames"]))
 
 
 def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, dict[str, Any]]:
