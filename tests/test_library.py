@@ -243,7 +243,7 @@ def test_pictures_of_different_frames_have_different_names(model: Model, tmp_pat
         (b"", NotAVideoError, "is empty (0 bytes)"),
         (b"no video", NotAVideoError, "is not a video that FFmpeg can read"),
         (b"#EXTM3U\n/etc/passwd\n", NotAVideoError, "is a playlist (HLS or M3U), which names other files"),
-        (io.StringIO("text"), UsageError, "the file object gives text; wanted a file opened in binary mode"),
+        (io.StringIO("text"), UsageError, "the file object gives str; wanted a file opened in binary mode"),
         (io.BytesIO(), NotAVideoError, "the file object has no bytes left to read"),
         ("none.mp4", InputNotFoundError, "none.mp4 does not exist"),
         ([], UsageError, "the list of images is empty"),

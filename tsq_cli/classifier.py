@@ -59,6 +59,8 @@ class Classifier:
                 that has no saliency maps to give.
             WeightsError: weights that are missing, damaged or out of reach.
         """
+        import torch
+
         from tsq_cli.models.device import resolve_device, resolve_dtype
         from tsq_cli.packs import find_pack, load_pack
         from tsq_cli.packs.recognizers import choose_recognizer, load_recognizer
@@ -70,21 +72,11 @@ class Classifier:
         loaded = load_pack(config, device=place, dtype=kind) if selects else None
         network = load_recognizer(loaded or config, choice, device=place, dtype=kind)
         enable_cuda_graphs(loaded, network)
-        return cls.checked(Selector(loaded), network, settings or ClassifySettings())
-
-    @classmethod
-    def checked(cls, selector: Selector, recognizer: LoadedRecognizer, settings: ClassifySettings) -> Classifier:
-        """Put a recognizer behind a selector.
-
-        Raises:
-            UsageError: maps were asked for and the network has none to give: better refused now than at every video.
-        """
-        import torch
-
-        if settings.maps and not recognizer.recognizer.is_pooled_linear:
-            side = recognizer.preprocessor.resize_side
-            recognize_clips(recognizer, [torch.zeros((1, side, side, 3), dtype=torch.uint8)], settings)
-        return cls(selector, recognizer, settings)
+        settings = settings or ClassifySettings()
+        if settings.maps and not network.recognizer.is_pooled_linear:
+            side = network.preprocessor.resize_side  # better refused now than at every video
+            recognize_clips(network, [torch.zeros((1, side, side, 3), dtype=torch.uint8)], settings)
+        return cls(Selector(loaded), network, settings)
 
     def classify(self, path: str | PathLike[str], settings: SelectSettings | None = None) -> Record:
         """Select frames of one video and recognize them; see Record for what comes back.

@@ -132,8 +132,10 @@ class Model:
         """
         chosen = _settings(PAPER, num_frames, settings, options)
         says = ClassifySettings(num_predictions=num_predictions, maps=maps, map_scale=map_scale)
-        with closing(load_clip(opened(video, fps=fps, times=times), chosen)) as clip:
-            return _processed(clip, chosen, Classifier.checked(self.selector, self.recognizer(), says))
+        source = opened(video, fps=fps, times=times)
+        classifier = Classifier(self.selector, self.recognizer(), says)
+        with closing(load_clip(source, chosen)) as clip:
+            return _processed(clip, chosen, classifier)
 
     def select_many(
         self,

@@ -152,7 +152,7 @@ class Result:
     """The frames selected from one video, or the error for which there are none.
 
     Pictures are decoded when they are asked for, so a result that nobody looks at holds none. It keeps the list of the
-    video's packets (some 60 bytes a frame), and opens a path again; of other inputs it keeps the bytes, the array or
+    video's packets (some 60 bytes per frame), and opens a path again; of other inputs it keeps the bytes, the array or
     the list itself.
 
     Attributes:

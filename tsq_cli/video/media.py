@@ -48,7 +48,7 @@ def read_media(file: BinaryIO) -> MediaBytes:
 
     Raises:
         NotAVideoError: it gives no bytes, cannot be read, or has more than MOST_BYTES.
-        UsageError: it gives text.
+        UsageError: it gives anything but bytes.
     """
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else None  # a file made from a descriptor has a number for a name
@@ -56,6 +56,12 @@ def read_media(file: BinaryIO) -> MediaBytes:
     found = io.BytesIO()
     try:
         while block := file.read(_BLOCK):
+            if not isinstance(block, bytes | bytearray | memoryview):
+                raise UsageError(
+                    f"{shown} gives {type(block).__name__}",
+                    wanted="a file opened in binary mode",
+                    fix="open it in 'rb', or give the bytes themselves",
+                )
             found.write(block)
             if found.tell() > MOST_BYTES:
                 raise NotAVideoError(
@@ -63,8 +69,6 @@ def read_media(file: BinaryIO) -> MediaBytes:
                     wanted="a video that fits into memory",
                     fix="save it to a file and give the path",
                 )
-    except TypeError as error:
-        raise UsageError(f"{shown} gives text", wanted="a file opened in binary mode", fix="open it in 'rb'") from error
     except (OSError, ValueError) as error:
         raise NotAVideoError(
             f"{shown} cannot be read ({one_line(error)})", wanted="an open, readable file", fix="open it again"
