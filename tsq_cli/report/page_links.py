@@ -1,0 +1,65 @@
+"""Links of the page: to a moment of a video's file, and to the record inside the page."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from tsq_cli.files import is_written_straight
+
+NEAR = 2
+"""Folders up from the page's own within which a video is linked to by a relative path (ours)."""
+
+MOST_PATH = 4096
+"""Longest link (ours), as long as the longest path of Linux: a longer name leads to no file."""
+
+MOST_RECORD = 30_000
+"""Largest record that a page carries, in characters of its JSON (ours); one of some hundred candidates is longer."""
+
+
+def video_link(video: str, page: Path) -> Markup | None:
+    """Link to a video's file from the page: by a relative path if it lies near, so that both can be moved together.
+
+    Args:
+        video: the path as the user named it.
+        page: the path of the page; if it is written to a stream, the link is absolute.
+
+    Returns:
+        A percent-encoded URL, which has no character of markup, and no fragment yet (see moment); None if it is longer
+        than a path can be.
+    """
+    link = _video_url(video, page)
+    return Markup(link) if len(link) <= MOST_PATH else None
+
+
+def _video_url(video: str, page: Path) -> str:
+    target = Path(os.path.abspath(video))  # noqa: PTH100 - resolve() would follow links that the user means
+    if not is_written_straight(page):
+        try:
+            relative = Path(os.path.relpath(target, os.path.dirname(os.path.abspath(page))))  # noqa: PTH100, PTH120
+        except ValueError:  # another drive of Windows
+            return target.as_uri()
+        if relative.parts.count("..") <= NEAR:
+            begin = "" if relative.parts[:1] == ("..",) else "./"  # a name with a colon is no scheme
+            return begin + quote(os.fsencode(relative.as_posix()))
+    return target.as_uri()
+
+
+def moment(link: Markup, seconds: float) -> Markup:
+    """Point a video's link at a time (W3C Media Fragments)."""
+    return Markup(f"{link}#t={seconds:.3f}")
+
+
+def record_link(record: Mapping[str, Any]) -> Markup | None:
+    """Put a record into a data: URI of JSON, to be downloaded; None if it is too long for a page."""
+    text = json.dumps(record, separators=(",", ":"))
+    if len(text) > MOST_RECORD:
+        return None
+    return Markup(f"data:application/json;base64,{base64.b64encode(text.encode()).decode()}")
