@@ -14,7 +14,7 @@ ORDER = (
     "video", "data", "rules", "selection",
     "models", "packs", "explain", "report",
     "clip", "loading", "scoring", "recognition", "sharpest", "describe", "pictures", "pipeline", "classifier", "batch",
-    "doctor",
+    "doctor", "agents",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",
 )  # fmt: skip
 """Folders and modules of the package, lowest first; each imports from itself and from those to its left."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tsq_cli import __version__
-from tsq_cli.cli import ablate, benchmark, classify, doctor, evaluate, packs, select, train, tsne
+from tsq_cli.cli import ablate, benchmark, classify, doctor, evaluate, mcp, packs, select, train, tsne
 from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import info
 from tsq_cli.cli.streams import safe_streams
@@ -37,6 +37,7 @@ app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("ablate", epilog=ablate.EXAMPLES)(ablate.ablate)
 app.command("tsne", epilog=tsne.EXAMPLES)(tsne.tsne)
 app.command("benchmark", epilog=benchmark.EXAMPLES)(benchmark.benchmark)
+app.command("mcp", epilog=mcp.EXAMPLES)(mcp.mcp)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(packs.app, name="packs")
 
