@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,8 +22,16 @@ NEAR = 2
 MOST_PATH = 4096
 """Longest link (ours), as long as the longest path of Linux: a longer name leads to no file."""
 
-MOST_RECORD = 30_000
-"""Largest record that a page carries, in characters of its JSON (ours); one of some hundred candidates is longer."""
+MOST_PLAIN = 16_000
+"""Longest JSON of a record that a page carries as it is (ours): some 25 candidates; of more it is compressed."""
+
+
+@dataclass(frozen=True)
+class RecordLink:
+    """A record as a data: URI to be downloaded, and the suffix of its file: ".json", or ".json.gz"."""
+
+    uri: Markup
+    suffix: str
 
 
 def video_link(video: str, page: Path) -> Markup | None:
@@ -57,9 +67,10 @@ def moment(link: Markup, seconds: float) -> Markup:
     return Markup(f"{link}#t={seconds:.3f}")
 
 
-def record_link(record: Mapping[str, Any]) -> Markup | None:
-    """Put a record into a data: URI of JSON, to be downloaded; None if it is too long for a page."""
-    text = json.dumps(record, separators=(",", ":"))
-    if len(text) > MOST_RECORD:
-        return None
-    return Markup(f"data:application/json;base64,{base64.b64encode(text.encode()).decode()}")
+def record_link(record: Mapping[str, Any]) -> RecordLink:
+    """Put a record into a data: URI, as JSON, which is compressed by gzip if it is long."""
+    text = json.dumps(record, separators=(",", ":")).encode()
+    kind, suffix = "application/json", ".json"
+    if len(text) > MOST_PLAIN:
+        text, kind, suffix = gzip.compress(text, mtime=0), "application/gzip", ".json.gz"
+    return RecordLink(Markup(f"data:{kind};base64,{base64.b64encode(text).decode()}"), suffix)

@@ -10,17 +10,21 @@ from typing import Any
 from markupsafe import Markup
 
 from tsq_cli import selection
+from tsq_cli.config import PAPER_CANDIDATES
 from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
-from tsq_cli.report.page_links import record_link, video_link
+from tsq_cli.report.page_links import RecordLink, record_link, video_link
 from tsq_cli.report.page_pictures import Pictures, heat_legend_uri, heat_map_uri, photograph_uris
 from tsq_cli.report.page_timeline import TimelineLayout, lay_out_timeline
 from tsq_cli.types import SaliencyMaps
 
 THUMBNAIL_WIDTH = 120  # twice what a slot of the time line shows, for sharp screens
 COMPARED_WIDTH = 200
-# Characters of a video's pictures, by group (ours): with text, maps and record they keep it below 150 kB.
+# Characters of the pictures of a video with PAPER_CANDIDATES candidates, by group (ours): with text, maps and record
+# they keep it below 150 kB. Each further candidate takes CANDIDATE characters of text, at the pictures' expense.
 PICTURES, THUMBNAILS, COMPARED = 50_000, 22_000, 16_000
+CANDIDATE = 750
+LEAST_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,7 @@ class VideoView:
         number: of the video on the page, from 1.
         record: as Record.to_dict gives it.
         link: to the video's file, see page_links; None if its path is too long.
-        json: the record as a data: URI; None if it is too long.
+        json: the record, to be downloaded.
         timeline: places of the time line's parts.
         selected, uniform: positions of the selected candidates, and of as many uniform ones, in order of time.
         thumbnails: of all candidates; empty without pictures.
@@ -65,7 +69,7 @@ class VideoView:
     number: int
     record: Mapping[str, Any]
     link: Markup | None = None
-    json: Markup | None = None
+    json: RecordLink | None = None
     timeline: TimelineLayout | None = None
     selected: tuple[int, ...] = ()
     uniform: tuple[int, ...] = ()
@@ -144,16 +148,25 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
     )
     if pixels is None:
         return view
+    share = _share_of_pictures(num)
     shown = sorted({*selected, *uniform})
-    compared = photograph_uris([pixels[place] for place in shown], width=COMPARED_WIDTH, at_most=COMPARED)
+    compared = photograph_uris(
+        [pixels[place] for place in shown], width=COMPARED_WIDTH, at_most=round(share * COMPARED)
+    )
     return replace(
         view,
-        thumbnails=photograph_uris(list(pixels), width=THUMBNAIL_WIDTH, at_most=THUMBNAILS),
+        thumbnails=photograph_uris(list(pixels), width=THUMBNAIL_WIDTH, at_most=round(share * THUMBNAILS)),
         compared=dict(zip(shown, compared, strict=True)),
-        pictures=photograph_uris([pixels[frame["position"]] for frame in frames], at_most=PICTURES),
+        pictures=photograph_uris([pixels[frame["position"]] for frame in frames], at_most=round(share * PICTURES)),
         heats=() if maps is None else tuple(heat_map_uri(values) for values in maps.values),
         maps=None if maps is None else _maps(maps),
     )
+
+
+def _share_of_pictures(num: int) -> float:
+    """Return the part of the pictures' budget that is left beside the text of so many candidates."""
+    text = CANDIDATE * max(0, num - PAPER_CANDIDATES)
+    return max(LEAST_SHARE, 1 - text / (PICTURES + THUMBNAILS + COMPARED))
 
 
 def _maps(maps: SaliencyMaps) -> MapsView:
