@@ -439,7 +439,7 @@ def test_sheet_page_and_notebook_show_the_frames(model: Model) -> None:
     page = result.to_html()
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     shown = result._repr_html_()
-    assert shown.count('<img src="data:image/jpeg;base64,') == 3
+    assert shown.count('<img src="data:image/webp;base64,') == 3
     assert all(f"<b>0:0{frame.time_seconds:.3f}</b>" in shown for frame in result.frames)
     assert len(shown) < 60_000
     assert repr(result).startswith(f"<Result {clip(NAME).path}: 3 of ")

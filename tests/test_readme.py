@@ -103,7 +103,7 @@ def test_the_notebook_shows_its_frames(monkeypatch: pytest.MonkeyPatch, selector
         for notebook in (json.loads(path.read_text()), run_notebook(path))
     )
     for shown in (committed[0]["text/html"], run[0]["text/html"]):
-        assert shown.count('<img src="data:image/jpeg;base64,') == 3
+        assert shown.count('<img src="data:image/webp;base64,') == 3
         assert "query: a cat" in shown
     assert run[0]["text/plain"].startswith("<Result examples/demo.mp4: 3 of 16 frames, ")
     assert run[1]["text/plain"].endswith(", (640, 360))")

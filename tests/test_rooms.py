@@ -14,7 +14,7 @@ ORDER = (
     "video", "data", "rules", "selection",
     "models", "packs", "explain", "report", "export",
     "clip", "loading", "scoring", "recognition", "sharpest", "describe", "pictures", "pipeline", "classifier", "batch",
-    "result", "library",
+    "result", "library", "doctor", "agents",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",
 )  # fmt: skip
 """Folders and modules of the package, lowest first; each imports from itself and from those to its left."""

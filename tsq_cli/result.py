@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tsq_cli.printable import printable
 from tsq_cli.record import Record, SelectedFrame
 from tsq_cli.report import page_words
 from tsq_cli.report.page import Page
-from tsq_cli.report.page_pictures import Pictures, photograph_uri
+from tsq_cli.report.page_pictures import Pictures, photograph_uris
 from tsq_cli.report.sheet import draw_sheet
 from tsq_cli.report.text import clock, way_to_choose
 from tsq_cli.types import Category, SaliencyMaps, UInt8Array
@@ -31,6 +32,7 @@ from tsq_cli.video import MediaBytes, VideoSource, decode_frames
 from tsq_cli.video.demux import check_file
 
 THUMBNAIL_WIDTH = 200
+_THUMBNAILS_BYTES = 100_000
 _TIMES_IN_REPR = 8
 _FIGURE = Markup(
     '<figure style="margin:0;width:{width}px">{picture}<figcaption><b>{time}</b> {why}</figcaption></figure>'
@@ -77,6 +79,12 @@ class FrameDecoder:
             )
         return batch.pixels
 
+    @property
+    def file(self) -> str | PathLike[str] | None:
+        """The video's path; None for bytes and frames in memory."""
+        source = self._clip.source
+        return source.media if isinstance(source, VideoSource) and not isinstance(source.media, MediaBytes) else None
+
     @contextmanager
     def opened(self) -> Iterator[Clip]:
         """Lend the clip, without pixels, for a pass over its source; what is opened for it is closed again.
@@ -87,8 +95,8 @@ class FrameDecoder:
         """
         source = self._clip.source
         with self._lock:
-            if isinstance(source, VideoSource) and not isinstance(source.media, MediaBytes):
-                found, seen = check_file(source.media), (source.info.size_bytes, source.info.modified_ns)
+            if self.file is not None:
+                found, seen = check_file(self.file), (source.info.size_bytes, source.info.modified_ns)
                 if found != seen:
                     raise VideoError(
                         f"{source.info.path} has changed since its frames were selected",
@@ -227,8 +235,8 @@ class Result:
         pictures = None if self._decoder is None else Pictures(candidates=self._decoder.small(), maps=self.maps)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "page.html"
-            with Page(place) as page:
-                page.add(self.to_dict(), pictures)
+            with Page(place, stays=False) as page:
+                page.add(self.to_dict(), pictures, is_file=self._decoder is None or self._decoder.file is not None)
             return place.read_text(encoding="utf-8")
 
     def to_dict(self) -> dict[str, Any]:
@@ -273,13 +281,14 @@ class Result:
             pixels = self._decodable().small([frame.selected.candidate.position for frame in self.frames])
         except TsqError:
             return [Markup("")] * len(self.frames)
+        uris = photograph_uris(list(pixels), width=THUMBNAIL_WIDTH, at_most=_THUMBNAILS_BYTES)
         return [
             _PICTURE.format(
-                uri=photograph_uri(picture, width=THUMBNAIL_WIDTH),
+                uri=uri,
                 time=clock(frame.time_seconds),
                 width=THUMBNAIL_WIDTH,
             )
-            for frame, picture in zip(self.frames, pixels, strict=True)
+            for frame, uri in zip(self.frames, uris, strict=True)
         ]
 
 

@@ -1,5 +1,6 @@
 """The page in a real browser: quiet, self-contained, usable by mouse and keyboard, with and without JavaScript."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -187,7 +188,8 @@ def test_heat_covers_its_box_and_no_more(tab: Tab) -> None:
 
 def test_all_pictures_load(tab: Tab) -> None:
     widths = tab.evaluate("() => [...document.images].map(image => image.complete && image.naturalWidth)")
-    assert len(widths) == 1 + 2 * 3 + 16 + 3 + 3  # legend, frames and maps, candidates, uniform and selected
+    # a card, the legend, frames and maps, candidates, uniform and selected
+    assert len(widths) == 1 + 1 + 2 * 3 + 16 + 3 + 3
     assert all(width > 0 for width in widths)
 
 
@@ -244,3 +246,58 @@ def test_light_and_dark_are_both_legible(open_tab: Open) -> None:
             grounds.append(tab.evaluate(GROUND))
     light, dark = grounds
     assert contrast(light, "rgb(0, 0, 0)") > 15 > 3 > contrast(dark, "rgb(0, 0, 0)")
+
+
+@pytest.fixture(scope="module")
+def many(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """A page of seven videos, without JavaScript; the last one failed."""
+    path = tmp_path_factory.mktemp("many") / "page.html"
+    with Page(path) as page:
+        for number in range(6):
+            made = record(path=f"clips/{9 - number}.mp4", recognized=False)
+            page.add(made.to_dict(), pictures(made, maps=False))
+        page.add(failed().to_dict(), None)
+    with browser.new_context(java_script_enabled=False) as context:
+        tab = context.new_page()
+        tab.goto(path.as_uri())
+        yield tab
+
+
+def in_order(tab: Tab) -> list[str]:
+    """Names of the cards that are shown, in reading order."""
+    boxes = [(card.bounding_box(), card.locator(".name").inner_text()) for card in tab.locator(".cards > li").all()]
+    return [name for _, _, name in sorted((box["y"], box["x"], name) for box, name in boxes if box)]
+
+
+def test_the_index_sorts_and_filters_without_a_script(many: Tab) -> None:
+    assert in_order(many) == ["9.mp4", "8.mp4", "7.mp4", "6.mp4", "5.mp4", "4.mp4", "broken.mp4"]
+    many.get_by_label("Name", exact=True).check()
+    assert in_order(many) == ["4.mp4", "5.mp4", "6.mp4", "7.mp4", "8.mp4", "9.mp4", "broken.mp4"]
+    many.get_by_label("Failed 1").check()
+    assert in_order(many) == ["broken.mp4"]
+    many.locator("#only-any-state").check()
+    assert len(in_order(many)) == 7
+
+
+def test_one_section_is_shown_at_a_time(many: Tab) -> None:
+    shown = many.locator("article:visible")
+    assert shown.count() == 0
+    many.locator(".cards a").nth(2).click()
+    assert [each.get_attribute("id") for each in shown.all()] == ["video-3"]
+    many.locator("#video-3 .thumbnails a").first.click()  # a place inside keeps its section open
+    assert [each.get_attribute("id") for each in shown.all()] == ["video-3"]
+    many.get_by_role("link", name="Next video").click()
+    assert [each.get_attribute("id") for each in shown.all()] == ["video-4"]
+    many.get_by_label("Show all sections").check()
+    assert shown.count() == 7
+    many.get_by_label("Show all sections").uncheck()
+    many.get_by_role("link", name="All videos").click()
+    assert shown.count() == 0
+
+
+def test_the_record_can_be_downloaded(many: Tab) -> None:
+    many.locator(".cards a").first.click()
+    with many.expect_download() as download:
+        many.get_by_role("link", name="The record of this video, as JSON").click()
+    assert download.value.suggested_filename == "9.json"
+    assert json.loads(download.value.path().read_text())["video"]["path"] == "clips/9.mp4"

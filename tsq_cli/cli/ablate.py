@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tsq_cli.cli import lists, options
+from tsq_cli.cli import completion, lists, options
 from tsq_cli.cli.options import OUTPUT, RUN, SELECTION
 from tsq_cli.cli.output import info, pause_progress, print_json, progress_bar
 from tsq_cli.files import STDOUT, check_outputs, write_json, write_text
@@ -26,7 +26,10 @@ EXAMPLES = options.examples(
 
 def ablate(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY...", help="Names of studies, or all.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY...", help="Names of studies, or all.", show_default=False, autocompletion=completion.studies
+        ),
     ] = None,
     *,
     list_: Annotated[

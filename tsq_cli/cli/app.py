@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from tsq_cli import __version__
-from tsq_cli.cli import ablate, benchmark, classify, evaluate, packs, select, train, tsne
+from tsq_cli.cli import ablate, benchmark, classify, doctor, evaluate, mcp, packs, select, train, tsne
 from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import info
 from tsq_cli.cli.streams import safe_streams
-from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqError, one_line
+from tsq_cli.errors import EXIT_INTERRUPTED, EXIT_OK, StdoutClosedError, TsqError, UsageError, one_line
 
 app = typer.Typer(
     name="tsq",
@@ -27,7 +27,6 @@ app = typer.Typer(
         "1 an input failed, 2 usage, 3 weights unavailable, 130 interrupted, 141 stdout closed by its reader."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,22 +38,36 @@ app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("ablate", epilog=ablate.EXAMPLES)(ablate.ablate)
 app.command("tsne", epilog=tsne.EXAMPLES)(tsne.tsne)
 app.command("benchmark", epilog=benchmark.EXAMPLES)(benchmark.benchmark)
+app.command("mcp", epilog=mcp.EXAMPLES)(mcp.mcp)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(packs.app, name="packs")
 
 
-def _print_version(value: bool) -> None:
-    if value:
+def _print_version(context: typer.Context, value: bool) -> None:
+    if not value or context.resilient_parsing:  # resilient: a shell asks for completions
+        return
+    if context.params.get("verbose"):
+        doctor.print_versions()
+    else:
         print(f"tsq {__version__}")
-        raise typer.Exit
+    raise typer.Exit
 
 
 @app.callback()
 def root(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        # Not eager, so that -v behind it is known.
+        bool, typer.Option("--version", callback=_print_version, help="Show the version and exit.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", is_eager=True, help="With --version: show those of all libraries too.")
     ] = False,
 ) -> None:
     """Select the few frames of a video that matter, and classify it from them (TSQNet, ECCV 2022)."""
+    if verbose:
+        raise UsageError(
+            "-v stands before the command", wanted="it behind the command", fix="write tsq select -v VIDEO"
+        )
 
 
 @functools.cache

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tsq_cli.cli import completion
 from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, examples, not_empty_path, with_video_options
+from tsq_cli.cli.output import quietly
 from tsq_cli.cli.videos import run_videos
 from tsq_cli.config import PAPER, ClassifySettings, MapFormat, MapScale
 
@@ -30,6 +32,7 @@ def classify(
             metavar="auto|resnet101|NAME|embedded",
             help="Network that classifies the frames. auto: the pack's first choice if its weights are available. "
             "embedded: the network inside the pack. Or the name of a timm model.",
+            autocompletion=completion.recognizers,
             rich_help_panel=MODEL,
         ),
     ] = "auto",
@@ -71,4 +74,5 @@ def classify(
     settings = ClassifySettings(
         num_predictions=topk, maps=maps is not None or options.html is not None, map_scale=map_scale
     )
-    run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)
+    with quietly(options.quiet):
+        run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)

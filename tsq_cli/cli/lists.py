@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tsq_cli.cli import completion
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import info
 from tsq_cli.config import DEFAULT_PACK
@@ -69,13 +70,20 @@ PackOrConfig = Annotated[
         "--pack",
         metavar="NAME|DIR",
         help="Weights to use; see tsq packs list.",
+        autocompletion=completion.packs,
         show_default=f"of --config, else {DEFAULT_PACK}",
         rich_help_panel=MODEL,
     ),
 ]
 RecognizerOption = Annotated[
     str,
-    typer.Option("--recognizer", metavar="auto|NAME|embedded", help="As for tsq classify.", rich_help_panel=MODEL),
+    typer.Option(
+        "--recognizer",
+        metavar="auto|NAME|embedded",
+        help="As for tsq classify.",
+        autocompletion=completion.recognizers,
+        rich_help_panel=MODEL,
+    ),
 ]
 Report = Annotated[
     Path | None,

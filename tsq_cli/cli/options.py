@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from tsq_cli.cli import completion
 from tsq_cli.config import (
     DEFAULT_PACK,
     PAPER_CANDIDATES,
@@ -25,6 +26,7 @@ from tsq_cli.config import (
     SelectorName,
     SelectSettings,
 )
+from tsq_cli.errors import UsageError
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -168,12 +170,18 @@ PackOption = Annotated[
         "--pack",
         metavar="NAME|DIR",
         help="Weights to use: an installed pack (see tsq packs list) or a pack's folder.",
+        autocompletion=completion.packs,
         rich_help_panel=MODEL,
     ),
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="Device that runs the networks: auto, cpu, cuda or cuda:1.", rich_help_panel=MODEL),
+    typer.Option(
+        "--device",
+        help="Device that runs the networks: auto, cpu, cuda or cuda:1.",
+        autocompletion=completion.devices,
+        rich_help_panel=MODEL,
+    ),
 ]
 DtypeOption = Annotated[
     Dtype,
@@ -267,6 +275,19 @@ Html = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Quiet = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", help="Print errors only: no tables, messages or bars.", rich_help_panel=OUTPUT),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v",
+        "--verbose",
+        help="Print the full table of each video, also of more than five videos.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 BatchSize = Annotated[int, typer.Option("-b", "--batch-size", help="Videos scored together.", rich_help_panel=RUN)]
 Workers = Annotated[int, typer.Option("-j", "--workers", help="Videos decoded in parallel.", rich_help_panel=RUN)]
 Overwrite = Annotated[
@@ -329,11 +350,19 @@ class VideoOptions:
     image_quality: ImageQuality = None
     sheet: Sheet = None
     html: Html = None
+    quiet: Quiet = False
+    verbose: Verbose = False
     batch_size: BatchSize = 1
     workers: Workers = 1
     overwrite: Overwrite = False
     timeout: Timeout = _LIMITS.timeout_seconds
     max_pixels: MaxPixels = _LIMITS.max_pixels
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise UsageError(
+                "both --quiet and --verbose were given", wanted="one of the two, or neither", fix="leave one out"
+            )
 
 
 def with_video_options(usual: SelectSettings) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,23 +24,41 @@ from rich.table import Table
 from rich.text import Text
 
 from tsq_cli import types
-from tsq_cli.files import is_stdout, write_text
+from tsq_cli.cli.csv_rows import write_csv
+from tsq_cli.cli.lines import video_line
+from tsq_cli.files import is_stdout
 from tsq_cli.inputs import Inputs
 from tsq_cli.journal import Journal
 from tsq_cli.printable import printable
 from tsq_cli.record import UNSURE
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
-from tsq_cli.report.text import chosen_for, clock, sparkline, spreadsheet_cell, way_to_choose
+from tsq_cli.report.text import chosen_for, clock, sparkline, way_to_choose
 
-_CSV_FIELDS = (
-    "path status rank position chosen_by frame_index pts time_base time_seconds score_visual score_textual file error"
-).split()
-_CSV_CLASSIFIED = "label label_score frame_label frame_label_score map".split()
+MOST_TABLES = 5
+"""Videos of a run up to which each gets its table (ours); of more videos, each gets a line."""
+
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quietly(quiet: bool) -> Iterator[None]:
+    """Run the block without progress bars and without messages that are no errors, if `quiet`."""
+    token = _QUIET.set(quiet)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
 
 
 def info(message: str) -> None:
-    """Print a message for the user on one line of stderr."""
+    """Print a message for the user on one line of stderr, unless the run is quiet."""
+    if not _QUIET.get():
+        print_error(message)
+
+
+def print_error(message: str) -> None:
+    """Print a message on one line of stderr, however quiet the run is."""
     print(f"tsq: {printable(message)}", file=sys.stderr)
 
 
@@ -62,7 +79,11 @@ class ProgressBar(Progress):
         console = SafeConsole(stderr=True)
         # By default rich redirects stdout to its console, here stderr: output would miss the user's file.
         super().__init__(
-            *columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
+            *columns,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            disable=_QUIET.get() or not console.is_terminal,
         )
 
     def start(self) -> None:
@@ -120,12 +141,22 @@ def _bar() -> ProgressBar:
 class Output:
     """Receives the records of a run one by one and writes them to the outputs that the user chose.
 
-    Tables go to stdout as videos finish, unless one JSON document (`--json`) or lines (`--jsonl -`) go there. Lines of
-    a `--jsonl` file are written as videos finish; the CSV is written at the end, even of an interrupted run.
+    A table per video goes to stdout as it finishes, or a line of text if there are more than MOST_TABLES videos and
+    the user did not ask for more (`verbose`); nothing in a quiet run, or if one JSON document (`--json`) or lines
+    (`--jsonl -`) go there. Videos that the `--jsonl` file had already are counted only. Lines of that file are written
+    as videos finish; the CSV is written at the end, even of an interrupted run.
     """
 
     def __init__(
-        self, inputs: Inputs, *, verb: str, as_json: bool, jsonl: Path | None, csv: Path | None, html: Path | None
+        self,
+        inputs: Inputs,
+        *,
+        verb: str,
+        as_json: bool,
+        jsonl: Path | None,
+        csv: Path | None,
+        html: Path | None,
+        verbose: bool = False,
     ) -> None:
         self.num_failed = 0
         self._inputs = inputs
@@ -134,7 +165,9 @@ class Output:
         self._lines_to_stdout = jsonl is not None and is_stdout(jsonl)
         self._jsonl = None if jsonl is None or self._lines_to_stdout else RecordFile(jsonl)
         self._csv = csv
-        self._prints_tables = not (as_json or any(path is not None and is_stdout(path) for path in (jsonl, csv, html)))
+        stdout_is_taken = as_json or any(path is not None and is_stdout(path) for path in (jsonl, csv, html))
+        self._prints_text = not (stdout_is_taken or _QUIET.get())
+        self._prints_tables = verbose or len(inputs.paths) <= MOST_TABLES
         self._records: list[dict[str, Any]] = []
         self._num_resumed = 0
         self._stdout = SafeConsole()
@@ -157,15 +190,15 @@ class Output:
                 if kind is None:
                     stack.callback(self._jsonl.finish)
             if self._csv is not None and (kind is None or self._records):
-                _write_csv(self._csv, self._records)
+                write_csv(self._csv, self._records)
         if kind is not None:
             if self._records:
-                info(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
+                print_error(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
             return
         if self._as_json:
             document = self._records[0] if self._inputs.single else self._records
             print(json.dumps(document, indent=2))
-        if len(self._inputs.paths) > 1:
+        if len(self._inputs.paths) > 1 or self._num_resumed:
             done = len(self._records) - self._num_resumed - self.num_failed
             info(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
 
@@ -211,13 +244,20 @@ class Output:
                     self._records.append(record)
         if record["status"] == "error":
             self.num_failed += 1
-            info(record["error"]["message"])
+            print_error(record["error"]["message"])
         with pause_progress():
             if self._lines_to_stdout:
                 print(json.dumps(record), flush=True)
-            elif self._prints_tables and record["status"] == "ok":
-                self._print_table(record)
+            elif self._prints_text and record["status"] == "ok" and not resumed:
+                if self._prints_tables:
+                    self._print_table(record)
+                else:
+                    self._print_line(record)
         self._progress.advance(self._task)
+
+    def _print_line(self, record: dict[str, Any]) -> None:
+        self._stdout.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
+        self._stdout.print(video_line(record), soft_wrap=True)
 
     def _print_table(self, record: dict[str, Any]) -> None:
         self._stdout.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
@@ -340,34 +380,3 @@ def _chosen_for(frame: dict[str, Any], record: dict[str, Any]) -> str:
 
 def _score(score: float | None) -> str:
     return "-" if score is None else f"{score:.3f}"
-
-
-def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    classified = any(record["predictions"] for record in records)
-    names = _CSV_FIELDS + (_CSV_CLASSIFIED if classified else [])
-    writer = csv_module.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        for row in _csv_rows(record):
-            cells = {name: spreadsheet_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
-            writer.writerow(cells)
-    write_text(path, text.getvalue())
-
-
-def _csv_rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield one row per selected frame, or one row with the error."""
-    shared = {"path": record["video"]["path"], "status": record["status"]}
-    if record["status"] == "error":
-        yield {**shared, "error": record["error"]["message"]}
-    shared |= _first("label", record["predictions"])
-    for frame in record["frames"]:
-        yield {**frame, **shared, **_first("frame_label", frame["predictions"]), "file": frame["path"]}
-
-
-def _first(column: str, predictions: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
-    """Return the most likely class as two columns, "unsure" if it may not be named."""
-    if not predictions:
-        return {}
-    first = predictions[0]
-    return {column: first["label"] if first["is_sure"] else UNSURE, f"{column}_score": first["score"]}

@@ -10,6 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from tsq_cli.cli import completion
 from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import info, progress_bar
 from tsq_cli.errors import EXIT_WEIGHTS
@@ -21,7 +22,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME|DIR", help="A pack's name, or a folder with a pack.json.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|DIR", help="A pack's name, or a folder with a pack.json.", autocompletion=completion.packs
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tsq_cli.cli.options import VideoOptions, examples, with_video_options
+from tsq_cli.cli.output import quietly
 from tsq_cli.cli.videos import run_videos
 from tsq_cli.config import SelectSettings
 
@@ -21,4 +22,5 @@ def select(options: VideoOptions) -> None:
     Scores T candidate frames per video with TSQNet (one visual and one textual query per class). If some frames stand
     out, they are selected, as in the paper; otherwise one frame per event, then those that add the most.
     """
-    run_videos(options)
+    with quietly(options.quiet):
+        run_videos(options)

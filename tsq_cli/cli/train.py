@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tsq_cli import types
-from tsq_cli.cli import lists, options
+from tsq_cli.cli import completion, lists, options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, SELECTION
 from tsq_cli.cli.output import DescriptionColumn, ProgressBar, info, print_json
 from tsq_cli.errors import UsageError
@@ -86,6 +86,7 @@ def train(
             "--pack",
             metavar="NAME|DIR",
             help="Weights to start from.",
+            autocompletion=completion.packs,
             show_default=_DEFAULT.pack,
             rich_help_panel=MODEL,
         ),

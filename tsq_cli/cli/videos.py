@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tsq_cli.cli.options import VideoOptions
-from tsq_cli.cli.output import Output, info
+from tsq_cli.cli.output import Output, info, print_error
 from tsq_cli.config import (
     PAPER_CANDIDATES,
     PAPER_FRAMES,
@@ -61,7 +61,15 @@ def run_videos(
     outputs = _checked_outputs(options, inputs, maps_dir, map_format)
     verb = "selected" if classify is None else "classified"
     jsonl = None if options.jsonl is None else Path(options.jsonl)
-    with Output(inputs, verb=verb, as_json=options.json, jsonl=jsonl, csv=options.csv, html=options.html) as out:
+    with Output(
+        inputs,
+        verb=verb,
+        as_json=options.json,
+        jsonl=jsonl,
+        csv=options.csv,
+        html=options.html,
+        verbose=options.verbose,
+    ) as out:
         from tsq_cli.batch import RunPlan, run
         from tsq_cli.classifier import recognition_identity
         from tsq_cli.export import Costs
@@ -226,7 +234,7 @@ def _collect(options: VideoOptions) -> Inputs:
         options.paths or [], recursive=options.recursive, files_from=options.files_from, null=options.null
     )
     for folder in inputs.unreadable:
-        info(f"{folder} cannot be read and is skipped; check its permissions")
+        print_error(f"{folder} cannot be read and is skipped; check its permissions")
     return inputs
 
 

@@ -39,6 +39,15 @@ def list_packs() -> tuple[list[PackConfig], dict[Path, WeightsError]]:
     return packs, damaged
 
 
+def pack_names() -> list[str]:
+    """List the names of all packs, damaged or not, without reading them.
+
+    Raises:
+        UsageError: as list_packs.
+    """
+    return [folder.name for folder in _pack_folders()]
+
+
 def find_pack(name_or_path: str | Path) -> PackConfig:
     """Find a pack by the name of its folder in the search folders, or by a path to its folder.
 
@@ -63,10 +72,9 @@ def find_pack(name_or_path: str | Path) -> PackConfig:
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where there is no such user
     if text and _is_folder(path):
         return read_pack(path)
-    names = ", ".join(folder.name for folder in _pack_folders())
     raise UsageError(
         f"there is no pack {shown(text, 200)}",
-        wanted=f"one of {names}, or a folder that holds a {PACK_JSON}",
+        wanted=f"one of {', '.join(pack_names())}, or a folder that holds a {PACK_JSON}",
         fix="see `tsq packs list`",
     )
 

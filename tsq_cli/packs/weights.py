@@ -63,30 +63,45 @@ def locate_weights(network: EncoderRole | TextRole | str) -> WeightsLocation:
     Raises:
         UsageError: timm has no network of that name, or no hub can have such a repository.
     """
-    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import ENDPOINT, is_offline_mode
-    from huggingface_hub.errors import HFValidationError
 
     found = _repository(network)
     if found is None:
         return WeightsLocation(True, "which needs no hub")
     repository, revision = found
+    if _is_cached(repository, revision):
+        return WeightsLocation(True, "from the local cache")
+    if is_offline_mode():
+        return WeightsLocation(False, "HF_HUB_OFFLINE is set")
+    refusal = hub_refusal(f"{ENDPOINT}/api/models/{repository}")
+    return (
+        WeightsLocation(False, f"{ENDPOINT} {refusal}")
+        if refusal
+        else WeightsLocation(True, f"from the hub at {ENDPOINT}")
+    )
+
+
+def needs_download(network: EncoderRole | TextRole | str) -> bool:
+    """Tell whether weights come from the hub and are not in its cache; asks no hub.
+
+    Raises:
+        UsageError: as locate_weights.
+    """
+    found = _repository(network)
+    return found is not None and not _is_cached(*found)
+
+
+def _is_cached(repository: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
     try:
         cached = [try_to_load_from_cache(repository, name, revision=revision) for name in _WEIGHTS_NAMES]
     except HFValidationError as error:
         raise UsageError(
             f"{repository!r} is no repository of a hub ({error})", wanted="owner/name", fix="correct the model's name"
         ) from error
-    if any(isinstance(path, str) for path in cached):
-        return WeightsLocation(True, "from the local cache")
-    if is_offline_mode():
-        return WeightsLocation(False, "HF_HUB_OFFLINE is set")
-    refusal = _refusal(f"{ENDPOINT}/api/models/{repository}")
-    return (
-        WeightsLocation(False, f"{ENDPOINT} {refusal}")
-        if refusal
-        else WeightsLocation(True, f"from the hub at {ENDPOINT}")
-    )
+    return any(isinstance(path, str) for path in cached)
 
 
 def require_weights(
@@ -161,8 +176,8 @@ def _repository(network: EncoderRole | TextRole | str) -> tuple[str, str | None]
     return repository, revision[0] if revision else None
 
 
-def _refusal(url: str) -> str | None:
-    """Ask a hub for a repository: the reason why it will not give it, or None where it may.
+def hub_refusal(url: str) -> str | None:
+    """Ask a hub for a page or a repository: the reason why it will not give it, or None where it may.
 
     Other answers to this request without credentials (401, 405, ...) are left to the download itself.
     """

@@ -11,13 +11,17 @@ from markupsafe import Markup
 
 from tsq_cli import __version__
 from tsq_cli.files import atomic_path, cannot_write, is_written_straight
-from tsq_cli.report import page_view, page_words
+from tsq_cli.report import page_index, page_view, page_words
+from tsq_cli.report.page_links import moment
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLORS, NEUTRAL
 from tsq_cli.report.templates import environment
-from tsq_cli.report.text import as_sentence, clock, way_to_choose
+from tsq_cli.report.text import as_sentence, clock, safe_stem, way_to_choose
 
 __all__ = ["Page", "Pictures"]
+
+MOST_AT_ONCE = 5
+"""Videos up to which a page shows all sections; of more, it shows the one that its reader chose (ours)."""
 
 
 class Page:
@@ -26,17 +30,23 @@ class Page:
     Sections wait in an unnamed temporary file beside the page, so that memory stays flat for any number of videos, and
     nothing is left behind. A run that is interrupted after some videos still gives a page of those, with a notice.
 
+    Args:
+        path: of the page, or a stream.
+        title: of the page; None for the usual one.
+        stays: whether the page will be read where it is written, so that links can be relative.
+
     Example:
         >>> with Page(Path("report.html")) as page:  # doctest: +SKIP
         ...     page.add(record.to_dict(), Pictures(candidates=clip.batch.pixels, maps=record.maps))
     """
 
-    def __init__(self, path: Path, *, title: str | None = None) -> None:
+    def __init__(self, path: Path, *, title: str | None = None, stays: bool = True) -> None:
         self._path = path
+        self._place = path if stays and not is_written_straight(path) else None
         self._title = title
         self._spool: IO[bytes] | None = None
-        self._lengths: list[int] = []  # bytes of each section
-        self._index: list[page_view.IndexRow] = []
+        self._lengths: list[tuple[int, int]] = []  # bytes of each card, and of the section behind it
+        self._entries: list[page_index.IndexEntry] = []
 
     def __enter__(self) -> Self:
         """Create the temporary file beside the page.
@@ -53,13 +63,14 @@ class Page:
             raise cannot_write(self._path, error) from error
         return self
 
-    def add(self, record: dict[str, Any], pictures: Pictures | None) -> None:
+    def add(self, record: dict[str, Any], pictures: Pictures | None, *, is_file: bool = True) -> None:
         """Add the next video.
 
         Args:
             record: as Record.to_dict gives it (docs/schema.json), of status "ok" or "error".
             pictures: None for a video that failed, or whose record comes from an earlier run; its section then
                 explains how to get them.
+            is_file: False for a video that was never a file, to which nothing can link.
 
         Raises:
             OutputError: the disk is full. Earlier sections stay whole.
@@ -68,26 +79,29 @@ class Page:
         if self._spool is None:
             raise RuntimeError("add() outside the page's with block")
         number = len(self._lengths) + 1
-        view = page_view.video_view(record, number, pictures)
-        template = environment().get_template("page_video.html.j2")
-        section = template.render(
+        view = page_view.video_view(record, number, pictures, self._place, is_file=is_file)
+        section = _rendered(
+            "page_video.html.j2",
             video=view,
             words=page_words,
             class_bars=page_view.class_bars,
             timing_bars=page_view.timing_bars,
             clock=clock,
+            moment=moment,
+            safe_stem=safe_stem,
             way_to_choose=way_to_choose,
             as_sentence=as_sentence,
-        ).encode()
+        )
+        card = _rendered("page_card.html.j2", card=page_index.card_of(record, number, pictures))
         try:
-            self._spool.seek(sum(self._lengths))  # overwrites a section that a full disk cut short
-            left = memoryview(section)
+            self._spool.seek(sum(map(sum, self._lengths)))  # overwrites a section that a full disk cut short
+            left = memoryview(card + section)
             while left:
                 left = left[self._spool.write(left) :]
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        self._lengths.append(len(section))
-        self._index.append(page_view.index_row(record, number))
+        self._lengths.append((len(card), len(section)))
+        self._entries.append(page_index.entry_of(record, number))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Write the page, unless the run stopped before its first video.
@@ -106,8 +120,10 @@ class Page:
         template = environment().get_template("page.html.j2")
         stream = template.stream(
             title=self._title,
-            index=self._index,
+            index=page_index.build_index(self._entries),
+            cards=self._cards(),
             sections=self._sections(),
+            is_long=len(self._entries) > MOST_AT_ONCE,
             stopped_early=stopped_early,
             colors={**COLORS, "neutral": NEUTRAL},
             version=__version__,
@@ -115,8 +131,21 @@ class Page:
         with path.open("wb") as file:
             stream.dump(file, encoding="utf-8")
 
+    def _cards(self) -> Iterator[Markup]:
+        return self._spooled(0)
+
     def _sections(self) -> Iterator[Markup]:
+        return self._spooled(1)
+
+    def _spooled(self, part: int) -> Iterator[Markup]:
+        """Read the cards (0) or the sections (1) back, one by one."""
         assert self._spool is not None  # opened by __enter__, for the type checker
-        self._spool.seek(0)
-        for length in self._lengths:
-            yield Markup(self._spool.read(length).decode())
+        begin = 0
+        for lengths in self._lengths:
+            self._spool.seek(begin + sum(lengths[:part]))
+            yield Markup(self._spool.read(lengths[part]).decode())
+            begin += sum(lengths)
+
+
+def _rendered(template: str, **values: Any) -> bytes:
+    return environment().get_template(template).render(**values).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,8 +15,10 @@ from PIL import Image
 from tsq_cli.explain.render import heat, upsample_to_frame
 from tsq_cli.types import Float32Array, SaliencyMaps, UInt8Array
 
-QUALITY = 80
-HEAT_PIXELS = 64  # side of a heat map's picture; browsers enlarge it smoothly
+HEAT_PIXELS = 32  # side of a heat map's picture; browsers enlarge it smoothly
+_LEVELS = ((1.0, 75), (1.0, 62), (0.85, 60), (0.7, 58), (0.55, 55), (0.42, 50), (0.32, 45), (0.25, 40))
+"""Scales and qualities of photographs, tried in this order until they fit (ours)."""
+
 LEGEND_PIXELS = 64
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -37,13 +40,43 @@ class Pictures:
             raise ValueError(f"candidates must be uint8 [T, H, W, 3], got {self.candidates.shape}")
 
 
-def photograph_uri(pixels: UInt8Array, *, width: int | None = None) -> Markup:
-    """Encode a frame, uint8 [H, W, 3], as a JPEG, scaled down to `width` if it is wider."""
-    picture = Image.fromarray(pixels)
-    if width is not None and width < picture.width:
-        height = max(1, round(picture.height * width / picture.width))
-        picture = picture.resize((width, height), Image.Resampling.HAMMING)
-    return _data_uri(picture, "JPEG", quality=QUALITY, optimize=True)
+def photograph_uris(frames: Sequence[UInt8Array], *, width: int | None = None, at_most: int) -> tuple[Markup, ...]:
+    """Encode frames as WebP, all alike, as large and as good as their budget allows.
+
+    Args:
+        frames: uint8 [H, W, 3] each.
+        width: wider ones are scaled down to it.
+        at_most: characters of all together; exceeded only if even the smallest level does not fit.
+    """
+    pictures = [Image.fromarray(pixels) for pixels in frames]
+    level = 0
+    while True:
+        scale, quality = _LEVELS[level]
+        uris = tuple(
+            _data_uri(_narrowed(picture, width, scale), "WEBP", quality=quality, method=2) for picture in pictures
+        )
+        length = sum(map(len, uris))
+        if length <= at_most or level == len(_LEVELS) - 1:
+            return uris
+        level = _next_level(level, at_most / length)
+
+
+def _next_level(level: int, wanted: float) -> int:
+    """Choose the first level after one that should give `wanted` of its length: encoding at each would take long."""
+    scale, quality = _LEVELS[level]
+    for place in range(level + 1, len(_LEVELS)):
+        smaller, worse = _LEVELS[place]
+        if (smaller / scale) ** 1.5 * worse / quality <= wanted:  # photographs; measured, and rough
+            return place
+    return len(_LEVELS) - 1
+
+
+def _narrowed(picture: Image.Image, width: int | None, scale: float) -> Image.Image:
+    """Scale a picture down to `scale` of its width, or of `width` if that is less."""
+    wanted = max(1, round(scale * min(width or picture.width, picture.width)))
+    if wanted == picture.width:
+        return picture
+    return picture.resize((wanted, max(1, round(picture.height * wanted / picture.width))), Image.Resampling.HAMMING)
 
 
 def heat_map_uri(values: Float32Array) -> Markup:

@@ -10,15 +10,21 @@ from typing import Any
 from markupsafe import Markup
 
 from tsq_cli import selection
+from tsq_cli.config import PAPER_CANDIDATES
 from tsq_cli.record import UNSURE
 from tsq_cli.report import page_words
-from tsq_cli.report.page_pictures import Pictures, heat_legend_uri, heat_map_uri, photograph_uri
+from tsq_cli.report.page_links import RecordLink, record_link, video_link
+from tsq_cli.report.page_pictures import Pictures, heat_legend_uri, heat_map_uri, photograph_uris
 from tsq_cli.report.page_timeline import TimelineLayout, lay_out_timeline
-from tsq_cli.report.text import clock
 from tsq_cli.types import SaliencyMaps
 
 THUMBNAIL_WIDTH = 120  # twice what a slot of the time line shows, for sharp screens
-COMPARED_WIDTH = 224
+COMPARED_WIDTH = 200
+# Characters of the pictures of a video with PAPER_CANDIDATES candidates, by group (ours): with text, maps and record
+# they keep it below 150 kB. Each further candidate takes CANDIDATE characters of text, at the pictures' expense.
+PICTURES, THUMBNAILS, COMPARED = 50_000, 22_000, 16_000
+CANDIDATE = 750
+LEAST_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,20 +34,6 @@ class Bar:
     label: str
     value: str
     share: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexRow:
-    """One video in the list at the page's top. It outlives the record, so that memory stays flat."""
-
-    number: int
-    name: str
-    folder: str
-    ok: bool
-    shows: str
-    score: str
-    length: str
-    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +56,8 @@ class VideoView:
     Attributes:
         number: of the video on the page, from 1.
         record: as Record.to_dict gives it.
+        link: to the video's file, see page_links; None if its path is too long.
+        json: the record, to be downloaded.
         timeline: places of the time line's parts.
         selected, uniform: positions of the selected candidates, and of as many uniform ones, in order of time.
         thumbnails: of all candidates; empty without pictures.
@@ -74,6 +68,8 @@ class VideoView:
 
     number: int
     record: Mapping[str, Any]
+    link: Markup | None = None
+    json: RecordLink | None = None
     timeline: TimelineLayout | None = None
     selected: tuple[int, ...] = ()
     uniform: tuple[int, ...] = ()
@@ -118,36 +114,23 @@ class VideoView:
         return page_words.percent(sum(self.record["candidates"][place][f"score_{module}"] for place in positions))
 
 
-def index_row(record: Mapping[str, Any], number: int) -> IndexRow:
-    """Build the index's row of a record."""
-    path = Path(record["video"]["path"])
-    first = (record["predictions"] or [None])[0]
-    length = record["video"].get("duration_seconds")
-    return IndexRow(
-        number=number,
-        name=path.name or str(path),
-        folder=str(path.parent) if path.name else "",
-        ok=record["status"] == "ok",
-        shows=(first["label"] if first["is_sure"] else UNSURE) if first else "",
-        score=page_words.percent(first["score"]) if first and first["is_sure"] else "",
-        length="" if length is None else clock(length),
-        error=record["error"]["message"] if record["error"] else "",
-    )
-
-
-def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None) -> VideoView:
+def video_view(
+    record: Mapping[str, Any], number: int, pictures: Pictures | None, page: Path | None, *, is_file: bool = True
+) -> VideoView:
     """Build the data of a video's section.
 
     Args:
         record: as Record.to_dict gives it.
         number: of the video on the page, from 1.
         pictures: None leaves the pictures out.
+        page: where the page will be read, for links to the video; None if that is not known.
+        is_file: whether the video is a file, so that there is something to link to.
 
     Raises:
         ValueError: the pictures do not match the record.
     """
     if record["status"] != "ok":
-        return VideoView(number=number, record=record)
+        return VideoView(number=number, record=record, json=record_link(record))
     path, frames = record["video"]["path"], record["frames"]
     num = len(record["candidates"])
     pixels, maps = (None, None) if pictures is None else (pictures.candidates, pictures.maps)
@@ -158,18 +141,35 @@ def video_view(record: Mapping[str, Any], number: int, pictures: Pictures | None
     selected = tuple(sorted(frame["position"] for frame in frames))
     uniform = tuple(choice.position for choice in selection.uniform(num, max(1, len(frames))))
     view = VideoView(
-        number=number, record=record, timeline=lay_out_timeline(record), selected=selected, uniform=uniform
+        number=number,
+        record=record,
+        link=video_link(path, page) if is_file else None,
+        json=record_link(record),
+        timeline=lay_out_timeline(record),
+        selected=selected,
+        uniform=uniform,
     )
     if pixels is None:
         return view
+    share = _share_of_pictures(num)
+    shown = sorted({*selected, *uniform})
+    compared = photograph_uris(
+        [pixels[place] for place in shown], width=COMPARED_WIDTH, at_most=round(share * COMPARED)
+    )
     return replace(
         view,
-        thumbnails=tuple(photograph_uri(candidate, width=THUMBNAIL_WIDTH) for candidate in pixels),
-        compared={place: photograph_uri(pixels[place], width=COMPARED_WIDTH) for place in {*selected, *uniform}},
-        pictures=tuple(photograph_uri(pixels[frame["position"]]) for frame in frames),
+        thumbnails=photograph_uris(list(pixels), width=THUMBNAIL_WIDTH, at_most=round(share * THUMBNAILS)),
+        compared=dict(zip(shown, compared, strict=True)),
+        pictures=photograph_uris([pixels[frame["position"]] for frame in frames], at_most=round(share * PICTURES)),
         heats=() if maps is None else tuple(heat_map_uri(values) for values in maps.values),
         maps=None if maps is None else _maps(maps),
     )
+
+
+def _share_of_pictures(num: int) -> float:
+    """Return the part of the pictures' budget that is left beside the text of so many candidates."""
+    text = CANDIDATE * max(0, num - PAPER_CANDIDATES)
+    return max(LEAST_SHARE, 1 - text / (PICTURES + THUMBNAILS + COMPARED))
 
 
 def _maps(maps: SaliencyMaps) -> MapsView:
