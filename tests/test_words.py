@@ -19,7 +19,7 @@ from benchmarks.words_material import SCENES, Material, spelled_out
 from tests.packs.making import make_pack, write_json
 from tests.report.page_material import CATEGORIES, page, pictures, read, record
 from tsq_cli import Classifier, Selector
-from tsq_cli.cli import output
+from tsq_cli.cli import csv_rows, output
 from tsq_cli.errors import WeightsError
 from tsq_cli.inputs import Inputs
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNetOutput, TSQOutput, frame_saliency
@@ -192,7 +192,7 @@ def test_the_table_says_unsure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_the_csv_says_unsure_and_keeps_the_score(tmp_path: Path) -> None:
     made = record(predictions=UNSURE)
     frames = tuple(replace(frame, predictions=UNSURE[:2]) for frame in made.frames[:1]) + made.frames[1:]
-    output._write_csv(tmp_path / "t.csv", [replace(made, frames=frames).to_dict()])
+    csv_rows.write_csv(tmp_path / "t.csv", [replace(made, frames=frames).to_dict()])
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as stream:
         first, second, _ = csv.DictReader(stream)
     assert (first["label"], first["label_score"]) == ("unsure", "0.52")

@@ -18,7 +18,7 @@ import pytest
 
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.report.page_material import CATEGORIES, record
-from tsq_cli.cli import output
+from tsq_cli.cli import csv_rows, output
 from tsq_cli.cli.streams import ASCII_FORMS
 from tsq_cli.inputs import Inputs
 from tsq_cli.types import Category
@@ -146,7 +146,7 @@ def test_numbers_of_the_csv_stay_numbers(tmp_path: Path) -> None:
     named = (Category(index=0, label="=1+1", score=0.5), *CATEGORIES[1:])
     made = record(4, {1: "visual"}, times=[-0.5, 1, 2, 3], predictions=named).to_dict()
     made["frames"][0]["pts"] = -12800
-    output._write_csv(tmp_path / "t.csv", [made])
+    csv_rows.write_csv(tmp_path / "t.csv", [made])
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["pts"], row["label"], row["label_score"]) == ("-12800", "'=1+1", "0.5")

@@ -48,9 +48,9 @@ def print_versions() -> None:
     from tsq_cli.doctor import versions
 
     found = versions()
-    width = max(map(len, found))
+    width, out = max(map(len, found)), SafeConsole()
     for name, version in found.items():
-        print(f"{name:{width}}  {version or 'not installed'}")
+        out.print(f"{name:{width}}  {version or 'not installed'}", soft_wrap=True)
 
 
 def _print_findings(findings: Iterable[Finding]) -> None:
