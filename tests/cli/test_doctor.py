@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import ROOT, Result
 from tsq_cli import __version__, doctor
-from tsq_cli.packs import weights
+from tsq_cli.packs import members, weights
 
 Tsq = Callable[..., Result]
 
@@ -91,12 +91,12 @@ def test_offline_variables_are_named(tsq: Tsq, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_damaged_default_pack_fails(tsq: Tsq, monkeypatch: pytest.MonkeyPatch) -> None:
-    changed = weights.verify_member
+    changed = members.verify_member
 
     def damaged(path: Path, sha256: str, **options: Any) -> Path:
         return changed(path, "0" * 64, **options)
 
-    monkeypatch.setattr(weights, "verify_member", damaged)
+    monkeypatch.setattr(members, "verify_member", damaged)
     result = tsq("doctor")
     assert result.code == 1
     assert result.err == "tsq: tsq select cannot work: imagenet-lite missing or damaged\n"

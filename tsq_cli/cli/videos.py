@@ -59,17 +59,7 @@ def run_videos(
     inputs = _collect(options)
     pack = _checked_pack(options, settings)
     outputs = _checked_outputs(options, inputs, maps_dir, map_format)
-    verb = "selected" if classify is None else "classified"
-    jsonl = None if options.jsonl is None else Path(options.jsonl)
-    with Output(
-        inputs,
-        verb=verb,
-        as_json=options.json,
-        jsonl=jsonl,
-        csv=options.csv,
-        html=options.html,
-        verbose=options.verbose,
-    ) as out:
+    with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
         from tsq_cli.batch import RunPlan, run
         from tsq_cli.classifier import recognition_identity
         from tsq_cli.export import Costs
@@ -109,6 +99,18 @@ def run_videos(
             info(f"page: {options.html}")
     if out.num_failed:
         raise typer.Exit(EXIT_INPUT_FAILED)
+
+
+def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:
+    return Output(
+        inputs,
+        verb=verb,
+        as_json=options.json,
+        jsonl=None if options.jsonl is None else Path(options.jsonl),
+        csv=options.csv,
+        html=options.html,
+        verbose=options.verbose,
+    )
 
 
 def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | None, map_format: MapFormat) -> Outputs:

@@ -42,7 +42,7 @@ class Page:
 
     def __init__(self, path: Path, *, title: str | None = None, stays: bool = True) -> None:
         self._path = path
-        self._place = path if stays and not is_written_straight(path) else None
+        self._place = path if stays else None
         self._title = title
         self._spool: IO[bytes] | None = None
         self._lengths: list[tuple[int, int]] = []  # bytes of each card, and of the section behind it
@@ -56,6 +56,7 @@ class Page:
         """
         try:
             beside = None if is_written_straight(self._path) else self._path.parent
+            self._place = None if beside is None else self._place
             if beside is not None:
                 beside.mkdir(parents=True, exist_ok=True)
             self._spool = tempfile.TemporaryFile(dir=beside, buffering=0)
