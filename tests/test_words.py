@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import words
 from benchmarks.words_material import SCENES, Material, spelled_out
 from tests.packs.making import make_pack, write_json
-from tests.report.page_material import CATEGORIES, page, pictures, read, record
+from tests.report.page_material import CATEGORIES, asked, page, pictures, read, record
 from tsq_cli import Classifier, Selector
 from tsq_cli.cli import output
 from tsq_cli.errors import WeightsError
@@ -206,7 +206,7 @@ def test_the_record_states_and_keeps_its_candidates() -> None:
     assert [category["label"] for category in made["top_categories"]["visual"]] == NAMES
     assert [category["is_sure"] for category in made["predictions"]] == [False] * 3
     assert json.loads(json.dumps(made)) == made
-    asked = record(query="a cat", recognized=False, predictions=None).to_dict()
+    asked = record(query=asked("a cat"), recognized=False, predictions=None).to_dict()
     assert asked["stated"]["textual"] is None
     assert asked["stated"]["prediction"] is None
 

@@ -201,5 +201,4 @@ def failed(path: str, error: Exception, plan: RunPlan) -> Record:
         error_type=type(error).__name__,
         error_message=message,
         selector=plan.settings.selector,
-        query=plan.settings.query,
     )

@@ -18,6 +18,7 @@ from tsq_cli import config, selection
 from tsq_cli.clip import Clip, load_clip, most_candidates, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
+from tsq_cli.matching import Matcher, answer, asked_saliency, load_matcher
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
 from tsq_cli.rules.evidence import Evidence
@@ -47,11 +48,13 @@ class ScoredClip:
         clip: decoded.
         pixels: its candidates, uint8 [T, H, W, 3] on the device; None if no network runs.
         scores: of one clip (B = 1); None if no network runs.
+        matches: with the parts of the queries [P, T]; None without a query.
     """
 
     clip: Clip
     pixels: Tensor | None = None
     scores: ClipScores | None = None
+    matches: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,7 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
+        self._matchers: dict[str, Matcher] = {}
         self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
     @classmethod
@@ -155,7 +159,14 @@ class Selector:
             arrived = {clip: self._prefetched.pop(clip)() for clip in dict.fromkeys(clips)}
         pixels = [arrived[clip] for clip in clips]
         scores = score_clips(pack, pixels, settings, timings=timings)
-        return [ScoredClip(clip=clip, pixels=p, scores=s) for clip, p, s in zip(clips, pixels, scores, strict=True)]
+        matches: Sequence[Tensor | None] = [None] * len(clips)
+        if settings.query is not None:
+            with timed(timings, "match"):
+                matches = self.matcher(settings).match(pixels, settings.query_parts)
+        return [
+            ScoredClip(clip=clip, pixels=p, scores=s, matches=m)
+            for clip, p, s, m in zip(clips, pixels, scores, matches, strict=True)
+        ]
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """Start copying candidates to the device, so that they are there when `score` wants them."""
@@ -240,10 +251,8 @@ class Selector:
             if "cover" in (settings.selector, follows[0]):
                 scored, seen = self._looked_closer(scored, seen, settings, timings)
         with timed(timings, "choose"):
-            if settings.query is not None:
-                curve = seen.evidence.both_curves()[1]
-                choices = selection.top_k(curve, settings.most_frames, chosen_by="query")
-                selected = Selection(choices=tuple(choices), rule="tqm")
+            if seen.answer is not None:
+                selected = selection.choose_asked(seen.answer, seen.evidence, settings.most_frames, rules)
             else:
                 selected = selection.choose(
                     settings.selector, seen.evidence, settings.most_frames, rules, follows=follows
@@ -259,8 +268,6 @@ class Selector:
 
         assert chosen.picks is not None  # the device chose
         positions, reasons = (part.tolist() for part in chosen.picks)
-        if settings.query is not None:
-            return Selection(choices=tuple(Choice(position, "query") for position in positions), rule="tqm")
         choices = [Choice(p, CHOSEN_ON_DEVICE[reason]) for p, reason in zip(positions, reasons, strict=True)]
         return selection.selected(choices, seen.evidence, self.rule_settings(settings), rule=settings.selector)
 
@@ -269,7 +276,12 @@ class Selector:
         clip = scored.clip
         if scored.scores is None:
             return Seen(clip=clip, evidence=Evidence(times=clip.batch.pts_seconds))
-        saliency = scored.scores.read()
+        saliency, answered = scored.scores.read(), None
+        if scored.matches is not None:
+            matcher = self.matcher(settings)
+            answered = answer(matcher, settings, scored.matches)
+            top_n = settings.top_n or self.loaded_pack().config.settings.top_n
+            saliency = asked_saliency(saliency, answered, matcher.nearest(settings.queries[0].parts[0], top_n))
         evidence = Evidence(
             times=clip.batch.pts_seconds,
             visual=saliency.visual,
@@ -278,7 +290,7 @@ class Selector:
             quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
             layout=layouts(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
         )
-        return Seen(clip=clip, evidence=evidence, saliency=saliency)
+        return Seen(clip=clip, evidence=evidence, saliency=saliency, answer=answered)
 
     def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
         """Whether to look at more candidates, unless something stands out among these (ours)."""
@@ -322,7 +334,7 @@ class Selector:
 
     def lambda_v(self, settings: SelectSettings) -> float:
         """Share of the visual module in the selected frames: all or none if only one module is asked."""
-        if settings.query is not None or settings.selector == "tqm":
+        if settings.selector == "tqm":
             return 0.0
         if settings.selector == "vqm":
             return 1.0
@@ -351,6 +363,26 @@ class Selector:
         from tsq_cli.models.device import dtype_name
 
         return dtype_name(self.pack.dtype)
+
+    def prepare_queries(self, settings: SelectSettings) -> None:
+        """Load the network that matches frames with the queries of a run, and embed them; nothing without a query.
+
+        Raises:
+            UsageError: a query that is too long.
+            WeightsError: weights that are missing, damaged or out of reach.
+        """
+        if settings.query is not None:
+            self.matcher(settings).prepare(settings.query_parts)
+
+    def matcher(self, settings: SelectSettings) -> Matcher:
+        """Load what matches frames with the queries of a run, once.
+
+        Raises:
+            WeightsError: weights that are missing, damaged or out of reach.
+        """
+        if settings.query_model not in self._matchers:
+            self._matchers[settings.query_model] = load_matcher(self.loaded_pack(), settings.query_model)
+        return self._matchers[settings.query_model]
 
     def loaded_pack(self) -> Pack:
         """Return the pack.

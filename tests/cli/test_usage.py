@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,11 +178,8 @@ class Blind(Selector):
     def prefetch(self, clips: Any, settings: SelectSettings) -> None:
         pass
 
-    def loaded_pack(self) -> Any:
-        def refuse(query: str) -> None:
-            raise UsageError("a text of 602 tokens", wanted="at most 256 tokens", fix="shorten it")
-
-        return SimpleNamespace(query_embedding=refuse)
+    def prepare_queries(self, settings: SelectSettings) -> None:
+        raise UsageError("a text of 602 tokens", wanted="at most 256 tokens", fix="shorten it")
 
 
 def test_a_query_that_its_encoder_refuses_is_the_runs_error_and_not_each_videos(

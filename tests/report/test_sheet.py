@@ -252,7 +252,7 @@ def test_a_name_is_drawn_as_its_escapes(name: str, shown: str) -> None:
 def test_names_of_any_length_leave_the_sheet_as_it_is() -> None:
     short = draw_sheet(record(4, [1]), solid(4))
     category = Category(index=0, label="\n" * 10**6, score=1.0)
-    long = replace(record(4, [1]), path="x" * 251 + ".mp4", visual_categories=(category,), query="y\n" * 10**6)
+    long = replace(record(4, [1]), path="x" * 251 + ".mp4", visual_categories=(category,), query=asked("y\n" * 10**6))
     sheet = draw_sheet(long, solid(4))
     assert sheet.size == short.size
     # Tiles, below title and headings, are the same.

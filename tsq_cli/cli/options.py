@@ -150,12 +150,23 @@ OrderOption = Annotated[
     Order, typer.Option("--order", help="List frames by time, or by score (best first).", rich_help_panel=SELECTION)
 ]
 Query = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--query",
         metavar="TEXT",
-        help='Rank frames by free text, such as "a dog" (needs the extra tsq-cli[text]).',
+        help='Find frames by free text: "a dog", "a dog and a ball", "a dog, not a cat". Repeatable: several take turns.',
+        show_default=False,
         rich_help_panel=SELECTION,
+    ),
+]
+QueryModel = Annotated[
+    str,
+    typer.Option(
+        "--query-model",
+        metavar="auto|names|clip|clip:ID",
+        help="Network that matches frames with --query. names: object names (extra tsq-cli[text]). clip: an image-text "
+        "model of the hub, clip:ID another CLIP or SigLIP. auto: clip if its weights are available, else names.",
+        rich_help_panel=MODEL,
     ),
 ]
 Seed = Annotated[
@@ -285,6 +296,7 @@ class VideoOptions:
     sharpest: SharpestOption = False
     order: OrderOption = "time"
     query: Query = None
+    query_model: QueryModel = "auto"
     seed: Seed = 0
     pack: PackOption = DEFAULT_PACK
     device: DeviceOption = "auto"

@@ -175,8 +175,7 @@ def _load(
         selector = worker.selector
     else:
         worker = selector = Selector.load(options.pack, device=options.device, dtype=options.dtype)
-    if settings.query is not None:  # cached for the videos; an invalid query is an error of the run, not of a video
-        selector.loaded_pack().query_embedding(settings.query)
+    selector.prepare_queries(settings)  # an invalid query is an error of the run, not of a video
     return worker
 
 
@@ -259,7 +258,8 @@ def _select_settings(options: VideoOptions) -> SelectSettings:
         order=options.order,
         start_seconds=_seconds(options.start),
         end_seconds=_seconds(options.end),
-        query=options.query,
+        query=options.query or None,
+        query_model=options.query_model,
         decode_mode=options.decode,
         seed=options.seed,
     )

@@ -15,7 +15,7 @@ from tsq_cli.report import page_view, page_words
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLORS, NEUTRAL
 from tsq_cli.report.templates import environment
-from tsq_cli.report.text import as_sentence, clock, way_to_choose
+from tsq_cli.report.text import as_sentence, clock, query_texts, way_to_choose
 
 __all__ = ["Page", "Pictures"]
 
@@ -74,9 +74,11 @@ class Page:
             video=view,
             words=page_words,
             class_bars=page_view.class_bars,
+            query_bars=page_view.query_bars,
             timing_bars=page_view.timing_bars,
             clock=clock,
             way_to_choose=way_to_choose,
+            query_texts=query_texts,
             as_sentence=as_sentence,
         ).encode()
         try:

@@ -129,7 +129,7 @@ def draw_sheet(record: Record, pixels: UInt8Array) -> Image.Image:
             record,
             pixels,
             selected,
-            f"Selected by {way_to_choose(record.selector, record.rule, record.query)}",
+            f"Selected by {way_to_choose(record.selector, record.rule, record.query.texts if record.query else ())}",
             explanation=as_sentence(record.rule_reason),
             compares=True,
         ),

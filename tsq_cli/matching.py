@@ -1,0 +1,153 @@
+"""Match frames with free texts through the names of the objects in them. No image-text model needed (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from tsq_cli.rules.matching import combine
+from tsq_cli.scoring import categories, encode_images
+from tsq_cli.types import Category, QueryAnswer, QueryMatches, Saliency
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tsq_cli.config import SelectSettings
+    from tsq_cli.packs import Pack
+
+
+class Matcher(Protocol):
+    """Matches frames with texts.
+
+    Attributes:
+        model, reason: see QueryAnswer.
+    """
+
+    model: str
+    reason: str
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed texts, which is cached, so that an invalid one is found before any video is read."""
+        ...
+
+    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Match the frames uint8 [T, H, W, 3] of each clip with P texts: [P, T] in [0, 1] each, on the device.
+
+        MATCH_LEVEL and more says that a frame shows what a text names.
+        """
+        ...
+
+    def nearest(self, text: str, count: int) -> tuple[Category, ...]:
+        """Name what is nearest to a text among what this matcher knows; empty where it knows no names."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamesMatcher:
+    """Matches texts with the names and definitions of a pack's objects, and frames with the objects.
+
+    Attributes:
+        pack: loaded.
+        model, reason: see QueryAnswer.
+    """
+
+    pack: Pack
+    reason: str
+    model: str = "names"
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed texts.
+
+        Raises:
+            WeightsError: the pack's text encoder is out of reach.
+            UsageError: a text that is too long for it.
+        """
+        for text in texts:
+            self.pack.query_embedding(text)
+
+    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Match frames with texts, see Matcher and lifts_to_matches."""
+        import torch
+
+        from tsq_cli.models import query_lift
+
+        pack, settings = self.pack, self.pack.config.settings
+        # Naming objects takes more pixels than finding the frames that matter, and what is asked may be at the side:
+        # the network sees the two ends of each frame, at its full input size.
+        preprocessor = replace(pack.config.roles.objects.preprocess, crop_pct=1.0)
+        with torch.inference_mode():
+            embeddings = [pack.query_embedding(text) for text in texts]
+            images = torch.cat(
+                [preprocessor(end, pack.device, pack.dtype) for pixels in clips for end in _square_ends(pixels)]
+            )
+            logits = encode_images(pack.object_recognizer, images)[1]
+            of_images = torch.stack(
+                [
+                    query_lift(
+                        logits,
+                        pack.query_embeddings,
+                        embedding,
+                        sharpness=settings.query_scale,
+                        temperature=settings.query_temperature,
+                    )
+                    for embedding in embeddings
+                ]
+            )  # [P, 2 sum of T], the two ends of each clip one behind the other
+            of_clips = of_images.split([2 * len(pixels) for pixels in clips], dim=1)
+            lifts = torch.cat([ends.unflatten(1, (2, -1)).mean(dim=1) for ends in of_clips], dim=1)
+            matches = lifts_to_matches(lifts, settings.query_level, settings.query_steepness)
+        return list(matches.split([len(pixels) for pixels in clips], dim=1))
+
+    def nearest(self, text: str, count: int) -> tuple[Category, ...]:
+        """Name the objects nearest to a text, with their cosines."""
+        cosines, objects = (self.pack.query_embeddings @ self.pack.query_embedding(text)).float().topk(count)
+        return categories(objects.cpu(), cosines.cpu(), self.pack.object_names)
+
+
+def _square_ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut the squares at both ends of the longer side out of frames [T, H, W, 3]."""
+    height, width = pixels.shape[1:3]
+    side = min(height, width)
+    return pixels[:, :side, :side], pixels[:, height - side :, width - side :]
+
+
+def lifts_to_matches(lifts: Tensor, level: float, steepness: float) -> Tensor:
+    """Scale lifts of any shape to matches in [0, 1]: MATCH_LEVEL at the level, 1 / (1 + (level / lift)^steepness)."""
+    return (steepness * (lifts.clamp_min(1e-6) / level).log()).sigmoid()
+
+
+def answer(matcher: Matcher, settings: SelectSettings, matches: Tensor) -> QueryAnswer:
+    """Combine the matches of all parts of all queries with one clip, and copy them to the host.
+
+    Args:
+        matcher: that matched.
+        settings: with the queries.
+        matches: [P, T], in the order of the queries' parts.
+    """
+    parts = matches.double().cpu().numpy()
+    found, start = [], 0
+    for query in settings.queries:
+        stop = start + len(query.parts)
+        combined = combine(query, parts[start:stop])
+        found.append(QueryMatches(text=query.text, matches=tuple(combined.round(6).tolist())))
+        start = stop
+    return QueryAnswer(model=matcher.model, reason=matcher.reason, queries=tuple(found))
+
+
+def asked_saliency(saliency: Saliency, found: QueryAnswer, nearest: tuple[Category, ...]) -> Saliency:
+    """Replace the textual curve by the best match of each frame, and its categories by what is nearest to the query."""
+    best = np.max([query.matches for query in found.queries], axis=0) + 1e-12  # so that the sum is not zero
+    return replace(saliency, textual=best / best.sum(), textual_categories=nearest)
+
+
+def load_matcher(pack: Pack, requested: str) -> Matcher:
+    """Load what matches frames with texts.
+
+    Args:
+        pack: loaded.
+        requested: see SelectSettings.query_model.
+    """
+    return NamesMatcher(pack=pack, reason="the names of the objects in the frames")
