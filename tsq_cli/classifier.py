@@ -18,6 +18,7 @@ from tsq_cli.video import decode_frames
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tsq_cli.packs import PackConfig
     from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice
 
 
@@ -37,7 +38,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        pack: str = DEFAULT_PACK,
+        pack: str | PackConfig = DEFAULT_PACK,
         *,
         recognizer: str | RecognizerChoice = "auto",
         settings: ClassifySettings | None = None,
@@ -65,7 +66,7 @@ class Classifier:
         from tsq_cli.packs import find_pack, load_pack
         from tsq_cli.packs.recognizers import choose_recognizer, load_recognizer
 
-        config = find_pack(pack)
+        config = find_pack(pack) if isinstance(pack, str) else pack
         choice = choose_recognizer(config, recognizer) if isinstance(recognizer, str) else recognizer
         place = resolve_device(device)
         kind = resolve_dtype(dtype, place)

@@ -1,4 +1,4 @@
-"""Match frames with free texts through the names of the objects in them. No image-text model needed (ours)."""
+"""Match frames with free texts: by the names of the objects in them, or by an image-text model (ours)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tsq_cli.packs.image_text import NAMES, QueryModelChoice, choose_query_model, load_image_text_model
 from tsq_cli.rules.matching import combine
 from tsq_cli.scoring import categories, encode_images
 from tsq_cli.types import Category, QueryAnswer, QueryMatches, Saliency
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tsq_cli.config import SelectSettings
+    from tsq_cli.models.image_text import ImageTextModel
     from tsq_cli.packs import Pack
 
 
@@ -107,6 +109,50 @@ class NamesMatcher:
         return categories(objects.cpu(), cosines.cpu(), self.pack.object_names)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageTextMatcher:
+    """Matches texts with frames in the space of an image-text model.
+
+    Attributes:
+        network: CLIP or SigLIP.
+        reason: see QueryAnswer.
+    """
+
+    network: ImageTextModel
+    reason: str
+
+    @property
+    def model(self) -> str:
+        """Id of the network."""
+        return self.network.name
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed texts.
+
+        Raises:
+            UsageError: a text that is too long for the network.
+        """
+        self.network.embed_names(texts)
+
+    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Match frames with texts, see Matcher and ImageTextModel.match."""
+        import torch
+
+        from tsq_cli.models.device import cpu_microbatches
+
+        network = self.network
+        with torch.inference_mode():
+            dtype = next(network.parameters()).dtype
+            images = torch.cat([network.preprocessor(pixels, network.device, dtype) for pixels in clips])
+            features = torch.cat([network(some) for some in cpu_microbatches(images)])
+            matches = network.match(features, network.embed_names(texts))
+        return list(matches.split([len(pixels) for pixels in clips], dim=1))
+
+    def nearest(self, text: str, count: int) -> tuple[Category, ...]:
+        """Return nothing: an image-text model knows no list of names."""
+        return ()
+
+
 def _square_ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Cut the squares at both ends of the longer side out of frames [T, H, W, 3]."""
     height, width = pixels.shape[1:3]
@@ -143,11 +189,21 @@ def asked_saliency(saliency: Saliency, found: QueryAnswer, nearest: tuple[Catego
     return replace(saliency, textual=best / best.sum(), textual_categories=nearest)
 
 
-def load_matcher(pack: Pack, requested: str) -> Matcher:
+def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
     """Load what matches frames with texts.
 
     Args:
         pack: loaded.
-        requested: see SelectSettings.query_model.
+        choice: of packs.image_text.choose_query_model for this pack, or what that takes: see SelectSettings.query_model.
+
+    Raises:
+        UsageError, WeightsError: as choose_query_model, or weights that are damaged.
     """
-    return NamesMatcher(pack=pack, reason="the names of the objects in the frames")
+    if isinstance(choice, str):
+        choice = choose_query_model(pack.config, choice)
+    if choice.model == NAMES:
+        return NamesMatcher(pack=pack, reason=choice.reason)
+    network = pack.image_text
+    if network is None or network.name != choice.model:
+        network = load_image_text_model(choice.model, device=pack.device, dtype=pack.dtype)
+    return ImageTextMatcher(network=network, reason=choice.reason)

@@ -32,7 +32,8 @@ from tsq_cli.video.refine import closer_frames
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsq_cli.packs import Pack
+    from tsq_cli.packs import Pack, PackConfig
+    from tsq_cli.packs.image_text import QueryModelChoice
     from tsq_cli.packs.recognizers import LoadedRecognizer
 
 
@@ -94,11 +95,11 @@ class Selector:
         self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
     @classmethod
-    def load(cls, pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
+    def load(cls, pack: str | PackConfig = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
         """Load a pack by name or folder onto a device.
 
         Args:
-            pack: name of an installed pack, or a folder that holds a pack.json.
+            pack: name of an installed pack, or a folder that holds a pack.json, or its description.
             device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
             dtype: "auto" (the fastest that keeps the results), "float32", "bfloat16" or "float16".
 
@@ -364,14 +365,20 @@ class Selector:
 
         return dtype_name(self.pack.dtype)
 
-    def prepare_queries(self, settings: SelectSettings) -> None:
+    def prepare_queries(self, settings: SelectSettings, choice: QueryModelChoice | None = None) -> None:
         """Load the network that matches frames with the queries of a run, and embed them; nothing without a query.
+
+        Args:
+            settings: of the run.
+            choice: the network that settings.query_model means, if that was decided before.
 
         Raises:
             UsageError: a query that is too long.
             WeightsError: weights that are missing, damaged or out of reach.
         """
         if settings.query is not None:
+            if choice is not None:
+                self._matchers[settings.query_model] = load_matcher(self.loaded_pack(), choice)
             self.matcher(settings).prepare(settings.query_parts)
 
     def matcher(self, settings: SelectSettings) -> Matcher:

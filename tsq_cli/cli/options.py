@@ -176,8 +176,20 @@ PackOption = Annotated[
     str,
     typer.Option(
         "--pack",
-        metavar="NAME|DIR",
-        help="Weights to use: an installed pack (see tsq packs list) or a pack's folder.",
+        metavar="NAME|DIR|clip:ID",
+        help="Weights to use: an installed pack (see tsq packs list) or a pack's folder; clip:ID: another CLIP or "
+        "SigLIP of the hub.",
+        rich_help_panel=MODEL,
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE|A,B,...",
+        help="Classes in words, without training: a file with one per line, or names with commas between them. They "
+        "are told apart by the image-text model of --pack clip, which is the default with them.",
+        parser=not_empty,
         rich_help_panel=MODEL,
     ),
 ]
@@ -299,6 +311,7 @@ class VideoOptions:
     query_model: QueryModel = "auto"
     seed: Seed = 0
     pack: PackOption = DEFAULT_PACK
+    classes: ClassesOption = None
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
     json: JsonOption = False

