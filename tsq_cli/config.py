@@ -16,6 +16,8 @@ from tsq_cli.queries import Query, parse_query
 
 RECORD_SCHEMA_VERSION = 4
 DEFAULT_PACK = "imagenet-lite"
+CLIP_PACK = "clip"
+"""The shipped pack around an image-text model; clip:ID is the same with another model of the hub."""
 
 MapScale = Literal["clip", "frame"]
 MapFormat = Literal["overlay", "heat", "npy"]

@@ -131,6 +131,9 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
         first = visual.categories[:, :1]  # [B, 1]
         named = (first == textual.categories[:, :1]) & (output.visual.evidence.gather(1, first) >= words.least_evidence)
         visual, textual = (replace(of, sure=named & (of.categories == first)) for of in (visual, textual))
+    if pack.image_text is not None:  # its classes are only told apart from each other: a frame may show none of them
+        shown = pack.visual_encoder.model.shown(features.flatten(0, 1)).unflatten(1, features.shape[:2]).any(dim=2)
+        visual, textual = (replace(of, sure=shown.T.gather(1, of.categories)) for of in (visual, textual))
     return ClipScores(
         visual=visual,
         textual=textual,

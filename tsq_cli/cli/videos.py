@@ -12,6 +12,7 @@ import typer
 from tsq_cli.cli.options import VideoOptions
 from tsq_cli.cli.output import Output, info
 from tsq_cli.config import (
+    CLIP_PACK,
     DEFAULT_PACK,
     PAPER_CANDIDATES,
     PAPER_FRAMES,
@@ -225,7 +226,7 @@ def _checked_pack(options: VideoOptions) -> PackConfig:
         WeightsError: a damaged pack, or an image-text model that is out of reach.
     """
     from tsq_cli.packs import find_pack
-    from tsq_cli.packs.registry import CLIP_PACK, parse_classes
+    from tsq_cli.packs.registry import parse_classes
     from tsq_cli.packs.weights import require_weights
 
     check_device(options.device)

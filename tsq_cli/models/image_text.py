@@ -15,6 +15,7 @@ from torch.nn import functional
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models.preprocess import Interpolation, Preprocessor
 from tsq_cli.models.text import no_progress_bars
+from tsq_cli.types import MATCH_LEVEL
 
 # Errors of transformers, huggingface_hub and safetensors for a model that is missing, damaged or of an unknown kind.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
@@ -159,6 +160,11 @@ class ImageTower(nn.Module):
             self.classifier.weight.copy_(model.scale * names)
             self.classifier.bias.fill_(model.bias)
         self.requires_grad_(False)
+
+    def shown(self, features: Tensor) -> Tensor:
+        """Tell which classes images show, bool [C, N], by ImageTextModel.match of their features [N, D]."""
+        matches = self.image_text.match(features, self.classifier.weight.float() / self.image_text.scale)
+        return matches >= MATCH_LEVEL
 
     def get_classifier(self) -> nn.Linear:
         """Return the linear layer on unit vectors."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tsq_cli.config import CLIP_PACK
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.registry import CLIP_PACK, find_pack
+from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TextRole, TransformersWeights
 from tsq_cli.packs.weights import locate_weights, require_weights
 

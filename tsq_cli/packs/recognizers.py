@@ -69,6 +69,7 @@ class LoadedRecognizer:
         class_names: of its C classes.
         multi_label: whether several of them may hold at once, by the pack's settings.
         words: calibration of its names; known for the pack's embedded recognizer only.
+        is_image_text: whether it is a pack's image-text model, which may show none of the classes.
     """
 
     choice: RecognizerChoice
@@ -77,6 +78,7 @@ class LoadedRecognizer:
     class_names: tuple[str, ...]
     multi_label: bool = False
     words: Words = field(default_factory=Words)
+    is_image_text: bool = False
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
@@ -216,6 +218,7 @@ def load_recognizer(
         class_names=config.class_names,
         multi_label=config.settings.multi_label,
         words=config.settings.words if is_embedded else Words(),
+        is_image_text=config.is_image_text and choice.role is not None,
     )
 
 

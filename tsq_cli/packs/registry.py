@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from tsq_cli.config import CLIP_PACK
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs.limits import MAX_JSON_BYTES, MAX_LIST_BYTES, MAX_NAME, MAX_NAMES
 from tsq_cli.packs.members import REFETCH, check_digest, read_member
@@ -18,8 +19,6 @@ from tsq_cli.printable import printable, shown
 from tsq_cli.validation import SchemaError, check_document, from_dict
 
 PACK_JSON = "pack.json"
-CLIP_PACK = "clip"
-"""Name of the shipped pack around an image-text model; clip:ID is the same with another model of the hub."""
 SEARCH_VARIABLE = "TSQ_PACKS"
 
 
