@@ -206,9 +206,9 @@ def test_the_record_states_and_keeps_its_candidates() -> None:
     assert [category["label"] for category in made["top_categories"]["visual"]] == NAMES
     assert [category["is_sure"] for category in made["predictions"]] == [False] * 3
     assert json.loads(json.dumps(made)) == made
-    asked = record(query=asked("a cat"), recognized=False, predictions=None).to_dict()
-    assert asked["stated"]["textual"] is None
-    assert asked["stated"]["prediction"] is None
+    searched = record(query=asked("a cat"), recognized=False, predictions=None).to_dict()
+    assert searched["stated"]["textual"] is None
+    assert searched["stated"]["prediction"] is None
 
 
 def test_the_page_says_unsure(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
 
     Args:
         pack: loaded.
-        choice: of packs.image_text.choose_query_model for this pack, or what that takes: see SelectSettings.query_model.
+        choice: of packs.image_text.choose_query_model for this pack, or a SelectSettings.query_model.
 
     Raises:
         UsageError, WeightsError: as choose_query_model, or weights that are damaged.

@@ -69,4 +69,3 @@ def parse_query(text: str) -> Query:
         all_of=tuple(said for is_negated, said in spoken if not is_negated),
         none_of=tuple(said for is_negated, said in spoken if is_negated),
     )
-

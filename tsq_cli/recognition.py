@@ -134,7 +134,9 @@ def postprocess_clip(
             with timed(timings, "maps"):
                 maps = _maps(loaded, output, predictions[0], size, settings)
         each = tuple(
-            _likeliest(replace(output, logits=logits[None], activations=activations[None]), loaded, settings.num_predictions)
+            _likeliest(
+                replace(output, logits=logits[None], activations=activations[None]), loaded, settings.num_predictions
+            )
             for logits, activations in zip(output.logits, output.activations, strict=True)
         )
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)

@@ -15,7 +15,7 @@ from tsq_cli.errors import UsageError
 from tsq_cli.packs import find_pack, list_packs
 
 Tsq = Callable[..., Result]
-SHIPPED = ["actions40", "imagenet", "imagenet-lite"]
+SHIPPED = ["actions40", "clip", "imagenet", "imagenet-lite"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tsq_cli.packs.schema import TimmWeights
 
 def test_the_shipped_packs_are_listed_and_found_by_name() -> None:
     packs, damaged = list_packs()
-    assert [pack.name for pack in packs] == ["actions40", "imagenet", "imagenet-lite"]
+    assert [pack.name for pack in packs] == ["actions40", "clip", "imagenet", "imagenet-lite"]
     assert damaged == {}
     pack = find_pack("imagenet-lite")
     assert pack.folder == REPOSITORY / "weights" / "imagenet-lite"
@@ -76,7 +76,7 @@ def test_packs_of_the_search_variable_are_listed(
     make_pack(tmp_path / "second" / "imagenet-lite")
     monkeypatch.setenv("TSQ_PACKS", os.pathsep.join([str(tmp_path), str(tmp_path / "second")]))
     packs, _ = list_packs()
-    assert [pack.name for pack in packs] == ["actions40", "imagenet", "imagenet-lite", "small", "imagenet-lite"]
+    assert [pack.name for pack in packs] == ["actions40", "clip", "imagenet", "imagenet-lite", "small", "imagenet-lite"]
     assert find_pack("small").folder == folder
     with pytest.raises(UsageError, match="2 packs called imagenet-lite"):
         find_pack("imagenet-lite")
@@ -87,7 +87,7 @@ def test_packs_of_the_search_variable_are_listed(
 
 def test_an_unknown_name_is_a_usage_error_that_says_which_packs_exist(tmp_path: Path) -> None:
     for name in ("imagenet-light", str(tmp_path / "nowhere"), "./imagenet-lite"):
-        with pytest.raises(UsageError, match="wanted one of actions40, imagenet, imagenet-lite, or a folder"):
+        with pytest.raises(UsageError, match="wanted one of actions40, clip, imagenet, imagenet-lite, or a folder"):
             find_pack(name)
 
 

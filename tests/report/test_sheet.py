@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from tests.report.page_material import asked
 from tests.report.sheet_reading import rows_of_tiles, tile_center
 from tsq_cli.errors import OutputError
 from tsq_cli.record import Candidate, Record, SelectedFrame

@@ -164,7 +164,9 @@ def test_clock(seconds: float, text: str) -> None:
         ("auto", "tqm", ("a dog", "a cat"), "query: a dog; a cat"),
     ],
 )
-def test_the_way_to_choose_in_a_few_words(selector: str, rule: str | None, queries: tuple[str, ...], shown: str) -> None:
+def test_the_way_to_choose_in_a_few_words(
+    selector: str, rule: str | None, queries: tuple[str, ...], shown: str
+) -> None:
     assert way_to_choose(selector, rule, queries) == shown
 
 

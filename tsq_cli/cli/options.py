@@ -154,7 +154,7 @@ Query = Annotated[
     typer.Option(
         "--query",
         metavar="TEXT",
-        help='Find frames by free text: "a dog", "a dog and a ball", "a dog, not a cat". Repeatable: several take turns.',
+        help='Find frames by free text: "a dog", "a dog and a ball", "a dog, not a cat". Repeatable; they take turns.',
         show_default=False,
         rich_help_panel=SELECTION,
     ),

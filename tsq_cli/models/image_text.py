@@ -83,7 +83,7 @@ class ImageTextModel(nn.Module):
             reason = str(error).strip().partition("\n")[0][:200].removesuffix(".")
             raise WeightsError(
                 f"the image-text model {model_id} could not be loaded: {reason}",
-                wanted="a CLIP or SigLIP model of transformers, with safetensors, tokenizer and preprocessor_config.json",
+                wanted="a CLIP or SigLIP of transformers, with safetensors, tokenizer and preprocessor_config.json",
                 fix="check the name, the network and HF_HUB_OFFLINE, or use --query-model names",
             ) from error
 
@@ -103,7 +103,9 @@ class ImageTextModel(nn.Module):
         return torch.cat([self._embed_texts(list(texts[i : i + batch_size])) for i in range(0, len(texts), batch_size)])
 
     def _embed_texts(self, texts: list[str]) -> Tensor:
-        padding = {"padding": "max_length", "max_length": self.max_tokens} if self.kind == "siglip" else {"padding": True}
+        padding = (
+            {"padding": "max_length", "max_length": self.max_tokens} if self.kind == "siglip" else {"padding": True}
+        )
         tokens = self._tokenizer(texts, return_tensors="pt", **padding)
         if tokens["input_ids"].shape[1] > self.max_tokens:
             longest = max(texts, key=len)

@@ -112,7 +112,7 @@ def load_image_text_model(model: str, *, device: str, dtype: torch.dtype) -> Ima
 def load_image_text_pack(config: PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
     """Load a pack whose frames and class names are embedded by one image-text model.
 
-    The classes' texts are the queries of both modules and the rows of the classifier: frames and texts lie in one space.
+    The classes' texts are the queries of both modules and the rows of the classifier, in one space with the frames.
 
     Args:
         config: of such a pack.

@@ -120,9 +120,10 @@ class EmbedNames:
 class EncoderRole:
     """An image network: its timm name, the source of its weights, its preprocessing.
 
-    With weights of transformers it is an image-text model (CLIP, SigLIP) whose classifier are the class names, and
-    whose own preprocessing takes the place of `preprocess` when it is loaded. `model` may be of timm or of the hub, not a folder of some machine (local-dir:). `num_classes` is the size of its
-    classifier; None keeps the model's own. Weights off the hub bring their own.
+    With weights of transformers it is an image-text model (CLIP, SigLIP): its classifier are the class names, and its
+    own preprocessing takes the place of `preprocess`. `model` may be of timm or of the hub, not a folder of some
+    machine (local-dir:). `num_classes` is the size of its classifier; None keeps the model's own. Weights off the hub
+    bring their own.
     """
 
     model: str
