@@ -139,17 +139,17 @@ def queried_things(report: Json) -> str:
 
 
 TABLES: Mapping[str, Callable[..., str]] = {
-    "queries": queries,
-    "things": queried_things,
     "attack": lambda report: _untitled(figures_grid(report)),
     "benchmark": lambda report: on_console(report_parts(report)),
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
     "decode": lambda report: _untitled(decode.clips_grid(clip for run in report["runs"] for clip in run["clips"])),
     "evaluation": evaluation,
+    "queries": queries,
     "references": references,
     "sizes": sizes,
     "steps": steps,
     "study": study,
+    "things": queried_things,
     "training-run": lambda report: on_console(evaluation_parts(report)),
     "workers": lambda report: _untitled(decode_workers.workers_grid(report)),
 }

@@ -135,7 +135,12 @@ def measure(asked: Mapping[str, Asked], pool: Pool, *, seed: int) -> dict[str, A
                 clip = np.concatenate([match[shown], match[apart[SHOWN:]]])
                 found = np.argsort(-clip, kind="stable")[:SHOWN] < SHOWN
                 counts[phrase].append(
-                    [found.mean(), clip.argmax() < SHOWN, clip.max() < MATCH_LEVEL, match[apart].max() >= MATCH_LEVEL]
+                    [
+                        float(found.mean()),
+                        float(clip.argmax() < SHOWN),
+                        float(clip.max() < MATCH_LEVEL),
+                        float(match[apart].max() >= MATCH_LEVEL),
+                    ]
                 )
         rows[name] = {phrase: _means(np.array(values)) for phrase, values in counts.items()}
     return {

@@ -102,6 +102,11 @@ def test_no_frame_of_the_demo_shows_a_dog_and_one_shows_a_cup(selector: Selector
     assert not dog["query"]["matched"]
     assert dog["notes"][0].startswith("no frame shows 'a dog'")
     assert len(dog["frames"]) == 5
+    plain = selector.select(DEMO, SelectSettings(num_candidates=16)).to_dict()
+    visual, textual = ([frame[f"score_{curve}"] for frame in dog["candidates"]] for curve in ("visual", "textual"))
+    assert visual == pytest.approx([frame["score_visual"] for frame in plain["candidates"]])
+    matches = np.array(dog["query"]["queries"][0]["matches"])
+    assert textual == pytest.approx(matches / matches.sum(), abs=1e-5)
     cup = asked(selector, "a cup of coffee", order="score").to_dict()
     assert cup["query"]["matched"]
     truth = json.loads((ROOT / "examples" / "demo.json").read_text())

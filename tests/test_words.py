@@ -93,7 +93,9 @@ def scores_of(
         return TSQNetOutput(visual=module(visual), textual=module(textual))
 
     config = SimpleNamespace(settings=SimpleNamespace(words=said, multi_label=multi_label))
-    pack = SimpleNamespace(tsqnet=tsqnet, textual_embeddings=torch.eye(3), config=config, class_names="abc")
+    pack = SimpleNamespace(
+        tsqnet=tsqnet, textual_embeddings=torch.eye(3), config=config, class_names="abc", image_text=None
+    )
     return tsq_scores(cast(Pack, pack), torch.zeros(1, 2, 4), torch.zeros(1, 2, 3), top_n=2)
 
 

@@ -8,9 +8,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tsq_cli import config
-from tsq_cli.clip import Clip, timed
+from tsq_cli.clip import Clip, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
-from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, process_file, with_timings
+from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, with_timings
 from tsq_cli.recognition import Recognition, forward_recognizer, postprocess_clip, recognize_clips
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames

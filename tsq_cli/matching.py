@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tsq_cli.clip import timed
 from tsq_cli.packs.image_text import NAMES, QueryModelChoice, choose_query_model, load_image_text_model
 from tsq_cli.rules.matching import combine
 from tsq_cli.scoring import categories, encode_images
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 class Matcher(Protocol):
     """Matches frames with texts.
 
-    Attributes:
-        model, reason: see QueryAnswer.
+    `model` and `reason` are those of QueryAnswer.
     """
 
-    model: str
-    reason: str
+    @property
+    def model(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def reason(self) -> str: ...  # noqa: D102
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Embed texts, which is cached, so that an invalid one is found before any video is read."""
@@ -98,10 +101,10 @@ class NamesMatcher:
                     for embedding in embeddings
                 ]
             )  # [P, 2 sum of T], the two ends of each clip one behind the other
-            of_clips = of_images.split([2 * len(pixels) for pixels in clips], dim=1)
-            lifts = torch.cat([ends.unflatten(1, (2, -1)).mean(dim=1) for ends in of_clips], dim=1)
+            of_clips = torch.split(of_images, [2 * len(pixels) for pixels in clips], dim=1)
+            lifts = torch.cat([ends.reshape(len(texts), 2, -1).mean(dim=1) for ends in of_clips], dim=1)
             matches = lifts_to_matches(lifts, settings.query_level, settings.query_steepness)
-        return list(matches.split([len(pixels) for pixels in clips], dim=1))
+        return list(torch.split(matches, [len(pixels) for pixels in clips], dim=1))
 
     def nearest(self, text: str, count: int) -> tuple[Category, ...]:
         """Name the objects nearest to a text, with their cosines."""
@@ -146,7 +149,7 @@ class ImageTextMatcher:
             images = torch.cat([network.preprocessor(pixels, network.device, dtype) for pixels in clips])
             features = torch.cat([network(some) for some in cpu_microbatches(images)])
             matches = network.match(features, network.embed_names(texts))
-        return list(matches.split([len(pixels) for pixels in clips], dim=1))
+        return list(torch.split(matches, [len(pixels) for pixels in clips], dim=1))
 
     def nearest(self, text: str, count: int) -> tuple[Category, ...]:
         """Return nothing: an image-text model knows no list of names."""
@@ -163,30 +166,6 @@ def _square_ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
 def lifts_to_matches(lifts: Tensor, level: float, steepness: float) -> Tensor:
     """Scale lifts of any shape to matches in [0, 1]: MATCH_LEVEL at the level, 1 / (1 + (level / lift)^steepness)."""
     return (steepness * (lifts.clamp_min(1e-6) / level).log()).sigmoid()
-
-
-def answer(matcher: Matcher, settings: SelectSettings, matches: Tensor) -> QueryAnswer:
-    """Combine the matches of all parts of all queries with one clip, and copy them to the host.
-
-    Args:
-        matcher: that matched.
-        settings: with the queries.
-        matches: [P, T], in the order of the queries' parts.
-    """
-    parts = matches.double().cpu().numpy()
-    found, start = [], 0
-    for query in settings.queries:
-        stop = start + len(query.parts)
-        combined = combine(query, parts[start:stop])
-        found.append(QueryMatches(text=query.text, matches=tuple(combined.round(6).tolist())))
-        start = stop
-    return QueryAnswer(model=matcher.model, reason=matcher.reason, queries=tuple(found))
-
-
-def asked_saliency(saliency: Saliency, found: QueryAnswer, nearest: tuple[Category, ...]) -> Saliency:
-    """Replace the textual curve by the best match of each frame, and its categories by what is nearest to the query."""
-    best = np.max([query.matches for query in found.queries], axis=0) + 1e-12  # so that the sum is not zero
-    return replace(saliency, textual=best / best.sum(), textual_categories=nearest)
 
 
 def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
@@ -207,3 +186,72 @@ def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
     if network is None or network.name != choice.model:
         network = load_image_text_model(choice.model, device=pack.device, dtype=pack.dtype)
     return ImageTextMatcher(network=network, reason=choice.reason)
+
+
+class Matchers:
+    """What matches frames with queries, loaded once per SelectSettings.query_model."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Matcher] = {}
+
+    def prepare(self, pack: Pack, settings: SelectSettings, choice: QueryModelChoice | None = None) -> None:
+        """Load what matches frames with the queries of a run, and embed them.
+
+        Args:
+            pack: loaded.
+            settings: of the run, with a query.
+            choice: the network that settings.query_model means, if that was decided before.
+
+        Raises:
+            UsageError: a query that is too long.
+            WeightsError: weights that are missing, damaged or out of reach.
+        """
+        if choice is not None:
+            self._loaded[settings.query_model] = load_matcher(pack, choice)
+        self._of(pack, settings).prepare(settings.query_parts)
+
+    def match(
+        self, pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, timings: dict[str, float]
+    ) -> Sequence[Tensor | None]:
+        """Match the frames uint8 [T, H, W, 3] of each clip with the parts of all queries: [P, T]; None without a query.
+
+        Args:
+            pack, clips, settings: as above.
+            timings: seconds are added here.
+        """
+        if settings.query is None:
+            return [None] * len(clips)
+        with timed(timings, "match"):
+            return self._of(pack, settings).match(clips, settings.query_parts)
+
+    def answer(
+        self, pack: Pack, matches: Tensor, saliency: Saliency, settings: SelectSettings
+    ) -> tuple[QueryAnswer, Saliency]:
+        """Combine the matches of one clip with all queries, and copy them to the host.
+
+        Args:
+            pack, settings: as above.
+            matches: of `match`, [P, T].
+            saliency: of the clip.
+
+        Returns:
+            The answer, and the saliency with the best match of each frame in the place of the textual curve, and what
+            is nearest to the first query in the place of its categories.
+        """
+        matcher = self._of(pack, settings)
+        parts = matches.double().cpu().numpy()
+        found, start = [], 0
+        for query in settings.queries:
+            stop = start + len(query.parts)
+            combined = combine(query, parts[start:stop])
+            found.append(QueryMatches(text=query.text, matches=tuple(combined.round(6).tolist())))
+            start = stop
+        best = np.max([query.matches for query in found], axis=0) + 1e-12  # so that the sum is not zero
+        nearest = matcher.nearest(settings.query_parts[0], settings.top_n or pack.config.settings.top_n)
+        answered = QueryAnswer(model=matcher.model, reason=matcher.reason, queries=tuple(found))
+        return answered, replace(saliency, textual=best / best.sum(), textual_categories=nearest)
+
+    def _of(self, pack: Pack, settings: SelectSettings) -> Matcher:
+        if settings.query_model not in self._loaded:
+            self._loaded[settings.query_model] = load_matcher(pack, settings.query_model)
+        return self._loaded[settings.query_model]

@@ -8,17 +8,16 @@ tsq_cli.classifier puts the recognizer and its maps behind the fusion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tsq_cli import config, selection
-from tsq_cli.clip import Clip, load_clip, most_candidates, timed
+from tsq_cli.clip import Clip, most_candidates, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
-from tsq_cli.matching import Matcher, answer, asked_saliency, load_matcher
+from tsq_cli.matching import Matchers
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
 from tsq_cli.rules.evidence import Evidence
@@ -91,7 +90,7 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
-        self._matchers: dict[str, Matcher] = {}
+        self._matchers = Matchers()
         self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
     @classmethod
@@ -160,10 +159,7 @@ class Selector:
             arrived = {clip: self._prefetched.pop(clip)() for clip in dict.fromkeys(clips)}
         pixels = [arrived[clip] for clip in clips]
         scores = score_clips(pack, pixels, settings, timings=timings)
-        matches: Sequence[Tensor | None] = [None] * len(clips)
-        if settings.query is not None:
-            with timed(timings, "match"):
-                matches = self.matcher(settings).match(pixels, settings.query_parts)
+        matches = self._matchers.match(pack, pixels, settings, timings)
         return [
             ScoredClip(clip=clip, pixels=p, scores=s, matches=m)
             for clip, p, s, m in zip(clips, pixels, scores, matches, strict=True)
@@ -279,10 +275,7 @@ class Selector:
             return Seen(clip=clip, evidence=Evidence(times=clip.batch.pts_seconds))
         saliency, answered = scored.scores.read(), None
         if scored.matches is not None:
-            matcher = self.matcher(settings)
-            answered = answer(matcher, settings, scored.matches)
-            top_n = settings.top_n or self.loaded_pack().config.settings.top_n
-            saliency = asked_saliency(saliency, answered, matcher.nearest(settings.queries[0].parts[0], top_n))
+            answered, saliency = self._matchers.answer(self.loaded_pack(), scored.matches, saliency, settings)
         evidence = Evidence(
             times=clip.batch.pts_seconds,
             visual=saliency.visual,
@@ -366,30 +359,9 @@ class Selector:
         return dtype_name(self.pack.dtype)
 
     def prepare_queries(self, settings: SelectSettings, choice: QueryModelChoice | None = None) -> None:
-        """Load the network that matches frames with the queries of a run, and embed them; nothing without a query.
-
-        Args:
-            settings: of the run.
-            choice: the network that settings.query_model means, if that was decided before.
-
-        Raises:
-            UsageError: a query that is too long.
-            WeightsError: weights that are missing, damaged or out of reach.
-        """
+        """Load what matches frames with the queries of a run, and embed them, see Matchers.prepare."""
         if settings.query is not None:
-            if choice is not None:
-                self._matchers[settings.query_model] = load_matcher(self.loaded_pack(), choice)
-            self.matcher(settings).prepare(settings.query_parts)
-
-    def matcher(self, settings: SelectSettings) -> Matcher:
-        """Load what matches frames with the queries of a run, once.
-
-        Raises:
-            WeightsError: weights that are missing, damaged or out of reach.
-        """
-        if settings.query_model not in self._matchers:
-            self._matchers[settings.query_model] = load_matcher(self.loaded_pack(), settings.query_model)
-        return self._matchers[settings.query_model]
+            self._matchers.prepare(self.loaded_pack(), settings, choice)
 
     def loaded_pack(self) -> Pack:
         """Return the pack.
@@ -409,16 +381,6 @@ def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = 
     networks = [] if pack is None else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]
     for network in {*networks, *([] if recognizer is None else [recognizer.recognizer])}:
         graph_calls(network)
-
-
-def process_file(
-    path: str | PathLike[str],
-    settings: SelectSettings,
-    process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
-) -> Record:
-    """Decode one file and process it alone, as Selector.select and Classifier.classify do."""
-    with closing(load_clip(path, settings)) as clip:
-        return process_clips([clip], settings)[0]
 
 
 def with_timings(records: Sequence[Record], timings: Mapping[str, float]) -> list[Record]:

@@ -178,7 +178,9 @@ class Blind(Selector):
     def prefetch(self, clips: Any, settings: SelectSettings) -> None:
         pass
 
-    def prepare_queries(self, settings: SelectSettings) -> None:
+    def prepare_queries(self, settings: SelectSettings, choice: Any = None) -> None:
+        if settings.query is None:
+            return
         raise UsageError("a text of 602 tokens", wanted="at most 256 tokens", fix="shorten it")
 
 

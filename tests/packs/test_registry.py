@@ -141,7 +141,7 @@ def _drop(*path: str) -> Callable[[Any], None]:
         (_set("classes", "sha256", to="abc"), "wanted a sha256 of 64"),
         (_set("objects", "sha256", to="0" * 64), "wanted classes to be the objects"),
         (_set("roles", "visual_encoder", "weights", "source", to="ftp"), r"source is 'ftp'; wanted one of file"),
-        (_set("roles", "recognizer", "num_classes", to=3), "wanted no num_classes where the weights are timm's"),
+        (_set("roles", "recognizer", "num_classes", to=3), "wanted no num_classes where the weights are off the hub"),
         (_drop("roles", "visual_encoder", "weights", "source"), r"weights\.source is missing"),
         (_set("roles", "visual_encoder", "preprocess", "mean", to=[0.5, 0.5]), "list of 2; wanted a list of 3"),
         (_set("roles", "visual_encoder", "preprocess", "std", to=[1, 1, 0]), "wanted std above 0"),

@@ -73,7 +73,8 @@ class ImageTextModel(nn.Module):
                     raise ValueError(f"its model_type is {kind!r}, and clip or siglip is wanted")
                 preprocessor = read_preprocessor(model_id)
                 tokenizer = AutoTokenizer.from_pretrained(model_id, trust_remote_code=False)
-                model, report = (CLIPModel if kind == "clip" else SiglipModel).from_pretrained(
+                network: Any = CLIPModel if kind == "clip" else SiglipModel
+                model, report = network.from_pretrained(
                     model_id, dtype=torch.float32, use_safetensors=True, output_loading_info=True
                 )
             if lacking := sorted(report["missing_keys"]):
@@ -157,7 +158,7 @@ class ImageTower(nn.Module):
     def __init__(self, model: ImageTextModel, names: Tensor) -> None:
         super().__init__()
         self.image_text = model
-        self.classifier = nn.Linear(*reversed(names.shape))
+        self.classifier = nn.Linear(names.shape[1], names.shape[0])
         with torch.no_grad():
             self.classifier.weight.copy_(model.scale * names)
             self.classifier.bias.fill_(model.bias)
@@ -189,7 +190,7 @@ def read_preprocessor(model_id: str) -> Preprocessor:
         OSError: there is none in reach.
         ValueError: settings that are missing, out of range or of another kind.
     """
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     path = cached_file(model_id, "preprocessor_config.json", _raise_exceptions_for_missing_entries=True)
     if path is None or Path(path).stat().st_size > _MAX_CONFIG_BYTES:
@@ -219,14 +220,18 @@ def preprocessor_of(config: Mapping[str, Any]) -> Preprocessor:
     if crops:
         crop = config["crop_size"]
         side = crop if isinstance(crop, int) else crop["height"]
-    mean, std = (tuple(float(value) for value in config[name]) for name in ("image_mean", "image_std"))
     if config.get("rescale_factor", 1 / 255) != 1 / 255 or not config.get("do_normalize", True):
         raise ValueError("a rescale_factor of 1/255 and do_normalize are wanted")
     return Preprocessor(
         input_size=side,
-        mean=mean,
-        std=std,
+        mean=_of_channels(config["image_mean"]),
+        std=_of_channels(config["image_std"]),
         interpolation=_INTERPOLATIONS[config["resample"]],
         crop_pct=side / resized,
         squashes=squashes,
     )
+
+
+def _of_channels(values: Sequence[Any]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

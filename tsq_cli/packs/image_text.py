@@ -98,8 +98,8 @@ def checked_model(model: str) -> str:
         raise UsageError(f"{model!r} is no model of a hub", wanted=str(error), fix="give owner/name") from error
 
 
-def load_image_text_model(model: str, *, device: str, dtype: torch.dtype) -> ImageTextModel:
-    """Load an image-text model onto a device.
+def load_image_text_model(model: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> ImageTextModel:
+    """Load an image-text model onto a device; dtype None is float32.
 
     Raises:
         WeightsError: a model that is out of reach, damaged or of another kind.
@@ -129,7 +129,7 @@ def load_image_text_pack(config: PackConfig, *, device: str = "cpu", dtype: torc
 
     require_weights(config.roles.visual_encoder)
     dtype = torch.float32 if dtype is None else dtype
-    model = load_image_text_model(config.roles.visual_encoder.model, device=device, dtype=torch.float32)
+    model = load_image_text_model(config.roles.visual_encoder.model, device=device)
     names = model.embed_names(config.object_names)
     encoder = FrameEncoder(ImageTower(model, names), pretrained_cfg={}).eval()
     role: EncoderRole = replace(config.roles.visual_encoder, preprocess=model.preprocessor)

@@ -23,6 +23,7 @@ from tsq_cli.packs.schema import (
     TextRole,
     TextualModule,
     TimmWeights,
+    TransformersWeights,
     VisualModule,
 )
 from tsq_cli.packs.tensors import fill, in_order, read_tensors
@@ -242,6 +243,12 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     if isinstance(role.weights, TimmWeights):
         require_weights(role)
         return create_encoder(role.model, pretrained=True)
+    if isinstance(role.weights, TransformersWeights):
+        raise WeightsError(
+            f"{role.model} is an image-text model, whose classes are texts",
+            wanted="an image network with a classifier of its own",
+            fix="use another pack for this; --pack clip selects and classifies",
+        )
     path = weights_path(role.weights, folder)
     tensors = read_tensors(path)
     encoder = create_encoder(role.model, num_classes=role.num_classes)

@@ -70,8 +70,9 @@ def _tiers(match: Float64Array, k: int, events: Int64Array, same: BoolArray) -> 
     for position in by_match:
         if shows[position]:
             best.setdefault(int(place[position]), position)
-    first, further = list(best.values()), []
+    first = list(best.values())
+    further: list[int] = []
     for position in by_match:
-        if shows[position] and position not in first and not same[position, [*first, *further]].any():
+        if shows[position] and position not in first and not same[position][[*first, *further]].any():
             further.append(position)
     return first, further, [position for position in by_match if position not in (*first, *further)]
