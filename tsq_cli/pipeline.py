@@ -375,11 +375,15 @@ class Selector:
 
 
 def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
-    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU."""
+    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU; image-text models run as they are."""
     from tsq_cli.models.graphs import graph_calls
 
-    networks = [] if pack is None else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]
-    for network in {*networks, *([] if recognizer is None else [recognizer.recognizer])}:
+    networks = (
+        []
+        if pack is None or pack.image_text is not None
+        else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]
+    )
+    for network in {*networks, *([] if recognizer is None or recognizer.is_image_text else [recognizer.recognizer])}:
         graph_calls(network)
 
 

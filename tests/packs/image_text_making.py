@@ -29,19 +29,9 @@ def make_model(folder: Path, kind: str) -> CLIPModel | SiglipModel:
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {**shape, "vocab_size": len(vocabulary), "max_position_embeddings": 24, "eos_token_id": 3, "pad_token_id": 0}
     vision = {**shape, "image_size": SIDE, "patch_size": 8}
-    torch.manual_seed(0)
-    model: CLIPModel | SiglipModel
-    if kind == "clip":
-        config = CLIPConfig(text_config={**text, "projection_dim": 16}, vision_config=vision, projection_dim=16)
-        model = CLIPModel(config)
-    else:
-        config = SiglipConfig(text_config={**text, "projection_size": 32}, vision_config=vision)
-        model = SiglipModel(config)
-        torch.nn.init.constant_(model.logit_scale, 2.0)
-        torch.nn.init.constant_(model.logit_bias, -2.0)
-    for parameter in model.parameters():  # the usual start makes all texts alike
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _made(kind, text, vision)
     (folder / "config.json").write_text(model.config.to_json_string(use_diff=False))
     save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
     resized = {"size": {"shortest_edge": SIDE}, "do_center_crop": True, "crop_size": {"height": SIDE, "width": SIDE}}
@@ -54,3 +44,18 @@ def make_model(folder: Path, kind: str) -> CLIPModel | SiglipModel:
     }  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return model.eval()
+
+
+def _made(kind: str, text: dict[str, int], vision: dict[str, int]) -> CLIPModel | SiglipModel:
+    model: CLIPModel | SiglipModel
+    if kind == "clip":
+        config = CLIPConfig(text_config={**text, "projection_dim": 16}, vision_config=vision, projection_dim=16)
+        model = CLIPModel(config)
+    else:
+        model = SiglipModel(SiglipConfig(text_config={**text, "projection_size": 32}, vision_config=vision))
+        torch.nn.init.constant_(model.logit_scale, 2.0)
+        torch.nn.init.constant_(model.logit_bias, -2.0)
+    for parameter in model.parameters():  # the usual start makes all texts alike
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
