@@ -30,11 +30,11 @@ from tsq_cli.video.refine import closer_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
     from tsq_cli.packs import Pack, PackConfig
     from tsq_cli.packs.image_text import QueryModelChoice
     from tsq_cli.packs.recognizers import LoadedRecognizer
-
 
 MOST_CLOSER = 32
 """Candidates at most that a second look adds (ours)."""
@@ -378,12 +378,12 @@ def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = 
     """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU; image-text models run as they are."""
     from tsq_cli.models.graphs import graph_calls
 
-    networks = (
-        []
-        if pack is None or pack.image_text is not None
-        else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]
-    )
-    for network in {*networks, *([] if recognizer is None or recognizer.is_image_text else [recognizer.recognizer])}:
+    networks: set[Module] = set()
+    if pack is not None and pack.image_text is None:
+        networks |= {pack.visual_encoder, pack.object_recognizer, pack.tsqnet}
+    if recognizer is not None and not recognizer.is_image_text:
+        networks |= {recognizer.recognizer}
+    for network in networks:
         graph_calls(network)
 
 

@@ -260,3 +260,12 @@ def test_names_of_any_length_leave_the_sheet_as_it_is() -> None:
     middle = rows_of_tiles(short)[0]
     box = (0, middle - TILE_HEIGHT // 2, short.width, middle + TILE_HEIGHT // 2)
     assert sheet.crop(box).tobytes() == short.crop(box).tobytes()
+
+
+def test_a_query_that_no_frame_shows_says_so_above_the_frames(drawn: list[tuple[int, int, str]]) -> None:
+    for best, says in ((0.4, True), (0.6, False)):
+        drawn.clear()
+        draw_sheet(replace(record(4, [1]), query=asked("a dog", matches=(0.1, 0.2, 0.3, best))), solid(4))
+        texts = [text for _, _, text in drawn]
+        assert "Selected by query: a dog" in texts
+        assert ("No frame shows this: the nearest." in texts) == says
