@@ -14,6 +14,7 @@ from tests.packs.hub import REPOSITORY
 from tests.packs.making import NAMES, make_pack, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs import find_pack, list_packs
+from tsq_cli.packs.registry import parse_classes
 from tsq_cli.packs.schema import TimmWeights
 
 
@@ -189,3 +190,28 @@ def test_names_of_another_hash_are_refused(folder: Path, document: dict[str, Any
     (folder / "names.txt").write_text("cat\ndog\nbush\n")
     with pytest.raises(WeightsError, match=r"names\.txt has sha256"):
         find_pack(folder)
+
+
+def test_classes_come_from_a_file_or_a_list(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a dog, wet\n\na cat\n")
+    assert parse_classes(str(tmp_path / "names.txt")) == ("a dog, wet", "a cat")
+    assert parse_classes("a dog, a cat,") == ("a dog", "a cat")
+    for text in ("a dog", "a dog,a dog", "a\x1b[2Jdog,a cat", ",", "x" * 100_000):
+        with pytest.raises(UsageError):
+            parse_classes(text)
+
+
+def test_a_pack_around_another_model_is_another_pack() -> None:
+    own, other = find_pack("clip"), find_pack("clip:owner/name")
+    assert (other.name, other.roles.visual_encoder.model, other.roles.text_encoder.model) == (
+        "clip",
+        *["owner/name"] * 2,
+    )
+    words = own.with_classes(("a dog", "a cat"))
+    assert words.class_names == words.object_names == ("a dog", "a cat")
+    assert len({own.sha256, other.sha256, words.sha256}) == 3
+    for name in ("clip:", "clip:../x", "clip:/etc"):
+        with pytest.raises(UsageError):
+            find_pack(name)
+    with pytest.raises(UsageError, match="use --pack clip"):
+        find_pack("imagenet").with_classes(("a", "b"))
