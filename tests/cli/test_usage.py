@@ -165,6 +165,18 @@ def test_a_query_out_of_the_hubs_reach_ends_the_run_before_work(
     assert "tsq packs pull" in result.err
 
 
+def test_a_query_without_its_extra_ends_the_run_before_work(
+    tsq: Tsq, clip: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name.startswith("gt_all") else find(name, *rest)
+    )
+    result = tsq("select", clip, "--query", "a dog", "--query-model", "names")
+    assert (result.code, decoded) == (3, [])
+    assert "pip install '.[text]'" in result.err
+
+
 class Blind(Selector):
     """Looks at nothing, whatever it is asked, and takes no query: quick."""
 
