@@ -114,16 +114,42 @@ def _untitled(grid: Grid) -> str:
     return replace(grid, title="").markdown()
 
 
+def queries(report: Json) -> str:
+    """The measured rates of free text queries, per part and kind of phrase (benchmarks/queries.py)."""
+    names = list(report["test"]["all"])
+    rows = [(part, "all", report[part]["all"]) for part in ("tuning", "test")]
+    kinds = ("the thing", "plural or other form", "phrase around it", "paraphrase")
+    rows += [("test", kind, of) for kind, of in zip(kinds, report["test"]["by phrase"], strict=True)]
+    lines = [f"| part | phrases | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
+    for part, kind, of in rows:
+        cells = (
+            f"{of[name]['value']:.2f} ({of[name]['interval'][0]:.2f}-{of[name]['interval'][1]:.2f})" for name in names
+        )
+        lines.append(f"| {part} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def queried_things(report: Json) -> str:
+    """The same per thing of the test part."""
+    names = list(report["test"]["all"])
+    lines = [f"| thing (test) | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for thing, of in report["test"]["by thing"].items():
+        lines.append(f"| {thing} | {' | '.join(f'{of[name]:.2f}' for name in names)} |")
+    return "\n".join(lines)
+
+
 TABLES: Mapping[str, Callable[..., str]] = {
     "attack": lambda report: _untitled(figures_grid(report)),
     "benchmark": lambda report: on_console(report_parts(report)),
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
     "decode": lambda report: _untitled(decode.clips_grid(clip for run in report["runs"] for clip in run["clips"])),
     "evaluation": evaluation,
+    "queries": queries,
     "references": references,
     "sizes": sizes,
     "steps": steps,
     "study": study,
+    "things": queried_things,
     "training-run": lambda report: on_console(evaluation_parts(report)),
     "workers": lambda report: _untitled(decode_workers.workers_grid(report)),
 }

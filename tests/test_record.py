@@ -35,7 +35,7 @@ def valid(record: Record) -> dict[str, Any]:
 
 
 def test_the_version_of_the_schema_is_the_record_s() -> None:
-    assert valid(page_material.record())["schema_version"] == 3
+    assert valid(page_material.record())["schema_version"] == 4
 
 
 def test_the_schema_knows_every_way_to_choose_and_to_be_chosen() -> None:

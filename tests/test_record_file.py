@@ -21,7 +21,7 @@ from tsq_cli.record_file import RecordFile
 def record(path: Path, identity: str = "a" * 16, status: str = "ok") -> dict[str, Any]:
     found = path.stat()
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "video": {"path": str(path), "size_bytes": found.st_size, "modified_ns": found.st_mtime_ns},
         "status": status,
         "error": None if status == "ok" else {"type": "NotAVideoError", "message": "no"},

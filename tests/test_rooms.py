@@ -10,10 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsq_cli"
 ORDER = (
-    "", "errors", "config", "types", "printable", "validation", "files", "inputs", "journal", "record", "record_file",
+    "", "errors", "queries", "config", "types", "printable", "validation", "files", "inputs", "journal", "record",
+    "record_file",
     "video", "data", "rules", "selection",
     "models", "packs", "explain", "report", "export",
-    "clip", "loading", "scoring", "recognition", "sharpest", "describe", "pictures", "pipeline", "classifier", "batch",
+    "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",
+    "pipeline", "classifier", "batch",
     "result", "library", "doctor", "agents",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",
 )  # fmt: skip

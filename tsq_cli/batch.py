@@ -212,5 +212,4 @@ def error_record(path: str, error: Exception, settings: SelectSettings, settings
         error_type=type(error).__name__,
         error_message=message,
         selector=settings.selector,
-        query=settings.query,
     )

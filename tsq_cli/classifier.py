@@ -8,9 +8,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tsq_cli import config
-from tsq_cli.clip import Clip, timed
+from tsq_cli.clip import Clip, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
-from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, process_file, with_timings
+from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, with_timings
 from tsq_cli.recognition import Recognition, forward_recognizer, postprocess_clip, recognize_clips
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
@@ -18,6 +18,7 @@ from tsq_cli.video import decode_frames
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tsq_cli.packs import PackConfig
     from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice
 
 
@@ -37,7 +38,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        pack: str = DEFAULT_PACK,
+        pack: str | PackConfig = DEFAULT_PACK,
         *,
         recognizer: str | RecognizerChoice = "auto",
         settings: ClassifySettings | None = None,
@@ -65,7 +66,7 @@ class Classifier:
         from tsq_cli.packs import find_pack, load_pack
         from tsq_cli.packs.recognizers import choose_recognizer, load_recognizer
 
-        config = find_pack(pack)
+        config = find_pack(pack) if isinstance(pack, str) else pack
         choice = choose_recognizer(config, recognizer) if isinstance(recognizer, str) else recognizer
         place = resolve_device(device)
         kind = resolve_dtype(dtype, place)

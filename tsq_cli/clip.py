@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
 from tsq_cli.errors import NoDecodableFrameError, TooLargeError
+from tsq_cli.record import Record
 from tsq_cli.types import FrameBatch, Int64Array, SamplePlan
 from tsq_cli.video import FrameSource, Media, Source, deadline, decode_frames, open_video, sample_frames
 from tsq_cli.video.auto import MOST, auto_frames
@@ -166,3 +167,13 @@ def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - started
+
+
+def process_file(
+    path: str | os.PathLike[str],
+    settings: SelectSettings,
+    process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
+) -> Record:
+    """Decode one file and process it alone, as Selector.select and Classifier.classify do."""
+    with closing(load_clip(path, settings)) as clip:
+        return process_clips([clip], settings)[0]

@@ -6,15 +6,18 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from tsq_cli import __version__
 from tsq_cli.errors import UsageError
+from tsq_cli.queries import Query, parse_query
 
-RECORD_SCHEMA_VERSION = 3
+RECORD_SCHEMA_VERSION = 4
 DEFAULT_PACK = "imagenet-lite"
+CLIP_PACK = "clip"
+"""The shipped pack around an image-text model; clip:ID is the same with another model of the hub."""
 
 MapScale = Literal["clip", "frame"]
 MapFormat = Literal["overlay", "heat", "npy"]
@@ -66,7 +69,10 @@ class SelectSettings:
         order: frames listed by time, or by score (best first).
         start_seconds, end_seconds: candidates come from [start, end), each at least 0, relative to the first frame
             shown.
-        query: free text; frames are then ranked by how well their objects match it (ours).
+        query: free texts, one or several (a text alone becomes a tuple of one); frames are then chosen by how well they
+            match them (ours; tsq_cli.queries says how a text is read).
+        query_model: network that matches frames with texts: "names" (the pack's objects), "clip" or "clip:ID" (an
+            image-text model of the hub), or "auto" for clip where it is in reach, else names (ours).
         decode_mode: exact frames, the nearest keyframes, or exact frames decoded by an NVIDIA GPU.
         short_side: pixels of the shorter side of the decoded candidates, from 16 to 16,384.
         seed: random seed of the rule `random`, from 0 to 2**64 - 1.
@@ -85,7 +91,8 @@ class SelectSettings:
     order: Order = "time"
     start_seconds: float | None = None
     end_seconds: float | None = None
-    query: str | None = None
+    query: str | Sequence[str] | None = None
+    query_model: str = "auto"
     decode_mode: DecodeMode = "exact"
     short_side: int = 256
     seed: int = 0
@@ -131,7 +138,13 @@ class SelectSettings:
             raise UsageError(f"top_n is {self.top_n}", wanted="1 or more categories", fix="leave it to the pack")
         self._check_range()
         if self.query is not None:
-            self._check_query(self.query)
+            texts = (self.query,) if isinstance(self.query, str) else tuple(self.query)
+            object.__setattr__(self, "query", texts)  # frozen: the one field that has two forms is brought to one
+            self._check_queries(texts)
+        if not re.fullmatch(r"auto|names|clip(:.+)?", self.query_model):
+            raise UsageError(
+                f"query_model is {self.query_model!r}", wanted="auto, names, clip or clip:ID", fix="the default is auto"
+            )
 
     def _check_range(self) -> None:
         for name in ("start", "end"):
@@ -146,9 +159,11 @@ class SelectSettings:
                 fix="swap or drop --start and --end",
             )
 
-    def _check_query(self, query: str) -> None:
-        if not query.strip():
-            raise UsageError("the query is empty", wanted="a few words", fix='try --query "a dog"')
+    def _check_queries(self, queries: Sequence[str]) -> None:
+        if not queries:
+            raise UsageError("there is no query in the list", wanted="one or more texts", fix="give None for none")
+        for query in queries:
+            parse_query(query)
         if self.selector not in ("auto", "tsq"):
             raise UsageError(
                 f"--query was given with --selector {self.selector}",
@@ -162,9 +177,19 @@ class SelectSettings:
         return self.selector not in BASELINES
 
     @property
+    def queries(self) -> tuple[Query, ...]:
+        """The queries taken apart; none without a query."""
+        return tuple(parse_query(text) for text in self.query or ())
+
+    @property
+    def query_parts(self) -> tuple[str, ...]:
+        """The texts to match frames with, of all queries in order."""
+        return tuple(part for query in self.queries for part in query.parts)
+
+    @property
     def reads_only_curves(self) -> bool:
         """Whether the two curves alone decide, as in the paper's fusion, so that a GPU can select by itself."""
-        return (self.selector in ("tsq", "vqm", "tqm") or self.query is not None) and not self.sharpest
+        return self.selector in ("tsq", "vqm", "tqm") and self.query is None and not self.sharpest
 
     @property
     def most_frames(self) -> int:

@@ -14,7 +14,7 @@ from tsq_cli.config import PAPER_CANDIDATES, PASSING_OVER, SelectSettings
 from tsq_cli.record import Candidate, Record, SelectedFrame
 from tsq_cli.rules.evidence import Evidence
 from tsq_cli.selection import Selection
-from tsq_cli.types import Saliency
+from tsq_cli.types import MATCH_LEVEL, QueryAnswer, Saliency
 
 if TYPE_CHECKING:
     from tsq_cli.packs import Pack
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Everything on the host about one clip: its frames, the evidence, and the networks' scores (None if none ran)."""
+    """Everything on the host about one clip: its frames, the evidence, and the networks' scores (None if none ran).
+
+    `answer` is what the queries found, None without a query.
+    """
 
     clip: Clip
     evidence: Evidence
     saliency: Saliency | None = None
+    answer: QueryAnswer | None = None
 
 
 def describe(
@@ -58,7 +62,7 @@ def describe(
         selector=settings.selector,
         rule=chosen.rule,
         rule_reason=chosen.reason,
-        query=settings.query,
+        query=seen.answer,
         candidates=candidates,
         frames=tuple(
             SelectedFrame(rank=rank, chosen_by=choice.chosen_by, candidate=candidates[choice.position])
@@ -69,7 +73,7 @@ def describe(
         visual_peak_over_mean=selection.peak_over_mean(saliency.visual) if saliency else None,
         textual_peak_over_mean=selection.peak_over_mean(saliency.textual) if saliency else None,
         timings_seconds={**clip.timings_seconds, "total": sum(clip.timings_seconds.values())},
-        notes=(*_notes(clip, chosen, settings), *_flatness(saliency, settings, used)),
+        notes=(*_unmatched(seen.answer), *_notes(clip, chosen, settings), *_flatness(saliency, settings, used)),
     )
 
 
@@ -84,6 +88,16 @@ def _flatness(saliency: Saliency | None, settings: SelectSettings, pack: Pack | 
             f"no frame stands out: saliency peaks at {visual:.2f} (visual) and {textual:.2f} (textual) times its "
             "mean, so any other frames would do as well (a static or uniform clip)"
         )
+
+
+def _unmatched(answer: QueryAnswer | None) -> Iterator[str]:
+    """Note each query that no frame shows."""
+    for query in answer.queries if answer else ():
+        if not query.matched:
+            yield (
+                f"no frame shows {query.text!r}: the best match is {max(query.matches):.2f} (a frame that shows it has "
+                f"{MATCH_LEVEL} or more), so the nearest frames are listed"
+            )
 
 
 def _candidate(seen: Seen, chosen: Selection, position: int) -> Candidate:

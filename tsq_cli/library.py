@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from types import UnionType
 from typing import Any, BinaryIO, Literal, TypeAlias, TypedDict, Union, Unpack, get_args, get_origin, get_type_hints
@@ -41,7 +41,13 @@ from tsq_cli.video.media import media_of, read_media
 Video: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Frames"
 """A video: a path, the bytes of a file, a binary file object, or frames in order of time."""
 
-_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "True or False",
+    Sequence[str]: "several texts",
+}
 
 
 class SelectOptions(TypedDict, total=False):
@@ -54,7 +60,8 @@ class SelectOptions(TypedDict, total=False):
     order: Order
     start_seconds: float | None
     end_seconds: float | None
-    query: str | None
+    query: str | Sequence[str] | None
+    query_model: str
     decode_mode: DecodeMode
     short_side: int
     seed: int
@@ -159,11 +166,12 @@ class Model:
 
         Raises:
             UsageError: an option that cannot be used; raised by the call.
-            WeightsError: the query's text encoder is out of reach; raised on the way.
+            WeightsError: the query's network is out of reach; raised by the call.
         """
         chosen = _settings(SelectSettings(), num_frames, settings, options)
         if workers < 1:
             raise UsageError(f"workers is {workers}", wanted="1 or more", fix="the default is 2")
+        self.selector.prepare_queries(chosen)
         return self._many(videos, chosen, workers)
 
     def _many(self, videos: Iterable[Video], settings: SelectSettings, workers: int) -> Iterator[Result]:

@@ -8,16 +8,16 @@ tsq_cli.classifier puts the recognizer and its maps behind the fusion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tsq_cli import config, selection
-from tsq_cli.clip import Clip, load_clip, most_candidates, timed
+from tsq_cli.clip import Clip, most_candidates, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
+from tsq_cli.matching import Matchers
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
 from tsq_cli.rules.evidence import Evidence
@@ -30,10 +30,11 @@ from tsq_cli.video.refine import closer_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
-    from tsq_cli.packs import Pack
+    from tsq_cli.packs import Pack, PackConfig
+    from tsq_cli.packs.image_text import QueryModelChoice
     from tsq_cli.packs.recognizers import LoadedRecognizer
-
 
 MOST_CLOSER = 32
 """Candidates at most that a second look adds (ours)."""
@@ -47,11 +48,13 @@ class ScoredClip:
         clip: decoded.
         pixels: its candidates, uint8 [T, H, W, 3] on the device; None if no network runs.
         scores: of one clip (B = 1); None if no network runs.
+        matches: with the parts of the queries [P, T]; None without a query.
     """
 
     clip: Clip
     pixels: Tensor | None = None
     scores: ClipScores | None = None
+    matches: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +90,15 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
+        self._matchers = Matchers()
         self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
     @classmethod
-    def load(cls, pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
+    def load(cls, pack: str | PackConfig = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
         """Load a pack by name or folder onto a device.
 
         Args:
-            pack: name of an installed pack, or a folder that holds a pack.json.
+            pack: name of an installed pack, or a folder that holds a pack.json, or its description.
             device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
             dtype: "auto" (the fastest that keeps the results), "float32", "bfloat16" or "float16".
 
@@ -155,7 +159,11 @@ class Selector:
             arrived = {clip: self._prefetched.pop(clip)() for clip in dict.fromkeys(clips)}
         pixels = [arrived[clip] for clip in clips]
         scores = score_clips(pack, pixels, settings, timings=timings)
-        return [ScoredClip(clip=clip, pixels=p, scores=s) for clip, p, s in zip(clips, pixels, scores, strict=True)]
+        matches = self._matchers.match(pack, pixels, settings, timings)
+        return [
+            ScoredClip(clip=clip, pixels=p, scores=s, matches=m)
+            for clip, p, s, m in zip(clips, pixels, scores, matches, strict=True)
+        ]
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """Start copying candidates to the device, so that they are there when `score` wants them."""
@@ -240,10 +248,8 @@ class Selector:
             if "cover" in (settings.selector, follows[0]):
                 scored, seen = self._looked_closer(scored, seen, settings, timings)
         with timed(timings, "choose"):
-            if settings.query is not None:
-                curve = seen.evidence.both_curves()[1]
-                choices = selection.top_k(curve, settings.most_frames, chosen_by="query")
-                selected = Selection(choices=tuple(choices), rule="tqm")
+            if seen.answer is not None:
+                selected = selection.choose_asked(seen.answer, seen.evidence, settings.most_frames, rules)
             else:
                 selected = selection.choose(
                     settings.selector, seen.evidence, settings.most_frames, rules, follows=follows
@@ -259,8 +265,6 @@ class Selector:
 
         assert chosen.picks is not None  # the device chose
         positions, reasons = (part.tolist() for part in chosen.picks)
-        if settings.query is not None:
-            return Selection(choices=tuple(Choice(position, "query") for position in positions), rule="tqm")
         choices = [Choice(p, CHOSEN_ON_DEVICE[reason]) for p, reason in zip(positions, reasons, strict=True)]
         return selection.selected(choices, seen.evidence, self.rule_settings(settings), rule=settings.selector)
 
@@ -269,7 +273,9 @@ class Selector:
         clip = scored.clip
         if scored.scores is None:
             return Seen(clip=clip, evidence=Evidence(times=clip.batch.pts_seconds))
-        saliency = scored.scores.read()
+        saliency, answered = scored.scores.read(), None
+        if scored.matches is not None:
+            answered, saliency = self._matchers.answer(self.loaded_pack(), scored.matches, saliency, settings)
         evidence = Evidence(
             times=clip.batch.pts_seconds,
             visual=saliency.visual,
@@ -278,7 +284,7 @@ class Selector:
             quality=candidate_quality(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
             layout=layouts(clip.batch.pixels) if settings.selector in PASSING_OVER else None,
         )
-        return Seen(clip=clip, evidence=evidence, saliency=saliency)
+        return Seen(clip=clip, evidence=evidence, saliency=saliency, answer=answered)
 
     def _misses_much(self, seen: Seen, settings: SelectSettings) -> bool:
         """Whether to look at more candidates, unless something stands out among these (ours)."""
@@ -322,7 +328,7 @@ class Selector:
 
     def lambda_v(self, settings: SelectSettings) -> float:
         """Share of the visual module in the selected frames: all or none if only one module is asked."""
-        if settings.query is not None or settings.selector == "tqm":
+        if settings.selector == "tqm":
             return 0.0
         if settings.selector == "vqm":
             return 1.0
@@ -352,6 +358,11 @@ class Selector:
 
         return dtype_name(self.pack.dtype)
 
+    def prepare_queries(self, settings: SelectSettings, choice: QueryModelChoice | None = None) -> None:
+        """Load what matches frames with the queries of a run, and embed them, see Matchers.prepare."""
+        if settings.query is not None:
+            self._matchers.prepare(self.loaded_pack(), settings, choice)
+
     def loaded_pack(self) -> Pack:
         """Return the pack.
 
@@ -364,22 +375,16 @@ class Selector:
 
 
 def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
-    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU."""
+    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU; image-text models run as they are."""
     from tsq_cli.models.graphs import graph_calls
 
-    networks = [] if pack is None else [pack.visual_encoder, pack.object_recognizer, pack.tsqnet]
-    for network in {*networks, *([] if recognizer is None else [recognizer.recognizer])}:
+    networks: set[Module] = set()
+    if pack is not None and pack.image_text is None:
+        networks |= {pack.visual_encoder, pack.object_recognizer, pack.tsqnet}
+    if recognizer is not None and not recognizer.is_image_text:
+        networks |= {recognizer.recognizer}
+    for network in networks:
         graph_calls(network)
-
-
-def process_file(
-    path: str | PathLike[str],
-    settings: SelectSettings,
-    process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
-) -> Record:
-    """Decode one file and process it alone, as Selector.select and Classifier.classify do."""
-    with closing(load_clip(path, settings)) as clip:
-        return process_clips([clip], settings)[0]
 
 
 def with_timings(records: Sequence[Record], timings: Mapping[str, float]) -> list[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tsq_cli.clip import timed
@@ -128,12 +128,17 @@ def postprocess_clip(
     import torch
 
     with torch.inference_mode():
-        predictions = _likeliest(output.logits, loaded, settings.num_predictions)
+        predictions = _likeliest(output, loaded, settings.num_predictions)
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
                 maps = _maps(loaded, output, predictions[0], size, settings)
-        each = tuple(_likeliest(row[None], loaded, settings.num_predictions) for row in output.logits)
+        each = tuple(
+            _likeliest(
+                replace(output, logits=logits[None], activations=activations[None]), loaded, settings.num_predictions
+            )
+            for logits, activations in zip(output.logits, output.activations, strict=True)
+        )
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
 
 
@@ -167,15 +172,18 @@ def _strength(logits: Tensor) -> Tensor:
     return logits.amax(dim=-1) - logits.mean(dim=-1)
 
 
-def _likeliest(logits: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
-    """Pick the most likely classes of frames' logits [K, C]; of equal ones the lower index comes first."""
-    words = loaded.words
+def _likeliest(output: RecognizerOutput, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
+    """Pick the most likely classes of K frames; of equal ones the lower index comes first."""
+    words, logits = loaded.words, output.logits
     probabilities = class_probabilities(
         logits, temperature=words.recognizer_temperature, multi_label=loaded.multi_label
     )
     indices = logits.mean(dim=0).argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
     likeliest = probabilities[indices]
-    return categories(indices, likeliest, loaded.class_names, sure=likeliest >= words.least_probability)
+    sure = likeliest >= words.least_probability
+    if loaded.is_image_text:  # its classes are only told apart from each other: a frame may show none of them
+        sure = loaded.recognizer.encoder.model.shown(output.activations).any(dim=1)[indices]
+    return categories(indices, likeliest, loaded.class_names, sure=sure)
 
 
 def _maps(

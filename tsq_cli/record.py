@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tsq_cli import __version__
 from tsq_cli.config import RECORD_SCHEMA_VERSION, ExportKind
-from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
+from tsq_cli.types import Category, ChosenBy, QueryAnswer, SaliencyMaps, VideoInfo
 
 CLOCK_RATE = 1000.0
 """Ticks per second of the clock that replaces the frame rate of a video whose rate does not give its times (ours)."""
@@ -135,7 +135,7 @@ class Record:
     selector: str = "auto"
     rule: str | None = None
     rule_reason: str = ""
-    query: str | None = None
+    query: QueryAnswer | None = None
     candidates: tuple[Candidate, ...] = ()
     frames: tuple[SelectedFrame, ...] = ()
     visual_categories: tuple[Category, ...] = ()
@@ -179,7 +179,7 @@ class Record:
             "selector": self.selector,
             "rule": self.rule,
             "rule_reason": self.rule_reason or None,
-            "query": self.query,
+            "query": None if self.query is None else _query_dict(self.query),
             "candidates": [candidate_dict(candidate) for candidate in self.candidates],
             "requested_k": self.requested_k,
             "frames": [frame.to_dict() for frame in self.frames],
@@ -275,6 +275,17 @@ def name_of(categories: Sequence[Category] | None) -> str | None:
 def category_dicts(categories: tuple[Category, ...] | None) -> list[dict[str, Any]] | None:
     """Convert categories to a list for JSON; None stays None."""
     return None if categories is None else [asdict(category) for category in categories]
+
+
+def _query_dict(answer: QueryAnswer) -> dict[str, Any]:
+    return {
+        "model": answer.model,
+        "reason": answer.reason,
+        "matched": answer.matched,
+        "queries": [
+            {"text": query.text, "matched": query.matched, "matches": list(query.matches)} for query in answer.queries
+        ],
+    }
 
 
 def _maps_dict(maps: SaliencyMaps) -> dict[str, Any]:

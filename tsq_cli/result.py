@@ -115,9 +115,10 @@ class Frame:
 
     Attributes:
         selected: its part of the record, with everything that is known of it.
-        score: the saliency that it was chosen for, a share of the whole video's in [0, 1] (the candidates' sum is 1):
-            of the textual curve where that or a query chose it, of the visual one where that did, else the mean of
-            both. None where no network ran.
+        score: of a query, how well the frame matches it, from 0 to 1 (the best of several queries); 0.5 and more says
+            that it shows it. Else the saliency that it was chosen for, a share of the whole video's (the candidates'
+            sum is 1): of the textual or the visual curve where that chose it, else the mean of both. None where no
+            network ran.
         why: the reason for it, a sentence or two.
     """
 
@@ -182,7 +183,7 @@ class Result:
             self.frames = tuple(
                 Frame(
                     selected=frame,
-                    score=_score(frame),
+                    score=_score(frame, record),
                     why=page_words.why(as_dict, described).replace("\u00a0", " "),
                     _decoder=self._decoder,
                 )
@@ -264,7 +265,8 @@ class Result:
         """Show the frames in a notebook, with their times and reasons; without pictures if they cannot be decoded."""
         if self.error is not None:
             return Markup("<p>{}</p>").format(printable(str(self.error)))
-        way = way_to_choose(self.record.selector, self.record.rule, self.record.query)
+        asked = () if self.record.query is None else self.record.query.texts
+        way = way_to_choose(self.record.selector, self.record.rule, asked)
         stated = self.record.stated["prediction"]
         title = f"{printable(self.path)}, {printable(way)}" + ("" if stated is None else f": {printable(stated)}")
         figures = Markup("").join(
@@ -292,10 +294,12 @@ class Result:
         ]
 
 
-def _score(frame: SelectedFrame) -> float | None:
+def _score(frame: SelectedFrame, record: Record) -> float | None:
+    if record.query is not None:
+        return max(query.matches[frame.candidate.position] for query in record.query.queries)
     visual, textual = frame.candidate.score_visual, frame.candidate.score_textual
     if visual is None or textual is None:
         return None
-    if frame.chosen_by in ("textual", "query"):
+    if frame.chosen_by == "textual":
         return textual
     return visual if frame.chosen_by in ("visual", "refill") else (visual + textual) / 2

@@ -82,15 +82,14 @@ def score_clips(
     Args:
         pack: the networks.
         clips: at least one, uint8 [T, H, W, 3] each; T, H and W may differ.
-        settings: `query` replaces the textual curve by how well each frame's objects match a free text; `top_n`
-            overrides the pack's.
+        settings: `top_n` overrides the pack's.
         timings: seconds of each stage are added here; on a GPU those that the host took to launch it.
 
     Returns:
         The scores of each clip, B = 1.
 
     Raises:
-        WeightsError: a query where the pack's text encoder is out of reach, or on a CPU features that are not finite.
+        WeightsError: on a CPU features that are not finite.
     """
     import torch
 
@@ -104,9 +103,6 @@ def score_clips(
                 alike = [number for number, clip in enumerate(clips) if len(clip) == length]
                 x_v, logits = (torch.stack([of[number] for number in alike]) for of in (features, objects))
                 scores = tsq_scores(pack, x_v, logits, top_n=top_n)
-                if settings.query is not None:
-                    textual = _query_saliency(pack, logits, settings.query, top_n)
-                    scores = replace(scores, textual=textual, names_textual=pack.object_names)
                 scored.update(zip(alike, scores.split(), strict=True))
     return [scored[number] for number in range(len(clips))]
 
@@ -135,27 +131,15 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
         first = visual.categories[:, :1]  # [B, 1]
         named = (first == textual.categories[:, :1]) & (output.visual.evidence.gather(1, first) >= words.least_evidence)
         visual, textual = (replace(of, sure=named & (of.categories == first)) for of in (visual, textual))
+    if pack.image_text is not None:  # its classes are only told apart from each other: a frame may show none of them
+        shown = pack.visual_encoder.model.shown(features.flatten(0, 1)).unflatten(1, features.shape[:2]).any(dim=2)
+        visual, textual = (replace(of, sure=shown.T.gather(1, of.categories)) for of in (visual, textual))
     return ClipScores(
         visual=visual,
         textual=textual,
         features=features,
         names_visual=pack.class_names,
         names_textual=pack.class_names,
-    )
-
-
-def _query_saliency(pack: Pack, object_logits: Tensor, query: str, top_n: int) -> FrameSaliency:
-    """Match each frame's objects with a query: a curve, and the objects nearest to the query by cosine."""
-    from tsq_cli.models import FrameSaliency, query_frame_scores
-
-    embedding = pack.query_embedding(query)
-    sharpness = pack.config.settings.query_scale
-    matches = query_frame_scores(object_logits, pack.object_embeddings, embedding, sharpness=sharpness)  # [B, T]
-    similarity, objects = (pack.object_embeddings @ embedding).float().topk(top_n)
-    return FrameSaliency(
-        scores=matches / matches.sum(dim=1, keepdim=True),
-        categories=objects.expand(len(matches), -1),
-        probabilities=similarity.expand(len(matches), -1),
     )
 
 

@@ -19,8 +19,9 @@ from tsq_cli.errors import UsageError
 from tsq_cli.rules import others
 from tsq_cli.rules.cover import cover, duplicate_level, duplicates_of, events_of
 from tsq_cli.rules.evidence import Evidence
+from tsq_cli.rules.matching import choose_matching
 from tsq_cli.rules.ordering import ranking, spread
-from tsq_cli.types import ChosenBy, Float64Array, Int64Array
+from tsq_cli.types import ChosenBy, Float64Array, Int64Array, QueryAnswer
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,27 @@ def selected(
         events=events_of(similarity, duplicate_cosine=level),
         duplicate_of=duplicates_of([choice.position for choice in choices], similarity, level),
     )
+
+
+def choose_asked(answer: QueryAnswer, evidence: Evidence, k: int, settings: RuleSettings) -> Selection:
+    """Choose K of T candidates by their matches with the queries: places first (tsq_cli.rules.matching).
+
+    Args:
+        answer: matches of the queries with the candidates.
+        evidence: of the same video, with features.
+        k: number of frames wanted, at least 1; above T all T are chosen.
+        settings: of the rules; `only_different` stops after one frame per place.
+    """
+    similarity = evidence.similarity
+    level = duplicate_level(similarity, settings.duplicate_cosine)
+    positions = choose_matching(
+        np.array([query.matches for query in answer.queries]),
+        k,
+        events=events_of(similarity, duplicate_cosine=level),
+        same=similarity >= level,
+        only_places=settings.only_different,
+    )
+    return selected([Choice(position, "query") for position in positions], evidence, settings, rule="tqm")
 
 
 def follow(evidence: Evidence, settings: RuleSettings) -> tuple[SelectorName, str]:

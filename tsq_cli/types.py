@@ -174,6 +174,54 @@ class Saliency:
             raise ValueError(f"visual {self.visual.shape} and textual {self.textual.shape} must both be [T]")
 
 
+MATCH_LEVEL = 0.5
+"""Match from which on a frame shows what is asked: every matcher scales its own level to this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryMatches:
+    """Matches of one free text query with the T candidates.
+
+    Attributes:
+        text: the query.
+        matches: [T], from 0 to 1; MATCH_LEVEL and more says that the frame shows it.
+    """
+
+    text: str
+    matches: tuple[float, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether any frame shows it."""
+        return max(self.matches) >= MATCH_LEVEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryAnswer:
+    """What a run's queries found in one video.
+
+    Attributes:
+        model: network that matched frames with texts: "names" (the object recognizer's names) or the id of an
+            image-text model.
+        reason: reason for this network, a sentence.
+        queries: matches of each query, in the order of the request.
+    """
+
+    model: str
+    reason: str
+    queries: tuple[QueryMatches, ...]
+
+    @property
+    def matched(self) -> bool:
+        """Whether any frame shows what any query asks."""
+        return any(query.matched for query in self.queries)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The queries as the user gave them."""
+        return tuple(query.text for query in self.queries)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SaliencyMaps:
     """Saliency maps: where in each of K frames a recognizer sees one class.

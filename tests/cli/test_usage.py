@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +165,18 @@ def test_a_query_out_of_the_hubs_reach_ends_the_run_before_work(
     assert "tsq packs pull" in result.err
 
 
+def test_a_query_without_its_extra_ends_the_run_before_work(
+    tsq: Tsq, clip: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name.startswith("gt_all") else find(name, *rest)
+    )
+    result = tsq("select", clip, "--query", "a dog", "--query-model", "names")
+    assert (result.code, decoded) == (3, [])
+    assert "pip install '.[text]'" in result.err
+
+
 class Blind(Selector):
     """Looks at nothing, whatever it is asked, and takes no query: quick."""
 
@@ -179,11 +190,10 @@ class Blind(Selector):
     def prefetch(self, clips: Any, settings: SelectSettings) -> None:
         pass
 
-    def loaded_pack(self) -> Any:
-        def refuse(query: str) -> None:
-            raise UsageError("a text of 602 tokens", wanted="at most 256 tokens", fix="shorten it")
-
-        return SimpleNamespace(query_embedding=refuse)
+    def prepare_queries(self, settings: SelectSettings, choice: Any = None) -> None:
+        if settings.query is None:
+            return
+        raise UsageError("a text of 602 tokens", wanted="at most 256 tokens", fix="shorten it")
 
 
 def test_a_query_that_its_encoder_refuses_is_the_runs_error_and_not_each_videos(

@@ -19,7 +19,7 @@ from tsq_cli.models import (
     frame_saliency,
     fuse_on_device,
     object_text_features,
-    query_frame_scores,
+    query_lift,
 )
 
 
@@ -119,12 +119,16 @@ def test_object_text_features_by_hand() -> None:
     np.testing.assert_allclose(stacked, np.broadcast_to(wanted, (4, 2, 2)), rtol=1e-6)
 
 
-def test_query_frame_scores_by_hand() -> None:
+def test_the_lift_of_a_query_by_hand() -> None:
     logits, embeddings = _objects()
     # The query points at object 0: cosines 1, 0 and 0.6, so at sharpness log(2) * 5 the weights are 32 : 1 : 8.
-    scores = query_frame_scores(logits, embeddings, torch.tensor([7.0, 0.0]), sharpness=5 * math.log(2.0))
+    query, sharpness = torch.tensor([7.0, 0.0]), 5 * math.log(2.0)
     g = np.array([32, 1, 8]) / 41
-    np.testing.assert_allclose(scores, [g @ [1 / 2, 1 / 4, 1 / 4], g @ [1 / 8, 3 / 4, 1 / 8]], rtol=1e-5)
+    lifts = query_lift(logits, embeddings, query, sharpness=sharpness)
+    np.testing.assert_allclose(lifts, [3 * g @ [1 / 2, 1 / 4, 1 / 4], 3 * g @ [1 / 8, 3 / 4, 1 / 8]], rtol=1e-5)
+    # A temperature of 0.5 squares the probabilities: 4 : 1 : 1 and 1 : 36 : 1.
+    sharper = query_lift(logits, embeddings, query, sharpness=sharpness, temperature=0.5)
+    np.testing.assert_allclose(sharper, [3 * g @ [4 / 6, 1 / 6, 1 / 6], 3 * g @ [1 / 38, 36 / 38, 1 / 38]], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -132,10 +136,10 @@ def test_half_precision_logits_are_handled_in_float32(dtype: torch.dtype) -> Non
     # 1000 objects at p = 1/1000 each: in bfloat16 their sum would be off by far more than the tolerance.
     logits, embeddings = torch.zeros(2, 1000, dtype=dtype), torch.eye(1000)[:, :4].to(dtype) + 1
     features = object_text_features(logits, embeddings)
-    scores = query_frame_scores(logits, embeddings, torch.ones(4, dtype=dtype))
-    assert features.dtype == scores.dtype == torch.float32
+    lifts = query_lift(logits, embeddings, torch.ones(4, dtype=dtype), sharpness=20.0)
+    assert features.dtype == lifts.dtype == torch.float32
     np.testing.assert_allclose(features, np.full((2, 4), 0.5), rtol=1e-5)
-    np.testing.assert_allclose(scores, [1 / 1000, 1 / 1000], rtol=1e-4)
+    np.testing.assert_allclose(lifts, [1, 1], rtol=1e-4)
 
 
 def test_logits_and_embeddings_of_different_objects_are_refused() -> None:

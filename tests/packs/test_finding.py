@@ -15,7 +15,7 @@ from tsq_cli.errors import UsageError
 from tsq_cli.packs import find_pack, list_packs
 
 Tsq = Callable[..., Result]
-SHIPPED = ["actions40", "imagenet", "imagenet-lite"]
+SHIPPED = ["actions40", "clip", "imagenet", "imagenet-lite"]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_list_names_the_damaged_and_fails_at_its_end(damaged: list[str], tsq
 def test_a_list_of_whole_packs_succeeds(tsq: Tsq, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.delenv("TSQ_PACKS", raising=False)
     assert tsq("packs", "list").code == 0
-    assert [row["error"] for row in json.loads(tsq("packs", "list", "--json").out)] == [None] * 3
+    assert [row["error"] for row in json.loads(tsq("packs", "list", "--json").out)] == [None] * 4
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "./a\0b", "~nobody-of-that-name/x", "~nobody-of-that-name"])

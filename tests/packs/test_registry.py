@@ -14,12 +14,13 @@ from tests.packs.hub import REPOSITORY
 from tests.packs.making import NAMES, make_pack, packed, write_json
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs import find_pack, list_packs
+from tsq_cli.packs.registry import parse_classes
 from tsq_cli.packs.schema import TimmWeights
 
 
 def test_the_shipped_packs_are_listed_and_found_by_name() -> None:
     packs, damaged = list_packs()
-    assert [pack.name for pack in packs] == ["actions40", "imagenet", "imagenet-lite"]
+    assert [pack.name for pack in packs] == ["actions40", "clip", "imagenet", "imagenet-lite"]
     assert damaged == {}
     pack = find_pack("imagenet-lite")
     assert pack.folder == REPOSITORY / "weights" / "imagenet-lite"
@@ -76,7 +77,7 @@ def test_packs_of_the_search_variable_are_listed(
     make_pack(tmp_path / "second" / "imagenet-lite")
     monkeypatch.setenv("TSQ_PACKS", os.pathsep.join([str(tmp_path), str(tmp_path / "second")]))
     packs, _ = list_packs()
-    assert [pack.name for pack in packs] == ["actions40", "imagenet", "imagenet-lite", "small", "imagenet-lite"]
+    assert [pack.name for pack in packs] == ["actions40", "clip", "imagenet", "imagenet-lite", "small", "imagenet-lite"]
     assert find_pack("small").folder == folder
     with pytest.raises(UsageError, match="2 packs called imagenet-lite"):
         find_pack("imagenet-lite")
@@ -87,7 +88,7 @@ def test_packs_of_the_search_variable_are_listed(
 
 def test_an_unknown_name_is_a_usage_error_that_says_which_packs_exist(tmp_path: Path) -> None:
     for name in ("imagenet-light", str(tmp_path / "nowhere"), "./imagenet-lite"):
-        with pytest.raises(UsageError, match="wanted one of actions40, imagenet, imagenet-lite, or a folder"):
+        with pytest.raises(UsageError, match="wanted one of actions40, clip, imagenet, imagenet-lite, or a folder"):
             find_pack(name)
 
 
@@ -141,7 +142,7 @@ def _drop(*path: str) -> Callable[[Any], None]:
         (_set("classes", "sha256", to="abc"), "wanted a sha256 of 64"),
         (_set("objects", "sha256", to="0" * 64), "wanted classes to be the objects"),
         (_set("roles", "visual_encoder", "weights", "source", to="ftp"), r"source is 'ftp'; wanted one of file"),
-        (_set("roles", "recognizer", "num_classes", to=3), "wanted no num_classes where the weights are timm's"),
+        (_set("roles", "recognizer", "num_classes", to=3), "wanted no num_classes where the weights are off the hub"),
         (_drop("roles", "visual_encoder", "weights", "source"), r"weights\.source is missing"),
         (_set("roles", "visual_encoder", "preprocess", "mean", to=[0.5, 0.5]), "list of 2; wanted a list of 3"),
         (_set("roles", "visual_encoder", "preprocess", "std", to=[1, 1, 0]), "wanted std above 0"),
@@ -189,3 +190,28 @@ def test_names_of_another_hash_are_refused(folder: Path, document: dict[str, Any
     (folder / "names.txt").write_text("cat\ndog\nbush\n")
     with pytest.raises(WeightsError, match=r"names\.txt has sha256"):
         find_pack(folder)
+
+
+def test_classes_come_from_a_file_or_a_list(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a dog, wet\n\na cat\n")
+    assert parse_classes(str(tmp_path / "names.txt")) == ("a dog, wet", "a cat")
+    assert parse_classes("a dog, a cat,") == ("a dog", "a cat")
+    for text in ("a dog", "a dog,a dog", "a\x1b[2Jdog,a cat", ",", "x" * 100_000):
+        with pytest.raises(UsageError):
+            parse_classes(text)
+
+
+def test_a_pack_around_another_model_is_another_pack() -> None:
+    own, other = find_pack("clip"), find_pack("clip:owner/name")
+    assert (other.name, other.roles.visual_encoder.model, other.roles.text_encoder.model) == (
+        "clip",
+        *["owner/name"] * 2,
+    )
+    words = own.with_classes(("a dog", "a cat"))
+    assert words.class_names == words.object_names == ("a dog", "a cat")
+    assert len({own.sha256, other.sha256, words.sha256}) == 3
+    for name in ("clip:", "clip:../x", "clip:/etc"):
+        with pytest.raises(UsageError):
+            find_pack(name)
+    with pytest.raises(UsageError, match="use --pack clip"):
+        find_pack("imagenet").with_classes(("a", "b"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from tsq_cli.record import Candidate, RecognizerInfo, Record, SelectedFrame
 from tsq_cli.report.page import Page, Pictures
-from tsq_cli.types import Category, ChosenBy, SaliencyMaps, VideoInfo
+from tsq_cli.types import Category, ChosenBy, QueryAnswer, QueryMatches, SaliencyMaps, VideoInfo
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 SHAPES = {"line", "path", "circle", "rect", "polyline"}
@@ -135,6 +135,12 @@ def page(path: Path, *records: Record, with_pictures: bool = True, title: str | 
     return path
 
 
+def asked(*texts: str, matches: tuple[float, ...] = (0.1,) * 15 + (0.8,)) -> QueryAnswer:
+    """What queries found, each with the same matches."""
+    queries = tuple(QueryMatches(text=text, matches=matches) for text in texts)
+    return QueryAnswer(model="names", reason="the names of the objects in the frames", queries=queries)
+
+
 def hostile(words: str) -> Record:
     """A record all of whose texts are the same words."""
     categories = tuple(replace(category, label=words) for category in CATEGORIES)
@@ -143,7 +149,7 @@ def hostile(words: str) -> Record:
         predictions=categories,
         visual_categories=categories,
         textual_categories=categories,
-        query=words,
+        query=asked(words),
         pack_name=words,
         selector=words,
         rule_reason=words,

@@ -21,6 +21,7 @@ from tests.report.page_material import (
     CATEGORIES,
     NASTY,
     Element,
+    asked,
     failed,
     hostile_page,
     page,
@@ -98,7 +99,7 @@ def test_each_frame_says_when_and_why_and_how_much(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen_by", "said"),
     [
-        ("query", "The objects in it match the query: highest match of 16."),
+        ("query", "It comes near to what was asked: highest match of 16."),
         ("uniform", "The middle of one of 1 equal parts, chosen without looking at the frames."),
         ("random", "Drawn at random, without looking at the frames."),
         ("middle", "One of the 1 candidates around the middle, chosen without looking at the frames."),
@@ -267,8 +268,8 @@ def test_without_a_recognizer_nothing_is_said_of_what_it_shows(tmp_path: Path) -
 
 def test_a_query_names_its_curve_and_its_objects(tmp_path: Path) -> None:
     likeness = (replace(CATEGORIES[0], label="missile", score=0.66), replace(CATEGORIES[0], label="cup", score=-0.1))
-    tree = read(page(tmp_path / "page.html", record(query="a rocket", textual_categories=likeness)))
-    assert "How well the objects in a frame match “a rocket”" in tree.text
+    tree = read(page(tmp_path / "page.html", record(query=asked("a rocket"), textual_categories=likeness)))
+    assert "a rocket0.80" in tree.text
     assert "missile0.66" in tree.text
     assert "cup-0.10" in tree.text
     assert [text.text for text in tree.all("text", class_="curve-name")] == ["visual", "query"]

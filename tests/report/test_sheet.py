@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from tests.report.page_material import asked
 from tests.report.sheet_reading import rows_of_tiles, tile_center
 from tsq_cli.errors import OutputError
 from tsq_cli.record import Candidate, Record, SelectedFrame
@@ -252,10 +253,19 @@ def test_a_name_is_drawn_as_its_escapes(name: str, shown: str) -> None:
 def test_names_of_any_length_leave_the_sheet_as_it_is() -> None:
     short = draw_sheet(record(4, [1]), solid(4))
     category = Category(index=0, label="\n" * 10**6, score=1.0)
-    long = replace(record(4, [1]), path="x" * 251 + ".mp4", visual_categories=(category,), query="y\n" * 10**6)
+    long = replace(record(4, [1]), path="x" * 251 + ".mp4", visual_categories=(category,), query=asked("y\n" * 10**6))
     sheet = draw_sheet(long, solid(4))
     assert sheet.size == short.size
     # Tiles, below title and headings, are the same.
     middle = rows_of_tiles(short)[0]
     box = (0, middle - TILE_HEIGHT // 2, short.width, middle + TILE_HEIGHT // 2)
     assert sheet.crop(box).tobytes() == short.crop(box).tobytes()
+
+
+def test_a_query_that_no_frame_shows_says_so_above_the_frames(drawn: list[tuple[int, int, str]]) -> None:
+    for best, says in ((0.4, True), (0.6, False)):
+        drawn.clear()
+        draw_sheet(replace(record(4, [1]), query=asked("a dog", matches=(0.1, 0.2, 0.3, best))), solid(4))
+        texts = [text for _, _, text in drawn]
+        assert "Selected by query: a dog" in texts
+        assert ("No frame shows this: the nearest." in texts) == says

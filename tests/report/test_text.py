@@ -155,17 +155,19 @@ def test_clock(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("selector", "rule", "query", "shown"),
+    ("selector", "rule", "queries", "shown"),
     [
-        ("auto", "cover", None, "auto (cover)"),
-        ("auto", "tsq", None, "auto (tsq)"),
-        ("tsq", "tsq", None, "tsq"),
-        ("random", None, None, "random"),
-        ("auto", "tqm", "a dog", "query: a dog"),
+        ("auto", "cover", (), "auto (cover)"),
+        ("auto", "tsq", (), "auto (tsq)"),
+        ("tsq", "tsq", (), "tsq"),
+        ("random", None, (), "random"),
+        ("auto", "tqm", ("a dog", "a cat"), "query: a dog; a cat"),
     ],
 )
-def test_the_way_to_choose_in_a_few_words(selector: str, rule: str | None, query: str | None, shown: str) -> None:
-    assert way_to_choose(selector, rule, query) == shown
+def test_the_way_to_choose_in_a_few_words(
+    selector: str, rule: str | None, queries: tuple[str, ...], shown: str
+) -> None:
+    assert way_to_choose(selector, rule, queries) == shown
 
 
 def test_an_event_counts_from_one() -> None:

@@ -11,7 +11,7 @@ from tsq_cli.cli import completion
 from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, examples, not_empty_path, with_video_options
 from tsq_cli.cli.output import quietly
 from tsq_cli.cli.videos import run_videos
-from tsq_cli.config import PAPER, ClassifySettings, MapFormat, MapScale
+from tsq_cli.config import CLIP_PACK, PAPER, ClassifySettings, MapFormat, MapScale
 
 EXAMPLES = examples(
     "tsq classify holiday.mp4",
@@ -71,8 +71,11 @@ def classify(
     Selects frames as `tsq select` does, runs a recognizer (ResNet-101 in the paper) on them, and averages its
     predictions into one per video.
     """
+    is_image_text = options.classes is not None or options.pack.partition(":")[0] == CLIP_PACK  # which has no maps
     settings = ClassifySettings(
-        num_predictions=topk, maps=maps is not None or options.html is not None, map_scale=map_scale
+        num_predictions=topk,
+        maps=maps is not None or (options.html is not None and not is_image_text),
+        map_scale=map_scale,
     )
     with quietly(options.quiet):
         run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)

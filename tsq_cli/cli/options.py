@@ -153,12 +153,23 @@ OrderOption = Annotated[
     Order, typer.Option("--order", help="List frames by time, or by score (best first).", rich_help_panel=SELECTION)
 ]
 Query = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--query",
         metavar="TEXT",
-        help='Rank frames by free text, such as "a dog" (needs the extra tsq-cli[text]).',
+        help='Find frames by free text: "a dog", "a dog and a ball", "a dog, not a cat". Repeatable; they take turns.',
+        show_default=False,
         rich_help_panel=SELECTION,
+    ),
+]
+QueryModel = Annotated[
+    str,
+    typer.Option(
+        "--query-model",
+        metavar="auto|names|clip|clip:ID",
+        help="Network that matches frames with --query. names: object names (extra tsq-cli[text]). clip: an image-text "
+        "model of the hub, clip:ID another CLIP or SigLIP. auto: clip if its weights are available, else names.",
+        rich_help_panel=MODEL,
     ),
 ]
 Seed = Annotated[
@@ -168,9 +179,21 @@ PackOption = Annotated[
     str,
     typer.Option(
         "--pack",
-        metavar="NAME|DIR",
-        help="Weights to use: an installed pack (see tsq packs list) or a pack's folder.",
+        metavar="NAME|DIR|clip:ID",
+        help="Weights to use: an installed pack (see tsq packs list) or a pack's folder; clip:ID: another CLIP or "
+        "SigLIP of the hub.",
         autocompletion=completion.packs,
+        rich_help_panel=MODEL,
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE|A,B,...",
+        help="Classes in words, without training: a file with one per line, or names with commas between them. They "
+        "are told apart by the image-text model of --pack clip, which is the default with them.",
+        parser=not_empty,
         rich_help_panel=MODEL,
     ),
 ]
@@ -336,8 +359,10 @@ class VideoOptions:
     sharpest: SharpestOption = False
     order: OrderOption = "time"
     query: Query = None
+    query_model: QueryModel = "auto"
     seed: Seed = 0
     pack: PackOption = DEFAULT_PACK
+    classes: ClassesOption = None
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
     json: JsonOption = False

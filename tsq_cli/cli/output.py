@@ -34,6 +34,7 @@ from tsq_cli.record import UNSURE
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.text import chosen_for, clock, sparkline, way_to_choose
+from tsq_cli.types import MATCH_LEVEL
 
 MOST_TABLES = 5
 """Videos of a run up to which each gets its table (ours); of more videos, each gets a line."""
@@ -263,21 +264,21 @@ class Output:
         self._stdout.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
         self._stdout.print(_facts(record["video"]), soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("rank", "time", "frame", "S^v", "S^t"):
+        for heading in ("rank", "time", "frame", *(["match"] if record["query"] else ["S^v", "S^t"])):
             table.add_column(heading, justify="right")
-        table.add_column("chosen by")
+        table.add_column("query" if record["query"] else "chosen by")
         for frame in record["frames"]:
             table.add_row(
                 str(frame["rank"]),
                 clock(frame["time_seconds"]),
                 "-" if frame["frame_index"] is None else str(frame["frame_index"]),
-                _score(frame["score_visual"]),
-                _score(frame["score_textual"]),
-                _chosen_for(frame, record),
+                *(_matched(frame, record) if record["query"] else _scored(frame, record)),
             )
+        if record["query"] and not record["query"]["matched"]:
+            self._stdout.print("no frame shows this; the nearest:", style="yellow")
         self._stdout.print(table)
         if record["rule_reason"]:
-            way = way_to_choose(record["selector"], record["rule"], record["query"])
+            way = way_to_choose(record["selector"], record["rule"], ())
             self._print_sentence("rule", f"{way}, because {record['rule_reason']}")
         if record["predictions"] is not None:
             self._stdout.print(_predictions_table(record))
@@ -342,14 +343,16 @@ def _facts(video: dict[str, Any]) -> str:
 
 
 def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:
-    """Draw the curves of both modules with their categories, and mark the selected candidates."""
+    """Draw the curves of both modules with their categories, or of the queries, and mark the selected candidates."""
     candidates = record["candidates"]
     chosen = {frame["position"] for frame in record["frames"]}
-    for name, module, categories in (("S^v", "visual", "visual"), ("S^t", "textual", "textual")):
+    for query in record["query"]["queries"] if record["query"] and len(candidates) <= 120 else ():
+        yield f"    {sparkline([1.0, *query['matches']], encoding)[1:]}  {query['text']}"
+    for name, module in () if record["query"] else (("S^v", "visual"), ("S^t", "textual")):
         scores = [candidate[f"score_{module}"] for candidate in candidates]
         if None in scores or len(scores) > 120:
             continue
-        top = record["top_categories"][categories]
+        top = record["top_categories"][module]
         named = ", ".join(f"{entry['label']} {entry['score']:.2f}" for entry in top) if top[0]["is_sure"] else UNSURE
         yield f"{name} {sparkline(scores, encoding)}  {named}"
     if len(candidates) <= 120:
@@ -376,6 +379,18 @@ def _chosen_for(frame: dict[str, Any], record: dict[str, Any]) -> str:
     """Name the reason for a frame, and the frame that it repeats, if any."""
     told, same = chosen_for(frame["chosen_by"], frame["event"]), frame["duplicate_of"]
     return told if same is None else f"{told}, same as {clock(record['candidates'][same]['time_seconds'])}"
+
+
+def _scored(frame: dict[str, Any], record: dict[str, Any]) -> tuple[str, str, str]:
+    return _score(frame["score_visual"]), _score(frame["score_textual"]), _chosen_for(frame, record)
+
+
+def _matched(frame: dict[str, Any], record: dict[str, Any]) -> tuple[str, str]:
+    """Return a frame's best match with the queries, and the queries that it shows (the nearest one, if none)."""
+    matches = {query["text"]: query["matches"][frame["position"]] for query in record["query"]["queries"]}
+    shown = [text for text, match in matches.items() if match >= MATCH_LEVEL]
+    told = "; ".join(shown) or f"nearest to {max(matches, key=lambda text: matches[text])}"
+    return f"{max(matches.values()):.2f}", told
 
 
 def _score(score: float | None) -> str:

@@ -12,6 +12,8 @@ import typer
 from tsq_cli.cli.options import VideoOptions
 from tsq_cli.cli.output import Output, info, print_error
 from tsq_cli.config import (
+    CLIP_PACK,
+    DEFAULT_PACK,
     PAPER_CANDIDATES,
     PAPER_FRAMES,
     PASSING_OVER,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
     from tsq_cli.export import Costs
     from tsq_cli.packs import PackConfig
+    from tsq_cli.packs.image_text import QueryModelChoice
     from tsq_cli.packs.recognizers import RecognizerChoice
     from tsq_cli.pictures import Outputs
 
@@ -57,7 +60,10 @@ def run_videos(
     """
     settings, limits = _select_settings(options), _limits(options)
     inputs = _collect(options)
-    pack = _checked_pack(options, settings)
+    pack = _checked_pack(options)
+    matcher = None if settings.query is None else _choose_matcher(pack, settings)
+    if matcher is not None:
+        settings = replace(settings, query_model=matcher.requested)
     outputs = _checked_outputs(options, inputs, maps_dir, map_format)
     with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
         from tsq_cli.batch import RunPlan, run
@@ -83,8 +89,8 @@ def run_videos(
         plan = replace(plan, done=_done_before(plan, out, overwrite=options.overwrite))
 
         def load() -> Worker:
-            with out.waiting(f"loading {options.pack}"):
-                return _load(options, settings, chosen)
+            with out.waiting(f"loading {pack.name}"):
+                return _load(options, pack, settings, chosen, matcher)
 
         costs = Costs()
         with closing(run(plan, load)) as records:  # so that files are completed even if printing fails
@@ -184,7 +190,11 @@ def _precision(options: VideoOptions) -> str:
 
 
 def _load(
-    options: VideoOptions, settings: SelectSettings, chosen: tuple[RecognizerChoice, ClassifySettings] | None
+    options: VideoOptions,
+    pack: PackConfig,
+    settings: SelectSettings,
+    chosen: tuple[RecognizerChoice, ClassifySettings] | None,
+    matcher: QueryModelChoice | None,
 ) -> Worker:
     from tsq_cli.classifier import Classifier
     from tsq_cli.pipeline import Selector
@@ -196,7 +206,7 @@ def _load(
     if chosen is not None:
         recognizer, classify_settings = chosen
         worker = Classifier.load(
-            options.pack,
+            pack,
             recognizer=recognizer,
             settings=classify_settings,
             selects=settings.needs_model,
@@ -205,9 +215,8 @@ def _load(
         )
         selector = worker.selector
     else:
-        worker = selector = Selector.load(options.pack, device=options.device, dtype=options.dtype)
-    if settings.query is not None:  # cached for the videos; an invalid query is an error of the run, not of a video
-        selector.loaded_pack().query_embedding(settings.query)
+        worker = selector = Selector.load(pack, device=options.device, dtype=options.dtype)
+    selector.prepare_queries(settings, matcher)  # an invalid query is an error of the run, not of a video
     return worker
 
 
@@ -240,20 +249,38 @@ def _collect(options: VideoOptions) -> Inputs:
     return inputs
 
 
-def _checked_pack(options: VideoOptions, settings: SelectSettings) -> PackConfig:
+def _checked_pack(options: VideoOptions) -> PackConfig:
     """Find the pack, and refuse before any video is read what can be refused without torch.
 
     Raises:
-        UsageError: no such pack, or a text that names no device.
-        WeightsError: a damaged pack, or a query whose text encoder is missing or cannot be downloaded.
+        UsageError: no such pack, a text that names no device, or classes for a pack that has its own.
+        WeightsError: a damaged pack, or an image-text model that is out of reach.
     """
-    from tsq_cli.packs import find_pack, find_text_encoder
+    from tsq_cli.packs import find_pack
+    from tsq_cli.packs.registry import parse_classes
+    from tsq_cli.packs.weights import require_weights
 
     check_device(options.device)
-    pack = find_pack(options.pack)
-    if settings.query is not None:
-        find_text_encoder(pack.roles.text_encoder)
+    with_classes = options.classes is not None
+    pack = find_pack(CLIP_PACK if with_classes and options.pack == DEFAULT_PACK else options.pack)
+    if options.classes is not None:
+        pack = pack.with_classes(parse_classes(options.classes))
+    if pack.is_image_text:
+        info(f"image-text model: {pack.roles.visual_encoder.model}, {require_weights(pack.roles.visual_encoder)}")
     return pack
+
+
+def _choose_matcher(pack: PackConfig, settings: SelectSettings) -> QueryModelChoice:
+    """Choose the network that matches frames with the queries, and report it.
+
+    Raises:
+        WeightsError: its weights are missing or cannot be downloaded.
+    """
+    from tsq_cli.packs.image_text import choose_query_model
+
+    choice = choose_query_model(pack, settings.query_model)
+    info(f"query: {choice.reason}")
+    return choice
 
 
 def _limits(options: VideoOptions) -> Limits:
@@ -290,7 +317,8 @@ def _select_settings(options: VideoOptions) -> SelectSettings:
         order=options.order,
         start_seconds=_seconds(options.start),
         end_seconds=_seconds(options.end),
-        query=options.query,
+        query=options.query or None,
+        query_model=options.query_model,
         decode_mode=options.decode,
         seed=options.seed,
     )

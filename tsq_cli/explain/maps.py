@@ -145,6 +145,8 @@ def _by_place(values: Tensor, model: Any) -> Tensor:
     """Bring a network's last stage, or its gradient, from its own layout to [N, h, w, D]."""
     if values.ndim == 4:
         return values if getattr(model, "output_fmt", None) == "NHWC" else values.movedim(1, -1)
+    if values.ndim < 3:
+        raise _no_map(f"{_name(model)} embeds the picture as a whole")
     tokens = values[:, getattr(model, "num_prefix_tokens", None) or 0 :]
     side = isqrt(tokens.shape[1])
     if side**2 != tokens.shape[1] or side < 2:

@@ -31,7 +31,7 @@ from tsq_cli.models import FrameEncoder
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import LoadedRecognizer, Pack
-from tsq_cli.packs.schema import EncoderRole, TimmWeights
+from tsq_cli.packs.schema import EncoderRole, TimmWeights, TransformersWeights
 from tsq_cli.types import FrameBatch, Int64Array, Progress, no_progress
 
 if TYPE_CHECKING:
@@ -345,7 +345,8 @@ def _of_role(
     preprocessor: Preprocessor,
     short_side: int = SAMPLER_SHORT_SIDE,
 ) -> FrameNetwork:
-    weights = "timm" if isinstance(role.weights, TimmWeights) else role.weights.sha256
+    source = role.weights
+    weights = source.source if isinstance(source, TimmWeights | TransformersWeights) else source.sha256
     return FrameNetwork(
         name=name,
         encoder=encoder,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         frame_saliency,
         fuse_on_device,
         object_text_features,
-        query_frame_scores,
+        query_lift,
     )
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "log_probabilities",
     "object_text_features",
     "probabilities",
-    "query_frame_scores",
+    "query_lift",
     "refuse_not_finite",
 ]
 
@@ -70,7 +70,7 @@ _HOMES = {
     "frame_saliency": "tsqnet",
     "fuse_on_device": "tsqnet",
     "object_text_features": "tsqnet",
-    "query_frame_scores": "tsqnet",
+    "query_lift": "tsqnet",
 }
 
 

@@ -34,6 +34,7 @@ class Preprocessor:
         mean, std: of each of the channels R, G, B on the scale [0, 1]; finite, std above 0.
         interpolation: of the resize, with antialias ("nearest" has none).
         crop_pct: share of the resized shorter side that the crop keeps, MIN_CROP to 1.
+        squashes: whether both sides are resized to S instead, and nothing is cropped, as SigLIP wants it.
 
     Raises:
         ValueError: a value out of range; the message says what is wanted.
@@ -44,6 +45,7 @@ class Preprocessor:
     std: tuple[float, float, float]
     interpolation: Interpolation
     crop_pct: float
+    squashes: bool = False
 
     def __post_init__(self) -> None:
         check_range("input_size", self.input_size, MIN_INPUT, MAX_INPUT)
@@ -105,9 +107,10 @@ class Preprocessor:
 
         functional: Any = untyped  # torchvision re-exports these functions without saying so
         frames = to_device(_channels_first(pixels), device)
-        if min(frames.shape[2:]) != self.resize_side:
+        size = [self.input_size] * 2 if self.squashes else [self.resize_side]
+        if list(frames.shape[2:]) != size if self.squashes else min(frames.shape[2:]) != self.resize_side:
             frames = functional.resize(
-                frames, [self.resize_side], interpolation=InterpolationMode(self.interpolation), antialias=True
+                frames, size, interpolation=InterpolationMode(self.interpolation), antialias=True
             )
         frames = functional.center_crop(frames, [self.input_size, self.input_size])
         scale, shift = _normalization(self.mean, self.std, frames.device)
@@ -115,7 +118,7 @@ class Preprocessor:
 
 
 def _from_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {item.name: pretrained_cfg.get(item.name) for item in fields(Preprocessor)}
+    settings = {item.name: pretrained_cfg.get(item.name) for item in fields(Preprocessor) if item.name != "squashes"}
     if missing := [name for name, value in settings.items() if value is None]:
         raise ValueError(f"a value for {', '.join(missing)}")
     if (crop_mode := pretrained_cfg.get("crop_mode", "center")) != "center":

@@ -41,7 +41,7 @@ class TextEncoder:
             WeightsError: the model is out of reach, damaged, or lacks weights of its own.
         """
         try:
-            with _no_progress_bars():
+            with no_progress_bars():
                 from transformers import (
                     AutoModel,
                     AutoTokenizer,
@@ -108,7 +108,7 @@ class TextEncoder:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keep transformers from drawing bars on stderr: only the command line prints."""
     from transformers.utils import logging as untyped
 

@@ -164,25 +164,32 @@ def object_text_features(object_logits: Tensor, object_embeddings: Tensor) -> Te
     return functional.normalize(p @ e, dim=-1)
 
 
-def query_frame_scores(
-    object_logits: Tensor, object_embeddings: Tensor, query_embedding: Tensor, *, sharpness: float = 20.0
+def query_lift(
+    object_logits: Tensor,
+    object_embeddings: Tensor,
+    query_embedding: Tensor,
+    *,
+    sharpness: float,
+    temperature: float = 1.0,
 ) -> Tensor:
-    """Score how well each frame's objects match a free text query: sum_o p_t(o) g_o (ours).
+    """Measure how much more of what a free text asks for a frame's objects are than objects are by chance (ours).
 
-    The objects' weights are g = softmax over o(sharpness * cos(query, e_o)).
+    The objects' weights are g = softmax over o(sharpness * cos(query, e_o)), and the lift is O sum_o p_t(o) g_o, with
+    p_t the softmax of the object logits over the temperature: 1 where a frame's objects have no bearing on the query.
 
     Args:
         object_logits: [..., O], usually [T, O], of the object recognizer.
-        object_embeddings: [O, Dt], text embeddings of the object names.
+        object_embeddings: [O, Dt], text embeddings of the objects.
         query_embedding: [Dt], from the same text encoder.
         sharpness: above 0; higher means fewer objects count.
+        temperature: above 0; higher lets less likely objects count too.
 
     Returns:
-        [...], usually [T], from 0 to 1, in float32 or wider.
+        [...], usually [T], from 0 to O, in float32 or wider.
     """
-    p, e = _probabilities_and(object_logits, object_embeddings)
+    p, e = _probabilities_and(object_logits / temperature, object_embeddings)
     cosine = functional.cosine_similarity(e, query_embedding.to(e.dtype)[None], dim=1)
-    return p @ (sharpness * cosine).softmax(dim=0)
+    return len(e) * (p @ (sharpness * cosine).softmax(dim=0))
 
 
 def _probabilities_and(object_logits: Tensor, object_embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from tsq_cli.packs.schema import (
     TextRole,
     TextualModule,
     TimmWeights,
+    TransformersWeights,
     VisualModule,
 )
 from tsq_cli.packs.tensors import fill, read_tensors
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer, TSQNet
+    from tsq_cli.models.image_text import ImageTextModel
 
-_EMBEDDINGS = "object_embeddings"
+_EMBEDDINGS, _QUERY_EMBEDDINGS = "object_embeddings", "query_embeddings"
 
 
 @dataclass(kw_only=True)
@@ -50,8 +52,10 @@ class Pack:
             one network serves both, so that one forward pass feeds both modules.
         visual_preprocessor, object_preprocessor: from frames to the networks' inputs, of the sampler's size where the
             pack's settings give one.
-        object_embeddings: float32 [O, Dt], of unit length, one row per object name; compared with free text queries.
+        object_embeddings: float32 [O, Dt], of unit length, one row per object name.
+        query_embeddings: the same, or embeddings of names with definitions: what free text queries are compared with.
         textual_embeddings: float32 [O, Dt], of unit length, the same or centered: the base of TQM's frame features.
+        image_text: the one network behind all of these in a pack around an image-text model; else None.
     """
 
     config: PackConfig
@@ -63,7 +67,9 @@ class Pack:
     visual_preprocessor: Preprocessor
     object_preprocessor: Preprocessor
     object_embeddings: Tensor
+    query_embeddings: Tensor
     textual_embeddings: Tensor
+    image_text: ImageTextModel | None = field(default=None, repr=False)
     _text_encoder: TextEncoder | None = field(default=None, repr=False)
     _queries: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -89,7 +95,7 @@ class Pack:
         return self._text_encoder
 
     def query_embedding(self, query: str) -> Tensor:
-        """Embed a free text, [Dt] of unit length in the space of `object_embeddings`; cached.
+        """Embed a free text, [Dt] of unit length in the space of `query_embeddings`; cached.
 
         Raises:
             WeightsError: as text_encoder.
@@ -112,12 +118,16 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
+    if config.is_image_text:
+        from tsq_cli.packs.image_text import load_image_text_pack
+
+        return load_image_text_pack(config, device=device, dtype=dtype)
     with as_pack_error(config):
         visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
         if config.roles.objects is not config.roles.visual_encoder:
             object_recognizer = load_encoder(config.roles.objects, config.folder)
         embeddings = load_object_embeddings(config)
-        built = build_pack(config, visual_encoder, object_recognizer, embeddings, device=device)
+        built = build_pack(config, visual_encoder, object_recognizer, *embeddings, device=device)
     return optimize_pack(built, dtype)
 
 
@@ -126,6 +136,7 @@ def build_pack(
     visual_encoder: FrameEncoder,
     object_recognizer: FrameEncoder,
     object_embeddings: Tensor,
+    query_embeddings: Tensor | None = None,
     *,
     device: str = "cpu",
 ) -> Pack:
@@ -135,6 +146,7 @@ def build_pack(
         config: the description; its TSQ layers are built, or read from its files.
         visual_encoder, object_recognizer: on the CPU; the same object where the pack has one network for both.
         object_embeddings: float32 [O, Dt], of unit length, one row per object name.
+        query_embeddings: the same for free text queries; None for the object embeddings.
         device: as torch names it.
 
     Raises:
@@ -165,6 +177,7 @@ def build_pack(
         visual_preprocessor=visual_preprocessor,
         object_preprocessor=visual_preprocessor if shared else _sampler_preprocessor(config, config.roles.objects),
         object_embeddings=object_embeddings.to(device),
+        query_embeddings=(object_embeddings if query_embeddings is None else query_embeddings).to(device),
         textual_embeddings=textual_embeddings.to(device),
     )
 
@@ -230,6 +243,12 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     if isinstance(role.weights, TimmWeights):
         require_weights(role)
         return create_encoder(role.model, pretrained=True)
+    if isinstance(role.weights, TransformersWeights):
+        raise WeightsError(
+            f"{role.model} is an image-text model, whose classes are texts",
+            wanted="an image network with a classifier of its own",
+            fix="use another pack for this; --pack clip selects and classifies",
+        )
     path = weights_path(role.weights, folder)
     encoder = create_encoder(role.model, num_classes=role.num_classes)
     fill(encoder.model, read_tensors(path), origin=str(path))
@@ -260,8 +279,11 @@ def load_text_encoder(role: TextRole) -> TextEncoder:
     return TextEncoder.from_pretrained(find_text_encoder(role))
 
 
-def load_object_embeddings(config: PackConfig) -> Tensor:
-    """Load the object names' embeddings, float32 [O, Dt] of unit length: the pack's, or computed once and cached.
+def load_object_embeddings(config: PackConfig) -> tuple[Tensor, Tensor | None]:
+    """Load the object names' embeddings: the pack's, or computed once and cached.
+
+    Returns:
+        Object embeddings, float32 [O, Dt] of unit length, and query embeddings of the same shape, if the pack has any.
 
     Raises:
         WeightsError: a missing or damaged file, another number of rows, or a text encoder out of reach.
@@ -273,16 +295,22 @@ def load_object_embeddings(config: PackConfig) -> Tensor:
     else:
         path = weights_path(config.object_embeddings, config.folder)
     tensors = read_tensors(path)
-    if set(tensors) != {_EMBEDDINGS}:
-        raise WeightsError(f"{path} holds {sorted(tensors)}", wanted=f"one tensor, {_EMBEDDINGS}", fix="rebuild it")
-    embeddings = tensors[_EMBEDDINGS].float()
-    if embeddings.ndim != 2 or len(embeddings) != len(config.object_names) or not embeddings.isfinite().all():
+    if not {_EMBEDDINGS} <= set(tensors) <= {_EMBEDDINGS, _QUERY_EMBEDDINGS}:
         raise WeightsError(
-            f"{path} holds {_EMBEDDINGS} {list(embeddings.shape)}",
-            wanted=f"finite numbers [{len(config.object_names)}, width], a row per object name",
+            f"{path} holds {sorted(tensors)}",
+            wanted=f"the tensor {_EMBEDDINGS}, and perhaps {_QUERY_EMBEDDINGS}",
             fix="rebuild it",
         )
-    return torch.nn.functional.normalize(embeddings, dim=1)
+    width = tensors[_EMBEDDINGS].shape[-1:]
+    for name, embeddings in tensors.items():
+        if embeddings.shape != (len(config.object_names), *width) or not embeddings.isfinite().all():
+            raise WeightsError(
+                f"{path} holds {name} {list(embeddings.shape)}",
+                wanted=f"finite numbers [{len(config.object_names)}, width], a row per object name",
+                fix="rebuild it",
+            )
+    units = {name: torch.nn.functional.normalize(tensor.float(), dim=1) for name, tensor in tensors.items()}
+    return units[_EMBEDDINGS], units.get(_QUERY_EMBEDDINGS)
 
 
 def _centered(embeddings: Tensor) -> Tensor:

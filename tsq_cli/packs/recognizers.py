@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tsq_cli.errors import UsageError
-from tsq_cli.packs.load import Pack, load_encoder, optimize_for_inference
+from tsq_cli.packs.load import Pack, load_encoder, load_pack, optimize_for_inference
 from tsq_cli.packs.registry import find_pack
-from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights
+from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights, TransformersWeights
 from tsq_cli.packs.weights import locate_weights, require_weights, timm_pretrained_cfg
 from tsq_cli.packs.words import Words
 
@@ -39,7 +39,7 @@ class RecognizerChoice:
     Attributes:
         requested: "auto", "embedded" or a timm name, as asked for.
         name: timm's name of the network, with the tag of its weights where it has one ("resnet101.a1h_in1k").
-        source: "file" (of the pack, or the folder of a local-dir: name), or "timm" (hub or its cache).
+        source: "file" (of the pack, or the folder of a local-dir: name), or "timm" or "transformers" (hub or its cache).
         reason: why this network, and from where, without a final stop.
         role: its description in the pack; None for a network that the pack does not describe.
         pack_sha256: of the pack that gives the class names, and the role where there is one.
@@ -47,7 +47,7 @@ class RecognizerChoice:
 
     requested: str
     name: str
-    source: Literal["file", "timm"]
+    source: Literal["file", "timm", "transformers"]
     reason: str
     role: EncoderRole | None
     pack_sha256: str
@@ -68,6 +68,7 @@ class LoadedRecognizer:
         class_names: of its C classes.
         multi_label: whether several of them may hold at once, by the pack's settings.
         words: calibration of its names; known for the pack's embedded recognizer only.
+        is_image_text: whether it is a pack's image-text model, which may show none of the classes.
     """
 
     choice: RecognizerChoice
@@ -76,6 +77,7 @@ class LoadedRecognizer:
     class_names: tuple[str, ...]
     multi_label: bool = False
     words: Words = field(default_factory=Words)
+    is_image_text: bool = False
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
@@ -151,7 +153,7 @@ def _published_network(config: PackConfig, requested: str) -> RecognizerChoice:
 
 def _embedded(config: PackConfig) -> EncoderRole | None:
     """The pack's network for "embedded"; None where it has none."""
-    if not isinstance(config.roles.recognizer.weights, TimmWeights):
+    if not isinstance(config.roles.recognizer.weights, TimmWeights | TransformersWeights):
         return config.roles.recognizer
     return config.roles.objects if config.object_names == config.class_names else None
 
@@ -192,6 +194,11 @@ def load_recognizer(
     dtype = dtype or (loaded.dtype if loaded else torch.float32)
     if isinstance(choice, str):
         choice = choose_recognizer(config, choice)
+    if config.is_image_text:  # its classes and its preprocessing are known once it is loaded
+        loaded = loaded or load_pack(config, device=device, dtype=dtype)
+        config = loaded.config
+        if choice.role is not None:
+            choice = replace(choice, role=config.roles.recognizer)
     if choice.role is None:
         encoder = create_encoder(choice.name, pretrained=True)
         preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
@@ -210,6 +217,7 @@ def load_recognizer(
         class_names=config.class_names,
         multi_label=config.settings.multi_label,
         words=config.settings.words if is_embedded else Words(),
+        is_image_text=config.is_image_text and choice.role is not None,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from tsq_cli.config import CLIP_PACK
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs.limits import MAX_JSON_BYTES, MAX_LIST_BYTES, MAX_NAME, MAX_NAMES
 from tsq_cli.packs.members import REFETCH, check_digest, read_member
@@ -51,14 +52,18 @@ def pack_names() -> list[str]:
 def find_pack(name_or_path: str | Path) -> PackConfig:
     """Find a pack by the name of its folder in the search folders, or by a path to its folder.
 
-    A text with a path separator is a path; any other is a name, or failing that a folder here. Other packs, damaged or
-    not, are not read.
+    A text with a path separator is a path; any other is a name, or failing that a folder here. clip:owner/name is the
+    pack `clip` with another image-text model. Other packs, damaged or not, are not read.
 
     Raises:
         UsageError: no such pack (the message says which exist), or two of that name.
         WeightsError: a pack.json that is missing, damaged or of another format.
     """
     text = os.fspath(name_or_path)
+    if text.startswith(f"{CLIP_PACK}:"):
+        from tsq_cli.packs.image_text import checked_model
+
+        return find_pack(CLIP_PACK).with_model(checked_model(text.partition(":")[2]))
     is_path = isinstance(name_or_path, Path) or os.sep in text or text in (".", "..")
     matches = [] if is_path else [folder for folder in _pack_folders() if folder.name == text]
     if len(matches) > 1:
@@ -77,6 +82,34 @@ def find_pack(name_or_path: str | Path) -> PackConfig:
         wanted=f"one of {', '.join(pack_names())}, or a folder that holds a {PACK_JSON}",
         fix="see `tsq packs list`",
     )
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Read class names from a file with one per line, or else from a text with commas between them.
+
+    Raises:
+        UsageError: fewer than two names, too many, equal ones, or one that cannot be shown.
+    """
+    path = Path(text)
+    try:
+        is_file = path.is_file()
+        content = path.read_text(encoding="utf-8") if is_file and path.stat().st_size <= MAX_LIST_BYTES else None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shown(text, 200)} cannot be read", wanted="a text file", fix="check the file") from error
+    names = [name.strip() for name in (text.split(",") if content is None else content.splitlines())]
+    names = [name for name in names if name]
+    flaw = next((f"class {number} {flaw}" for number, name in enumerate(names, 1) if (flaw := name_flaw(name))), None)
+    if flaw is None and not 2 <= len(names) <= MAX_NAMES:
+        flaw = f"there are {len(names)} classes in {shown(text, 200)}"
+    if flaw is None and len(set(names)) < len(names):
+        flaw = f"there are equal classes in {shown(text, 200)}"
+    if flaw is not None:
+        raise UsageError(
+            flaw,
+            wanted=f"2 to {MAX_NAMES:,} different names of at most {MAX_NAME} characters, in a file or with commas",
+            fix='try --classes "a dog,a cat"',
+        )
+    return tuple(names)
 
 
 def read_pack(folder: Path) -> PackConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -116,12 +117,14 @@ class EmbedNames:
 class EncoderRole:
     """An image network: its timm name, the source of its weights, its preprocessing.
 
-    `model` may be of timm or of the hub, not a folder of some machine (local-dir:). `num_classes` is the size of its
-    classifier; None keeps the model's own. Weights off the hub bring their own.
+    With weights of transformers it is an image-text model (CLIP, SigLIP): its classifier are the class names, and its
+    own preprocessing takes the place of `preprocess`. `model` may be of timm or of the hub, not a folder of some
+    machine (local-dir:). `num_classes` is the size of its classifier; None keeps the model's own. Weights off the hub
+    bring their own.
     """
 
     model: str
-    weights: FileWeights | TimmWeights
+    weights: FileWeights | TimmWeights | TransformersWeights
     preprocess: Preprocessor
     num_classes: int | None = None
 
@@ -129,8 +132,8 @@ class EncoderRole:
         _check_model(self.model)
         if self.num_classes is not None:
             check_range("num_classes", self.num_classes, 1, MAX_NAMES)
-        if isinstance(self.weights, TimmWeights) and self.num_classes is not None:  # timm would start it at random
-            raise ValueError("no num_classes where the weights are timm's, whose classifier is kept")
+        if isinstance(self.weights, TimmWeights | TransformersWeights) and self.num_classes is not None:
+            raise ValueError("no num_classes where the weights are off the hub, whose classifier is kept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +259,37 @@ class PackConfig(PackFile):
     sha256: str
     class_names: tuple[str, ...]
     object_names: tuple[str, ...]
+
+    @property
+    def is_image_text(self) -> bool:
+        """Whether one image-text model embeds frames and class names."""
+        return isinstance(self.roles.visual_encoder.weights, TransformersWeights)
+
+    def with_model(self, model: str) -> PackConfig:
+        """Copy a pack around an image-text model with another one."""
+        roles = self.roles
+        visual, recognizer = (replace(role, model=model) for role in (roles.visual_encoder, roles.recognizer))
+        changed = replace(
+            roles, visual_encoder=visual, recognizer=recognizer, text_encoder=replace(roles.text_encoder, model=model)
+        )
+        return replace(self, roles=changed, sha256=self._changed_sha256(model))
+
+    def with_classes(self, names: tuple[str, ...]) -> PackConfig:
+        """Copy a pack around an image-text model with other classes.
+
+        Raises:
+            UsageError: another kind of pack, whose classes are those it was trained for.
+        """
+        if not self.is_image_text:
+            raise UsageError(
+                f"--classes was given with the pack {self.name}, which has {len(self.class_names)} classes of its own",
+                wanted="a pack around an image-text model",
+                fix="use --pack clip or clip:ID",
+            )
+        return replace(self, class_names=names, object_names=names, sha256=self._changed_sha256("\n".join(names)))
+
+    def _changed_sha256(self, change: str) -> str:
+        return hashlib.sha256(f"{self.sha256}\n{change}".encode()).hexdigest()
 
     def at_input_size(self, pixels: int | None) -> PackConfig:
         """Copy the pack with inputs of `pixels` by `pixels` for both modules' networks; None changes nothing.

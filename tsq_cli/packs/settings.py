@@ -23,6 +23,10 @@ class Settings:
         visual_scale, textual_scale: s of the two modules' softmax over frames; null is 1/sqrt(D) (ours).
         text_logit_scale: factor of the class-name embeddings in TQM's classifier (ours; training-free packs only).
         query_scale: sharpness of the weights that a free text query puts on the objects (ours).
+        query_temperature: divides the object logits before frames are matched with a free text (ours).
+        query_level, query_steepness: a frame matches a free text where its lift (models.query_lift) reaches the level;
+            the steepness of the match around it. The defaults are those of imagenet-lite (docs/query.md,
+            ours).
         flat_visual, flat_textual: a curve whose peak stays below this many times its mean singles out no frame; the
             record says so where both do (ours).
         sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
@@ -45,6 +49,9 @@ class Settings:
     visual_scale: float | None
     textual_scale: float | None
     query_scale: float
+    query_temperature: float = 1.5
+    query_level: float = 6.1
+    query_steepness: float = 1.5
     text_logit_scale: float | None = None
     sampler_input_size: int | None = None
     center_object_embeddings: bool = False
@@ -66,7 +73,8 @@ class Settings:
             raise ValueError("duplicate_cosine above 0, at most 1")
         if self.sampler_input_size is not None:
             check_range("sampler_input_size", self.sampler_input_size, MIN_INPUT, MAX_INPUT)
-        scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, self.query_scale)
+        queries = (self.query_scale, self.query_temperature, self.query_level, self.query_steepness)
+        scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, *queries)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")
 

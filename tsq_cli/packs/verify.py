@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsq_cli.errors import WeightsError
+from tsq_cli.packs.image_text import load_image_text_model
 from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_object_embeddings, load_pack, load_text_encoder
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.registry import find_pack
@@ -73,6 +74,10 @@ def pull_pack(name_or_path: str | Path, progress: Callable[[str], None] | None =
 def _pulled(config: PackConfig, say: Callable[[str], None]) -> list[str]:
     pulled = []
     roles = config.roles
+    if config.is_image_text:
+        say(f"fetching {roles.visual_encoder.model}")
+        load_image_text_model(roles.visual_encoder.model)
+        return [roles.visual_encoder.model]
     for role in dict.fromkeys((roles.visual_encoder, roles.objects, roles.recognizer)):
         if isinstance(role.weights, TimmWeights):
             say(f"fetching {role.model}")

@@ -16,7 +16,7 @@ from tsq_cli.report.page_links import moment
 from tsq_cli.report.page_pictures import Pictures
 from tsq_cli.report.sheet import COLORS, NEUTRAL
 from tsq_cli.report.templates import environment
-from tsq_cli.report.text import as_sentence, clock, safe_stem, way_to_choose
+from tsq_cli.report.text import as_sentence, clock, query_texts, safe_stem, way_to_choose
 
 __all__ = ["Page", "Pictures"]
 
@@ -86,11 +86,13 @@ class Page:
             video=view,
             words=page_words,
             class_bars=page_view.class_bars,
+            query_bars=page_view.query_bars,
             timing_bars=page_view.timing_bars,
             clock=clock,
             moment=moment,
             safe_stem=safe_stem,
             way_to_choose=way_to_choose,
+            query_texts=query_texts,
             as_sentence=as_sentence,
         )
         card = _rendered("page_card.html.j2", card=page_index.card_of(record, number, pictures))

@@ -202,6 +202,12 @@ def class_bars(categories: Sequence[Mapping[str, Any]] | None, *, similarity: bo
     )
 
 
+def query_bars(answer: Mapping[str, Any]) -> tuple[Bar, ...]:
+    """Build bars of a run's queries by the best match of each."""
+    best = ((query["text"], max(query["matches"])) for query in answer["queries"])
+    return tuple(Bar(label=text, value=f"{match:.2f}", share=match) for text, match in best)
+
+
 def timing_bars(seconds: Mapping[str, float]) -> tuple[Bar, ...]:
     """Build bars of the stages' times in the order they ran, then of the remaining time and the total."""
     stages = {page_words.stage(name): spent for name, spent in seconds.items() if name != "total"}

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from tsq_cli.printable import printable
-from tsq_cli.report.text import as_sentence, clock, way_to_choose
+from tsq_cli.report.text import as_sentence, clock, query_texts, way_to_choose
+from tsq_cli.types import MATCH_LEVEL
 
 _NBSP = "\u00a0"
 _TIMES = "\u00d7"
@@ -34,6 +35,7 @@ _COMPARED = {
 _SOURCES = {
     "file": "weights of the pack itself",
     "timm": "weights from the hub or its cache",
+    "transformers": "weights from the hub or its cache",
 }
 
 
@@ -84,7 +86,7 @@ def _why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         "refill": "A place was left, and this frame is next by visual saliency"
         if is_left_over
         else "Both curves chose the same frame; this one, next by visual saliency, takes the free place",
-        "query": "The objects in it match the query",
+        "query": "It shows what was asked" if shows_asked(frame, record) else "It comes near to what was asked",
     }
     module = "textual" if chosen_by in ("textual", "query") else "visual"
     what = "match" if chosen_by == "query" else f"{module} saliency"
@@ -104,6 +106,12 @@ def _why(frame: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     if round(own * len(scores), 1) < 1:
         return f"No better one was left: {told}, below the mean."
     return f"{reasons[chosen_by]}: {told}."
+
+
+def shows_asked(frame: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Tell whether a frame matches any of the record's queries."""
+    queries = record["query"]["queries"] if record["query"] else ()
+    return any(query["matches"][frame["position"]] >= MATCH_LEVEL for query in queries)
 
 
 def _of_its_event(frame: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> str:
@@ -205,7 +213,7 @@ def facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Clock in the file", f"starts at {video['start_seconds']:.3f} s; times here count from the first frame"
     yield "File", f"{_size(video['size_bytes'])}, " + _errors(video["decode_errors"])
     yield "Candidates", f"{len(record['candidates'])}{_gaps(record['candidates'])}{_events(record['candidates'])}"
-    yield "Selected by", f"{way_to_choose(record['selector'], record['rule'], record['query'])}, {_wanted(record)}"
+    yield "Selected by", f"{way_to_choose(record['selector'], record['rule'], query_texts(record))}, {_wanted(record)}"
     if record["rule_reason"]:
         yield "Why so", as_sentence(record["rule_reason"])
     pack = record["pack"]

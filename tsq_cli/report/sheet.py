@@ -129,8 +129,8 @@ def draw_sheet(record: Record, pixels: UInt8Array) -> Image.Image:
             record,
             pixels,
             selected,
-            f"Selected by {way_to_choose(record.selector, record.rule, record.query)}",
-            explanation=as_sentence(record.rule_reason),
+            f"Selected by {way_to_choose(record.selector, record.rule, record.query.texts if record.query else ())}",
+            explanation=_why_these(record),
             compares=True,
         ),
         _band(
@@ -153,6 +153,12 @@ def draw_sheet(record: Record, pixels: UInt8Array) -> Image.Image:
         _draw_band(sheet, draw, band, top)
         top += band.height(sheet_width)
     return sheet
+
+
+def _why_these(record: Record) -> str:
+    if record.query is not None and not record.query.matched:
+        return "No frame shows this: the nearest."
+    return as_sentence(record.rule_reason)
 
 
 def _band(

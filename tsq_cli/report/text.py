@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tsq_cli.printable import UNPRINTABLE, printable
 
@@ -79,11 +80,16 @@ def clock(seconds: float) -> str:
     return (f"{hours}:" if hours else "") + f"{rest}:{milliseconds // 1000:02d}.{milliseconds % 1000:03d}"
 
 
-def way_to_choose(selector: str, rule: str | None, query: str | None) -> str:
-    """Name the rule that selected: "tsq", "auto (cover)" if auto followed cover, "query: a dog"."""
-    if query is not None:
-        return f"query: {query}"
+def way_to_choose(selector: str, rule: str | None, queries: Sequence[str]) -> str:
+    """Name the rule that selected: "tsq", "auto (cover)" if auto followed cover, "query: a dog; a cat"."""
+    if queries:
+        return f"query: {'; '.join(queries)}"
     return selector if rule in (selector, None) else f"{selector} ({rule})"
+
+
+def query_texts(record: Mapping[str, Any]) -> list[str]:
+    """List the texts of a record's queries; none without a query."""
+    return [query["text"] for query in record["query"]["queries"]] if record["query"] else []
 
 
 def chosen_for(chosen_by: str, event: int | None) -> str:

@@ -1,0 +1,257 @@
+"""Match frames with free texts: by the names of the objects in them, or by an image-text model (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from tsq_cli.clip import timed
+from tsq_cli.packs.image_text import NAMES, QueryModelChoice, choose_query_model, load_image_text_model
+from tsq_cli.rules.matching import combine
+from tsq_cli.scoring import categories, encode_images
+from tsq_cli.types import Category, QueryAnswer, QueryMatches, Saliency
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tsq_cli.config import SelectSettings
+    from tsq_cli.models.image_text import ImageTextModel
+    from tsq_cli.packs import Pack
+
+
+class Matcher(Protocol):
+    """Matches frames with texts.
+
+    `model` and `reason` are those of QueryAnswer.
+    """
+
+    @property
+    def model(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed texts, which is cached, so that an invalid one is found before any video is read."""
+        ...
+
+    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Match the frames uint8 [T, H, W, 3] of each clip with P texts: [P, T] in [0, 1] each, on the device.
+
+        MATCH_LEVEL and more says that a frame shows what a text names.
+        """
+        ...
+
+    def nearest(self, text: str, count: int) -> tuple[Category, ...]:
+        """Name what is nearest to a text among what this matcher knows; empty where it knows no names."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamesMatcher:
+    """Matches texts with the names and definitions of a pack's objects, and frames with the objects.
+
+    Attributes:
+        pack: loaded.
+        model, reason: see QueryAnswer.
+    """
+
+    pack: Pack
+    reason: str
+    model: str = "names"
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed texts.
+
+        Raises:
+            WeightsError: the pack's text encoder is out of reach.
+            UsageError: a text that is too long for it.
+        """
+        for text in texts:
+            self.pack.query_embedding(text)
+
+    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Match frames with texts, see Matcher and lifts_to_matches."""
+        import torch
+
+        from tsq_cli.models import query_lift
+
+        pack, settings = self.pack, self.pack.config.settings
+        # Naming objects takes more pixels than finding the frames that matter, and what is asked may be at the side:
+        # the network sees the two ends of each frame, at its full input size.
+        preprocessor = replace(pack.config.roles.objects.preprocess, crop_pct=1.0)
+        with torch.inference_mode():
+            embeddings = [pack.query_embedding(text) for text in texts]
+            images = torch.cat(
+                [preprocessor(end, pack.device, pack.dtype) for pixels in clips for end in _square_ends(pixels)]
+            )
+            logits = encode_images(pack.object_recognizer, images)[1]
+            of_images = torch.stack(
+                [
+                    query_lift(
+                        logits,
+                        pack.query_embeddings,
+                        embedding,
+                        sharpness=settings.query_scale,
+                        temperature=settings.query_temperature,
+                    )
+                    for embedding in embeddings
+                ]
+            )  # [P, 2 sum of T], the two ends of each clip one behind the other
+            of_clips = torch.split(of_images, [2 * len(pixels) for pixels in clips], dim=1)
+            lifts = torch.cat([ends.reshape(len(texts), 2, -1).mean(dim=1) for ends in of_clips], dim=1)
+            matches = lifts_to_matches(lifts, settings.query_level, settings.query_steepness)
+        return list(torch.split(matches, [len(pixels) for pixels in clips], dim=1))
+
+    def nearest(self, text: str, count: int) -> tuple[Category, ...]:
+        """Name the objects nearest to a text, with their cosines."""
+        cosines, objects = (self.pack.query_embeddings @ self.pack.query_embedding(text)).float().topk(count)
+        return categories(objects.cpu(), cosines.cpu(), self.pack.object_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTextMatcher:
+    """Matches texts with frames in the space of an image-text model.
+
+    Attributes:
+        network: CLIP or SigLIP.
+        reason: see QueryAnswer.
+    """
+
+    network: ImageTextModel
+    reason: str
+
+    @property
+    def model(self) -> str:
+        """Id of the network."""
+        return self.network.name
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed texts.
+
+        Raises:
+            UsageError: a text that is too long for the network.
+        """
+        self.network.embed_names(texts)
+
+    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+        """Match frames with texts, see Matcher and ImageTextModel.match."""
+        import torch
+
+        from tsq_cli.models.device import cpu_microbatches
+
+        network = self.network
+        with torch.inference_mode():
+            dtype = next(network.parameters()).dtype
+            images = torch.cat([network.preprocessor(pixels, network.device, dtype) for pixels in clips])
+            features = torch.cat([network(some) for some in cpu_microbatches(images)])
+            matches = network.match(features, network.embed_names(texts))
+        return list(torch.split(matches, [len(pixels) for pixels in clips], dim=1))
+
+    def nearest(self, text: str, count: int) -> tuple[Category, ...]:
+        """Return nothing: an image-text model knows no list of names."""
+        return ()
+
+
+def _square_ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut the squares at both ends of the longer side out of frames [T, H, W, 3]."""
+    height, width = pixels.shape[1:3]
+    side = min(height, width)
+    return pixels[:, :side, :side], pixels[:, height - side :, width - side :]
+
+
+def lifts_to_matches(lifts: Tensor, level: float, steepness: float) -> Tensor:
+    """Scale lifts of any shape to matches in [0, 1]: MATCH_LEVEL at the level, 1 / (1 + (level / lift)^steepness)."""
+    return (steepness * (lifts.clamp_min(1e-6) / level).log()).sigmoid()
+
+
+def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
+    """Load what matches frames with texts.
+
+    Args:
+        pack: loaded.
+        choice: of packs.image_text.choose_query_model for this pack, or a SelectSettings.query_model.
+
+    Raises:
+        UsageError, WeightsError: as choose_query_model, or weights that are damaged.
+    """
+    if isinstance(choice, str):
+        choice = choose_query_model(pack.config, choice)
+    if choice.model == NAMES:
+        return NamesMatcher(pack=pack, reason=choice.reason)
+    network = pack.image_text
+    if network is None or network.name != choice.model:
+        network = load_image_text_model(choice.model, device=pack.device, dtype=pack.dtype)
+    return ImageTextMatcher(network=network, reason=choice.reason)
+
+
+class Matchers:
+    """What matches frames with queries, loaded once per SelectSettings.query_model."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Matcher] = {}
+
+    def prepare(self, pack: Pack, settings: SelectSettings, choice: QueryModelChoice | None = None) -> None:
+        """Load what matches frames with the queries of a run, and embed them.
+
+        Args:
+            pack: loaded.
+            settings: of the run, with a query.
+            choice: the network that settings.query_model means, if that was decided before.
+
+        Raises:
+            UsageError: a query that is too long.
+            WeightsError: weights that are missing, damaged or out of reach.
+        """
+        if choice is not None:
+            self._loaded[settings.query_model] = load_matcher(pack, choice)
+        self._of(pack, settings).prepare(settings.query_parts)
+
+    def match(
+        self, pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, timings: dict[str, float]
+    ) -> Sequence[Tensor | None]:
+        """Match the frames uint8 [T, H, W, 3] of each clip with the parts of all queries: [P, T]; None without a query.
+
+        Args:
+            pack, clips, settings: as above.
+            timings: seconds are added here.
+        """
+        if settings.query is None:
+            return [None] * len(clips)
+        with timed(timings, "match"):
+            return self._of(pack, settings).match(clips, settings.query_parts)
+
+    def answer(
+        self, pack: Pack, matches: Tensor, saliency: Saliency, settings: SelectSettings
+    ) -> tuple[QueryAnswer, Saliency]:
+        """Combine the matches of one clip with all queries, and copy them to the host.
+
+        Args:
+            pack, settings: as above.
+            matches: of `match`, [P, T].
+            saliency: of the clip.
+
+        Returns:
+            The answer, and the saliency with the best match of each frame in the place of the textual curve, and what
+            is nearest to the first query in the place of its categories.
+        """
+        matcher = self._of(pack, settings)
+        parts = matches.double().cpu().numpy()
+        found, start = [], 0
+        for query in settings.queries:
+            stop = start + len(query.parts)
+            combined = combine(query, parts[start:stop])
+            found.append(QueryMatches(text=query.text, matches=tuple(combined.round(6).tolist())))
+            start = stop
+        best = np.max([query.matches for query in found], axis=0) + 1e-12  # so that the sum is not zero
+        nearest = matcher.nearest(settings.query_parts[0], settings.top_n or pack.config.settings.top_n)
+        answered = QueryAnswer(model=matcher.model, reason=matcher.reason, queries=tuple(found))
+        return answered, replace(saliency, textual=best / best.sum(), textual_categories=nearest)
+
+    def _of(self, pack: Pack, settings: SelectSettings) -> Matcher:
+        if settings.query_model not in self._loaded:
+            self._loaded[settings.query_model] = load_matcher(pack, settings.query_model)
+        return self._loaded[settings.query_model]
