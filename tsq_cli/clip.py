@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from os import PathLike
 
 from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
 from tsq_cli.errors import NoDecodableFrameError, TooLargeError
@@ -170,7 +171,7 @@ def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def process_file(
-    path: str | os.PathLike[str],
+    path: str | PathLike[str],
     settings: SelectSettings,
     process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
 ) -> Record:

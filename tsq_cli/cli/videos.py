@@ -14,9 +14,7 @@ from tsq_cli.cli.output import Output, info, print_error
 from tsq_cli.config import (
     CLIP_PACK,
     DEFAULT_PACK,
-    PAPER_CANDIDATES,
     PAPER_FRAMES,
-    PASSING_OVER,
     Auto,
     ClassifySettings,
     Limits,
@@ -24,6 +22,7 @@ from tsq_cli.config import (
     SelectSettings,
     check_device,
     too_few_candidates,
+    usual_candidates,
 )
 from tsq_cli.errors import EXIT_INPUT_FAILED
 from tsq_cli.files import STDOUT, check_outputs
@@ -292,9 +291,7 @@ def _frames_and_candidates(options: VideoOptions) -> tuple[int | Auto, int | Aut
     k, t = (None if text is None else _count(text) for text in (options.num_frames, options.num_candidates))
     if t is None:
         k = PAPER_FRAMES if k is None else k
-        if options.usual.num_candidates == "auto" and options.selector in PASSING_OVER:
-            return k, "auto"
-        return k, PAPER_CANDIDATES if k == "auto" else max(PAPER_CANDIDATES, k)
+        return k, usual_candidates(k, options.selector, adapts=options.usual.num_candidates == "auto")
     if k is None:
         return PAPER_FRAMES if t == "auto" else max(1, min(PAPER_FRAMES, t)), t
     if k != "auto" and t != "auto" and k > t > 0:

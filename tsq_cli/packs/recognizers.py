@@ -39,7 +39,7 @@ class RecognizerChoice:
     Attributes:
         requested: "auto", "embedded" or a timm name, as asked for.
         name: timm's name of the network, with the tag of its weights where it has one ("resnet101.a1h_in1k").
-        source: "file" (of the pack, or the folder of a local-dir: name), or "timm" or "transformers" (hub or its cache).
+        source: "file" (of the pack, or the folder of a local-dir: name), "timm" or "transformers" (hub or its cache).
         reason: why this network, and from where, without a final stop.
         role: its description in the pack; None for a network that the pack does not describe.
         pack_sha256: of the pack that gives the class names, and the role where there is one.
