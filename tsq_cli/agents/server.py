@@ -59,8 +59,8 @@ def build_server(videos: Videos) -> MCPServer:
     def answer_query(path: Path, query: Annotated[str, Query], num_frames: NumFrames = 3) -> dict[str, Any]:
         """Find the times of a video at which something is to be seen, best match first.
 
-        The frames are the nearest ones even if nothing matches well: compare nearest_objects (cosine similarity, 1 is
-        the same), and look at the frames before you rely on them.
+        is_shown says whether any frame shows it: a match of 0.5 or more. If not, the frames are only the nearest ones.
+        One absent thing in ten is said to be shown: look at the frames before you rely on them.
         """
         with _tool_errors():
             return videos.select(path, _settings(num_frames, query, None, None, order="score"))

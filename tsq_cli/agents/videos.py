@@ -176,8 +176,12 @@ def described(record: Record) -> dict[str, Any]:
     if full["rule_reason"]:
         shown["rule_reason"] = full["rule_reason"]
     if full["query"]:
-        shown["query"] = full["query"]
-        shown["nearest_objects"] = {each["label"]: each["score"] for each in full["top_categories"]["textual"]}
+        shown["queries"] = [
+            {"text": query["text"], "is_shown": query["matched"], "best_match": max(query["matches"])}
+            for query in full["query"]["queries"]
+        ]
+        for told, frame in zip(shown["frames"], full["frames"], strict=True):
+            told["match"] = max(query["matches"][frame["position"]] for query in full["query"]["queries"])
     return shown
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from tsq_cli.cli import completion
-from tsq_cli.cli.options import MODEL, OUTPUT, VideoOptions, examples, not_empty_path, with_video_options
+from tsq_cli.cli.options import MODEL, OUTPUT, examples, not_empty_path
 from tsq_cli.cli.output import quietly
+from tsq_cli.cli.video_options import VideoOptions, with_video_options
 from tsq_cli.cli.videos import run_videos
 from tsq_cli.config import CLIP_PACK, PAPER, ClassifySettings, MapFormat, MapScale
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tsq_cli.cli.options import VideoOptions, examples, with_video_options
+from tsq_cli.cli.options import examples
 from tsq_cli.cli.output import quietly
+from tsq_cli.cli.video_options import VideoOptions, with_video_options
 from tsq_cli.cli.videos import run_videos
 from tsq_cli.config import SelectSettings
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tsq_cli.cli.options import VideoOptions
 from tsq_cli.cli.output import Output, info, print_error
+from tsq_cli.cli.video_options import VideoOptions
 from tsq_cli.config import (
     CLIP_PACK,
     DEFAULT_PACK,
