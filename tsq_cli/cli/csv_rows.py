@@ -22,7 +22,8 @@ def write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Write one row per selected frame of all records, and one row per video that failed."""
     text = io.StringIO()
     classified = any(record["predictions"] for record in records)
-    names = _CSV_FIELDS + (_CSV_CLASSIFIED if classified else [])
+    asked = any(record["query"] for record in records)
+    names = _CSV_FIELDS + (["match"] if asked else []) + (_CSV_CLASSIFIED if classified else [])
     writer = csv_module.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records:
@@ -38,7 +39,9 @@ def _csv_rows(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if record["status"] == "error":
         yield {**shared, "error": record["error"]["message"]}
     shared |= _first("label", record["predictions"])
+    queries = record["query"]["queries"] if record["query"] else []
     for frame in record["frames"]:
+        shared["match"] = max((query["matches"][frame["position"]] for query in queries), default=None)
         yield {**frame, **shared, **_first("frame_label", frame["predictions"]), "file": frame["path"]}
 
 
