@@ -103,7 +103,8 @@ def compare(commit: str, videos: Sequence[Path]) -> int:
             num_different += len(different)
             console.print(f"{name}: {len(found) - len(different)} of {len(found)} records are equal")
             for path, fields in different.items():
-                console.print(f"  {path}\n    " + "\n    ".join(fields[:5]))
+                for line in (f"  {path}", *(f"    {field}" for field in fields[:5])):
+                    console.print(line)
     return num_different
 
 
