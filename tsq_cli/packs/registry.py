@@ -100,7 +100,9 @@ def parse_classes(text: str) -> tuple[str, ...]:
     names = [name for name in names if name]
     flaw = next((f"class {number} {flaw}" for number, name in enumerate(names, 1) if (flaw := name_flaw(name))), None)
     if flaw is None and not 2 <= len(names) <= MAX_NAMES:
-        flaw = f"there are {len(names)} classes in {shown(text, 200)}"
+        flaw = f"{shown(text, 200)} is " + (
+            f"a file of {len(names)} classes" if is_file else "neither a file nor a list of names with commas"
+        )
     if flaw is None and len(set(names)) < len(names):
         flaw = f"there are equal classes in {shown(text, 200)}"
     if flaw is not None:
