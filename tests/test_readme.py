@@ -66,6 +66,8 @@ def test_the_librarys_examples_run_and_say_what_they_show(
     assert len(list(Path("frames").iterdir())) == 17 * 2
     assert "order is 'best'; wanted one of time, score; the default is time" in out
     assert "Egyptian cat (5, 7, 7)" in out
+    assert "a dog False 0." in out
+    assert "a cup of coffee True 0." in out
     assert "score=0.5" in out.splitlines()[-1]
 
 

@@ -31,7 +31,9 @@ from tsq_cli.config import (
 )
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.loading import decode_ahead
+from tsq_cli.packs import find_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer, load_recognizer
+from tsq_cli.packs.registry import pack_of_classes
 from tsq_cli.pipeline import Selector, enable_cuda_graphs
 from tsq_cli.result import Result
 from tsq_cli.video import FrameSource, Media, frame_source
@@ -234,7 +236,14 @@ class Model:
         return f"<Model {pack.config.name} on {pack.device}>"
 
 
-def load(pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto", recognizer: str = "auto") -> Model:
+def load(
+    pack: str = DEFAULT_PACK,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    recognizer: str = "auto",
+    classes: str | Sequence[str] | None = None,
+) -> Model:
     """Load a pack by name or folder onto a device.
 
     Args:
@@ -243,12 +252,15 @@ def load(pack: str = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto",
         dtype: "auto" (the fastest that keeps the results), "float32", "bfloat16" or "float16".
         recognizer: of classify: "auto" (the pack's, where its weights are at hand or the hub answers, else what the
             pack carries), "embedded" (what needs no hub), or a timm model.
+        classes: names of classes in words, or a file with one per line, for the image-text model of the pack clip,
+            which is the default with them; it has no saliency maps to give.
 
     Raises:
-        UsageError: unknown pack, or a device or dtype that is not there.
+        UsageError: unknown pack, classes for a pack that has its own, or a device or dtype that is not there.
         WeightsError: weights that are missing, damaged or out of reach.
     """
-    return Model(Selector.load(pack, device=device, dtype=dtype), recognizer)
+    chosen = find_pack(pack) if classes is None else pack_of_classes(pack, classes)
+    return Model(Selector.load(chosen, device=device, dtype=dtype), recognizer)
 
 
 def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | None = None) -> Media | FrameSource:

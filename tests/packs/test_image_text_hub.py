@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.packs.hub import REPOSITORY, LocalHub, environment, run_python
+import tsq_cli
+from tests.packs.hub import REPOSITORY, LocalHub, environment, run_python, served_by
 from tests.packs.image_text_making import make_model
+from tsq_cli.errors import UsageError
 from tsq_cli.packs import find_pack
 
 CLIP, SIGLIP = find_pack("clip").roles.visual_encoder.model, "tests/siglip"
@@ -103,6 +106,18 @@ def test_classify_names_the_classes_by_the_same_model(runs: Said) -> None:
     assert (made["recognizer"]["name"], made["recognizer"]["source"]) == (CLIP, "transformers")
     assert {category["label"] for category in made["predictions"]} == {"a dog", "a cat", "a cup"}
     assert all(frame["predictions"] for frame in made["frames"])
+
+
+def test_the_library_takes_classes_in_words_too(runs: Said, tmp_path: Path) -> None:
+    make_model(tmp_path / "clip", "clip")
+    with LocalHub({CLIP: tmp_path / "clip"}) as hub, served_by(hub.url, tmp_path / "cache"):
+        model = tsq_cli.load(classes=["a dog", "a cat", "a cup"], device="cpu")
+        result = model.classify(DEMO, num_frames=2, num_candidates=4, maps=False)
+    told = record(runs, "classify")
+    assert [frame.time_seconds for frame in result.frames] == [frame["time_seconds"] for frame in told["frames"]]
+    assert [category.label for category in result.predictions] == [each["label"] for each in told["predictions"]]
+    with pytest.raises(UsageError, match="there are 1 classes in the list"):
+        tsq_cli.load(classes=["a dog"])
 
 
 def test_what_cannot_be_is_refused_before_work(runs: Said) -> None:

@@ -12,8 +12,6 @@ import typer
 from tsq_cli.cli.output import Output, info, print_error
 from tsq_cli.cli.video_options import VideoOptions
 from tsq_cli.config import (
-    CLIP_PACK,
-    DEFAULT_PACK,
     PAPER_FRAMES,
     Auto,
     ClassifySettings,
@@ -256,14 +254,11 @@ def _checked_pack(options: VideoOptions) -> PackConfig:
         WeightsError: a damaged pack, or an image-text model that is out of reach.
     """
     from tsq_cli.packs import find_pack
-    from tsq_cli.packs.registry import parse_classes
+    from tsq_cli.packs.registry import pack_of_classes
     from tsq_cli.packs.weights import require_weights
 
     check_device(options.device)
-    with_classes = options.classes is not None
-    pack = find_pack(CLIP_PACK if with_classes and options.pack == DEFAULT_PACK else options.pack)
-    if options.classes is not None:
-        pack = pack.with_classes(parse_classes(options.classes))
+    pack = find_pack(options.pack) if options.classes is None else pack_of_classes(options.pack, options.classes)
     if pack.is_image_text:
         info(f"image-text model: {pack.roles.visual_encoder.model}, {require_weights(pack.roles.visual_encoder)}")
     return pack

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tsq_cli.config import CLIP_PACK
+from tsq_cli.config import CLIP_PACK, DEFAULT_PACK
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs.limits import MAX_JSON_BYTES, MAX_LIST_BYTES, MAX_NAME, MAX_NAMES
 from tsq_cli.packs.members import REFETCH, check_digest, read_member
@@ -84,6 +85,20 @@ def find_pack(name_or_path: str | Path) -> PackConfig:
     )
 
 
+def pack_of_classes(pack: str, classes: str | Sequence[str]) -> PackConfig:
+    """Find a pack around an image-text model and give it classes in words; the default pack means the pack clip.
+
+    Args:
+        pack: name or folder.
+        classes: names, or a text as for parse_classes.
+
+    Raises:
+        UsageError: as parse_classes; no such pack, or one whose classes are those it was trained for.
+    """
+    names = parse_classes(classes) if isinstance(classes, str) else _checked_classes(tuple(classes), "the list")
+    return find_pack(CLIP_PACK if pack == DEFAULT_PACK else pack).with_classes(names)
+
+
 def parse_classes(text: str) -> tuple[str, ...]:
     """Read class names from a file with one per line, or else from a text with commas between them.
 
@@ -97,21 +112,29 @@ def parse_classes(text: str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{shown(text, 200)} cannot be read", wanted="a text file", fix="check the file") from error
     names = [name.strip() for name in (text.split(",") if content is None else content.splitlines())]
-    names = [name for name in names if name]
-    flaw = next((f"class {number} {flaw}" for number, name in enumerate(names, 1) if (flaw := name_flaw(name))), None)
-    if flaw is None and not 2 <= len(names) <= MAX_NAMES:
-        flaw = f"{shown(text, 200)} is " + (
-            f"a file of {len(names)} classes" if is_file else "neither a file nor a list of names with commas"
-        )
-    if flaw is None and len(set(names)) < len(names):
-        flaw = f"there are equal classes in {shown(text, 200)}"
-    if flaw is not None:
-        raise UsageError(
-            flaw,
-            wanted=f"2 to {MAX_NAMES:,} different names of at most {MAX_NAME} characters, in a file or with commas",
-            fix='try --classes "a dog,a cat"',
-        )
-    return tuple(names)
+    named = tuple(name for name in names if name)
+    if len(named) < 2 and not is_file:
+        raise _bad_classes(f"{shown(text, 200)} is neither a file nor a list of names with commas")
+    return _checked_classes(named, shown(text, 200))
+
+
+def _checked_classes(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    for number, name in enumerate(names, 1):
+        if (flaw := name_flaw(name)) is not None:
+            raise _bad_classes(f"class {number} {flaw}")
+    if not 2 <= len(names) <= MAX_NAMES:
+        raise _bad_classes(f"there are {len(names)} classes in {where}")
+    if len(set(names)) < len(names):
+        raise _bad_classes(f"there are equal classes in {where}")
+    return names
+
+
+def _bad_classes(flaw: str) -> UsageError:
+    return UsageError(
+        flaw,
+        wanted=f"2 to {MAX_NAMES:,} different names of at most {MAX_NAME} characters, in a file or with commas",
+        fix='try --classes "a dog,a cat"',
+    )
 
 
 def read_pack(folder: Path) -> PackConfig:
