@@ -149,7 +149,7 @@ def _pictures(frames: Frames) -> tuple[int, int, int, Callable[[int], UInt8Array
         fix = "stack frames of one size"
         if array.ndim == 4 and array.shape[1] == 3:
             fix = "move the channels last: frames.transpose(0, 2, 3, 1), of a tensor frames.permute(0, 2, 3, 1)"
-        elif array.ndim == 4 and array.shape[3] == 3:
+        elif array.ndim == 4 and array.shape[3] == 3 and array.dtype != np.uint8:
             fix = "convert them: shares of one are multiplied by 255"
         raise UsageError(
             f"the frames are {array.dtype} {list(array.shape)}",
