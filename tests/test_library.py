@@ -316,7 +316,7 @@ def test_options_are_checked_before_the_video_is_opened(model: Model, options: A
 @pytest.mark.parametrize(
     ("times", "message"),
     [
-        ({"fps": 0}, "fps is 0; wanted frames per second, above 0"),
+        ({"fps": 0}, "fps is 0; wanted frames per second, 0.001 to 1,000,000"),
         ({"fps": float("nan")}, "fps is nan"),
         ({"fps": 25, "times": [0, 1, 2]}, "fps and times were both given"),
         ({"times": [0, 1]}, "times of shape [2] were given for 3 frames"),
@@ -484,3 +484,31 @@ def test_a_frame_hides_its_machinery() -> None:
     assert [name for name in vars(Frame) if not name.startswith("_")] == [
         "time_seconds", "frame_index", "predictions", "image",
     ]  # fmt: skip
+
+
+def test_uploads_of_one_name_and_size_keep_their_own_pictures(model: Model, tmp_path: Path) -> None:
+    first = clip("two_frames").path.read_bytes()
+    second = first[:-1] + bytes([first[-1] ^ 1])
+    files = []
+    for content in (first, second):
+        upload = io.BytesIO(content)
+        upload.name = "upload.mp4"
+        result = model.select(upload, num_frames=1)
+        files.append(result.save(tmp_path)[0])
+        assert result.frames[0].selected.path == str(files[-1])
+    assert files[0] != files[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"query": b"dog"}, "a query is of type bytes"),
+        ({"query": [1]}, "a query is of type int"),
+        ({"query": "\udcff dog"}, "has bytes that are no text"),
+        ({"settings": {"num_frames": 2}}, "settings are of type dict; wanted SelectSettings"),
+    ],
+)
+def test_what_is_no_text_and_no_settings_is_refused(model: Model, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        model.select(drawn(3), fps=1, **options)
+    assert message in str(raised.value)

@@ -138,7 +138,7 @@ class SelectSettings:
             raise UsageError(f"top_n is {self.top_n}", wanted="1 or more categories", fix="leave it to the pack")
         self._check_range()
         if self.query is not None:
-            texts = (self.query,) if isinstance(self.query, str) else tuple(self.query)
+            texts = (self.query,) if isinstance(self.query, str | bytes) else tuple(self.query)
             object.__setattr__(self, "query", texts)  # frozen: the one field that has two forms is brought to one
             self._check_queries(texts)
         if not re.fullmatch(r"auto|names|clip(:.+)?", self.query_model):
@@ -163,6 +163,8 @@ class SelectSettings:
         if not queries:
             raise UsageError("there is no query in the list", wanted="one or more texts", fix="give None for none")
         for query in queries:
+            if not isinstance(query, str):
+                raise UsageError(f"a query is of type {type(query).__name__}", wanted="texts", fix="give words")
             parse_query(query)
         if self.selector not in ("auto", "tsq"):
             raise UsageError(

@@ -121,7 +121,7 @@ class Model:
         fps: float | None = None,
         times: npt.ArrayLike | None = None,
         num_predictions: int = 5,
-        maps: bool = True,
+        maps: bool | None = None,
         map_scale: MapScale = "clip",
         settings: SelectSettings | None = None,
         **options: Unpack[SelectOptions],
@@ -132,7 +132,8 @@ class Model:
 
         Args:
             video, num_frames, fps, times, settings, **options: as for select.
-            num_predictions, maps, map_scale: of ClassifySettings.
+            num_predictions, maps, map_scale: of ClassifySettings; maps None makes them unless the pack is an image-text
+                model, which has none.
 
         Raises:
             UsageError: as select; and a recognizer of other classes than the pack's, or one without maps to give.
@@ -140,6 +141,8 @@ class Model:
             WeightsError: the recognizer's weights, or the text encoder's, are out of reach.
         """
         chosen = _settings(PAPER, num_frames, settings, options)
+        if maps is None:
+            maps = not self.selector.loaded_pack().config.is_image_text
         says = ClassifySettings(num_predictions=num_predictions, maps=maps, map_scale=map_scale)
         source = opened(video, fps=fps, times=times)
         classifier = Classifier(self.selector, self.recognizer(), says)
@@ -171,8 +174,8 @@ class Model:
             WeightsError: the query's network is out of reach; raised by the call.
         """
         chosen = _settings(SelectSettings(), num_frames, settings, options)
-        if workers < 1:
-            raise UsageError(f"workers is {workers}", wanted="1 or more", fix="the default is 2")
+        if not isinstance(workers, int) or workers < 1:
+            raise UsageError(f"workers is {workers!r}", wanted="1 or more", fix="the default is 2")
         self.selector.prepare_queries(chosen)
         return self._many(videos, chosen, workers)
 
@@ -304,6 +307,10 @@ def _settings(
     """
     given: dict[str, Any] = {"num_frames": num_frames, **options}
     if settings is not None:
+        if not isinstance(settings, SelectSettings):
+            raise UsageError(
+                f"settings are of type {type(settings).__name__}", wanted="SelectSettings", fix="give options by name"
+            )
         if len(given) > 1 or num_frames != usual.num_frames:
             raise UsageError(
                 f"settings were given beside {', '.join(options) or 'num_frames'}",

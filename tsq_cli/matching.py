@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tsq_cli.packs import Pack
 
 
+FRAMES_AT_ONCE = 64
+"""Frames prepared for a network at a time (ours): of a long video all together would take gigabytes."""
+
+
 class Matcher(Protocol):
     """Matches frames with texts.
 
@@ -77,34 +81,38 @@ class NamesMatcher:
         """Match frames with texts, see Matcher and lifts_to_matches."""
         import torch
 
+        settings = self.pack.config.settings
+        with torch.inference_mode():
+            embeddings = [self.pack.query_embedding(text) for text in texts]
+            lifts = [
+                torch.cat([self._lifts(some, embeddings) for some in torch.split(pixels, FRAMES_AT_ONCE)], dim=1)
+                for pixels in clips
+            ]
+            return [lifts_to_matches(of_clip, settings.query_level, settings.query_steepness) for of_clip in lifts]
+
+    def _lifts(self, pixels: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
+        """Compute the lift of each of P texts in n frames [n, H, W, 3]: [P, n], the mean over both ends of a frame."""
+        import torch
+
         from tsq_cli.models import query_lift
 
         pack, settings = self.pack, self.pack.config.settings
         # Naming objects takes more pixels than finding the frames that matter, and what is asked may be at the side:
         # the network sees the two ends of each frame, at its full input size.
         preprocessor = replace(pack.config.roles.objects.preprocess, crop_pct=1.0)
-        with torch.inference_mode():
-            embeddings = [pack.query_embedding(text) for text in texts]
-            images = torch.cat(
-                [preprocessor(end, pack.device, pack.dtype) for pixels in clips for end in _square_ends(pixels)]
+        images = torch.cat([preprocessor(end, pack.device, pack.dtype) for end in _square_ends(pixels)])
+        logits = encode_images(pack.object_recognizer, images)[1]
+        lifts = [
+            query_lift(
+                logits,
+                pack.query_embeddings,
+                embedding,
+                sharpness=settings.query_scale,
+                temperature=settings.query_temperature,
             )
-            logits = encode_images(pack.object_recognizer, images)[1]
-            of_images = torch.stack(
-                [
-                    query_lift(
-                        logits,
-                        pack.query_embeddings,
-                        embedding,
-                        sharpness=settings.query_scale,
-                        temperature=settings.query_temperature,
-                    )
-                    for embedding in embeddings
-                ]
-            )  # [P, 2 sum of T], the two ends of each clip one behind the other
-            of_clips = torch.split(of_images, [2 * len(pixels) for pixels in clips], dim=1)
-            lifts = torch.cat([ends.reshape(len(texts), 2, -1).mean(dim=1) for ends in of_clips], dim=1)
-            matches = lifts_to_matches(lifts, settings.query_level, settings.query_steepness)
-        return list(torch.split(matches, [len(pixels) for pixels in clips], dim=1))
+            for embedding in embeddings
+        ]
+        return torch.stack(lifts).reshape(len(lifts), 2, -1).mean(dim=1)
 
     def nearest(self, text: str, count: int) -> tuple[Category, ...]:
         """Name the objects nearest to a text, with their cosines."""
@@ -146,8 +154,14 @@ class ImageTextMatcher:
         network = self.network
         with torch.inference_mode():
             dtype = next(network.parameters()).dtype
-            images = torch.cat([network.preprocessor(pixels, network.device, dtype) for pixels in clips])
-            features = torch.cat([network(some) for some in cpu_microbatches(images)])
+            features = torch.cat(
+                [
+                    network(images)
+                    for pixels in clips
+                    for some in torch.split(pixels, FRAMES_AT_ONCE)
+                    for images in cpu_microbatches(network.preprocessor(some, network.device, dtype))
+                ]
+            )
             matches = network.match(features, network.embed_names(texts))
         return list(torch.split(matches, [len(pixels) for pixels in clips], dim=1))
 

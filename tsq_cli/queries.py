@@ -41,8 +41,14 @@ def parse_query(text: str) -> Query:
         ('black and white cat',)
 
     Raises:
-        UsageError: no text, or a part without words.
+        UsageError: no text, text that cannot be encoded, or a part without words.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the query {text!a} has bytes that are no text", wanted="words in UTF-8", fix="type it anew"
+        ) from error
     if not text.strip():
         raise UsageError("the query is empty", wanted="a few words", fix='try --query "a dog"')
     parts: list[tuple[bool, list[str]]] = [(False, [])]

@@ -177,18 +177,21 @@ class Result:
         self.error = error
         positions = tuple(frame.candidate.position for frame in record.frames)
         self._decoder = None if clip is None else FrameDecoder(clip, positions, settings)
-        self.frames: tuple[Frame, ...] = ()
-        if self._decoder is not None:
-            described = record.to_dict()
-            self.frames = tuple(
-                Frame(
-                    selected=frame,
-                    score=_score(frame, record),
-                    why=page_words.why(as_dict, described).replace("\u00a0", " "),
-                    _decoder=self._decoder,
-                )
-                for frame, as_dict in zip(record.frames, described["frames"], strict=True)
+        self.frames = self._described()
+
+    def _described(self) -> tuple[Frame, ...]:
+        if self._decoder is None:
+            return ()
+        described = self.record.to_dict()
+        return tuple(
+            Frame(
+                selected=frame,
+                score=_score(frame, self.record),
+                why=page_words.why(as_dict, described).replace("\u00a0", " "),
+                _decoder=self._decoder,
             )
+            for frame, as_dict in zip(self.record.frames, described["frames"], strict=True)
+        )
 
     @property
     def path(self) -> str:
@@ -225,6 +228,7 @@ class Result:
         outputs = Outputs(frames_dir=Path(folder), image_format=image_format, overwrite=overwrite)
         with self._decodable().opened() as clip:
             self.record = write_pictures(self.record, clip, outputs, output_stems([self.path])[self.path])
+        self.frames = self._described()
         return tuple(Path(frame.path) for frame in self.record.frames if frame.path is not None)
 
     def sheet(self) -> Image.Image:

@@ -144,7 +144,7 @@ def choose_asked(answer: QueryAnswer, evidence: Evidence, k: int, settings: Rule
         np.array([query.matches for query in answer.queries]),
         k,
         events=events_of(similarity, duplicate_cosine=level),
-        same=similarity >= level,
+        same=similarity >= level if settings.skips_duplicates else np.eye(len(similarity), dtype=np.bool_),
         only_places=settings.only_different,
     )
     return selected([Choice(position, "query") for position in positions], evidence, settings, rule="tqm")

@@ -39,7 +39,8 @@ class VideoInfo:
 
     Attributes:
         path: as the user gave it.
-        size_bytes, modified_ns: size of the file, and time of its last change in nanoseconds since 1970.
+        size_bytes, modified_ns: size of the file, and time of its last change in nanoseconds since 1970;
+            of bytes in memory a hash in the place of the time, of frames in memory 0.
         codec: name of the codec ("h264", "hevc", "vp9", ...).
         width, height: size in pixels as displayed, i.e. with the rotation applied.
         rotation: clockwise degrees applied for display: 0, 90, 180 or 270.

@@ -151,3 +151,20 @@ def test_the_order_of_the_list_is_not_that_of_the_messages(tsq: Tsq, demo: Path,
         assert tsq("select", demo, *options, "-o", tmp_path / order, "--export", "openai").code == 0
     contents = [json.loads((tmp_path / order / "demo.openai.json").read_text()) for order in ("time", "score")]
     assert contents[0] == contents[1]
+
+
+def test_no_output_is_written_over_an_export(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--selector", "uniform", "-k", "2", "-o", out, "--export", "webvtt", "--csv", out / "demo.vtt")
+    done = tsq("select", demo, *options)
+    assert (done.code, "is also an --export" in done.err) == (2, True)
+    assert not (out / "demo.vtt").exists()
+
+
+@pytest.mark.parametrize("name", ["x tsq_video_id: 00000000.mp4", "n" * 250 + ".mp4"])
+def test_an_edl_of_any_name_is_known_again(tsq: Tsq, demo: Path, tmp_path: Path, name: str) -> None:
+    video = demo.rename(demo.with_name(name))
+    for _ in range(3):
+        done = tsq("select", video, "--selector", "uniform", "-k", "2", "-o", tmp_path / "out", "--export", "edl")
+        assert done.code == 0, done.err
+    assert len(list((tmp_path / "out").glob("*.edl"))) == 1

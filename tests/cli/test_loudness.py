@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import DEMO, Result
-from tests.report.page_material import CATEGORIES, record
+from tests.report.page_material import CATEGORIES, asked, record
 from tsq_cli.cli.lines import video_line
 
 Tsq = Callable[..., Result]
@@ -82,6 +82,16 @@ def test_a_line_names_class_and_notes() -> None:
     )
     unsure = replace(made, notes=(), predictions=(replace(CATEGORIES[0], is_sure=False),))
     assert video_line(unsure.to_dict()).endswith("auto (cover)  unsure")
+
+
+def test_a_line_names_the_queries_and_says_that_no_frame_shows_them() -> None:
+    shown, absent = (
+        video_line(record(query=asked("a dog", matches=matches)).to_dict()).split("  ")
+        for matches in ((0.1,) * 15 + (0.8,), (0.1,) * 16)
+    )
+    assert "query: a dog" in shown
+    assert "no frame shows it" not in shown
+    assert absent[1:3] == ["query: a dog", "no frame shows it"]
 
 
 def test_a_line_has_eight_times_at_most() -> None:

@@ -57,8 +57,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Said:
     root = tmp_path_factory.mktemp("image-text")
     make_model(root / "clip", "clip")
     make_model(root / "siglip", "siglip")
+    classes = root / "classes.txt"
+    classes.write_text("a dog\na cat\n")
+    over_its_list = ["select", DEMO, "--classes", str(classes), "--csv", str(classes)]
     with LocalHub({CLIP: root / "clip", SIGLIP: root / "siglip"}) as hub:
-        process = run_python(RUN_EACH, environment(root / "cache", endpoint=hub.url), json.dumps(RUNS))
+        env = environment(root / "cache", endpoint=hub.url)
+        process = run_python(RUN_EACH, env, json.dumps({"over its list": over_its_list, **RUNS}))
+    assert classes.read_text() == "a dog\na cat\n"
     assert process.returncode == 0, process.stderr
     said: Said = json.loads(process.stdout.splitlines()[-1])
     return said
@@ -112,7 +117,7 @@ def test_the_library_takes_classes_in_words_too(runs: Said, tmp_path: Path) -> N
     make_model(tmp_path / "clip", "clip")
     with LocalHub({CLIP: tmp_path / "clip"}) as hub, served_by(hub.url, tmp_path / "cache"):
         model = tsq_cli.load(classes=["a dog", "a cat", "a cup"], device="cpu")
-        result = model.classify(DEMO, num_frames=2, num_candidates=4, maps=False)
+        result = model.classify(DEMO, num_frames=2, num_candidates=4)
     told = record(runs, "classify")
     assert [frame.time_seconds for frame in result.frames] == [frame["time_seconds"] for frame in told["frames"]]
     assert [category.label for category in result.predictions] == [each["label"] for each in told["predictions"]]
@@ -123,5 +128,7 @@ def test_the_library_takes_classes_in_words_too(runs: Said, tmp_path: Path) -> N
 def test_what_cannot_be_is_refused_before_work(runs: Said) -> None:
     codes = {name: runs[name][0] for name in ("maps", "missing", "a path", "classes of another pack")}
     assert codes == {"maps": 2, "missing": 3, "a path": 2, "classes of another pack": 2}
+    assert runs["over its list"][0] == 2
+    assert "classes.txt" in runs["over its list"][2]
     assert "answers 404" in runs["missing"][2]
     assert "use --pack clip" in runs["classes of another pack"][2]

@@ -15,7 +15,7 @@ from pydantic import Field
 from tsq_cli import __version__
 from tsq_cli.agents.videos import Videos
 from tsq_cli.config import SelectSettings
-from tsq_cli.errors import TsqError
+from tsq_cli.errors import TsqError, one_line
 from tsq_cli.printable import printable
 
 INSTRUCTIONS = (
@@ -97,3 +97,5 @@ def _tool_errors() -> Iterator[None]:
         yield
     except TsqError as error:
         raise ToolError(printable(str(error))) from error
+    except Exception as error:
+        raise ToolError(printable(f"unexpected: {one_line(error)}")) from error

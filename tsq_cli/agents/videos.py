@@ -72,7 +72,7 @@ class Videos:
             raise UsageError("no folder was named", wanted="folders with videos", fix="name at least one")
         self._roots = [Path(os.path.realpath(folder)) for folder in folders]
         self._model = {"pack": pack, "device": device, "dtype": dtype}
-        self._frames_dir = frames_dir
+        self._frames_dir = None if frames_dir is None else frames_dir.absolute()
         self._selector: Selector | None = None
         self._lock = threading.Lock()
 
@@ -96,14 +96,14 @@ class Videos:
         )
 
     def list(self) -> dict[str, Any]:
-        """List the videos under the folders, by the paths that the other tools take."""
+        """List the videos under the folders, by the paths that the other tools take, if they are text."""
         found: list[str] = []
         for root in self._roots:
             try:
                 found += collect_inputs([str(root)], recursive=True).paths
             except InputNotFoundError:  # a folder without a video
                 continue
-        inside = [path for path in dict.fromkeys(found) if self._is_inside(path)]
+        inside = [path for path in dict.fromkeys(found) if self._is_inside(path) and _is_text(path)]
         return {"videos": inside[:MOST_LISTED], "total": len(inside)}
 
     def select(self, path: str, settings: SelectSettings) -> dict[str, Any]:
@@ -183,6 +183,14 @@ def described(record: Record) -> dict[str, Any]:
         for told, frame in zip(shown["frames"], full["frames"], strict=True):
             told["match"] = max(query["matches"][frame["position"]] for query in full["query"]["queries"])
     return shown
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _jpeg(image: Image) -> bytes:

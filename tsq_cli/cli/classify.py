@@ -12,7 +12,7 @@ from tsq_cli.cli.options import MODEL, OUTPUT, examples, not_empty_path
 from tsq_cli.cli.output import quietly
 from tsq_cli.cli.video_options import VideoOptions, with_video_options
 from tsq_cli.cli.videos import run_videos
-from tsq_cli.config import CLIP_PACK, PAPER, ClassifySettings, MapFormat, MapScale
+from tsq_cli.config import PAPER, ClassifySettings, MapFormat, MapScale
 
 EXAMPLES = examples(
     "tsq classify holiday.mp4",
@@ -72,11 +72,17 @@ def classify(
     Selects frames as `tsq select` does, runs a recognizer (ResNet-101 in the paper) on them, and averages its
     predictions into one per video.
     """
-    is_image_text = options.classes is not None or options.pack.partition(":")[0] == CLIP_PACK  # which has no maps
     settings = ClassifySettings(
         num_predictions=topk,
-        maps=maps is not None or (options.html is not None and not is_image_text),
+        maps=maps is not None or (options.html is not None and not _is_image_text(options)),
         map_scale=map_scale,
     )
     with quietly(options.quiet):
         run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)
+
+
+def _is_image_text(options: VideoOptions) -> bool:
+    """Test whether classes are told apart by an image-text model, which has no maps to give."""
+    from tsq_cli.packs import find_pack
+
+    return options.classes is not None or find_pack(options.pack).is_image_text

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tsq_cli.record import UNSURE
-from tsq_cli.report.text import clock, way_to_choose
+from tsq_cli.report.text import clock, query_texts, way_to_choose
 
 MOST_TIMES = 8
 """Times that a line lists at most (ours): with a path of usual length it then fits into 120 characters."""
@@ -21,8 +21,10 @@ def video_line(record: Mapping[str, Any]) -> str:
     times = [clock(frame["time_seconds"]) for frame in record["frames"]]
     parts = [
         f"{_count(len(times), 'frame')} at {_shortened(times)}",
-        way_to_choose(record["selector"], record["rule"], record["query"]),
+        way_to_choose(record["selector"], record["rule"], query_texts(record)),
     ]
+    if record["query"] and not record["query"]["matched"]:
+        parts.append("no frame shows it")
     if record["predictions"]:
         first = record["predictions"][0]
         parts.append(f"{first['label']} {first['score']:.3f}" if first["is_sure"] else UNSURE)

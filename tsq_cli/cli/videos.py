@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tsq_cli.config import (
     too_few_candidates,
     usual_candidates,
 )
-from tsq_cli.errors import EXIT_INPUT_FAILED
+from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
 
@@ -118,8 +119,8 @@ def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:
 
 def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | None, map_format: MapFormat) -> Outputs:
     """List the pictures to write, after checking that every output can be written and destroys nothing."""
-    from tsq_cli.export import DEFAULT_QUALITY, check_kinds
-    from tsq_cli.pictures import Outputs, check_sheet
+    from tsq_cli.export import DEFAULT_QUALITY, check_kinds, export_path
+    from tsq_cli.pictures import Outputs, check_sheet, output_stems
 
     outputs = Outputs(
         frames_dir=options.output,
@@ -133,6 +134,12 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
         maps_dir=maps_dir,
         map_format=map_format,
     )
+    exported = {
+        export_path(kind, options.output, stem).resolve()
+        for kind in outputs.exports
+        for stem in output_stems(inputs.paths).values()
+        if options.output is not None
+    }
     one_sheet, sheets = (outputs.sheet, None) if inputs.single else (None, outputs.sheet)
     check_outputs(
         {
@@ -147,11 +154,23 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
             "--maps": outputs.maps_dir,
             "--sheet": None if sheets is None else sheets.parent,
         },
-        inputs=[*inputs.paths, *([] if options.files_from in (None, STDOUT) else [options.files_from])],
+        inputs=[*inputs.paths, *_lists(options)],
     )
+    for option, path in (("--csv", options.csv), ("--html", options.html), ("--sheet", one_sheet)):
+        if path is not None and path.resolve() in exported:
+            raise UsageError(f"{option} {path} is also an --export", wanted="a file of its own", fix="rename it")
     if one_sheet is not None:
         check_sheet(outputs, inputs.paths)
     return outputs
+
+
+def _lists(options: VideoOptions) -> Iterator[str]:
+    """List the files of names that the run reads beside its videos."""
+    if options.files_from not in (None, STDOUT):
+        yield options.files_from
+    with suppress(OSError, ValueError):  # names with commas may be no path at all
+        if options.classes is not None and Path(options.classes).is_file():
+            yield options.classes
 
 
 def _add_costs(costs: Costs, record: dict[str, Any], outputs: Outputs) -> None:

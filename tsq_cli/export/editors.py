@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -52,9 +53,9 @@ def edl(material: Material) -> str:
     OpenTimelineIO, lines with `|` for DaVinci Resolve.
     """
     rate, numbers = _numbered(material)
-    source = printable(PurePath(material.record["video"]["path"]).name)
+    source = printable(PurePath(material.record["video"]["path"]).name, 200)
     lines = [
-        f"TITLE: {PurePath(source).stem}",
+        f"TITLE: {printable(PurePath(source).stem, 70).replace('tsq_video_id', 'video')}",  # the id comes behind it
         "FCM: NON-DROP FRAME",
     ]
     about = [f"* tsq_video_id: {material.video_id}", f"* {rate} frames per second of timecode"]
@@ -90,7 +91,7 @@ def otio(material: Material) -> str:
     clip = otio.schema.Clip(
         name=name,
         source_range=span,
-        media_reference=otio.schema.ExternalReference(target_url=quote(printable(video["path"])), available_range=span),
+        media_reference=otio.schema.ExternalReference(target_url=_url(video["path"]), available_range=span),
     )
     for index, title, frame in zip(given["frames_indices"], _titles(material), material.frames, strict=True):
         at = TimeRange(RationalTime(index, rate), RationalTime(1, rate))
@@ -99,6 +100,12 @@ def otio(material: Material) -> str:
     track = otio.schema.Track(name="video", kind=otio.schema.TrackKind.Video, children=[clip])
     timeline = otio.schema.Timeline(name=PurePath(name).stem, tracks=[track], metadata=material.mark)
     return str(otio.adapters.write_to_string(timeline, "otio_json", indent=1)) + "\n"
+
+
+def _url(path: str) -> str:
+    """Link to a video, from wherever the file with the link lies; frames and bytes in memory only have a name."""
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links that the user means
+    return place.as_uri() if os.path.lexists(place) else quote(printable(path))
 
 
 def check_otio() -> None:

@@ -346,7 +346,10 @@ def _of_role(
     short_side: int = SAMPLER_SHORT_SIDE,
 ) -> FrameNetwork:
     source = role.weights
-    weights = source.source if isinstance(source, TimmWeights | TransformersWeights) else source.sha256
+    if isinstance(source, TransformersWeights):  # of an image-text model, whose logits are of a pack's own classes
+        weights = weights_digest(encoder)
+    else:
+        weights = source.source if isinstance(source, TimmWeights) else source.sha256
     return FrameNetwork(
         name=name,
         encoder=encoder,

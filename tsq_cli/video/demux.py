@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class StreamFacts:
 def check_file(path: Media) -> tuple[int, int]:
     """Check that a file can be tried as a video, and return its size in bytes and time of modification in ns.
 
-    Bytes in memory have the time 0.
+    Bytes in memory have a hash of them in the place of the time, so that it tells two videos of one name apart.
 
     Raises:
         InputNotFoundError: the path does not exist or cannot exist (see tsq_cli.inputs.file_status).
@@ -122,7 +123,7 @@ def check_file(path: Media) -> tuple[int, int]:
 
 def _size_and_time(path: Media) -> tuple[int, int]:
     if isinstance(path, MediaBytes):
-        return len(path.data), 0
+        return len(path.data), int(hashlib.sha256(path.data).hexdigest()[:15], 16)
     fix = "give the path of a video file"
     status = file_status(path)
     if stat.S_ISDIR(status.st_mode):

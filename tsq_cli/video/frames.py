@@ -29,6 +29,9 @@ Frames: TypeAlias = "npt.NDArray[np.uint8] | Tensor | Sequence[Image.Image]"
 TICK = Fraction(1, 1_000_000)
 """Unit of pts where times are given as seconds (ours)."""
 
+MOST_SECONDS = 1e9
+"""Largest time that is taken (ours): some thirty years."""
+
 _HASHED_FRAMES, _HASHED_STEP = 16, 4
 
 
@@ -198,8 +201,10 @@ def _clock(count: int, fps: float | None, times: npt.ArrayLike | None) -> _Clock
         return _timed(count, times)
     notes = () if fps is not None else ("No times were given with the frames: frame i counts as the one at i seconds.",)
     rate = 1.0 if fps is None else fps
-    if not (isinstance(rate, int | float | Fraction | np.number) and np.isfinite(float(rate)) and rate > 0):
-        raise UsageError(f"fps is {fps!r}", wanted="frames per second, above 0", fix="give times for uneven frames")
+    if not (isinstance(rate, int | float | Fraction | np.number) and 1e-3 <= float(rate) <= 1e6):
+        raise UsageError(
+            f"fps is {fps!r}", wanted="frames per second, 0.001 to 1,000,000", fix="give times for uneven frames"
+        )
     base = 1 / Fraction(float(rate)).limit_denominator(1_000_000)
     return _Clock(
         pts=np.arange(count, dtype=np.int64),
@@ -215,7 +220,7 @@ def _timed(count: int, times: npt.ArrayLike) -> _Clock:
         given = np.asarray(times, dtype=np.float64)
     except (TypeError, ValueError):
         given = np.empty(0)
-    if given.shape != (count,) or not np.isfinite(given).all() or np.any(np.diff(given) <= 0):
+    if given.shape != (count,) or not (np.abs(given) < MOST_SECONDS).all() or np.any(np.diff(given) <= 0):
         raise UsageError(
             f"times of shape {list(given.shape)} were given for {count} frames",
             wanted="a rising number of seconds for each frame",
