@@ -12,7 +12,7 @@ import torch
 
 import tsq_cli.packs
 from tsq_cli.cli.app import main
-from tsq_cli.packs import Pack, PackConfig, load_pack
+from tsq_cli.packs import Pack, PackConfig, find_pack, load_pack
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo.mp4"
@@ -34,8 +34,9 @@ def load_default_pack_once(
     pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None
 ) -> Pack:
     """Load a pack as the program does, the default one a single time per worker."""
-    is_default = pack == "imagenet-lite"
-    return default_pack(device, dtype) if is_default else load_pack(pack, device=device, dtype=dtype)
+    config = pack if isinstance(pack, PackConfig) else find_pack(pack)
+    is_default = config == find_pack("imagenet-lite")
+    return default_pack(device, dtype) if is_default else load_pack(config, device=device, dtype=dtype)
 
 
 @pytest.fixture
