@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -123,7 +122,7 @@ def check_file(path: Media) -> tuple[int, int]:
 
 def _size_and_time(path: Media) -> tuple[int, int]:
     if isinstance(path, MediaBytes):
-        return len(path.data), int(hashlib.sha256(path.data).hexdigest()[:15], 16)
+        return len(path.data), int(path.sha256[:15], 16)
     fix = "give the path of a video file"
     status = file_status(path)
     if stat.S_ISDIR(status.st_mode):

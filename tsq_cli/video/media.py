@@ -24,10 +24,12 @@ class MediaBytes:
     Attributes:
         name: stands for a path in records, messages and file names; nothing of that name is ever opened.
         data: the file's bytes.
+        sha256: their hash, 64 hex digits: computed once, however often the video is opened.
     """
 
     name: str
     data: bytes = field(repr=False)
+    sha256: str = field(repr=False)
 
     def __str__(self) -> str:
         return self.name
@@ -40,7 +42,8 @@ Media: TypeAlias = str | os.PathLike[str] | MediaBytes
 def media_of(video: bytes | bytearray | memoryview, name: str | None = None) -> MediaBytes:
     """Wrap the bytes of a video; without a name, a hash of them is one."""
     data = bytes(video)
-    return MediaBytes(name or f"bytes-{hashlib.sha256(data).hexdigest()[:8]}", data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return MediaBytes(name or f"bytes-{sha256[:8]}", data, sha256)
 
 
 def read_media(file: BinaryIO) -> MediaBytes:
