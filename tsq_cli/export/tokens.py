@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from tsq_cli.config import ExportKind
+from tsq_cli.report.token_sheet import MOST_SIDE, PIXELS_PER_TOKEN
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -28,8 +29,8 @@ def claude(width: int, height: int) -> int:
 
     The newest models keep larger pictures. Source: Anthropic, "Vision", image costs.
     """
-    scale = min(1.0, 1568 / max(width, height))
-    return min(1600, math.ceil(width * scale * height * scale / 750))
+    scale = min(1.0, MOST_SIDE / max(width, height))
+    return min(1600, math.ceil(width * scale * height * scale / PIXELS_PER_TOKEN))
 
 
 def qwen_image(width: int, height: int, patch: int) -> int:
