@@ -203,7 +203,7 @@ def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
 
 
 class Matchers:
-    """What matches frames with queries, loaded once per SelectSettings.query_model."""
+    """Networks that match frames with queries, loaded once per SelectSettings.query_model."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Matcher] = {}

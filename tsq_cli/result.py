@@ -205,7 +205,7 @@ class Result:
 
     @property
     def maps(self) -> SaliencyMaps | None:
-        """Where each frame shows the video's first class, in the order of frames; None where not asked for."""
+        """Saliency maps of the video's first class, one per frame, in the order of frames; None if not asked for."""
         return self.record.maps
 
     def save(

@@ -1,4 +1,4 @@
-"""What the tools do: find a video under the folders, run the model, describe the result. Free of the SDK."""
+"""Videos for an agent: find one under the served folders, select its frames, describe them. Free of the SDK."""
 
 from __future__ import annotations
 

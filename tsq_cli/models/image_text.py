@@ -25,7 +25,7 @@ _INTERPOLATIONS: Mapping[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: 
 _MAX_CONFIG_BYTES = 1_000_000
 
 NEUTRAL_TEXTS = ("a photo.", "a picture of something else.", "a blurry photo.", "a frame of a video.", "a screenshot.")
-"""What any frame is: CLIP shows a text where it likes it better than all of these together (ours)."""
+"""Texts that fit any frame: by CLIP, a frame shows a name if that fits better than all of these together (ours)."""
 
 SIGLIP_LEVEL = 0.1
 """Probability from which on SigLIP shows a text: it was trained with one true pair among thousands, and gives true ones
@@ -90,7 +90,7 @@ class ImageTextModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the weights."""
         weight: Tensor = self.model.logit_scale
         return weight.device
 

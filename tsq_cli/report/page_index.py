@@ -45,7 +45,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEntry:
-    """What outlives a record, for the index's orders and filters: little, so that memory stays flat.
+    """Part of a record that is kept for the index's orders and filters: little, so that memory stays flat.
 
     Attributes:
         number: of the video on the page, from 1.
