@@ -112,9 +112,10 @@ def test_devices_that_are_not_there_are_refused(device: str) -> None:
 
 
 def test_dtypes_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    for supported, expected in ((True, "torch.bfloat16"), (False, "torch.float32")):
+    for supported in (True, False):  # results do not depend on what the processor is fast at
         monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda supported=supported: supported)
-        assert str(resolve_dtype("auto", "cpu")) == expected
+        assert str(resolve_dtype("auto", "cpu")) == "torch.float32"
+    assert str(resolve_dtype("bfloat16", "cpu")) == "torch.bfloat16"
     assert str(resolve_dtype("auto", "cuda:1")) == "torch.float16"
     with pytest.raises(UsageError, match="int8"):
         resolve_dtype("int8", "cpu")

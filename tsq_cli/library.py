@@ -252,7 +252,7 @@ def load(
     Args:
         pack: name of an installed pack, or a folder that holds a pack.json.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
-        dtype: "auto" (the fastest that keeps the results), "float32", "bfloat16" or "float16".
+        dtype: "auto" (float32 on a CPU, float16 on CUDA), "float32", "bfloat16" or "float16".
         recognizer: of classify: "auto" (the pack's, where its weights are at hand or the hub answers, else what the
             pack carries), "embedded" (what needs no hub), or a timm model.
         classes: names of classes in words, or a file with one per line, for the image-text model of the pack clip,

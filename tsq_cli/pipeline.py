@@ -100,7 +100,7 @@ class Selector:
         Args:
             pack: name of an installed pack, or a folder that holds a pack.json, or its description.
             device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
-            dtype: "auto" (the fastest that keeps the results), "float32", "bfloat16" or "float16".
+            dtype: "auto" (float32 on a CPU, float16 on CUDA), "float32", "bfloat16" or "float16".
 
         Raises:
             UsageError: unknown pack, or a device or dtype that is not there.

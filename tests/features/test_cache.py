@@ -230,6 +230,25 @@ def test_counts_below_one_are_refused(three: list[LabeledVideo], tmp_path: Path,
         FeatureCache(tmp_path).frames(three, short_side=8)
 
 
+def test_features_of_one_precision_are_not_taken_for_those_of_another(
+    three: list[LabeledVideo], tmp_path: Path, decodes: Decodes
+) -> None:
+    cache = FeatureCache(tmp_path)
+    exact = cache.extract(three[:1], [network(gain=1 / 3)], num_frames=4)
+    half = replace(network(gain=1 / 3), encoder=network(gain=1 / 3).encoder.bfloat16())
+    assert half.identity == network(gain=1 / 3).identity
+    decodes.taken()
+    rough = cache.extract(three[:1], [half], num_frames=4)
+    assert decodes.taken() == ["0.mkv"]
+    red, green, _ = exact.features["visual"].float().unbind(-1)
+    third = 171 / 512  # the number with 8 bits next to 1/3
+    assert torch.equal(rough.logits["visual"][..., 0], ((red + green) * third).bfloat16().half())
+    assert torch.equal(exact.logits["visual"][..., 0], ((red + green) * (1 / 3)).half())
+    for of in (half, network(gain=1 / 3)):
+        cache.extract(three[:1], [of], num_frames=4)
+    assert decodes.taken() == []
+
+
 def test_the_digest_of_weights_changes_with_any_of_them_and_is_fixed_otherwise() -> None:
     one, same_again = network().encoder, network().encoder
     assert weights_digest(one) == weights_digest(same_again)

@@ -202,7 +202,7 @@ DtypeOption = Annotated[
     typer.Option(
         "--dtype",
         metavar="DTYPE",
-        help="Precision of the networks: float32, bfloat16, float16, or auto for the fast one of the device.",
+        help="Precision of the networks: float32, bfloat16, float16, or auto: float32 on a CPU, float16 on CUDA.",
         rich_help_panel=MODEL,
     ),
 ]

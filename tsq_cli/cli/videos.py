@@ -243,7 +243,7 @@ def _warn_of_slow_precision(options: VideoOptions) -> None:
     if is_slow(resolve_dtype(options.dtype, place), place):
         info(
             f"{options.dtype} takes many times as long as float32 on a CPU without instructions for it (--dtype auto "
-            "chooses what is fast)"
+            "is float32 there)"
         )
 
 

@@ -1,8 +1,8 @@
 """Features and frames of videos, decoded once and kept on disk, so that training opens no video twice.
 
 The key of an entry is the video's fingerprint (absolute path, size, modification time), how its frames were sampled and
-decoded, and the network. The precision and the device of the network are no part of the key: they change features by
-rounding only.
+decoded, and the network with its precision: in bfloat16 other frames may be chosen than in float32. The device is no
+part of the key: in one precision it changes features by rounding only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tsq_cli.errors import WeightsError
 from tsq_cli.features.extraction import FeatureSpec, digest, extract, repeat_indices
 from tsq_cli.features.shards import Arrays, ShardStore
 from tsq_cli.models import FrameEncoder
-from tsq_cli.models.device import cpu_microbatches
+from tsq_cli.models.device import cpu_microbatches, dtype_name
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.packs.schema import EncoderRole, TimmWeights, TransformersWeights
@@ -51,7 +51,7 @@ class FrameNetwork:
         name: of its features in the result ("visual", "objects", "recognizer").
         encoder: in evaluation mode, on its device, in its dtype.
         preprocessor: from decoded frames to its input.
-        identity: stands for weights and preprocessing; see network_identity.
+        identity: stands for weights and preprocessing, but not for the precision; see network_identity.
         short_side: pixels of the shorter side of the decoded frames it is fed from (smaller videos keep their size).
 
     Raises:
@@ -67,6 +67,11 @@ class FrameNetwork:
     def __post_init__(self) -> None:
         if self.encoder.training:
             raise ValueError(f"the network {self.name} must be in evaluation mode")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of its weights, which is that of its input."""
+        return next(self.encoder.parameters()).dtype
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,7 +178,9 @@ class FeatureCache:
             raise ValueError(f"need networks of different names, got {[network.name for network in networks]}")
         store = ShardStore(self.folder / "features")
         specs = {
-            network.name: FeatureSpec(network.identity, network.short_side, partial(_encode, network))
+            network.name: FeatureSpec(
+                f"{network.identity}/{dtype_name(network.dtype)}", network.short_side, partial(_encode, network)
+            )
             for network in networks
         }
         extraction = extract(store, videos, specs, num_frames=num_frames, workers=workers, progress=progress)
@@ -296,8 +303,8 @@ def _gather(store: ShardStore, keys: Sequence[str], rows: Mapping[str, Tensor]) 
 @torch.inference_mode()
 def _encode(network: FrameNetwork, batch: FrameBatch) -> Arrays:
     """Compute float16 features [n, D], logits [n, O] if the network has a classifier, and times of n frames."""
-    weights = next(network.encoder.parameters())
-    images = network.preprocessor(torch.from_numpy(batch.pixels), weights.device, weights.dtype)
+    device = next(network.encoder.parameters()).device
+    images = network.preprocessor(torch.from_numpy(batch.pixels), device, network.dtype)
     outputs = [network.encoder(some) for some in cpu_microbatches(images)]
     arrays: Arrays = {"times": batch.pts_seconds}
     arrays["features"] = _half([output.features for output in outputs], network.name)

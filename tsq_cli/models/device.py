@@ -59,16 +59,16 @@ def keep_freed_memory() -> None:
 
 
 def resolve_dtype(dtype: str, device: str) -> torch.dtype:
-    """Resolve a precision's name to torch's type, and "auto" to the fastest one that keeps the results.
+    """Resolve a precision's name to torch's type; "auto" is float16 on CUDA and float32 on every CPU.
 
-    "auto" is float16 on CUDA, bfloat16 on a CPU with instructions for it (AVX512-BF16), else float32.
+    bfloat16 is faster on a CPU with instructions for it (AVX512-BF16), but other frames may be chosen, so results would
+    depend on the processor: it has to be asked for (ours).
 
     Raises:
         UsageError: an unknown dtype.
     """
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    on_cpu = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    names["auto"] = torch.float16 if device.startswith("cuda") else on_cpu
+    names["auto"] = torch.float16 if device.startswith("cuda") else torch.float32
     if dtype not in names:
         raise UsageError(f"dtype is {dtype!r}", wanted="auto, float32, bfloat16 or float16", fix="try --dtype auto")
     return names[dtype]
@@ -80,12 +80,14 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def is_slow(dtype: torch.dtype, device: str) -> bool:
-    """Tell whether a precision may be many times slower than float32: a half one on a CPU, unless "auto" chooses it.
+    """Tell whether a precision may be many times slower than float32: a half one on a CPU without instructions for it.
 
-    Without instructions for it torch computes in another type and converts: 23 times as long for EfficientNet-Lite0 on
+    Without them torch computes in another type and converts: 23 times as long for EfficientNet-Lite0 on
     an AMD EPYC with AVX2, in float16 and bfloat16 alike (ours).
     """
-    return device == "cpu" and dtype not in (torch.float32, resolve_dtype("auto", device))
+    if device != "cpu" or dtype == torch.float32:
+        return False
+    return not (dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
 
 
 def cpu_microbatches(images: torch.Tensor, *, multiplier: int = 1) -> tuple[torch.Tensor, ...]:
