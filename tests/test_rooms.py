@@ -13,7 +13,7 @@ ORDER = (
     "", "errors", "queries", "config", "types", "printable", "validation", "files", "inputs", "journal", "record",
     "record_file",
     "video", "data", "rules", "selection",
-    "models", "packs", "explain", "report", "export",
+    "models", "provenance", "packs", "explain", "report", "export",
     "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",
     "pipeline", "classifier", "batch",
     "result", "library", "doctor", "agents",

@@ -8,10 +8,9 @@ import platform
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tsq_cli import __version__
+from tsq_cli import provenance
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import TsqError, install_extra, one_line
 
@@ -54,16 +53,7 @@ def versions() -> dict[str, str | None]:
 
     Imports PyAV for the versions of FFmpeg's libraries, and no torch.
     """
-    found: dict[str, str | None] = {
-        "tsq": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
+    found = provenance.versions(_LIBRARIES) | {"platform": platform.platform()}
     try:
         from tsq_cli.video.codecs import library_versions
 
@@ -83,8 +73,8 @@ def examine() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processor = f"{_processor()}, {cores} core{'' if cores == 1 else 's'} for this process"
+    cores = provenance.num_cores()
+    processor = f"{provenance.cpu_model()}, {cores} core{'' if cores == 1 else 's'} for this process"
     try:
         import torch
 
@@ -123,18 +113,6 @@ def _devices() -> Iterator[Finding]:
     yield Finding(
         part="device", name="cuda", ok=True, detail=f"{', '.join(names)}, used by default; --dtype auto: {precision}"
     )
-
-
-def _processor() -> str:
-    """Name the processor, by Linux's list of them where there is one."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown processor"
 
 
 def _codecs() -> Iterator[Finding]:

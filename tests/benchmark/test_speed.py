@@ -117,7 +117,7 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     assert [(row["method"], row["treatment"]) for row in rows[:2]] == [("tsqnet", "published"), ("tsqnet", "tuned")]
     assert {row["method"] for row in rows if row["batch"] is None} == {"frameexit"}
     assert all(len(row["single"]["seconds"]) == 1 for row in rows)
-    assert report["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert report["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert list(report["stages"]) == ["1", "2"]
     stages = report["stages"]["2"]
     assert list(stages) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -72,8 +73,15 @@ def test_tables_stand_beside_the_papers_numbers(tsq: Tsq, given: Path, tmp_path:
     assert document["recognizer"]["name"] == "test_efficientnet, linear probe on its features"
     assert document["epochs"] == 1
     assert [part["found"].split(" of ")[0] for part in document["lists"]] == ["found 10", "found 5"]
+    origin = document["provenance"]
+    assert (origin["dtype"], origin["seeds"]) == ("float32", {"training": [0, 1], "recognizer": 0})
+    assert [listed["sha256"] for listed in origin["lists"]] == [
+        hashlib.sha256((given / name).read_bytes()).hexdigest() for name in ("train.txt", "val.txt")
+    ]
+    assert [listed["num_videos"] for listed in origin["lists"]] == [10, 5]
 
     page = (tmp_path / "tables.md").read_text()
+    assert "Measured in float32 on " in page
     mean = 100 * heads["rows"][0]["tsqnet"]["mean"]
     assert f"| 1 layer, 8 heads | {mean:.1f} ± " in page
     assert page.count("| 73.7 |") == 1

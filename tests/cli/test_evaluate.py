@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,13 @@ def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) ->
     rows = [(row["selector"], row["k"]) for row in report["rows"]]
     assert rows == [(rule, k) for rule in ("tsq", "uniform", "random") for k in (1, 2)]
     assert report["seeds"] == [0, 1, 2, 3, 4]
+    origin = report["provenance"]
+    assert (origin["dtype"], origin["engine"], origin["device"]) == ("float32", "torch", "cpu")
+    assert origin["seeds"] == {"random": [0, 1, 2, 3, 4], "bootstrap": 0}
+    (listed,) = origin["lists"]
+    assert listed["sha256"] == hashlib.sha256((given / "list.txt").read_bytes()).hexdigest()
+    assert (listed["name"], listed["num_videos"], listed["num_missing"]) == ("list.txt", 7, 1)
+    assert "Measured in float32 on " in (tmp_path / "tables.md").read_text()
     assert "| TSQNet (both modules) |" in (tmp_path / "tables.md").read_text()
     assert "the visual module sees 64 pixels" in (tmp_path / "tables.md").read_text()
     with Image.open(tmp_path / "cost.png") as picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -35,6 +36,9 @@ def test_four_figures_for_each_module(tsq: Tsq, given: Path, tmp_path: Path) -> 
 
     document = json.loads(data.read_text())
     assert document["classes"] == sorted(COLORS)
+    (listed,) = document["provenance"]["lists"]
+    assert listed["sha256"] == hashlib.sha256((given / "train.txt").read_bytes()).hexdigest()
+    assert document["provenance"]["seeds"] == {"training and t-SNE": 0}
     assert [panel["title"] for panel in document["panels"]] == [
         f"{module}, {start} start, {when} training"
         for module in ("VQM", "TQM") for start in ("random", "proposed") for when in ("before", "after")

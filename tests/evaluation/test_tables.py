@@ -20,6 +20,11 @@ def row(selector: str, k: int, value: float, **more: Any) -> dict[str, Any]:
 
 REPORT: dict[str, Any] = {
     "tsq_version": "9.9",
+    "provenance": {
+        "dtype": "float32",
+        "machine": {"cpu": "a small processor", "cores": 2, "gpu": None},
+        "versions": {"tsq": "9.9", "torch": "2.0", "av": None},
+    },
     "list": {"found": "found 7 of 8 videos of list.txt", "missing": ["x"], "failed": [{"id": "a", "reason": "a: no"}]},
     "pack": {"name": "mine", "input_size": 160},
     "recognizer": {"name": "resnet101"},
@@ -73,6 +78,7 @@ def test_the_page_says_what_was_measured_and_how() -> None:
     for words in (
         "mine, recognized by resnet101", "found 7 of 8 videos of list.txt; 1 could not be decoded; a: no",
         "| TSQNet (both modules) | 10.00 | 60.0 [50.0, 70.0] |", "- mAP: mean.", "over 2 seeds",
+        "- Measured in float32 on a small processor, 2 cores, with tsq 9.9, torch 2.0.",
     ):  # fmt: skip
         assert words in page, words
 

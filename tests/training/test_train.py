@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -95,6 +96,12 @@ def test_all_that_happened_is_on_disk(given: Path, trained: tuple[Path, dict[str
         assert report["stages"][stage]["last_epoch"] == rows[-1]
         assert (out / stage / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert set(report["stages"]) == {"heads", "recognizer"}
+    origin = report["provenance"]
+    assert (origin["dtype"], origin["device"]) == ("float32", "cpu")
+    assert origin["seeds"] == {"heads": 0, "recognizer": 0, "random": [0, 1, 2, 3, 4], "bootstrap": 0}
+    assert [listed["sha256"] for listed in origin["lists"]] == [
+        hashlib.sha256((given / name).read_bytes()).hexdigest() for name in ("train.txt", "val.txt")
+    ]
     assert "val.visual_map" in report["stages"]["heads"]["last_epoch"]
     assert report["prototypes"]["num_pairs"] == 10
     assert report["chance"] == {"map": pytest.approx(0.2), "top1": pytest.approx(0.2)}

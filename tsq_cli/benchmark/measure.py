@@ -8,12 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from tsq_cli import provenance
 from tsq_cli.errors import TsqError
 from tsq_cli.report.console import SafeConsole
 
@@ -94,28 +94,20 @@ def exit_code(work: Callable[[], None]) -> int:
 
 def machine_facts(packages: Sequence[str]) -> dict[str, Any]:
     """Describe the machine, with the versions of some packages (None: not installed)."""
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
+    found = provenance.versions(packages)
     return {
         "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "versions": versions,
+        "python": found["python"],
+        "cpu": provenance.cpu_model(),
+        "cores": provenance.num_cores(),
+        "load_average": load_average(),
+        "versions": {package: found[package] for package in packages},
     }
 
 
-def cpu_model() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+def load_average() -> tuple[float, float, float] | None:
+    """Processes that wanted to run over the last 1, 5 and 15 minutes; None where the system does not tell."""
+    return os.getloadavg() if hasattr(os, "getloadavg") else None
 
 
 def process_mib(name: str) -> float | None:

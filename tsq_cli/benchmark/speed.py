@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts, process_mib
+from tsq_cli.benchmark.measure import Timing, in_turns, load_average, process_mib
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.runners import (
     AdaFocusRunner,
@@ -35,6 +35,7 @@ from tsq_cli.errors import UsageError
 from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.packs import find_pack
+from tsq_cli.provenance import provenance
 from tsq_cli.types import Progress, no_progress
 
 Treatment = Literal["published", "tuned"]
@@ -47,7 +48,7 @@ METHODS: dict[str, Callable[[BenchmarkConfig], Runner]] = {
     "all": lambda setting: FramesRunner(setting, setting.num_candidates),
 }
 FRAME_SHAPE = (256, 455, 3)  # what decoding makes of a 16:9 video
-PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
+FRAMES_SEED = 0  # networks have random weights, which change no time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +119,14 @@ def speed_table(
         progress: told what is being done, and how far it is.
 
     Returns:
-        A JSON object: machine, settings, rows; with the tuned TSQNet among them also its stages' seconds by batch
-        size, and what share of the device's matrix_peak_gflops its recognizer reaches.
+        A JSON object: provenance, load_average, settings, rows; with the tuned TSQNet among them also its stages'
+        seconds by batch size, and what share of the device's matrix_peak_gflops its recognizer reaches.
 
     Raises:
         UsageError: an unknown method, a number out of range, or a network that timm does not have.
     """
     _check(methods, batch_size=batch_size, repeats=repeats, setting=setting)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(FRAMES_SEED)
     shape = (batch_size, setting.num_candidates, *FRAME_SHAPE)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     runners: dict[tuple[str, Treatment], Runner] = {}
@@ -147,18 +148,12 @@ def speed_table(
         tsqnet = runners.get(("tsqnet", "tuned"))
         profile = _profile(tsqnet, frames, repeats) if isinstance(tsqnet, TSQNetRunner) else {}
     return {
-        "machine": machine_facts(PACKAGES) | device_facts(setting.device),
+        "provenance": provenance(device=setting.device, dtype=setting.dtype, seeds={"frames": FRAMES_SEED}),
+        "load_average": load_average(),
         "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, "repeats": repeats},
         "rows": [row.to_dict() for row in rows],
         **profile,
     }
-
-
-def device_facts(device: str) -> dict[str, Any]:
-    """Describe the device of the networks."""
-    if device.startswith("cuda"):
-        return {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    return {"device": "CPU", "torch_threads": torch.get_num_threads()}
 
 
 def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:

@@ -16,6 +16,7 @@ from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import info, progress_bar
 from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PAPER_FRAMES
 from tsq_cli.files import STDOUT, check_outputs
+from tsq_cli.provenance import machine_and_versions
 from tsq_cli.report.console import SafeConsole
 
 EXAMPLES = options.examples(
@@ -147,11 +148,9 @@ def _print(report: dict[str, Any]) -> None:
 
 def report_parts(report: dict[str, Any]) -> Iterator[str | Table]:
     """A report (of tsq_cli.benchmark.speed.speed_table) as lines and tables, for a rich console."""
-    machine, settings = report["machine"], report["settings"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
-    where = machine["device"] if machine["device"] != "CPU" else f"{machine['cpu']}, {machine['cores']} cores"
-    yield f"{where}; tuned: {settings['dtype'].removeprefix('torch.')}; as published: float32"
-    yield f"python {machine['python']}, {versions}; {settings['repeats']} rounds"
+    machine, versions = machine_and_versions(report["provenance"])
+    yield f"{machine}; tuned: {report['provenance']['dtype']}; as published: float32"
+    yield f"{versions}; {report['settings']['repeats']} rounds"
     yield _speed_table(report["rows"])
     for title in dict.fromkeys(row["title"] for row in report["rows"]):
         yield f"  {title}"

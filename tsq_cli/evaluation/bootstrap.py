@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tsq_cli.types import BoolArray, Float32Array, Float64Array
 
 LEVEL = 0.95
+SEED = 0
 
 
 class Bootstrap:
@@ -25,7 +26,7 @@ class Bootstrap:
         seed: of the random draws.
     """
 
-    def __init__(self, targets: BoolArray, *, resamples: int = 1000, seed: int = 0) -> None:
+    def __init__(self, targets: BoolArray, *, resamples: int = 1000, seed: int = SEED) -> None:
         self._targets = targets
         n = len(targets)
         generator = np.random.default_rng(seed)

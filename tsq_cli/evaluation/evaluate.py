@@ -14,7 +14,7 @@ from torch.nn import functional
 from tsq_cli import __version__
 from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.bootstrap import LEVEL, Bootstrap, with_interval
+from tsq_cli.evaluation.bootstrap import LEVEL, SEED, Bootstrap, with_interval
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_hits
 from tsq_cli.evaluation.selectors import (
@@ -30,6 +30,7 @@ from tsq_cli.evaluation.selectors import (
 from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, recognizer_network
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
+from tsq_cli.provenance import provenance
 from tsq_cli.scoring import tsq_scores
 from tsq_cli.types import BoolArray, Float64Array, Int64Array, Progress, no_progress
 
@@ -54,7 +55,8 @@ class Evaluation:
     """Results of an evaluation, over all videos and per video.
 
     Attributes:
-        report: JSON-ready; the result of score_selectors, and tsq_version, list, pack, recognizer, num_frames, videos.
+        report: JSON-ready; the result of score_selectors, and tsq_version, provenance, list, pack, recognizer,
+            num_frames, videos.
         videos: the N videos that could be decoded.
         num_frames: K of the pack.
         true_probability: by selector (uniform and tsq), float64 [N]: the probability that the recognizer gives to a
@@ -130,7 +132,7 @@ def evaluate(
         scores = video_scores(frame_logits, positions, multi_label=settings.multi_label)
         true_probability[name] = np.where(targets, scores, 0.0).max(axis=1)
     kept = tuple(videos.videos[number] for number in extracted.kept)
-    report = _subject(videos, extracted, pack, recognizer) | scored
+    report = _subject(videos, extracted, pack, recognizer, seeds) | scored
     report["videos"] = [
         {
             "id": video.id,
@@ -142,10 +144,14 @@ def evaluate(
     return Evaluation(report=report, videos=kept, num_frames=settings.num_frames, true_probability=true_probability)
 
 
-def _subject(videos: VideoList, extracted: VideoFeatures, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
-    """Describe what was evaluated: list, pack and recognizer, JSON-ready."""
+def _subject(
+    videos: VideoList, extracted: VideoFeatures, pack: Pack, recognizer: LoadedRecognizer, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Describe what was evaluated, and on what: provenance, list, pack and recognizer, JSON-ready."""
+    drawn: dict[str, int | Sequence[int]] = {"random": seeds, "bootstrap": SEED}
     return {
         "tsq_version": __version__,
+        "provenance": provenance(device=pack.device, dtype=pack.dtype, seeds=drawn, lists=[videos]),
         "list": videos.to_report(extracted.failed),
         "pack": {
             "name": pack.config.name,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsq_cli.evaluation.selectors import title
+from tsq_cli.provenance import measured_in
 from tsq_cli.report.grid import Grid
 from tsq_cli.report.text import markdown
 
@@ -33,6 +34,7 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
         *(f"- {METRIC_TITLES[metric]}: {definition}." for metric, definition in report["metrics"].items()),
         f"- Intervals: {report['interval']}. ±: standard deviation over {len(report['seeds'])} seeds.",
         "- GMACs: 10^9 multiply-adds per video, of the selector's networks and of the recognizer on its frames.",
+        f"- {markdown(measured_in(report['provenance']))}.",
     ]
     return "\n".join(lines) + "\n"
 

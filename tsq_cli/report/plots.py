@@ -84,7 +84,9 @@ def plot_speed(report: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("videos per second, one at a time (bars: median, whiskers: quartiles)", fontsize=8)
-    axes.set_title(f"From decoded frames to a class, on {report['machine']['device']}", fontsize=9, loc="left")
+    axes.set_title(
+        f"From decoded frames to a class, on {report['provenance']['machine']['gpu'] or 'CPU'}", fontsize=9, loc="left"
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     save_figure(figure, path)

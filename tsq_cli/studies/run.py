@@ -8,6 +8,7 @@ from typing import Any
 from tsq_cli import __version__
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.packs import LoadedRecognizer, Pack
+from tsq_cli.provenance import provenance
 from tsq_cli.studies.ablation import TRAINING_SEEDS, check_study_plan, run_study
 from tsq_cli.studies.data import VideoLists, gather
 from tsq_cli.studies.registry import Study
@@ -41,8 +42,8 @@ def run_studies(
         progress: called after each video and each step of training.
 
     Yields:
-        One JSON-ready dictionary that grows: tsq_version, lists, pack, recognizer and prototypes (see StudyFeatures),
-        epochs, and studies (see run_study).
+        One JSON-ready dictionary that grows: tsq_version, provenance, lists, pack, recognizer and prototypes (see
+        StudyFeatures), epochs, and studies (see run_study).
 
     Raises:
         UsageError: as check_study_plan and gather.
@@ -53,6 +54,12 @@ def run_studies(
     data = features.data()
     document: dict[str, Any] = {
         "tsq_version": __version__,
+        "provenance": provenance(
+            device=pack.device,
+            dtype=pack.dtype,
+            seeds={"training": seeds, "recognizer": settings.recognizer.fit.seed},
+            lists=lists,
+        ),
         **features.about,
         "epochs": settings.heads.fit.epochs,
         "studies": [],

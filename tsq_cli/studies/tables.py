@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tsq_cli.provenance import measured_in
 from tsq_cli.report.grid import Grid
 from tsq_cli.report.text import markdown
 from tsq_cli.studies.ablation import COLUMNS
@@ -68,7 +69,7 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
     """Render all studies of a run as Markdown.
 
     Args:
-        document: as run_studies yields it: tsq_version, lists, pack, recognizer, epochs, studies.
+        document: as run_studies yields it.
     """
     failed = [video for listed in document["lists"] for video in listed["failed"]]
     lines = [
@@ -83,7 +84,7 @@ def studies_markdown(document: Mapping[str, Any]) -> str:
     ]
     for report in document["studies"]:
         lines += [study_grid(report).markdown(), *(f"- {markdown(note)}" for note in study_notes(report)), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{markdown(measured_in(document['provenance']))}.", ""])
 
 
 def list_grid(studies: Sequence[Study] = tuple(STUDIES.values())) -> Grid:

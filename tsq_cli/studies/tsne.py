@@ -17,6 +17,7 @@ from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.models import TSQNet
 from tsq_cli.packs import Pack
+from tsq_cli.provenance import provenance
 from tsq_cli.report.scatter import Panel, Scatter
 from tsq_cli.studies.ablation import TrainingData, train_network
 from tsq_cli.studies.data import gather_training
@@ -64,8 +65,8 @@ class QueryMap:
 
     Attributes:
         figure: to draw.
-        report: JSON-ready: tsq_version, pack, seed, classes, panels, each {title, points [C, 2]}; of trained queries
-            also list (see VideoList.to_report) and settings (of the heads).
+        report: JSON-ready: tsq_version, provenance, pack, seed, classes, panels, each {title, points [C, 2]}; of
+            trained queries also list (see VideoList.to_report) and settings (of the heads).
         lists: reports of the lists of videos that were read, none for the queries of a pack.
     """
 
@@ -108,7 +109,7 @@ def map_trained_queries(
     figure = tsne_figure(queries, videos.class_names, meanings=data.queries_textual, perplexity=perplexity, seed=seed)
     listed = videos.to_report(extracted.failed)
     facts = {"list": listed, "settings": asdict(settings.heads)}
-    return QueryMap(figure=figure, report=facts | _report(pack, figure, seed), lists=[listed])
+    return QueryMap(figure=figure, report=facts | _report(pack, figure, seed, [videos]), lists=[listed])
 
 
 def map_pack_queries(pack: Pack, *, perplexity: float | None = None, seed: int = 0) -> QueryMap:
@@ -124,12 +125,13 @@ def map_pack_queries(pack: Pack, *, perplexity: float | None = None, seed: int =
     """
     queries = Queries.of(pack.tsqnet, f"as in the pack {pack.config.name}")
     figure = tsne_figure([queries], pack.class_names, meanings=queries.textual, perplexity=perplexity, seed=seed)
-    return QueryMap(figure=figure, report=_report(pack, figure, seed))
+    return QueryMap(figure=figure, report=_report(pack, figure, seed, []))
 
 
-def _report(pack: Pack, figure: Scatter, seed: int) -> dict[str, Any]:
+def _report(pack: Pack, figure: Scatter, seed: int, lists: Sequence[VideoList]) -> dict[str, Any]:
     return {
         "tsq_version": __version__,
+        "provenance": provenance(device=pack.device, dtype=pack.dtype, seeds={"training and t-SNE": seed}, lists=lists),
         "pack": {"name": pack.config.name, "sha256": pack.config.sha256},
         "seed": seed,
         "classes": list(figure.names),

@@ -18,8 +18,9 @@ from torch import Tensor
 from tsq_cli import __version__
 from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.bootstrap import SEED
 from tsq_cli.evaluation.costs import count_costs
-from tsq_cli.evaluation.evaluate import score_selectors
+from tsq_cli.evaluation.evaluate import RANDOM_SEEDS, score_selectors
 from tsq_cli.evaluation.selectors import SELECTORS, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json
@@ -30,6 +31,7 @@ from tsq_cli.packs.registry import PACK_JSON
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.words import Words
 from tsq_cli.packs.write import TrainedNetwork, check_class_names, check_pack_folder, write_pack
+from tsq_cli.provenance import provenance
 from tsq_cli.selection import RuleSettings
 from tsq_cli.training import distributed
 from tsq_cli.training.datasets import Clips, clips_of, name_queries
@@ -75,9 +77,10 @@ def train(
         progress: called with the current step.
 
     Returns:
-        JSON-ready, the contents of report.json: settings, lists (see VideoList.to_report), classes, multi_label,
-        prototypes, stages (seconds and last epoch of each), evaluation (as score_selectors, at K frames, with GMACs),
-        chance and pack (its folder). The last three are None if nothing was evaluated or no heads were trained.
+        JSON-ready, the contents of report.json: provenance, settings, lists (see VideoList.to_report), classes,
+        multi_label, prototypes, stages (seconds and last epoch of each), evaluation (as score_selectors, at K frames,
+        with GMACs), chance and pack (its folder). The last three are None if nothing was evaluated or no heads were
+        trained.
 
     Raises:
         UsageError: a class without a video, or a folder that holds another run.
@@ -175,8 +178,13 @@ def _begin(
     )
     run.report = {
         "tsq_version": __version__,
-        "torch_version": torch.__version__,
-        "device": device,
+        "provenance": provenance(
+            device=device,
+            dtype=run.base.dtype,
+            seeds={stage: getattr(settings, stage).fit.seed for stage in STAGES if run.does(stage)}
+            | ({} if run.val is None else {"random": RANDOM_SEEDS, "bootstrap": SEED}),
+            lists=run.lists,
+        ),
         "settings": settings.to_dict(),
         "classes": list(run.train.class_names),
         "multi_label": run.multi_label,
