@@ -89,8 +89,13 @@ def _reference(layer: TSQLayer, frames: np.ndarray) -> tuple[np.ndarray, np.ndar
     logits = np.zeros(C)
     for c in range(C):
         row = 0 if config.attention == "class-agnostic" else c
-        predict = queries[row] if config.classifier == "class-specific" else queries.mean(axis=0)
-        logits[c] = state["classifier_weight"][c] @ predict + state["classifier_bias"][c]
+        # S, C.1: CS + CA has one weight vector [1, D] for the outputs of all classes, the others a row for each class.
+        shared = config.attention == "class-specific" and config.classifier == "class-agnostic"
+        assert state["classifier_weight"].shape == (1 if shared else C, D)
+        judge = 0 if shared else c
+        logits[c] = state["classifier_bias"][judge]
+        for d in range(D):
+            logits[c] += state["classifier_weight"][judge, d] * queries[row, d]
     return logits, np.broadcast_to(attention, (C, frames.shape[0]))
 
 
@@ -238,6 +243,32 @@ def test_with_one_query_both_classifiers_are_the_same() -> None:
     torch.testing.assert_close(specific(_frames()).logits, agnostic(_frames()).logits)
 
 
+def test_a_shared_classifier_is_one_weight_and_bias_and_knows_no_class() -> None:
+    layer = _layer(classifier="class-agnostic")
+    assert (list(layer.classifier_weight.shape), list(layer.classifier_bias.shape)) == ([1, D], [1])
+    straight = layer(_frames()).logits
+    with torch.no_grad():
+        layer.queries.copy_(layer.queries[torch.tensor([3, 0, 4, 1, 2])])
+    torch.testing.assert_close(layer(_frames()).logits, straight[:, [3, 0, 4, 1, 2]])
+
+
+def test_the_evidence_of_a_shared_classifier_is_the_same_for_all_classes() -> None:
+    layer = _layer(classifier="class-agnostic", projections=False)
+    layer.gives_evidence = True
+    frames, weight, bias = _frames(), layer.classifier_weight.detach(), layer.classifier_bias.detach()
+    by_hand = [max(float(frame @ weight[0] + bias[0]) for frame in clip) for clip in frames]
+    evidence = layer(frames).evidence
+    np.testing.assert_allclose(evidence, np.array(by_hand)[:, None] * np.ones((1, C)), rtol=1e-10)
+
+
+def test_a_classifier_of_the_other_kind_is_refused() -> None:
+    for tensors in ({"classifier_weight": torch.zeros(2, D)}, {"classifier_bias": torch.zeros(2)}):
+        with pytest.raises(WeightsError, match=rf"{next(iter(tensors))} has shape \[2.*wanted \[1"):
+            TSQLayer(D, C, config=TSQLayerConfig(classifier="class-agnostic"), **tensors)
+    with pytest.raises(WeightsError, match=r"classifier_weight has shape \[1, 16\]; wanted \[5, 16\]"):
+        TSQLayer(D, C, classifier_weight=torch.zeros(1, D))
+
+
 def test_given_tensors_are_copied_and_a_single_query_starts_at_their_mean() -> None:
     queries = _frames(4, shape=(C, D), dtype=torch.float32)
     layer = TSQLayer(D, C, queries=queries, classifier_weight=queries)
@@ -247,6 +278,15 @@ def test_given_tensors_are_copied_and_a_single_query_starts_at_their_mean() -> N
     assert torch.equal(layer.classifier_weight, queries)
     assert torch.equal(layer.classifier_bias, torch.zeros(C))
     np.testing.assert_allclose(shared.queries.detach().numpy(), queries.numpy().mean(axis=0)[None], rtol=1e-5)
+    one = TSQLayer(
+        D,
+        C,
+        config=TSQLayerConfig(classifier="class-agnostic"),
+        classifier_weight=queries,
+        classifier_bias=torch.arange(C).float(),
+    )
+    np.testing.assert_allclose(one.classifier_weight.detach().numpy(), queries.numpy().mean(axis=0)[None], rtol=1e-5)
+    assert one.classifier_bias.tolist() == [2.0]
 
 
 @pytest.mark.parametrize(

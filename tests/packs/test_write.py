@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from skimage import data as pictures
 from torch import nn
 
-from tests.packs.making import NETWORK, make_pack
+from tests.packs.making import NETWORK, make_pack, packed, write_json
 from tsq_cli.config import ClassifySettings
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models import FrameEncoder, TSQLayer, TSQLayerConfig, TSQNet, create_encoder
@@ -141,6 +142,25 @@ def test_the_layers_come_back_rounded_to_half_precision_with_their_variant(base:
     for name, tensor in entries.items():
         as_stored = tensor.numpy().astype(np.float16 if tensor.ndim > 1 else np.float32).astype(np.float32)
         np.testing.assert_array_equal(reloaded[name].numpy(), as_stored, err_msg=name)
+
+
+def test_a_shared_classifier_comes_back_as_one_row_and_a_file_with_a_row_per_class_does_not_fit(
+    base: PackConfig, tmp_path: Path
+) -> None:
+    shared = TSQLayerConfig(classifier="class-agnostic")
+    net = TSQNet(*(TSQLayer(width, len(CLASSES), num_frames=5, config=shared) for width in (256, 8))).eval()
+    config = write(tmp_path / "new", base, tsqnet=net)
+    again = load_pack(config).tsqnet
+    assert (list(again.vqm.classifier_weight.shape), list(again.tqm.classifier_bias.shape)) == ([1, 256], [1])
+    assert again.vqm.config == shared
+    path = tmp_path / "new" / "vqm.safetensors"
+    entries = load_file(path)  # as the layer was before classes shared a weight
+    save_file(entries | {"classifier_weight": torch.zeros(4, 256), "classifier_bias": torch.zeros(4)}, path)
+    document = json.loads((tmp_path / "new" / "pack.json").read_text())
+    document["modules"]["visual"]["weights"] = {"source": "file", **packed(path)}
+    write_json(tmp_path / "new", document)
+    with pytest.raises(WeightsError, match=r"does not fit TSQLayer: 2 of another shape .*\[4\] for \[1\]"):
+        load_pack(find_pack(tmp_path / "new"))
 
 
 def test_a_tuned_encoder_that_scores_the_objects_serves_both_modules(base: PackConfig, tmp_path: Path) -> None:

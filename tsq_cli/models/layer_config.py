@@ -25,8 +25,9 @@ class TSQLayerConfig:
             width. S: 1.
         self_attention: whether the queries attend to each other before each cross-attention. S: False.
         attention: one query per class, or one query for all. S: class-specific.
-        classifier: each class judges the output of its own query, or one linear layer with C outputs judges the mean
-            over the queries' outputs (the mean is ours). With a single query the two are the same. S: class-specific.
+        classifier: one fully connected layer per class, or a single one for all (S, C.1). The single one has C outputs
+            where there is one query, so that with one query the two are the same; where each class has its query, it
+            has one output, which judges all classes by the same weights. S: class-specific.
         projections: learnable Wq, Wk, Wv that start as the identity; False is the exact identity without parameters.
         positional_embedding: a learnable P [num_frames, dim] that starts at zero, added to the keys only.
         competition_floor: queries compete for frames (ours, off by default): from all of a frame's scores, in attention
@@ -52,6 +53,11 @@ class TSQLayerConfig:
     competition_floor: float | None = None
     competition_weight: float = 1.0
     blank_frame_penalty: float = 0.0
+
+    @property
+    def shares_classifier_weight(self) -> bool:
+        """Whether all classes share one row of weights: each has its query and one layer judges all outputs (CS+CA)."""
+        return self.attention == "class-specific" and self.classifier == "class-agnostic"
 
     def __post_init__(self) -> None:
         check_range("num_layers", self.num_layers, 1, MAX_LAYERS)

@@ -2,7 +2,7 @@
 
     Q = E Wq    K = (X + P) Wk    V = X Wv          E [C, D] queries, X [B, T, D] frames, P [T, D] positions
     A = softmax over frames(Q K^T * s)   [B, C, T]  the saliency of each frame for each class
-    z_c = <w_c, (A V)_c> + b_c           [B, C]     the class scores
+    z_c = <w_c, (A V)_c> + b_c           [B, C]     the class scores; all w_c, b_c are one where classes share them
 
 One layer with one head, class-specific attention and a class-specific classifier are the paper's choice (S). Where S
 is silent we chose: projections start as the identity, P at zero, there is no output projection, residual, LayerNorm or
@@ -43,8 +43,9 @@ class TSQLayer(nn.Module):
     """The layer of one module (VQM or TQM): attends to the frames that speak for each class and classifies by them.
 
     Parameters (each only where the configuration has it): `queries` [C, D] or [1, D]; `position` [num_frames, D];
-    `classifier_weight` [C, D]; `classifier_bias` [C]; `cross.{i}.{query,key,value}.weight` and
-    `self_attention.{i}.{query,key,value}.weight`, each [D, D] and applied as x W^T.
+    `classifier_weight` [C, D] and `classifier_bias` [C], or [1, D] and [1] where C queries share a classifier;
+    `cross.{i}.{query,key,value}.weight` and `self_attention.{i}.{query,key,value}.weight`, each [D, D] and applied as
+    x W^T.
 
     Args:
         dim: D, width of frame features and queries, at least 1.
@@ -54,8 +55,9 @@ class TSQLayer(nn.Module):
         config: variant; None is the paper's.
         queries: initial queries, [C, D]; with class-agnostic attention [1, D], or [C, D] to start at the mean over the
             classes (ours). None draws them from a normal distribution of variance 1 / D.
-        classifier_weight: [C, D], None draws it uniformly within +-1 / sqrt(D) as nn.Linear does.
-        classifier_bias: [C], None starts at zero.
+        classifier_weight: [C, D]; with a shared classifier [1, D], or [C, D] to start at the mean over the classes
+            (ours). None draws it uniformly within +-1 / sqrt(D) as nn.Linear does.
+        classifier_bias: likewise, [C] or [1]; None starts at zero.
 
     Attributes:
         gives_evidence: whether outputs have their evidence; False until set by a caller who names classes.
@@ -86,15 +88,14 @@ class TSQLayer(nn.Module):
         self._check_settings(num_queries)
         if queries is None:
             queries = torch.randn(num_queries, dim) * dim**-0.5
-        elif num_queries == 1 and queries.shape == (num_classes, dim):
-            queries = queries.mean(dim=0, keepdim=True)
+        num_rows = 1 if self.config.shares_classifier_weight else num_classes
         if classifier_weight is None:
-            classifier_weight = torch.empty(num_classes, dim).uniform_(-(dim**-0.5), dim**-0.5)
+            classifier_weight = torch.empty(num_rows, dim).uniform_(-(dim**-0.5), dim**-0.5)
         if classifier_bias is None:
-            classifier_bias = torch.zeros(num_classes)
-        self.queries = _parameter("queries", queries, (num_queries, dim))
-        self.classifier_weight = _parameter("classifier_weight", classifier_weight, (num_classes, dim))
-        self.classifier_bias = _parameter("classifier_bias", classifier_bias, (num_classes,))
+            classifier_bias = torch.zeros(num_rows)
+        self.queries = _parameter("queries", queries, (num_queries, dim), num_classes)
+        self.classifier_weight = _parameter("classifier_weight", classifier_weight, (num_rows, dim), num_classes)
+        self.classifier_bias = _parameter("classifier_bias", classifier_bias, (num_rows,), num_classes)
         self.position = nn.Parameter(torch.zeros(num_frames, dim)) if self.config.positional_embedding else None
         layers = range(self.config.num_layers)
         self.self_attention = nn.ModuleList(
@@ -136,15 +137,15 @@ class TSQLayer(nn.Module):
         """Compute scores and evidence [B, C] from A [B, H, N, T], V [B, T, H, D/H] and rivals [B, H, 1, T] if any.
 
         z_c = <w_c, sum_t A_ct V_t> + b_c = sum_t A_ct <w_c, V_t> + b_c: classifying the frames before they are pooled
-        is exact and needs no [B, C, D] outputs. The class-agnostic classifier sees the mean over the queries.
+        is exact and needs no [B, C, D] outputs. A shared classifier scores each frame once for all classes.
         """
-        if self.config.classifier == "class-agnostic":
-            attention = attention.mean(dim=2, keepdim=True)
-        weight = self.classifier_weight.reshape(self.num_classes, self.config.num_heads, -1)  # [C, H, D/H]
+        heads = self.config.num_heads
+        weight = self.classifier_weight.reshape(-1, heads, self.dim // heads)  # [C or 1, H, D/H]
         frame_scores = torch.einsum("chd,bthd->bhct", weight, values)
         evidence = None
         if self.gives_evidence:
             evidence = frame_scores.detach().sum(dim=1).amax(dim=2) + self.classifier_bias.detach()
+            evidence = evidence.expand(-1, self.num_classes)
         if competition is not None:
             frame_scores = frame_scores - competition
         return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias, evidence
@@ -239,7 +240,10 @@ def refuse_not_finite(values: Tensor, what: str) -> None:
         )
 
 
-def _parameter(name: str, value: Tensor, shape: tuple[int, ...]) -> nn.Parameter:
+def _parameter(name: str, value: Tensor, shape: tuple[int, ...], num_classes: int) -> nn.Parameter:
+    """Copy a tensor of a row per class; where the layer has one row for all, it starts at their mean (ours)."""
+    if shape[0] == 1 and value.shape == (num_classes, *shape[1:]):
+        value = value.mean(dim=0, keepdim=True)
     if value.shape != shape:
         raise WeightsError(
             f"{name} has shape {list(value.shape)}",

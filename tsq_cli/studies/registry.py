@@ -78,7 +78,7 @@ def _values(name: str, values: Iterable[float | int]) -> tuple[StudyRow, ...]:
 _FROM_PAPER = (
     Study(
         name="classifier",
-        title="one query for all classes (CA) or one per class (CS): attention + classifier",
+        title="one for all classes (CA) or one per class (CS): attention + classifier",
         rows=(
             StudyRow(
                 name="CA + CA",
@@ -89,7 +89,9 @@ _FROM_PAPER = (
             StudyRow(name="CS + CS", paper=(74.3,)),
         ),
         fixed={"layer.attention": "class-specific", "layer.classifier": "class-specific", **_PLAIN},
-        note=f"{_ONE_NUMBER} One sentence calls CS + CA its TSQNet, which its own numbers contradict.",
+        note=f"{_ONE_NUMBER} CA + CA: one query, one layer with an output per class; CS + CA: a query per class, one "
+        "layer with a single output that judges all classes by the same weights (S, C.1). One sentence of S calls CS + "
+        "CA its TSQNet, which its own numbers contradict.",
     ),
     Study(
         name="beta",
