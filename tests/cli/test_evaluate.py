@@ -65,6 +65,15 @@ def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["01-2.mkv.png", "02-5.mkv.png", "sheets.md"]
 
 
+def test_one_sheet_in_the_papers_layout(tsq: Tsq, given: Path, tmp_path: Path) -> None:
+    lines = [f"{number}.mkv {label}\n" for number, label in enumerate(("cat", "cat", "cat", "cat", "dog", "tree"))]
+    (tmp_path / "list.txt").write_text("".join(lines))
+    own = [tmp_path / "list.txt" if word == given / "list.txt" else word for word in options(given)]
+    result = tsq(*own, "--selectors", "tsq,uniform", "--sheets", tmp_path / "drawn", "--sheet-layout", "paper")
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["paper.png", "sheets.md"]
+
+
 def test_json_on_stdout_is_one_document_and_the_cache_leaves_nothing_to_chance(tsq: Tsq, given: Path) -> None:
     first, again = (tsq(*options(given), "--json").out for _ in range(2))
     assert first == again
@@ -81,6 +90,8 @@ def test_json_on_stdout_is_one_document_and_the_cache_leaves_nothing_to_chance(t
         (["--plot", "cost.gif"], "cost.gif"),
         (["--sheet-ids", "1.mkv"], "--sheet-ids was given alone"),
         (["--sheets", "x", "--sheet-ids", "7.mkv"], "no video 7.mkv"),
+        (["--sheet-layout", "paper"], "--sheet-layout was given alone"),
+        (["--sheets", "x", "--sheet-layout", "paper", "--sheet-ids", "1.mkv"], "3 of one class, then 3"),
         (["--pack", "imagenet-lite"], "'cat'"),
         (["--pack", "nowhere"], "nowhere"),
     ],

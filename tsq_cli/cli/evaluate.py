@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -18,11 +18,16 @@ from tsq_cli.report.console import SafeConsole
 
 if TYPE_CHECKING:
     from tsq_cli.evaluation.evaluate import Evaluation
+    from tsq_cli.packs import Pack
+    from tsq_cli.types import Progress
+
+SheetLayout = Literal["video", "paper"]
 
 EXAMPLES = options.examples(
     "tsq evaluate val.txt --root videos/ --pack mine/pack",
     "tsq evaluate val.txt --cache mine/cache --markdown report.md --plot cost.png",
     "tsq evaluate val.txt --selectors tsq,uniform,all -k 5 --report report.json",
+    "tsq evaluate val.txt --sheets figures/ --sheet-layout paper",
 )
 
 
@@ -93,6 +98,16 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    sheet_layout: Annotated[
+        SheetLayout,
+        typer.Option(
+            "--sheet-layout",
+            metavar="video|paper",
+            help="One sheet per video, or one as the paper's figures: three videos of one class, three of different "
+            "ones, drawn at random.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "video",
     resamples: Annotated[
         int, typer.Option("--resamples", help="Bootstrap resamples behind the intervals.", rich_help_panel=RUN)
     ] = 1000,
@@ -106,14 +121,15 @@ def evaluate(
     from tsq_cli.data import read_video_list
     from tsq_cli.evaluation.evaluate import check_evaluation_plan
     from tsq_cli.evaluation.evaluate import evaluate as measure
+    from tsq_cli.evaluation.paper_sheet import choose_paper_videos
     from tsq_cli.evaluation.selectors import EvaluatedSelector
-    from tsq_cli.evaluation.sheets import check_ids, choose_videos, write_sheets
+    from tsq_cli.evaluation.sheets import check_ids
     from tsq_cli.features.cache import feature_cache
     from tsq_cli.packs import find_pack
 
     names, counts, drawn = _split(selectors), _numbers(ks), _split(sheet_ids or "")
     check_evaluation_plan(names, counts, range(seeds), resamples)
-    _check_pictures(plot, sheets, drawn)
+    _check_pictures(plot, sheets, drawn, sheet_layout)
     listed = read_video_list(videos, root=root, delimiter=delimiter, classes=classes, subset=subset)
     check_outputs(
         {"--json": Path(STDOUT) if json else None, "--report": report, "--markdown": markdown, "--plot": plot},
@@ -122,6 +138,8 @@ def evaluate(
     )
     info(listed.found)
     check_ids(drawn, [video.id for video in listed.videos])
+    if sheet_layout == "paper":
+        choose_paper_videos(listed.videos, drawn)  # refuses a list without such videos
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar(f"loading {pack}"))
         config = find_pack(pack).at_input_size(input_size)
@@ -142,8 +160,7 @@ def evaluate(
         lists.print_failed([result.report["list"]])
         _write(result, report=report, markdown=markdown, plot=plot)
         if sheets is not None:
-            written = write_sheets(sheets, result, loaded, choose_videos(result, drawn), progress=progress)
-            info(f"sheets: {written[0]}")
+            _draw(sheets, sheet_layout, result, loaded, drawn, progress)
     if json:
         print_json(result.report)
     else:
@@ -151,10 +168,25 @@ def evaluate(
     lists.exit_if_failed([result.report["list"]])
 
 
-def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str]) -> None:
+def _draw(
+    folder: Path, layout: SheetLayout, result: Evaluation, pack: Pack, ids: list[str], progress: Progress
+) -> None:
+    """Draw the sheets."""
+    from tsq_cli.evaluation.paper_sheet import choose_paper_videos, write_paper_sheet
+    from tsq_cli.evaluation.sheets import choose_videos, write_sheets
+
+    if layout == "paper":
+        written = write_paper_sheet(folder, result, pack, choose_paper_videos(result.videos, ids), progress=progress)
+    else:
+        written = write_sheets(folder, result, pack, choose_videos(result, ids), progress=progress)
+    info(f"sheets: {written[0]}")
+
+
+def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str], layout: SheetLayout) -> None:
     """Refuse outputs that cannot be drawn, before anything is decoded."""
-    if drawn and sheets is None:
-        raise UsageError("--sheet-ids was given alone", wanted="a folder for the sheets", fix="add --sheets DIR")
+    for option, is_given in (("--sheet-ids", bool(drawn)), ("--sheet-layout", layout != "video")):
+        if is_given and sheets is None:
+            raise UsageError(f"{option} was given alone", wanted="a folder for the sheets", fix="add --sheets DIR")
     if plot is not None:
         from tsq_cli.report.plots import check_plot_path
 

@@ -1,4 +1,4 @@
-"""Contact sheets of uniform against selected frames, as in S's figures (docs/method.md, section 7)."""
+"""Contact sheets of uniform against selected frames, one per video (docs/method.md, section 7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tsq_cli.clip import load_clip
-from tsq_cli.config import PAPER
+from tsq_cli.config import PAPER, SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.evaluate import Evaluation
 from tsq_cli.files import write_text
@@ -111,9 +111,7 @@ def write_sheets(
         VideoError: a video can no longer be decoded.
         OutputError: a file cannot be written.
     """
-    selector = Selector(pack)
-    num_candidates = pack.config.settings.num_candidates
-    settings = replace(PAPER, num_frames=min(evaluation.num_frames, num_candidates), num_candidates=num_candidates)
+    selector, settings = Selector(pack), sheet_settings(evaluation, pack)
     outputs = Outputs(sheet=folder / "{stem}.png")
     sheets = []
     for done, (name, number) in enumerate(chosen.items(), 1):
@@ -126,19 +124,32 @@ def write_sheets(
     return [index, *sheets]
 
 
+def sheet_settings(evaluation: Evaluation, pack: Pack) -> SelectSettings:
+    """Settings of the selection that a sheet shows: the paper's rule, with the pack's numbers of frames."""
+    num_candidates = pack.config.settings.num_candidates
+    return replace(PAPER, num_frames=min(evaluation.num_frames, num_candidates), num_candidates=num_candidates)
+
+
+def heading(evaluation: Evaluation, pack: Pack) -> str:
+    """Title of sheets and of their index, by which `check_index` knows it again."""
+    return f"{evaluation.num_frames} {_HEADING} {pack.config.name}"
+
+
+def outcome(evaluation: Evaluation, pack: Pack, number: int) -> str:
+    """Say in Markdown what a video is of, and how probable its class is from uniform and from selected frames."""
+    video = evaluation.videos[number]
+    uniform, selected = (evaluation.true_probability[name][number] for name in ("uniform", "tsq"))
+    classes = markdown(", ".join(pack.class_names[label] for label in video.labels))
+    return (
+        f"**{markdown(video.id)}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
+        f"{selected:.2f} from the selected ones"
+    )
+
+
 def _index(evaluation: Evaluation, pack: Pack, chosen: dict[str, int], sheets: Sequence[Path]) -> str:
-    lines = [markdown(f"# {evaluation.num_frames} {_HEADING} {pack.config.name}"), ""]
+    lines = [f"# {markdown(heading(evaluation, pack))}", ""]
     for sheet, number in zip(sheets, chosen.values(), strict=True):
-        video = evaluation.videos[number]
-        uniform, selected = (evaluation.true_probability[name][number] for name in ("uniform", "tsq"))
-        classes = markdown(", ".join(pack.class_names[label] for label in video.labels))
-        lines += [
-            f"**{markdown(video.id)}** ({classes}): probability of the class {uniform:.2f} from the uniform frames, "
-            f"{selected:.2f} from the selected ones",
-            "",
-            f"![{sheet.stem}]({sheet.name})",
-            "",
-        ]
+        lines += [outcome(evaluation, pack, number), "", f"![{sheet.stem}]({sheet.name})", ""]
     return "\n".join(lines)
 
 

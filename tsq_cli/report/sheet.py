@@ -147,7 +147,7 @@ def draw_sheet(record: Record, pixels: UInt8Array) -> Image.Image:
     sheet_height = HEADING + MARGIN + sum(band.height(sheet_width) for band in bands)
     sheet = Image.new("RGB", (sheet_width, sheet_height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (MARGIN, MARGIN), _title(record), sheet_width - 2 * MARGIN, size=17)
+    draw_text(draw, (MARGIN, MARGIN), _title(record), sheet_width - 2 * MARGIN, size=17)
     top = HEADING + MARGIN // 2
     for band in bands:
         _draw_band(sheet, draw, band, top)
@@ -228,9 +228,9 @@ def _key(record: Record) -> str:
 
 
 def _draw_band(sheet: Image.Image, draw: ImageDraw.ImageDraw, band: _Band, top: int) -> None:
-    _text(draw, (MARGIN, top + 8), band.heading, sheet.width - 2 * MARGIN, size=14)
+    draw_text(draw, (MARGIN, top + 8), band.heading, sheet.width - 2 * MARGIN, size=14)
     for number, line in enumerate(band.lines(sheet.width)):
-        _text(draw, (MARGIN, top + HEADING - 3 + number * LINE), line, sheet.width - 2 * MARGIN, fill=FAINT)
+        draw_text(draw, (MARGIN, top + HEADING - 3 + number * LINE), line, sheet.width - 2 * MARGIN, fill=FAINT)
     for number, cell in enumerate(band.cells):
         row, column = divmod(number, band.columns)
         left = MARGIN + column * (band.cell_width + MARGIN)
@@ -250,7 +250,7 @@ def _draw_event(draw: ImageDraw.ImageDraw, band: _Band, number: int, corner: tup
     begin = left
     if starts_event:
         name = str(event + 1)
-        _text(draw, (left, upper - 3), name, band.cell_width, fill=FAINT)
+        draw_text(draw, (left, upper - 3), name, band.cell_width, fill=FAINT)
         begin += round(draw.textlength(name, font=ImageFont.load_default(FONT_SIZE))) + 4
     end = left + band.cell_width + (MARGIN if goes_on else 0)
     draw.rectangle((begin, upper + 2, end - 1, upper + 6), fill=EVENT_COLORS[event % len(EVENT_COLORS)])
@@ -265,7 +265,7 @@ def _draw_cell(
         box = (left - 3, upper - 3, left + cell.picture.width + 2, upper + cell.picture.height + 2)
         draw.rectangle(box, outline=cell.color, width=3)
     for number, line in enumerate(cell.caption):
-        _text(draw, (left, upper + cell.picture.height + 5 + number * LINE), line, cell_width, fill=cell.color)
+        draw_text(draw, (left, upper + cell.picture.height + 5 + number * LINE), line, cell_width, fill=cell.color)
 
 
 def _title(record: Record) -> str:
@@ -288,7 +288,7 @@ def _wrapped(pieces: Sequence[str], width: int, *, gap: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _text(
+def draw_text(
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
     text: str,
@@ -297,6 +297,7 @@ def _text(
     size: int = FONT_SIZE,
     fill: tuple[int, int, int] = INK,
 ) -> None:
+    """Draw a line of text from its upper left corner, cut to a width in pixels."""
     font = ImageFont.load_default(size)
     text = printable(text, MOST_CHARACTERS)
     while len(text) > 1 and draw.textlength(text, font=font) > width:
