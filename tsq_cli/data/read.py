@@ -33,8 +33,8 @@ def read_video_list(
     - ActivityNet's JSON; files are named `v_id.*` or `id.*`.
     - A folder with one folder of videos per class.
 
-    A video that a list names twice has the labels of both lines. Without `classes`, labels are numbered alphabetically
-    (numbers by size) over all subsets of the list.
+    A video named twice has the labels of both lines. Without `classes`, labels are numbered alphabetically (numbers by
+    size) over all subsets of the list.
 
     Args:
         path: the list or folder.
@@ -44,7 +44,7 @@ def read_video_list(
         classes: a file with one class name per line. Numbers in the list count its lines from zero, or are the numbers
             before the names if it has those ("1 ApplyEyeMakeup").
         subset: the part of the list to read ("training"); required if the list has several.
-        empty_folders: make a class of a class folder without a video too, instead of refusing it.
+        empty_folders: accept class folders without a video.
 
     Raises:
         InputNotFoundError: the list, the root or all of the videos do not exist.
@@ -53,8 +53,7 @@ def read_video_list(
     for place in (path, root):
         if place is not None and not place.exists():
             raise InputNotFoundError(f"{place} does not exist", wanted="an existing one", fix="check the path")
-    if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
-        raise UsageError(f"delimiter is {delimiter!r}", wanted="one character", fix="leave it out to have it detected")
+    delimiter = _delimiter(delimiter)
     if path.is_dir():
         if root is not None or delimiter is not None or subset is not None:
             raise UsageError(
@@ -72,8 +71,8 @@ def read_video_list(
     videos, missing = [], []
     for entry in listing.entries:
         if file := finder.find(entry.names):
-            labels = tuple(sorted({index[label] for label in entry.labels}))
-            videos.append(LabeledVideo(id=entry.id, path=file, labels=labels))
+            labels = sorted({index[label] for label in entry.labels})
+            videos.append(LabeledVideo(id=entry.id, path=file, labels=tuple(labels)))
         else:
             missing.append(entry.id)
     if not videos:
@@ -84,6 +83,13 @@ def read_video_list(
             fix="give their folder as the root, or give the list's delimiter",
         )
     return VideoList(videos=tuple(videos), class_names=class_names, missing=tuple(missing), origin=path, subset=subset)
+
+
+def _delimiter(typed: str | None) -> str | None:
+    """Return a delimiter of one character, from what was typed."""
+    if typed is None or len(one := typed.replace("\\t", "\t")) == 1:
+        return typed if typed is None else one
+    raise UsageError(f"delimiter is {one!r}", wanted="one character", fix="leave it out to have it detected")
 
 
 def _class_folders(folder: Path, *, empty_folders: bool) -> Listing:
