@@ -45,5 +45,7 @@ def test_a_list_reports_what_was_found_missing_and_failed() -> None:
     assert listed.to_report([(videos[1], "b.mp4: empty")]) == {
         "found": "found 2 of 3 videos of list.txt (1 missing: c)",
         "missing": ["c"],
+        "left_out_classes": [],
+        "left_out": [],
         "failed": [{"id": "b", "reason": "b.mp4: empty"}],
     }

@@ -62,7 +62,9 @@ def entries(network: FrameEncoder) -> dict[str, Tensor]:
 
 def test_it_learns_from_frames_and_measures_videos_it_has_not_seen(start: FrameEncoder, tmp_path: Path) -> None:
     before = entries(start)
-    network = tuned(start, validation=colored(12, seed=2), folder=tmp_path)
+    # The ranking is perfect before every single frame is named rightly.
+    to_the_end = replace(SETTINGS, fit=replace(FITTING, keep="last"))
+    network = tuned(start, to_the_end, validation=colored(12, seed=2), folder=tmp_path)
     rows = json.loads((tmp_path / "log.json").read_text())
     assert rows[-1]["train.loss"] < 0.7 * rows[0]["train.loss"]
     assert (rows[-1]["val.top1"], rows[-1]["val.map"]) == (1.0, 1.0)

@@ -52,7 +52,7 @@ def test_a_video_of_several_classes_counts_for_each() -> None:
 
 
 def test_a_class_without_videos_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"1 of 2 classes have no video \(numbers 1\)"):
+    with pytest.raises(UsageError, match=r"1 of 2 classes have no video that can be decoded: 1;"):
         visual_prototypes(FEATURES[:1], _logits([0.0] * 5), TARGETS[:1])
 
 

@@ -48,8 +48,13 @@ TrainList = Annotated[
     typer.Option("--train", metavar="LIST", help="Labeled videos to train on; see tsq train.", rich_help_panel=INPUT),
 ]
 ValList = Annotated[
-    Path | None,
-    typer.Option("--val", metavar="LIST", help="Labeled videos to evaluate on.", rich_help_panel=INPUT),
+    str | None,  # no Path, which makes the file ./0.2 the number 0.2
+    typer.Option(
+        "--val",
+        metavar="LIST|SHARE",
+        help="Labeled videos to evaluate on, or the share of the training videos to hold out for that, such as 0.2.",
+        rich_help_panel=INPUT,
+    ),
 ]
 ValSubset = Annotated[
     str | None, typer.Option("--val-subset", help="Part of the --val list to use.", rich_help_panel=INPUT)
@@ -185,7 +190,8 @@ def input_files(
     settings: TrainSettings, lists: Iterable[VideoList | None], config: Path | None
 ) -> Iterator[str | Path]:
     """Every file that a run over labeled videos reads: lists, class names, settings and videos."""
-    named = (settings.train_list, settings.val_list, settings.classes, config)
+    val_list = settings.val_list if settings.val_share is None else None
+    named = (settings.train_list, val_list, settings.classes, config)
     yield from (path for path in named if path is not None)
     for videos in lists:
         yield from () if videos is None else (video.path for video in videos.videos)

@@ -6,12 +6,13 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -24,14 +25,19 @@ from tsq_cli.files import STDOUT, check_outputs, write_json
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.training.settings import STAGES, TrainSettings, read_settings, require_extra, settings_from
 
+if TYPE_CHECKING:
+    from tsq_cli.data import VideoList
+
 TRAINING = "Training"
 _SECONDS_BETWEEN_LINES = 10.0
+_MOST_CLASSES, _SHOWN_CLASSES = 12, 5  # rows of the table of classes: all, or these of each end
 
 _DEFAULT = TrainSettings(train_list="")
 
 
 EXAMPLES = options.examples(
     "tsq train train.txt --val val.txt --root videos/ --out mine/",
+    "tsq train videos/ --val 0.2 --patience 5 --out mine/",
     "tsq train train.txt --stages encoder,heads,recognizer --epochs 5 --device cuda",
     "tsq train --config mine/train.toml --out other/",
 )
@@ -47,6 +53,14 @@ def train(
     root: lists.Root = None,
     delimiter: lists.Delimiter = None,
     classes: lists.Classes = None,
+    skip_empty_classes: Annotated[
+        bool,
+        typer.Option(
+            "--skip-empty-classes",
+            help="Leave out classes without a training video, instead of refusing them.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
     subset: lists.Subset = None,
     val_subset: lists.ValSubset = None,
     config: Annotated[
@@ -121,9 +135,21 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            metavar="N",
+            help="End a stage after N epochs without a better mAP on the videos of --val.",
+            show_default="off",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="Random seed of every stage.", show_default="0", rich_help_panel=TRAINING),
+        typer.Option(
+            "--seed", help="Random seed of the split and of every stage.", show_default="0", rich_help_panel=TRAINING
+        ),
     ] = None,
     out: Annotated[
         Path,
@@ -136,8 +162,8 @@ def train(
 ) -> None:
     """Train TSQNet on your own labeled videos, evaluate it, and write a pack for --pack DIR/pack.
 
-    Every video is decoded once. An interrupted run continues where it stopped when the same command is run again. For
-    several GPUs, start it with torchrun.
+    Every video is decoded once. With --val, each stage keeps its best epoch. An interrupted run continues where it
+    stopped when the same command is run again. For several GPUs, start it with torchrun.
     """
     require_extra()
     values = lists.overrides(
@@ -147,6 +173,7 @@ def train(
             "root": root,
             "delimiter": delimiter,
             "classes": classes,
+            "skip_empty_classes": skip_empty_classes or None,
             "subset": subset,
             "val_subset": val_subset,
             "num_frames": num_frames,
@@ -155,7 +182,9 @@ def train(
             "recognizer.model": recognizer,
             "stages": stages,
             **{f"{stage}.fit.epochs": epochs for stage in STAGES},
+            **{f"{stage}.fit.patience": patience for stage in STAGES},
             **{f"{stage}.fit.seed": seed for stage in STAGES},
+            "split_seed": seed,
         }
     )
     if config is None and train_list is None:
@@ -163,7 +192,7 @@ def train(
     settings = read_settings(config, values) if config else settings_from({}, values, origin="the options")
 
     from tsq_cli.training.datasets import read_lists
-    from tsq_cli.training.train import check_run_folder
+    from tsq_cli.training.train import check_run_folder, split_files
     from tsq_cli.training.train import train as run
 
     videos = read_lists(settings)
@@ -173,11 +202,10 @@ def train(
         inputs=lists.input_files(settings, videos, config),
     )
     check_run_folder(out)
+    split = split_files(settings, videos, out)
     is_first = os.environ.get("RANK", "0") == "0"  # set by torchrun: the other processes print nothing
     if is_first:
-        for listed in videos:
-            if listed is not None:
-                info(listed.found)
+        _announce(*videos, split)
     with _live_line() as progress:
         document = run(
             settings,
@@ -192,6 +220,40 @@ def train(
     if is_first:
         _print(document, out, as_json=json, report=report)
     lists.exit_if_failed(document["lists"])
+
+
+def _announce(train: VideoList, val: VideoList | None, split: Collection[Path]) -> None:
+    """Say on stderr, before anything is decoded, which videos of which classes were found, and what looks wrong."""
+    from tsq_cli.data import warnings_of
+
+    for listed in (train, val):
+        if listed is not None:
+            info(listed.found)
+    if split:
+        info(f"the split: {', '.join(map(str, split))}")
+    _print_classes(train, val)
+    for warning in warnings_of(train, val):
+        info(f"warning: {warning}")
+
+
+def _print_classes(train: VideoList, val: VideoList | None) -> None:
+    """Print the videos of each class on stderr, the largest class first; of many classes, the ends and the total."""
+    columns = [videos.counts() for videos in (train, val) if videos is not None]
+    rows = sorted(zip(train.class_names, *columns, strict=True), key=lambda row: -row[1])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    table.add_column("class", footer=f"{len(rows)} classes")
+    table.add_column("train", footer=f"{len(train.videos)}", justify="right")
+    if val is not None:
+        table.add_column("val", footer=f"{len(val.videos)}", justify="right")
+    num_between = len(rows) - 2 * _SHOWN_CLASSES if len(rows) > _MOST_CLASSES else 0
+    for number, row in enumerate(rows):
+        if num_between and number == _SHOWN_CLASSES:
+            table.add_row(f"... {num_between} more")
+        if not num_between or not 0 <= number - _SHOWN_CLASSES < num_between:
+            table.add_row(*map(str, row))
+    SafeConsole(stderr=True).print(table)
+    if any(sum(counts) != len(of.videos) for counts, of in zip(columns, (train, val), strict=False) if of is not None):
+        info("a video of several classes counts for each of them, and once below")
 
 
 @contextmanager
@@ -215,6 +277,11 @@ def _live_line() -> Iterator[types.Progress]:
 def _print(document: dict[str, Any], out: Path, *, as_json: bool, report: Path | None) -> None:
     """Write and print the results; say on stderr where everything is, and how to use the pack."""
     lists.print_failed(document["lists"])
+    for stage, done in document["stages"].items():
+        kept, last = done["kept_epoch"], done["last_epoch"]
+        if "val.map" in kept:
+            measured = f"mAP {100 * kept['val.map']:.1f} on the validation videos"
+            info(f"{stage}: kept epoch {kept['epoch']:.0f} of {last['epoch']:.0f}, {measured}")
     if report is not None:
         write_json(report, document)
     if as_json:
@@ -235,4 +302,7 @@ def evaluation_parts(report: dict[str, Any]) -> list[str | Table]:
     shown = {**report["evaluation"], "num_frames": report["settings"]["num_frames"]}
     chance = report["chance"]
     by_chance = f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}"
-    return [evaluation_grids(shown)[0].rich(), by_chance]
+    parts: list[str | Table] = [evaluation_grids(shown)[0].rich(), by_chance]
+    if any("kept" in done["last_epoch"] for done in report["stages"].values()):
+        parts.append("these videos also chose the epochs that were kept: measure on others before you rely on a number")
+    return parts

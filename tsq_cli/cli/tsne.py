@@ -86,7 +86,7 @@ def tsne(
             check_tsne(len(described.class_names), perplexity)
             drawn = map_pack_queries(load_pack(described), perplexity=perplexity, seed=seed)
         else:
-            from tsq_cli.training.datasets import read_list
+            from tsq_cli.training.datasets import read_training_list
 
             settings = lists.study_settings(
                 config,
@@ -98,7 +98,7 @@ def tsne(
                 pack=pack,
                 epochs=epochs,
             )
-            videos = read_list(settings, settings.train_list, settings.subset)
+            videos = read_training_list(settings)
             check_outputs(outputs, folders={"--cache": cache}, inputs=lists.input_files(settings, [videos], config))
             info(videos.found)
             check_tsne(len(videos.class_names), perplexity)

@@ -14,9 +14,11 @@ from tsq_cli.errors import UsageError
 from tsq_cli.files import VIDEO_SUFFIXES
 
 _ID_COLUMNS = ("path", "video_path", "file", "filename", "file_name", "video", "video_id", "youtube_id", "id")
-_LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "action")
+EXACT_LABEL = "exact_label"
+"""Column of labels that are taken as they stand, one per row, for names with a comma in them."""
+_LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "action", EXACT_LABEL)
 _SUBSET_COLUMNS = ("split", "subset")
-_SEVERAL_LABELS = re.compile(r"[,;|\t]")
+SEVERAL_LABELS = re.compile(r"[,;|\t]")
 
 _DELIMITERS = "\t ;|,"
 # The path of a line: up to its video suffix or, without one, up to the first delimiter. So paths may hold spaces.
@@ -149,7 +151,7 @@ def _table(path: Path, lines: Sequence[tuple[int, str]], header: tuple[str, list
             clip = _kinetics_clip(path, number, row)
             found.append((_entry(path, number, clip, labels, (clip, row["youtube_id"]), whole=True), part))
         else:
-            found.append((_entry(path, number, name, labels, (name,)), part))
+            found.append((_entry(path, number, name, labels, (name,), whole=label_column == EXACT_LABEL), part))
     return _of_subset(path, found, subset)
 
 
@@ -208,7 +210,7 @@ def _merged(rows: Iterable[tuple[Entry, str | None]], subset: str | None = None)
 
 def _entry(path: Path, number: int, name: str, labels: str, names: tuple[str, ...], *, whole: bool = False) -> Entry:
     """Build an entry from a line's fields; `whole` does not split the label."""
-    found = [labels] if whole else [label.strip() for label in _SEVERAL_LABELS.split(labels)]
+    found = [labels] if whole else [label.strip() for label in SEVERAL_LABELS.split(labels)]
     if not name or not all(found):
         raise _bad(path, f"line {number} has an empty path or label", "a path and at least one label")
     return Entry(name, tuple(dict.fromkeys(found)), names)

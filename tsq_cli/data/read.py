@@ -21,6 +21,7 @@ def read_video_list(
     delimiter: str | None = None,
     classes: Path | None = None,
     subset: str | None = None,
+    empty_folders: bool = False,
 ) -> VideoList:
     r"""Read a list of labeled videos and find their files; its content determines the format.
 
@@ -28,12 +29,12 @@ def read_video_list(
       labels are separated by ",", ";", "|" or tabs. Empty lines and lines that start with "#" are skipped.
     - A table (commas, tabs, ";" or "|") with a header that names the paths or ids (path, video, file, id, ...) and the
       labels (label, class, category, ...), and perhaps a split or subset. Kinetics' tables (youtube_id, time_start,
-      time_end) name the file `id_000010_000020.*` or `id.*`, and a label is taken as it stands.
+      time_end) name the file `id_000010_000020.*` or `id.*`. Their labels, and a column exact_label, are not split.
     - ActivityNet's JSON; files are named `v_id.*` or `id.*`.
     - A folder with one folder of videos per class.
 
-    A video that a list names twice has the labels of both lines. Without `classes`, labels are numbered alphabetically
-    (numbers by size) over all subsets of the list.
+    A video named twice has the labels of both lines. Without `classes`, labels are numbered alphabetically (numbers by
+    size) over all subsets of the list.
 
     Args:
         path: the list or folder.
@@ -43,6 +44,7 @@ def read_video_list(
         classes: a file with one class name per line. Numbers in the list count its lines from zero, or are the numbers
             before the names if it has those ("1 ApplyEyeMakeup").
         subset: the part of the list to read ("training"); required if the list has several.
+        empty_folders: accept class folders without a video.
 
     Raises:
         InputNotFoundError: the list, the root or all of the videos do not exist.
@@ -51,8 +53,7 @@ def read_video_list(
     for place in (path, root):
         if place is not None and not place.exists():
             raise InputNotFoundError(f"{place} does not exist", wanted="an existing one", fix="check the path")
-    if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
-        raise UsageError(f"delimiter is {delimiter!r}", wanted="one character", fix="leave it out to have it detected")
+    delimiter = _delimiter(delimiter)
     if path.is_dir():
         if root is not None or delimiter is not None or subset is not None:
             raise UsageError(
@@ -60,7 +61,7 @@ def read_video_list(
                 wanted="these with lists only",
                 fix="leave them out, or write a list",
             )
-        listing, finder = _class_folders(path), Finder(path)
+        listing, finder = _class_folders(path, empty_folders=empty_folders), Finder(path)
     else:
         listing = parse(path, delimiter=delimiter, subset=subset)
         finder = Finder(path.parent, also=Path()) if root is None else Finder(root)
@@ -69,11 +70,11 @@ def read_video_list(
     class_names, index = _classes(listing, path, classes)
     videos, missing = [], []
     for entry in listing.entries:
-        if (found := finder.find(entry.names)) is None:
-            missing.append(entry.id)
+        if file := finder.find(entry.names):
+            labels = sorted({index[label] for label in entry.labels})
+            videos.append(LabeledVideo(id=entry.id, path=file, labels=tuple(labels)))
         else:
-            labels = tuple(sorted({index[label] for label in entry.labels}))
-            videos.append(LabeledVideo(id=entry.id, path=found, labels=labels))
+            missing.append(entry.id)
     if not videos:
         raise InputNotFoundError(
             f"none of the {len(missing)} videos of {path} was found under {root or path.parent} "
@@ -84,20 +85,29 @@ def read_video_list(
     return VideoList(videos=tuple(videos), class_names=class_names, missing=tuple(missing), origin=path, subset=subset)
 
 
-def _class_folders(folder: Path) -> Listing:
+def _delimiter(typed: str | None) -> str | None:
+    """Return a delimiter of one character, from what was typed."""
+    if typed is None or len(one := typed.replace("\\t", "\t")) == 1:
+        return typed if typed is None else one
+    raise UsageError(f"delimiter is {one!r}", wanted="one character", fix="leave it out to have it detected")
+
+
+def _class_folders(folder: Path, *, empty_folders: bool) -> Listing:
     """List the videos of a folder of class folders; a video's id is its path."""
     labels = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     ids = [video.relative_to(folder).as_posix() for video in video_files(folder)]
+    fix = "move it, or write a list"
     if stray := [name for name in ids if "/" not in name]:
         got = f"{folder / stray[0]} is in no class folder"
-    elif empty := sorted(set(labels) - {name.split("/")[0] for name in ids}):
+    elif not empty_folders and (empty := sorted(set(labels) - {name.split("/")[0] for name in ids})):
         got = f"the class folder {folder / empty[0]} holds no video"
+        fix = "remove it, or train with --skip-empty-classes"
     elif not labels:
         got = f"{folder} holds no folder"
     else:
         entries = tuple(Entry(name, (name.split("/")[0],), (name,)) for name in ids)
         return Listing(entries, frozenset(labels))
-    raise UsageError(got, wanted="a folder with one folder of videos per class", fix="move it, or write a list")
+    raise UsageError(got, wanted="a folder with one folder of videos per class", fix=fix)
 
 
 def _classes(listing: Listing, origin: Path, classes: Path | None) -> tuple[tuple[str, ...], dict[str, int]]:

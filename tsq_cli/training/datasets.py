@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tsq_cli.data import LabeledVideo, VideoList, read_video_list
-from tsq_cli.errors import UsageError
+from tsq_cli.data import LabeledVideo, VideoList, need_videos, read_video_list, split_list
+from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.features.cache import VideoFeatures
 from tsq_cli.models import object_text_features
 from tsq_cli.packs import Pack
@@ -25,14 +25,35 @@ _CHUNK_VIDEOS = 64
 def read_lists(settings: TrainSettings) -> tuple[VideoList, VideoList | None]:
     """Read the training list and the validation list, if there is one, with the classes of the first.
 
+    Both may be parts of the training list: see TrainSettings.val_list and split_list.
+
     Raises:
         InputNotFoundError: a list, its root or all of its videos do not exist.
-        UsageError: a file that is no list, a class that the first list does not have, or videos that are in both.
+        UsageError: a file that is no list, a class without a training video, a class that the first list does not have,
+            videos that are in both, or a share of no video.
     """
-    train = read_list(settings, settings.train_list, settings.subset)
+    train = _whole_training_list(settings)
     if settings.val_list is None:
         return train, None
-    val = read_list(settings, settings.val_list, settings.val_subset).aligned(train.class_names)
+    if settings.val_share is not None:
+        return split_list(train, settings.val_share, settings.split_seed)
+    if not Path(settings.val_list).exists():
+        raise InputNotFoundError(
+            f"--val {settings.val_list} does not exist",
+            wanted="an existing list, or the share of the training list to hold out, such as 0.2",
+            fix="check the path",
+        )
+    val = read_list(settings, settings.val_list, settings.val_subset)
+    if train.left_out_classes:
+        # A class that the first list does not even name is refused below.
+        val = val.of_classes(set(val.class_names) - set(train.left_out_classes))
+        if not val.videos:
+            raise UsageError(
+                f"all videos of {val.origin} are of classes without a training video",
+                wanted="validation videos of the classes that are trained",
+                fix="add training videos, or give another list",
+            )
+    val = val.aligned(train.class_names)
     trained = {video.path.resolve() for video in train.videos}
     if shared := [video.id for video in val.videos if video.path.resolve() in trained]:
         raise UsageError(
@@ -41,6 +62,25 @@ def read_lists(settings: TrainSettings) -> tuple[VideoList, VideoList | None]:
             fix="remove them from one of the lists",
         )
     return train, val
+
+
+def read_training_list(settings: TrainSettings) -> VideoList:
+    """Read what read_lists gives to train on, without the validation list.
+
+    Raises:
+        InputNotFoundError, UsageError: as read_lists.
+    """
+    train = _whole_training_list(settings)
+    return train if settings.val_share is None else split_list(train, settings.val_share, settings.split_seed)[0]
+
+
+def _whole_training_list(settings: TrainSettings) -> VideoList:
+    """Read the training list, before a split, with at least one video of each class."""
+    train = read_list(settings, settings.train_list, settings.subset)
+    if settings.skip_empty_classes:
+        train = train.of_classes({name for name, n in zip(train.class_names, train.counts(), strict=True) if n})
+    need_videos(train)
+    return train
 
 
 def read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoList:
@@ -55,7 +95,14 @@ def read_list(settings: TrainSettings, name: str, subset: str | None) -> VideoLi
         InputNotFoundError, UsageError: as read_lists.
     """
     root, classes = (None if text is None else Path(text) for text in (settings.root, settings.classes))
-    return read_video_list(Path(name), root=root, delimiter=settings.delimiter, classes=classes, subset=subset)
+    return read_video_list(
+        Path(name),
+        root=root,
+        delimiter=settings.delimiter,
+        classes=classes,
+        subset=subset,
+        empty_folders=settings.skip_empty_classes,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

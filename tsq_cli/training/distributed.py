@@ -40,6 +40,15 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
+def from_main_process(metrics: dict[str, float]) -> dict[str, float]:
+    """Return what the main process passes, in every process; all must call this."""
+    if not dist.is_initialized():
+        return metrics
+    shared = [metrics]
+    dist.broadcast_object_list(shared, src=0)
+    return shared[0]
+
+
 @contextmanager
 def joined_processes(device: str) -> Iterator[str]:
     """Join the process group that a launcher started, if any, for the duration of the block.

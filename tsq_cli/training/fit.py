@@ -48,7 +48,10 @@ class TrainingTask(ABC):
         """
 
     def validate(self) -> dict[str, float]:
-        """Compute metrics after an epoch; called in the main process, in evaluation mode, without gradients."""
+        """Compute metrics after an epoch; called in the main process, in evaluation mode, without gradients.
+
+        The one named "map" decides which epoch is the best, and of equal ones "top1".
+        """
         return {}
 
     def lr_scale(self, _name: str) -> float:
@@ -67,14 +70,26 @@ class History:
 
     rows: list[dict[str, float]] = field(default_factory=list)
 
-    def write(self, folder: Path) -> None:
-        """Write log.csv and log.json."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the largest val.map, of equal ones of the largest val.top1, then the first; None without any.
+
+        On few videos the ranking behind mAP is soon perfect, while the likeliest class is still the same for all.
+        """
+        scored = [row for row in self.rows if math.isfinite(row.get("val.map", math.nan))]
+        best = max(scored, key=lambda row: (row["val.map"], row.get("val.top1", 0.0)), default=None)
+        return None if best is None else int(best["epoch"])
+
+    def write(self, folder: Path, *, mark_best: bool = False) -> None:
+        """Write log.csv and log.json; marked, the rows have `kept`, 1 for the best epoch so far, 0 for the others."""
+        best = self.best_epoch if mark_best else None
+        rows = self.rows if best is None else [{**row, "kept": float(row["epoch"] == best)} for row in self.rows]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
         with atomic_path(folder / LOG_CSV) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(self.rows)
-        write_json(folder / LOG_JSON, self.rows)
+            writer.writerows(rows)
+        write_json(folder / LOG_JSON, rows)
 
 
 def fit(
@@ -90,6 +105,9 @@ def fit(
 
     A checkpoint and the logs are written after every epoch. A run that finds its own checkpoint continues from there
     with the result of an uninterrupted run (on a CPU bit for bit); a finished run returns at once.
+
+    The model ends with the weights of the best epoch, where the task measures "map" and the settings do not ask for the
+    last one. Patience ends a run early, somewhere on the way down of its learning rate.
 
     Args:
         task: network, batches and loss.
@@ -112,13 +130,16 @@ def fit(
     if folder is not None and (folder / CHECKPOINT).exists():
         run.resume(folder / CHECKPOINT, key)
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        for epoch in range(len(run.history.rows), settings.epochs):
+        while (epoch := len(run.history.rows)) < settings.epochs and not run.has_waited_enough():
             torch.manual_seed(distributed.epoch_seed(settings.seed, epoch) + distributed.rank())
             run.history.rows.append(run.epoch(epoch, progress))
+            run.remember()
             if folder is not None and distributed.is_main_process():
                 run.save(folder / CHECKPOINT, key)
-                run.history.write(folder)
+                run.history.write(folder, mark_best=settings.keep == "best")
             distributed.wait_for_all()
+    if run.best is not None:
+        task.model.load_state_dict(run.best)
     task.model.eval()
     return run.history
 
@@ -129,6 +150,7 @@ class _Fit:
     def __init__(self, task: TrainingTask, settings: FitSettings, what: str) -> None:
         self.task, self.settings, self.what = task, settings, what
         self.history = History()
+        self.best: dict[str, Tensor] | None = None  # the weights of the best epoch, if they are to be kept
         self.device = next(task.model.parameters()).device
         self.dtype = _precision(settings.precision, self.device)
         self.network: nn.Module = _Losses(task)
@@ -157,10 +179,23 @@ class _Fit:
         row = {"epoch": float(epoch + 1), "learning_rate": learning_rate}
         row |= {f"train.{name}": value / per_epoch for name, value in sums.items()}
         self.network.eval()
+        metrics: dict[str, float] = {}
         if distributed.is_main_process():
             with torch.no_grad():
-                row |= {f"val.{name}": value for name, value in self.task.validate().items()}
+                metrics = self.task.validate()
+        # All processes keep the same epoch, and stop after the same one.
+        row |= {f"val.{name}": value for name, value in distributed.from_main_process(metrics).items()}
         return row | {"seconds": time.perf_counter() - begin}
+
+    def remember(self) -> None:
+        """Copy the weights of the epoch that has just ended, if it is the best so far and that one is to be kept."""
+        if self.settings.keep == "best" and self.history.best_epoch == len(self.history.rows):
+            self.best = {name: value.detach().clone() for name, value in self.task.model.state_dict().items()}
+
+    def has_waited_enough(self) -> bool:
+        """Whether the last epochs, as many as the settings' patience, were no better than one before them."""
+        best = self.history.best_epoch
+        return best is not None and 0 < self.settings.patience <= len(self.history.rows) - best
 
     def _step(self, batch: Any, where: str) -> dict[str, float]:
         self.optimizer.zero_grad()
@@ -207,6 +242,7 @@ class _Fit:
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": self.scaler.state_dict(),
                     "rows": self.history.rows,
+                    "best": self.best,
                 },
                 temporary,
             )
@@ -235,6 +271,7 @@ class _Fit:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.history.rows.extend(saved["rows"])
+        self.best = saved["best"]
 
 
 class _Losses(nn.Module):

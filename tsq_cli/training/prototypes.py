@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -141,15 +142,16 @@ def _ridge(frames: Tensor, shares: Tensor, weights: Tensor, others: Tensor, ridg
     return (others - mean_x) @ coefficients
 
 
-def need_every_class(targets: Tensor) -> None:
-    """Refuse targets [N, C] with a class that has no video.
+def need_every_class(targets: Tensor, class_names: Sequence[str] = ()) -> None:
+    """Refuse targets [N, C] of the videos that could be decoded with a class that has none.
 
     Raises:
-        UsageError: it names such classes by number.
+        UsageError: it names such classes, or without names numbers them.
     """
     if empty := ((targets > 0).sum(dim=0) == 0).nonzero().flatten().tolist():
+        shown = [repr(class_names[label]) if class_names else str(label) for label in empty[:5]]
         raise UsageError(
-            f"{len(empty)} of {targets.shape[1]} classes have no video (numbers {', '.join(map(str, empty[:5]))})",
+            f"{len(empty)} of {targets.shape[1]} classes have no video that can be decoded: {', '.join(shown)}",
             wanted="a training video of every class",
             fix="add videos, or remove these classes from the lists",
         )

@@ -5,14 +5,12 @@ Values marked (S) are the paper's, from its supplementary; the others are ours (
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from tsq_cli.config import DEFAULT_PACK
 from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
@@ -20,6 +18,7 @@ from tsq_cli.files import write_text
 from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.training.losses import InteractionKind
+from tsq_cli.training.ranges import above_zero, at_least, at_most, bad, check_validation, one_of
 from tsq_cli.validation import SchemaError, from_dict
 
 Optimizer = Literal["adamw", "sgd"]
@@ -41,6 +40,9 @@ class FitSettings:
         warmup_epochs: length of the linear warm-up, 0 or more, may be a fraction.
         clip_norm: largest norm of the gradient over all parameters; 0 disables clipping.
         precision: of activations; "auto" is bfloat16 on a GPU that supports it, float16 on other GPUs, else float32.
+        keep: the epoch whose weights go on: the one of the best mAP on validation videos, of equal ones of the best
+            top-1 accuracy, then the first (ours), or the last (S). Without validation videos it is the last.
+        patience: number of epochs without a better mAP after which training stops early; 0 never does.
         seed: of all random draws.
 
     Raises:
@@ -55,13 +57,15 @@ class FitSettings:
     warmup_epochs: float = 1.0
     clip_norm: float = 1.0
     precision: Precision = "auto"
+    keep: Literal["best", "last"] = "best"
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "epochs", "batch_size")
-        _at_least(self, 0, "weight_decay", "warmup_epochs", "clip_norm", "seed")
-        _above_zero(self, "learning_rate")
-        _one_of(self, optimizer=Optimizer, precision=Precision)
+        at_least(self, 1, "epochs", "batch_size")
+        at_least(self, 0, "weight_decay", "warmup_epochs", "clip_norm", "patience", "seed")
+        above_zero(self, "learning_rate")
+        one_of(self, optimizer=Optimizer, precision=Precision, keep=Literal["best", "last"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +106,12 @@ class HeadSettings:
     fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30, batch_size=16))
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "alpha", "beta", "lambda_v")
-        _at_least(self, 1, "top_n")
-        _at_most(self, MAX_NAMES, "top_n")
-        _above_zero(self, "prototype_ratio", "visual_scale", "textual_scale")
-        _at_most(self, 1, "prototype_ratio", "lambda_v")
-        _one_of(
+        at_least(self, 0, "alpha", "beta", "lambda_v")
+        at_least(self, 1, "top_n")
+        at_most(self, MAX_NAMES, "top_n")
+        above_zero(self, "prototype_ratio", "visual_scale", "textual_scale")
+        at_most(self, 1, "prototype_ratio", "lambda_v")
+        one_of(
             self,
             interaction=InteractionKind,
             visual_init=Literal["prototypes", "random"],
@@ -133,9 +137,9 @@ class Augmentation:
     color_jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        _above_zero(self, "min_area")
-        _at_most(self, 1, "min_area")
-        _at_least(self, 0, "color_jitter")
+        above_zero(self, "min_area")
+        at_most(self, 1, "min_area")
+        at_least(self, 0, "color_jitter")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +165,8 @@ class FineTuneSettings:
     fit: FitSettings = field(default_factory=lambda: FitSettings(batch_size=16))
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "frozen_stages", "backbone_lr_scale", "label_smoothing")
-        _at_most(self, 1, "backbone_lr_scale", "label_smoothing")
+        at_least(self, 0, "frozen_stages", "backbone_lr_scale", "label_smoothing")
+        at_most(self, 1, "backbone_lr_scale", "label_smoothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +185,7 @@ class EncoderSettings(FineTuneSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 1, "frames_per_video")
+        at_least(self, 1, "frames_per_video")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +210,8 @@ class RecognizerSettings(FineTuneSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 1, "num_frames")
-        _one_of(self, method=Literal["probe", "finetune"])
+        at_least(self, 1, "num_frames")
+        one_of(self, method=Literal["probe", "finetune"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +220,13 @@ class TrainSettings:
 
     Attributes:
         train_list: labeled videos to train on (see tsq_cli.data).
-        val_list: labeled videos to evaluate on; without it, nothing is evaluated.
+        val_list: labeled videos to evaluate on, or as a text the share of the training list to hold out for that, above
+            0 and below 1 ("0.2"); without it, nothing is evaluated.
+        split_seed: of the draw of that share, 0 or more.
         root: folder that the lists' paths start from; the folder of the list if left out.
         delimiter: between path and labels; detected if left out.
         classes: file of class names, for lists that name classes by number.
+        skip_empty_classes: leave out classes without a training video; otherwise they are refused.
         subset, val_subset: part of the training and of the validation list to use, for lists with several parts.
         pack: name or folder of the pack to start from.
         stages: any of encoder, heads and recognizer, separated by commas.
@@ -233,9 +240,11 @@ class TrainSettings:
 
     train_list: str
     val_list: str | None = None
+    split_seed: int = 0
     root: str | None = None
     delimiter: str | None = None
     classes: str | None = None
+    skip_empty_classes: bool = False
     subset: str | None = None
     val_subset: str | None = None
     pack: str = DEFAULT_PACK
@@ -247,10 +256,20 @@ class TrainSettings:
     recognizer: RecognizerSettings = field(default_factory=RecognizerSettings)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "num_candidates", "num_frames")
-        _at_most(self, MAX_CANDIDATES, "num_candidates", "num_frames")
+        at_least(self, 1, "num_candidates", "num_frames")
+        at_least(self, 0, "split_seed")
+        at_most(self, MAX_CANDIDATES, "num_candidates", "num_frames")
         if set(self.stages.split(",")) - set(STAGES):
-            raise _bad("stages", repr(self.stages), "some of " + ",".join(STAGES), self)
+            raise bad("stages", repr(self.stages), "some of " + ",".join(STAGES), self)
+        check_validation(self, STAGES)
+
+    @property
+    def val_share(self) -> float | None:
+        """The share of the training list to hold out; None without one."""
+        try:
+            return None if self.val_list is None else float(self.val_list)
+        except ValueError:
+            return None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to nested values by name, without None: TOML has no null."""
@@ -355,36 +374,3 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
-
-
-def _at_least(settings: Any, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if not (math.isfinite(value) and value >= least):
-            raise _bad(name, value, f"{least} or more", settings)
-
-
-def _above_zero(settings: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise _bad(name, value, "a number above 0", settings)
-
-
-def _at_most(settings: Any, most: float, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) > most:
-            raise _bad(name, getattr(settings, name), f"{most} or less", settings)
-
-
-def _one_of(settings: Any, **choices: Any) -> None:
-    for name, choice in choices.items():
-        if getattr(settings, name) not in get_args(choice):
-            raise _bad(name, repr(getattr(settings, name)), "one of " + ", ".join(get_args(choice)), settings)
-
-
-def _bad(name: str, value: object, wanted: str, settings: Any = None) -> UsageError:
-    defaults = {item.name: item.default for item in dataclasses.fields(settings)} if settings is not None else {}
-    default = defaults.get(name)
-    fix = "correct it" if default in (None, dataclasses.MISSING) else f"the default is {default}"
-    return UsageError(f"{name} is {value}", wanted=wanted, fix=fix)

@@ -39,6 +39,7 @@ from tsq_cli.training.datasets import Clips, prototype_queries
 from tsq_cli.training.encoder import fine_tune, measures
 from tsq_cli.training.fit import CHECKPOINT, LOG_JSON
 from tsq_cli.training.heads import CachedClips, predict, train_heads
+from tsq_cli.training.prototypes import need_every_class
 from tsq_cli.training.recognizer import fit_probe, probed, starting_network
 from tsq_cli.training.settings import TrainSettings
 from tsq_cli.types import Progress
@@ -96,14 +97,19 @@ class TrainingRun:
             UsageError: the folder was filled from other inputs.
         """
         folder, begin = self.out / name, time.perf_counter()
-        known = {"videos": _digest([[str(v.path), v.labels] for v in self.train.videos]), **inputs}
+        named = zip(("videos", "validation videos"), self.lists, strict=False)  # the latter choose the epoch
+        known = {name: _digest([[str(v.path), v.labels] for v in of.videos]) for name, of in named} | inputs
         if distributed.is_main_process():
             _claim(folder, known)
         yield folder
         if distributed.is_main_process():
             rows = json.loads((folder / LOG_JSON).read_text(encoding="utf-8"))
             plot_curves(rows, folder / CURVES, title=name)
-            self.report["stages"][name] = {"seconds": time.perf_counter() - begin, "last_epoch": rows[-1]}
+            self.report["stages"][name] = {
+                "seconds": time.perf_counter() - begin,
+                "last_epoch": rows[-1],
+                "kept_epoch": next((row for row in rows if row.get("kept")), rows[-1]),
+            }
 
 
 def encoder_stage(run: TrainingRun) -> FrameEncoder:
@@ -183,11 +189,13 @@ def heads_stage(
         def validate(tsqnet: TSQNet) -> dict[str, float]:
             output = predict(tsqnet, clips[1].visual, clips[1].textual)
             found = {"visual": output.visual.logits, "textual": output.textual.logits}
-            return {
+            measured = {
                 f"{module}_{measure}": value
                 for module, logits in found.items()
                 for measure, value in measures(logits, clips[1].targets, multi_label=run.multi_label).items()
             }
+            both = {name: (measured[f"visual_{name}"] + measured[f"textual_{name}"]) / 2 for name in ("map", "top1")}
+            return measured | both
 
         fitting = settings.fit
         return train_heads(
@@ -269,7 +277,10 @@ def _frames(run: TrainingRun, videos: VideoList) -> tuple[FrameStore, Tensor]:
         store = run.cache.frames(
             videos.videos, num_frames=run.settings.num_candidates, workers=run.workers, progress=run.progress
         )
-    return store, torch.from_numpy(videos.targets())[list(store.kept)]
+    targets = torch.from_numpy(videos.targets())[list(store.kept)]
+    if videos is run.train:
+        need_every_class(targets, videos.class_names)
+    return store, targets
 
 
 def _claim(folder: Path, inputs: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The workflow of `tsq train`: lists of videos -> features -> stages (a), (b, c), (d) -> evaluation -> a pack.
 
 A run has one folder: train.toml (all settings), encoder/, heads/ and recognizer/ (checkpoint, logs and curves of each
-stage), report.json, and pack/. A run into the folder of an earlier one continues where that one ended.
+stage), report.json, pack/, and train.csv and val.csv if the
+run split its list. A run into the folder of an earlier one continues where that one ended.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import torch
 from torch import Tensor
 
 from tsq_cli import __version__
-from tsq_cli.data import VideoList
+from tsq_cli.data import VideoList, list_csv, warnings_of
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.bootstrap import SEED
 from tsq_cli.evaluation.costs import count_costs
 from tsq_cli.evaluation.evaluate import RANDOM_SEEDS, score_selectors
 from tsq_cli.evaluation.selectors import SELECTORS, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
-from tsq_cli.files import write_json
+from tsq_cli.files import write_json, write_text
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
@@ -51,6 +52,7 @@ from tsq_cli.training.stages import (
 from tsq_cli.types import Progress, no_progress
 
 PACK, REPORT, SETTINGS = "pack", "report.json", "train.toml"
+SPLIT = ("train.csv", "val.csv")
 
 
 def train(
@@ -77,10 +79,11 @@ def train(
         progress: called with the current step.
 
     Returns:
-        JSON-ready, the contents of report.json: provenance, settings, lists (see VideoList.to_report), classes,
-        multi_label, prototypes, stages (seconds and last epoch of each), evaluation (as score_selectors, at K frames,
-        with GMACs), chance and pack (its folder). The last three are None if nothing was evaluated or no heads were
-        trained.
+        JSON-ready, the contents of report.json: provenance, settings, lists (see VideoList.to_report), split (its files,
+        if the list was split), classes, counts (videos of each class per list), warnings, multi_label, prototypes,
+        stages (seconds, and the log of the last epoch and of the one that was kept), evaluation (as score_selectors, at
+        K frames, with GMACs), chance and pack (its folder). The last three are None if nothing was evaluated or no
+        heads were trained.
 
     Raises:
         UsageError: a class without a video, or a folder that holds another run.
@@ -88,9 +91,14 @@ def train(
     """
     check_pack_folder(out / PACK)
     check_class_names(lists[0].class_names)
+    split = split_files(settings, lists, out)
     with distributed.joined_processes(resolve_device(device)) as own_device:
         progress = progress if distributed.is_main_process() else no_progress
         run = _begin(settings, lists, out, FeatureCache(cache or out / "cache"), own_device, workers, progress)
+        if distributed.is_main_process():
+            for path, text in split.items():
+                write_text(path, text)
+            run.report["split"] = [str(path) for path in split]
         tuned = encoder_stage(run) if run.does("encoder") else None
         start = initial_recognizer(run, tuned) if run.does("recognizer") else None
         texts = name_queries(run.base, run.train.class_names) if run.does("heads") else None
@@ -98,6 +106,7 @@ def train(
         features = [extract(run, videos, networks) for videos in run.lists]
         run.report["lists"] = [of.to_report(some.failed) for of, some in zip(run.lists, features, strict=True)]
         clips = [clips_of(run.base, *pair) for pair in zip(run.lists, features, strict=True)]
+        need_every_class(clips[0].targets, run.train.class_names)
         frame_logits = None if tuned is None else features[0].logits["visual"]
         tsqnet = None if texts is None else heads_stage(run, clips, texts, frame_logits, networks)
         recognizer, val_logits = (None, None) if start is None else recognizer_stage(run, start, clips, features)
@@ -125,6 +134,26 @@ def check_run_folder(out: Path) -> None:
                 wanted="a new folder, or that of an earlier run",
                 fix="choose another --out",
             )
+
+
+def split_files(settings: TrainSettings, lists: tuple[VideoList, VideoList | None], out: Path) -> dict[Path, str]:
+    """The files of a run that say how it split its list, with their texts; none if it has two lists.
+
+    Raises:
+        UsageError: one of them is there with another text, so a split of another run would be lost; or a name that
+            cannot stand in a list.
+    """
+    if settings.val_share is None:
+        return {}
+    files = {out / name: list_csv(of) for name, of in zip(SPLIT, lists, strict=True) if of is not None}
+    for path, text in files.items():
+        if path.exists() and path.read_bytes() != text.encode():
+            raise UsageError(
+                f"{path} has other videos than this split",
+                wanted="the list, the share and the seed that the run in this folder began with",
+                fix="choose another --out, or train on the two lists of that split",
+            )
+    return files
 
 
 def _is_settings_file(path: Path) -> bool:
@@ -163,7 +192,6 @@ def _begin(
     progress: Progress,
 ) -> TrainingRun:
     """Load the base pack, and write the settings to the run's folder."""
-    need_every_class(torch.from_numpy(lists[0].targets()))
     progress("loading the pack", 0, 1)
     run = TrainingRun(
         settings=settings,
@@ -187,8 +215,11 @@ def _begin(
         ),
         "settings": settings.to_dict(),
         "classes": list(run.train.class_names),
+        "counts": [list(videos.counts()) for videos in run.lists],
+        "warnings": warnings_of(*lists),
         "multi_label": run.multi_label,
         "lists": [videos.to_report([]) for videos in run.lists],
+        "split": [],
         "prototypes": None,
         "stages": {},
         "evaluation": None,
