@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from tsq_cli import __version__
+from tsq_cli.consensus import Consensus
 from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
+from tsq_cli.evaluation.compare import score_selectors
 from tsq_cli.evaluation.costs import count_costs
-from tsq_cli.evaluation.evaluate import score_selectors
 from tsq_cli.evaluation.selectors import SELECTORS, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json
@@ -203,10 +204,16 @@ def _evaluate(run: TrainingRun, tsqnet: TSQNet, clips: Clips, frame_logits: Tens
         targets,
         settings=RuleSettings(lambda_v=heads.lambda_v),
         multi_label=run.multi_label,
+        class_scores=(output.visual.logits, output.textual.logits),
     )
     run.progress("evaluating", 0, 1)
     run.report["evaluation"] = score_selectors(
-        inputs, logits, targets, selectors=SELECTORS, ks=[k], multi_label=run.multi_label
+        inputs,
+        logits,
+        targets,
+        selectors=SELECTORS,
+        ks=[k],
+        consensus=Consensus(pooling=run.settings.recognizer.pooling, multi_label=run.multi_label),
     )
     share = targets.mean(axis=0)
     run.report["chance"] = {"map": float(share[share > 0].mean()), "top1": float(share.max())}
@@ -250,6 +257,9 @@ def _write_pack(
             lambda_v=heads.lambda_v,
             top_n=heads.top_n,
             multi_label=run.multi_label,
+            pooling=base.settings.pooling if recognizer is None else recognition.pooling,
+            evidence_visual=0.0,  # as the words below, it would have to be measured on this pack's classes
+            evidence_textual=0.0,
             flat_visual=1.05,
             flat_textual=1.05,
             words=Words(),  # the base's were measured on its own classes
