@@ -28,9 +28,8 @@ from benchmarks.words_report import page
 from tsq_cli import selection
 from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.files import write_json, write_text
-from tsq_cli.models import object_text_features
+from tsq_cli.models import object_text_features, probabilities, video_scores
 from tsq_cli.packs import Pack, load_pack, load_recognizer
-from tsq_cli.recognition import class_probabilities
 from tsq_cli.scoring import tsq_scores
 
 K = 5
@@ -130,7 +129,7 @@ def distributions(logit_scale: float) -> dict[str, Distribution]:
     return {
         "visual": lambda clip, t: (clip.visual / (t or 1.0)).softmax(dim=0),
         "textual": lambda clip, t: (clip.textual * logit_scale / (t or 1.0)).softmax(dim=0),
-        "recognizer": lambda clip, t: class_probabilities(clip.frames, temperature=t),
+        "recognizer": lambda clip, t: probabilities(video_scores(clip.frames, temperature=t)),
     }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.cli.output import progress_bar
 from tsq_cli.data import read_video_list
-from tsq_cli.evaluation.evaluate import score_selectors
+from tsq_cli.evaluation.compare import score_selectors
 from tsq_cli.evaluation.selectors import (
     BoolArray,
     EvaluatedSelector,

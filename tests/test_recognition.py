@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from tsq_cli.config import ClassifySettings
+from tsq_cli.consensus import Consensus
+from tsq_cli.models import probabilities, video_scores
 from tsq_cli.packs import LoadedRecognizer, load_recognizer
-from tsq_cli.recognition import class_probabilities, forward_recognizer, recognize_clips
+from tsq_cli.recognition import forward_recognizer, recognize_clips
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,13 @@ def test_outputs_are_those_of_the_network_on_the_prepared_frames(recognizer: Loa
 def test_maps_are_made_only_where_they_are_asked_for(recognizer: LoadedRecognizer) -> None:
     (recognition,) = recognize_clips(recognizer, clips_of((1, 240, 240)), ClassifySettings(maps=False))
     assert recognition.maps is None
+
+
+def class_probabilities(
+    logits: torch.Tensor, *, temperature: float | None = None, multi_label: bool = False
+) -> torch.Tensor:
+    scores = video_scores(logits, Consensus(multi_label=multi_label), temperature=temperature)
+    return probabilities(scores, multi_label=multi_label)
 
 
 def test_frames_that_differ_do_not_weaken_each_other() -> None:

@@ -93,7 +93,9 @@ def test_a_curve_of_one_candidate_is_one(selector: Selector, tmp_path: Path, num
 
 def test_curves_rounded_on_the_device_are_whole_on_the_host() -> None:
     """Weights that sum to one within single precision give a curve of one candidate a little above or below it."""
-    above, below = (FrameSaliency(torch.tensor([[score]]), ONE, ONE.float()) for score in (1 + 2.0**-23, 1 - 2.0**-24))
+    above, below = (
+        FrameSaliency(torch.tensor([[score]]), ONE, ONE.float(), ONE.float()) for score in (1 + 2.0**-23, 1 - 2.0**-24)
+    )
     assert above.scores.item() > 1 > below.scores.item()
     features = torch.zeros(1, 1, 2)
     scores = ClipScores(visual=above, textual=below, features=features, names_visual=["a"], names_textual=["a"])

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsq_cli"
 ORDER = (
-    "", "errors", "queries", "config", "types", "printable", "validation", "files", "inputs", "journal", "record",
-    "record_file",
+    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "inputs", "journal",
+    "record", "record_file",
     "video", "data", "rules", "selection",
     "models", "provenance", "packs", "explain", "report", "export",
     "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",

@@ -59,7 +59,11 @@ def test_splitting_keeps_each_clip_and_what_may_be_named() -> None:
     def saliency(rows: list[list[float]], sure: list[list[bool]] | None) -> FrameSaliency:
         categories = torch.tensor([[0], [1]])
         return FrameSaliency(
-            torch.tensor(rows), categories, torch.tensor([[0.5], [0.25]]), None if sure is None else torch.tensor(sure)
+            torch.tensor(rows),
+            categories,
+            torch.tensor([[0.5], [0.25]]),
+            torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+            None if sure is None else torch.tensor(sure),
         )
 
     both = ClipScores(
@@ -73,11 +77,12 @@ def test_splitting_keeps_each_clip_and_what_may_be_named() -> None:
     assert (first.visual.tolist(), second.visual.tolist()) == ([0.25, 0.75], [0.5, 0.5])
     assert [(c.label, c.score, c.is_sure) for c in second.visual_categories] == [("dog", 0.25, False)]
     assert [(c.label, c.is_sure) for c in second.textual_categories] == [("sky", True)]
+    assert [part.textual.logits.tolist() for part in both.split()] == [[[1.0, 2.0]], [[3.0, 4.0]]]
     assert both.split()[1].unit_features().tolist() == [[0.0, 1.0], [0.0, 1.0]]
 
 
 def test_saliency_that_is_not_finite_is_refused() -> None:
-    broken = FrameSaliency(torch.tensor([[float("nan"), 1.0]]), torch.tensor([[0]]), torch.tensor([[1.0]]))
+    broken = FrameSaliency(torch.tensor([[float("nan"), 1.0]]), torch.tensor([[0]]), torch.ones(1, 1), torch.ones(1, 1))
     scores = ClipScores(
         visual=broken, textual=broken, features=torch.ones(1, 2, 1), names_visual="a", names_textual="a"
     )

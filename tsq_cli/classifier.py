@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from tsq_cli import config
 from tsq_cli.clip import Clip, process_file, timed
-from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, Order, SelectSettings
+from tsq_cli.consensus import Consensus
+from tsq_cli.errors import UsageError
 from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, with_timings
-from tsq_cli.recognition import Recognition, forward_recognizer, postprocess_clip, recognize_clips
+from tsq_cli.recognition import (
+    Recognition,
+    SamplerScores,
+    consensus_of,
+    forward_recognizer,
+    postprocess_clip,
+    recognize_clips,
+)
 from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
 
@@ -76,7 +85,8 @@ class Classifier:
         settings = settings or ClassifySettings()
         if settings.maps and not network.recognizer.is_pooled_linear:
             side = network.preprocessor.resize_side  # better refused now than at every video
-            recognize_clips(network, [torch.zeros((1, side, side, 3), dtype=torch.uint8)], settings)
+            black = torch.zeros((1, side, side, 3), dtype=torch.uint8)
+            recognize_clips(network, [black], replace(settings, pooling=None, evidence=None))
         return cls(Selector(loaded), network, settings)
 
     def classify(self, path: str | PathLike[str], settings: SelectSettings | None = None) -> Record:
@@ -98,10 +108,11 @@ class Classifier:
                 settings,
                 pack_sha256=self.selector.pack_sha256(settings),
                 outputs={},
-                recognition=recognition_identity(self.recognizer.choice, self.settings),
+                recognition=recognition_identity(self.recognizer.choice, self.settings, self.consensus(settings)),
                 dtype=self.dtype_name(),
             )
         timings: dict[str, float] = {}
+        consensus = self.consensus(settings)
         with timed(timings, "total"):
             scored = self.selector.score(clips, settings, timings)
             chosen = self.selector.choose(scored, settings, timings)
@@ -110,11 +121,37 @@ class Classifier:
             records = self.selector.records(chosen, settings, timings, settings_hash=settings_hash)
             recognized = [
                 self._recognized(
-                    record, postprocess_clip(self.recognizer, output, some.shape[1:3], self.settings, timings)
+                    record,
+                    postprocess_clip(
+                        self.recognizer,
+                        output,
+                        some.shape[1:3],
+                        self.settings,
+                        consensus,
+                        sampler_scores(each, settings.order),
+                        timings,
+                    ),
+                    consensus,
                 )
-                for record, output, some in zip(records, outputs, frames, strict=True)
+                for record, output, some, each in zip(records, outputs, frames, chosen, strict=True)
             ]
         return with_timings(recognized, timings)
+
+    def consensus(self, settings: SelectSettings) -> Consensus:
+        """Decide how the frames' scores become the video's, see recognition.consensus_of.
+
+        Raises:
+            UsageError: as there, or evidence of a sampler that knows other classes than the recognizer.
+        """
+        consensus = consensus_of(self.recognizer.consensus, self.settings, has_sampler=settings.needs_model)
+        pack = self.selector.pack
+        if consensus.has_evidence and pack is not None and pack.class_names != self.recognizer.class_names:
+            raise UsageError(
+                f"the sampler {pack.config.name} and the recognizer {self.recognizer.choice.name} name other classes",
+                wanted="the same classes in both for the sampler's evidence to count",
+                fix="leave the evidence out (--evidence 0), or use a recognizer of the pack's classes",
+            )
+        return consensus
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """Start copying candidates to the device, see Selector.prefetch."""
@@ -149,7 +186,7 @@ class Classifier:
 
         return dtype_name(next(self.recognizer.recognizer.parameters()).dtype)
 
-    def _recognized(self, record: Record, recognition: Recognition) -> Record:
+    def _recognized(self, record: Record, recognition: Recognition, consensus: Consensus) -> Record:
         """Add what was recognized to a record."""
         choice = self.recognizer.choice
         each = zip(record.frames, recognition.frame_predictions, strict=True)
@@ -158,7 +195,13 @@ class Classifier:
             dtype=self.dtype_name(),
             device=str(next(self.recognizer.recognizer.parameters()).device),
             recognizer=RecognizerInfo(
-                name=choice.name, requested=choice.requested, source=choice.source, reason=choice.reason
+                name=choice.name,
+                requested=choice.requested,
+                source=choice.source,
+                reason=choice.reason,
+                pooling=consensus.pooling,
+                evidence_visual=consensus.evidence_visual,
+                evidence_textual=consensus.evidence_textual,
             ),
             predictions=recognition.predictions,
             frames=tuple(replace(frame, predictions=predictions) for frame, predictions in each),
@@ -166,6 +209,17 @@ class Classifier:
         )
 
 
-def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings) -> dict[str, Any]:
-    """Collect what a classification adds to the settings hash."""
-    return {"recognizer": choice.identity(), **asdict(settings)}
+def sampler_scores(chosen: ChosenClip, order: Order) -> SamplerScores | None:
+    """Gather what the sampler says of a clip and of its chosen frames, in the record's order; None if none ran."""
+    scores = chosen.scored.scores
+    if scores is None:
+        return None
+    return SamplerScores(
+        weights=scores.visual.scores[0][chosen.positions(order)],
+        classes=(scores.visual.logits[0], scores.textual.logits[0]),
+    )
+
+
+def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings, consensus: Consensus) -> dict[str, Any]:
+    """Collect what a classification adds to the settings hash; the consensus stands for what the settings ask for."""
+    return {"recognizer": choice.identity(), **asdict(settings), "evidence": None, **asdict(consensus)}

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from tsq_cli import __version__
+from tsq_cli.consensus import Consensus, Pooling
 from tsq_cli.errors import UsageError
 from tsq_cli.queries import Query, parse_query
 
@@ -238,6 +239,9 @@ class ClassifySettings:
         num_predictions: classes listed per video and per frame, at least 1.
         maps: whether to compute saliency maps: where in each frame the recognizer sees the video's first class.
         map_scale: "clip" for one scale over the clip's frames, so that maps compare; "frame" for a scale per frame.
+        pooling: of the frames' logits, see Consensus; None for the pack's.
+        evidence: weights of the sampler's own class scores in the video's, one (of VQM's) or two (of TQM's too), see
+            Consensus; None for the pack's.
 
     Raises:
         UsageError: a value out of range.
@@ -246,8 +250,11 @@ class ClassifySettings:
     num_predictions: int = 5
     maps: bool = True
     map_scale: MapScale = "clip"
+    pooling: Pooling | None = None
+    evidence: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
+        Consensus().changed(self.pooling, self.evidence)  # refuses what it does not know
         if self.num_predictions < 1:
             raise UsageError(
                 f"{self.num_predictions} predictions were asked for", wanted="1 or more", fix="the default is 5"

@@ -29,6 +29,7 @@ from tsq_cli.config import (
     settings_hash,
     usual_candidates,
 )
+from tsq_cli.consensus import Pooling, evidence_weights
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.loading import decode_ahead
 from tsq_cli.packs import find_pack
@@ -123,6 +124,8 @@ class Model:
         num_predictions: int = 5,
         maps: bool | None = None,
         map_scale: MapScale = "clip",
+        pooling: Pooling | None = None,
+        evidence: float | Sequence[float] | None = None,
         settings: SelectSettings | None = None,
         **options: Unpack[SelectOptions],
     ) -> Result:
@@ -132,8 +135,8 @@ class Model:
 
         Args:
             video, num_frames, fps, times, settings, **options: as for select.
-            num_predictions, maps, map_scale: of ClassifySettings; maps None makes them unless the pack is an image-text
-                model, which has none.
+            num_predictions, maps, map_scale, pooling, evidence: of ClassifySettings; maps None makes them unless the
+                pack is an image-text model, which has none; evidence may be a single number.
 
         Raises:
             UsageError: as select; and a recognizer of other classes than the pack's, or one without maps to give.
@@ -143,9 +146,16 @@ class Model:
         chosen = _settings(PAPER, num_frames, settings, options)
         if maps is None:
             maps = not self.selector.loaded_pack().config.is_image_text
-        says = ClassifySettings(num_predictions=num_predictions, maps=maps, map_scale=map_scale)
+        says = ClassifySettings(
+            num_predictions=num_predictions,
+            maps=maps,
+            map_scale=map_scale,
+            pooling=pooling,
+            evidence=None if evidence is None else evidence_weights(evidence),
+        )
         source = opened(video, fps=fps, times=times)
         classifier = Classifier(self.selector, self.recognizer(), says)
+        classifier.consensus(chosen)  # refused before anything is decoded
         with closing(load_clip(source, chosen)) as clip:
             return _processed(clip, chosen, classifier)
 

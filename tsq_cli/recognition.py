@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tsq_cli.clip import timed
 from tsq_cli.config import ClassifySettings
+from tsq_cli.consensus import Consensus
+from tsq_cli.errors import UsageError
 from tsq_cli.scoring import categories
 from tsq_cli.types import Category, SaliencyMaps
 
@@ -20,12 +22,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplerScores:
+    """What the sampler says of one clip and its selected frames, on the device.
+
+    Attributes:
+        weights: S^v of the K frames, in their order, [K].
+        classes: z^v and z^t of the whole clip, [C] each.
+    """
+
+    weights: Tensor
+    classes: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recognition:
     """Predictions and maps for one clip's K selected frames.
 
     Attributes:
-        predictions: of the video, most likely first, by the mean of the frames' logits (ours: of logits); see
-            class_probabilities.
+        predictions: of the video, most likely first, see tsq_cli.models.pooling.video_scores.
         frame_predictions: of each of the K frames alone.
         maps: where each frame shows the video's first class; None where they were not asked for.
     """
@@ -42,7 +56,7 @@ def recognize_clips(
     *,
     timings: dict[str, float] | None = None,
 ) -> list[Recognition]:
-    """Recognize the selected frames of several clips, all of them encoded as one batch.
+    """Recognize the selected frames of several clips without a sampler, all of them encoded as one batch.
 
     Args:
         loaded: the recognizer with its preprocessing and class names.
@@ -51,12 +65,13 @@ def recognize_clips(
         timings: seconds of each stage are added here.
 
     Raises:
-        UsageError: maps were asked for and the network has none to give (see tsq_cli.explain).
+        UsageError: maps were asked for and the network has none to give (see tsq_cli.explain), or as consensus_of.
     """
     timings = {} if timings is None else timings
+    consensus = consensus_of(loaded.consensus, settings, has_sampler=False)
     outputs = forward_recognizer(loaded, clips, timings)
     return [
-        postprocess_clip(loaded, output, frames.shape[1:3], settings, timings)
+        postprocess_clip(loaded, output, frames.shape[1:3], settings, consensus, None, timings)
         for output, frames in zip(outputs, clips, strict=True)
     ]
 
@@ -112,6 +127,8 @@ def postprocess_clip(
     output: RecognizerOutput,
     size: Sequence[int],
     settings: ClassifySettings,
+    consensus: Consensus,
+    sampler: SamplerScores | None,
     timings: dict[str, float],
 ) -> Recognition:
     """Copy the predictions for one clip's frames to the host, and make the maps.
@@ -120,6 +137,8 @@ def postprocess_clip(
         loaded, settings: as for recognize_clips.
         output: of forward_recognizer, for the K frames in the order that the result is to have.
         size: height and width of the frames, in pixels.
+        consensus: of consensus_of.
+        sampler: of the same frames; None where none ran.
         timings: seconds of each stage are added here.
 
     Raises:
@@ -127,62 +146,69 @@ def postprocess_clip(
     """
     import torch
 
+    from tsq_cli.models import video_scores
+
+    logits, count, temperature = output.logits, settings.num_predictions, loaded.words.recognizer_temperature
+    alone = Consensus(multi_label=consensus.multi_label)
     with torch.inference_mode():
-        predictions = _likeliest(output, loaded, settings.num_predictions)
+        scores = video_scores(
+            logits,
+            consensus,
+            weights=None if sampler is None else sampler.weights.to(logits),
+            class_scores=None if sampler is None else sampler.classes,
+            # Calibrated for the pack's own consensus; of another one the probabilities are as they come.
+            temperature=temperature if consensus == loaded.consensus else None,
+        )
+        predictions = _likeliest(scores, output.activations, loaded, count)
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
                 maps = _maps(loaded, output, predictions[0], size, settings)
         each = tuple(
-            _likeliest(
-                replace(output, logits=logits[None], activations=activations[None]), loaded, settings.num_predictions
+            _likeliest(of_frame, activations[None], loaded, count)
+            for of_frame, activations in zip(
+                video_scores(logits[:, None], alone, temperature=temperature), output.activations, strict=True
             )
-            for logits, activations in zip(output.logits, output.activations, strict=True)
         )
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
 
 
-def class_probabilities(logits: Tensor, *, temperature: float | None = None, multi_label: bool = False) -> Tensor:
-    """Pool the logits of K frames into class probabilities of the clip.
+def consensus_of(own: Consensus, settings: ClassifySettings, *, has_sampler: bool) -> Consensus:
+    """Decide how the frames' scores become the video's: what the run asks for, else what the pack says.
 
     Args:
-        logits: [K, C] of the frames.
-        temperature: None gives the softmax of the mean logits, as it comes. A number calibrates it (ours): frames that
-            show different things shrink each other's logits in the mean, so the mean is first brought back to the
-            strength that its frames have by themselves; then it is divided by the temperature.
-        multi_label: the sigmoid in the place of the softmax. Each class stands alone there, so that nothing is brought
-            back.
+        own: of the pack.
+        settings: of the recognition.
+        has_sampler: whether the sampler runs. Without it (uniform, random, middle) all frames weigh the same and there
+            is no evidence.
 
-    Returns:
-        [C], in [0, 1], in the order of the mean logits.
+    Raises:
+        UsageError: the run asks for what only a sampler can give, and none runs.
     """
+    chosen = own.changed(settings.pooling, settings.evidence)
+    if has_sampler:
+        return chosen
+    asked = Consensus().changed(settings.pooling, settings.evidence)
+    if asked != asked.without_sampler:
+        what = "evidence" if asked.has_evidence else f"the pooling {asked.pooling}"
+        raise UsageError(
+            f"{what} was asked for with a selector that runs no network",
+            wanted="a selector with the scores that this takes",
+            fix="use --selector tsq, or leave it out",
+        )
+    return chosen.without_sampler
+
+
+def _likeliest(scores: Tensor, activations: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
+    """Pick the most likely classes by their scores [C], from frames' activations; of equal ones the lower index."""
     from tsq_cli.models import probabilities
 
-    mean = logits.mean(dim=0)
-    if temperature is not None:
-        if not multi_label:
-            of_frames, of_mean = _strength(logits).mean(), _strength(mean)  # a mean's is never the greater one
-            mean = mean * (of_frames / of_mean.clamp_min(1e-6))
-        mean = mean / temperature
-    return probabilities(mean, multi_label=multi_label)
-
-
-def _strength(logits: Tensor) -> Tensor:
-    """Distance of the strongest class from the mean of all classes, per row of logits."""
-    return logits.amax(dim=-1) - logits.mean(dim=-1)
-
-
-def _likeliest(output: RecognizerOutput, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
-    """Pick the most likely classes of K frames; of equal ones the lower index comes first."""
-    words, logits = loaded.words, output.logits
-    probabilities = class_probabilities(
-        logits, temperature=words.recognizer_temperature, multi_label=loaded.multi_label
-    )
-    indices = logits.mean(dim=0).argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
-    likeliest = probabilities[indices]
+    words = loaded.words
+    indices = scores.argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
+    likeliest = probabilities(scores, multi_label=loaded.consensus.multi_label)[indices]
     sure = likeliest >= words.least_probability
     if loaded.is_image_text:  # its classes are only told apart from each other: a frame may show none of them
-        sure = loaded.recognizer.encoder.model.shown(output.activations).any(dim=1)[indices]
+        sure = loaded.recognizer.encoder.model.shown(activations).any(dim=1)[indices]
     return categories(indices, likeliest, loaded.class_names, sure=sure)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tsq_cli import __version__
 from tsq_cli.config import RECORD_SCHEMA_VERSION, ExportKind
+from tsq_cli.consensus import Pooling
 from tsq_cli.types import Category, ChosenBy, QueryAnswer, SaliencyMaps, VideoInfo
 
 CLOCK_RATE = 1000.0
@@ -97,12 +98,17 @@ class RecognizerInfo:
         requested: the user's choice ("auto", "embedded", a name).
         source: origin of its weights: "timm" (hub or its cache), or "file" (of the pack).
         reason: reason for this network, a sentence.
+        pooling, evidence_visual, evidence_textual: what made the video's scores out of the frames', see
+            tsq_cli.consensus.Consensus.
     """
 
     name: str
     requested: str
     source: str
     reason: str
+    pooling: Pooling = "logits"
+    evidence_visual: float = 0.0
+    evidence_textual: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ class ClipScores:
     """Scores of B clips of T candidates each, on the device.
 
     Attributes:
-        visual, textual: S^v and S^t [B, T], with the categories behind them.
+        visual, textual: S^v and S^t [B, T], with the categories behind them and z^v and z^t [B, C].
         features: [B, T, Dv] of the visual encoder.
         names_visual, names_textual: of the categories behind either curve.
     """
@@ -151,6 +151,7 @@ def _of_clip(saliency: FrameSaliency, number: int) -> FrameSaliency:
         scores=saliency.scores[one],
         categories=saliency.categories[one],
         probabilities=saliency.probabilities[one],
+        logits=saliency.logits[one],
         sure=None if saliency.sure is None else saliency.sure[one],
     )
 

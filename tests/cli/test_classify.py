@@ -93,6 +93,43 @@ def test_the_same_frames_as_select_with_every_selector(tsq: Tsq, demo: Path) -> 
         assert selected["settings_hash"] != classified["settings_hash"]
 
 
+def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
+    usual = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json").out))
+    assert [usual["recognizer"][name] for name in ("pooling", "evidence_visual", "evidence_textual")] == [
+        "logits",
+        0,
+        0,
+    ]
+    asked = ("--pooling", "best-two", "--evidence", "0.5,0.25")
+    record = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json", *asked).out))
+    assert [record["recognizer"][name] for name in ("pooling", "evidence_visual", "evidence_textual")] == [
+        "best-two", 0.5, 0.25,
+    ]  # fmt: skip
+    assert record["settings_hash"] != usual["settings_hash"]
+    assert record["predictions"][0]["label"] == "Egyptian cat"
+    assert record["predictions"][0]["score"] != usual["predictions"][0]["score"]
+    assert [frame["predictions"] for frame in record["frames"]] == [frame["predictions"] for frame in usual["frames"]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("--evidence", "much"), "--evidence is 'much'; wanted one number, or two"),
+        (("--evidence", "1,2,3"), "--evidence is '1,2,3'"),
+        (("--evidence=-1",), "evidence_visual is -1"),
+        (("--evidence", "1", "--selector", "uniform"), "evidence was asked for with a selector that runs no network"),
+        (("--pooling", "max"), "'max' is not one of"),
+    ],
+)
+def test_what_cannot_be_pooled_is_refused_before_decoding(
+    tsq: Tsq, tmp_path: Path, asked: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    result = tsq("classify", tmp_path / "no.mp4", "--recognizer", "embedded", *asked)
+    assert result.code == 2
+    assert words in " ".join(result.err.split())
+
+
 def test_maps_lie_beside_each_other_and_say_what_they_show(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "maps"
     result = tsq("classify", demo, "--recognizer", "embedded", "--json", "--maps", folder, "--map-format", "npy")

@@ -15,11 +15,13 @@ from sklearn.metrics import average_precision_score
 from tests.evaluation.world import Measured
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.consensus import Consensus
 from tsq_cli.data import read_video_list
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.bootstrap import Bootstrap, with_interval
+from tsq_cli.evaluation.compare import recognized, score_selectors, selected_scores
 from tsq_cli.evaluation.costs import Costs, count_costs
-from tsq_cli.evaluation.evaluate import evaluate, score_selectors, video_scores
+from tsq_cli.evaluation.evaluate import evaluate
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
 from tsq_cli.evaluation.selectors import SelectorInput, class_probabilities, select
 from tsq_cli.features.cache import FeatureCache
@@ -44,6 +46,7 @@ def world(*, seed: int = 0) -> tuple[SelectorInput, np.ndarray, np.ndarray]:
         saliency_textual=shows + rng.normal(scale=0.3, size=(N, T)),
         frame_probabilities=class_probabilities(logits),
         targets=targets,
+        class_scores=(2.0 * targets + rng.normal(size=(N, C)), targets + rng.normal(size=(N, C))),
     )
     return inputs, logits, targets
 
@@ -60,8 +63,9 @@ def report() -> dict[str, Any]:
 
 def test_every_rule_has_a_row_for_every_number_of_frames_and_all_has_one(report: dict[str, Any]) -> None:
     assert report["ks"] == [2, 5, 8]
-    rules = ["tsq", "vqm", "tqm", "uniform", "random", "middle", "confident"]
+    rules = ["tsq", "vqm", "tqm", "uniform", "random", "middle", "confident", "agree", "agree3"]
     expected = [(rule, k) for rule in rules for k in (2, 5, 8)] + [("all", 8)] + [("oracle", k) for k in (2, 5, 8)]
+    expected += [("z-visual", 0), ("z-textual", 0)]
     assert [(row["selector"], row["k"]) for row in report["rows"]] == expected
     assert row_of(report, "oracle", 2)["giga_macs"] == 2 + len("oracle")
     json.dumps(report)
@@ -98,7 +102,8 @@ def test_with_all_frames_every_rule_is_the_same_and_gains_nothing(report: dict[s
     assert len(values) == 1
     assert row_of(report, "tsq", T)["gains"]["all"]["map"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert row_of(report, "all", T)["gains"] == {}
-    assert list(row_of(report, "uniform", 2)["gains"]) == ["all"]
+    assert list(row_of(report, "uniform", 2)["gains"]) == ["all", "best"]
+    assert list(row_of(report, "z-visual", 0)["gains"]) == ["all", "best"]
 
 
 def test_differences_are_paired(report: dict[str, Any]) -> None:
@@ -111,13 +116,59 @@ def test_differences_are_paired(report: dict[str, Any]) -> None:
     assert row_of(alike, "tsq", 5)["map"] == row_of(alike, "vqm", 5)["map"]
     bootstrap = Bootstrap(targets, resamples=200)
     replicates = [
-        bootstrap.mean_average_precision(video_scores(logits, select(name, inputs, 5))) for name in ("tsq", "all")
+        bootstrap.mean_average_precision(selected_scores(name, inputs, logits, 5, Consensus()))
+        for name in ("tsq", "all")
     ]
     value = tsq["map"]["value"] - row_of(report, "all", T)["map"]["value"]
     assert tsq["gains"]["all"]["map"] == pytest.approx(
         with_interval(value, replicates[0] - replicates[1], least=-1), abs=1e-12
     )
     assert vqm["gains"]["all"]["map"] != tsq["gains"]["all"]["map"]
+
+
+def test_evidence_and_weights_reach_the_rows_that_pay_for_them(report: dict[str, Any]) -> None:
+    inputs, logits, targets = world()
+    consensus = Consensus(pooling="weighted-logits", evidence_visual=0.5)
+    inputs = replace(inputs, saliency_visual=np.abs(inputs.saliency_visual))
+    scored = score_selectors(inputs, logits, targets, ks=(2,), resamples=20, consensus=consensus)
+    assert (scored["pooling"], scored["evidence"]) == ("weighted-logits", {"visual": 0.5, "textual": 0.0})
+    scores = []
+    for n, positions in enumerate(select("vqm", inputs, 2)):
+        weights = inputs.saliency_visual[n, positions]
+        z_v = inputs.class_scores[0][n]  # type: ignore[index]
+        scores.append((weights / weights.sum()) @ logits[n, positions] + 0.5 * z_v)
+    p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    value = row_of(scored, "vqm", 2)["map"]["value"]
+    assert value == pytest.approx(average_precision_score(targets, p, average="macro"), abs=1e-12)
+    assert value != row_of(report, "vqm", 2)["map"]["value"]
+    for name, k in (("uniform", 2), ("random", 2), ("confident", 2), ("agree", 2), ("oracle", 2), ("all", 8)):
+        assert row_of(scored, name, k)["map"]["value"] == row_of(report, name, k)["map"]["value"]
+
+
+def test_the_class_scores_of_a_module_are_rows_of_no_frame(report: dict[str, Any]) -> None:
+    inputs, _, targets = world()
+    assert inputs.class_scores is not None
+    for name, z in zip(("z-visual", "z-textual"), inputs.class_scores, strict=True):
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        expected = average_precision_score(targets, p, average="macro")
+        assert row_of(report, name, 0)["map"]["value"] == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match="z-visual needs the class scores"):
+        selected_scores("z-visual", replace(inputs, class_scores=None), np.zeros((N, T, C)), 0, Consensus())
+
+
+def test_the_best_of_the_baselines_is_named_and_beaten_or_not(report: dict[str, Any]) -> None:
+    baselines = ("uniform", "random", "middle", "confident", "agree", "agree3")
+    for k in (2, 5):
+        values = {name: row_of(report, name, k)["map"]["value"] for name in baselines}
+        values["all"] = row_of(report, "all", T)["map"]["value"]
+        best = max(values, key=lambda name: values[name])
+        assert report["best_baselines"][str(k)] == best
+        tsq = row_of(report, "tsq", k)
+        assert tsq["gains"]["best"]["map"]["value"] == pytest.approx(tsq["map"]["value"] - values[best])
+        assert "best" not in row_of(report, best, T if best == "all" else k)["gains"]
+    assert report["best_baselines"]["0"] == "all"
+    alone = score_selectors(*world(), selectors=("tsq", "oracle", "z-visual"), ks=(2,), resamples=5)
+    assert (alone["best_baselines"], row_of(alone, "tsq", 2)["gains"]) == ({}, {})
 
 
 def test_random_is_the_mean_over_seeds_with_its_spread() -> None:
@@ -164,10 +215,17 @@ def test_an_interval_lies_around_its_value() -> None:
 
 def test_several_labels_are_scored_by_sigmoid() -> None:
     logits = np.array([[[2.0, -1.0], [0.0, 1.0]]])
-    scores = video_scores(logits, np.array([[0, 1]]), multi_label=True)
+    inputs = SelectorInput(
+        saliency_visual=np.array([[0.5, 0.5]]),
+        saliency_textual=np.array([[0.5, 0.5]]),
+        frame_probabilities=class_probabilities(logits),
+        targets=np.array([[True, False]]),
+    )
+    scores = recognized(inputs, logits, np.array([[0, 1]]), Consensus(multi_label=True))
     np.testing.assert_allclose(scores, 1 / (1 + np.exp([[-1.0, 0.0]])))
     np.testing.assert_allclose(
-        video_scores(logits, np.array([[0]])), [[np.exp(3) / (1 + np.exp(3)), 1 / (1 + np.exp(3))]]
+        recognized(inputs, logits, np.array([[0]]), Consensus()),
+        [[np.exp(3) / (1 + np.exp(3)), 1 / (1 + np.exp(3))]],
     )
 
 
@@ -197,12 +255,29 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
     [
         ("tsq", 5, 9 + 5 * 2), ("vqm", 5, 6 + 5 * 2), ("tqm", 1, 4 + 2), ("uniform", 5, 5 * 2), ("random", 3, 3 * 2),
         ("middle", 99, 16 * 2), ("confident", 5, 16 * 2), ("oracle", 1, 16 * 2), ("all", 16, 16 * 2),
+        ("agree", 5, 16 * 2), ("agree3", 5, 16 * 2), ("z-visual", 0, 6), ("z-textual", 0, 4),
     ],
 )  # fmt: skip
 def test_a_rule_costs_what_must_look_before_it_and_the_recognizer_after_it(
     selector: str, k: int, expected: float
 ) -> None:
     assert Costs(visual=6, textual=4, both=9, frame=2, num_candidates=16).of(selector, k) == expected
+
+
+@pytest.mark.parametrize(
+    ("selector", "consensus", "expected"),
+    [
+        ("vqm", Consensus(evidence_visual=1.0), 6 + 10), ("vqm", Consensus(evidence_textual=1.0), 9 + 10),
+        ("vqm", Consensus(pooling="weighted-logits"), 6 + 10), ("tqm", Consensus(pooling="weighted-logits"), 9 + 10),
+        ("tqm", Consensus(evidence_textual=1.0), 4 + 10), ("tqm", Consensus(evidence_visual=1.0), 9 + 10),
+        ("uniform", Consensus(evidence_visual=1.0), 10), ("agree", Consensus(evidence_visual=1.0), 32),
+    ],
+)  # fmt: skip
+def test_a_rule_by_one_module_pays_for_the_other_where_it_is_read(
+    selector: str, consensus: Consensus, expected: float
+) -> None:
+    costs = Costs(visual=6, textual=4, both=9, frame=2, num_candidates=16)
+    assert costs.of(selector, 5, consensus) == expected  # type: ignore[arg-type]
 
 
 def test_costs_are_those_of_the_chain_that_selects(measured: Measured) -> None:
@@ -236,6 +311,47 @@ def test_videos_are_recognized_as_tsq_classify_recognizes_them(measured: Measure
     assert np.abs(selected - uniform).max() > 10 * 2e-5
 
 
+def test_the_consensus_is_the_same_as_in_tsq_classify(measured: Measured) -> None:
+    asked: dict[str, Any] = {"pooling": "weighted-probabilities", "evidence": (0.5, 0.25)}
+    videos = read_video_list(measured.list_file, root=measured.folder / "videos")
+    cache = FeatureCache(measured.folder / "cache")
+    options: dict[str, Any] = {"selectors": ("tsq", "uniform"), "ks": (2,), "resamples": 1, **asked}
+    found = evaluate(videos, measured.pack, measured.recognizer, cache, **options)
+    assert found.report["evidence"] == {"visual": 0.5, "textual": 0.25}
+    settings = ClassifySettings(maps=False, **asked)
+    classifier = Classifier(Selector(measured.pack), measured.recognizer, settings)
+    for order in ("time", "score"):
+        chosen = SelectSettings(num_candidates=4, num_frames=2, selector="tsq", order=order)  # type: ignore[arg-type]
+        record = classifier.classify(found.videos[1].path, chosen)
+        assert record.predictions is not None
+        (score,) = (one.score for one in record.predictions if one.index == found.videos[1].labels[0])
+        assert found.true_probability["tsq"][1] == pytest.approx(score, abs=2e-5)
+        assert measured.evaluation.true_probability["tsq"][1] != pytest.approx(score, abs=2e-3)
+    recognizer = record.to_dict()["recognizer"]
+    assert (recognizer["pooling"], recognizer["evidence_visual"], recognizer["evidence_textual"]) == (
+        "weighted-probabilities", 0.5, 0.25,
+    )  # fmt: skip
+    plain = Classifier(Selector(measured.pack), measured.recognizer, ClassifySettings(maps=False))
+    assert plain.classify(found.videos[1].path, chosen).settings_hash != record.settings_hash
+
+
+def test_what_only_a_sampler_gives_is_refused_where_none_runs(measured: Measured) -> None:
+    uniform = SelectSettings(num_candidates=4, num_frames=2, selector="uniform")
+    for asked, words in (
+        ({"evidence": 1.0}, "evidence was asked for"),
+        ({"pooling": "weighted-logits"}, "the pooling weighted-logits was asked for"),
+    ):
+        settings = ClassifySettings(maps=False, **asked)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f"{words} with a selector that runs no network"):
+            Classifier(Selector(measured.pack), measured.recognizer, settings).consensus(uniform)
+    own = replace(measured.recognizer, consensus=Consensus(pooling="weighted-logits", evidence_visual=1.0))
+    classifier = Classifier(Selector(measured.pack), own, ClassifySettings(maps=False))
+    assert classifier.consensus(uniform) == Consensus()  # of the pack: left out
+    others = replace(own, class_names=("a", "b", "c"))
+    with pytest.raises(UsageError, match="name other classes"):
+        Classifier(Selector(measured.pack), others, ClassifySettings(maps=False)).consensus(SelectSettings())
+
+
 def test_the_report_says_of_what_it_is(measured: Measured) -> None:
     report = measured.evaluation.report
     assert report["list"]["found"] == f"found 7 of 8 videos of {measured.list_file} (1 missing: gone.mkv)"
@@ -243,12 +359,13 @@ def test_the_report_says_of_what_it_is(measured: Measured) -> None:
     (failed,) = report["list"]["failed"]
     assert failed["id"] == "broken.mkv"
     assert "broken.mkv" in failed["reason"]
+    assert (report["pooling"], report["evidence"]) == ("logits", {"visual": 0.0, "textual": 0.0})
     assert report["num_videos"] == 6
     assert [video["id"] for video in report["videos"]] == [f"{number}.mkv" for number in range(6)]
     assert report["videos"][1]["classes"] == ["dog"]
     assert report["pack"] == {"name": "small", "sha256": measured.pack.config.sha256, "input_size": 64}
     assert report["recognizer"]["name"] == "test_efficientnet"
-    assert {row["k"] for row in report["rows"]} == {1, 2, 4}
+    assert {row["k"] for row in report["rows"]} == {0, 1, 2, 4}
 
 
 def test_a_class_that_the_pack_does_not_know_is_refused(measured: Measured, tmp_path: Path) -> None:

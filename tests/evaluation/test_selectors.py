@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 
 from tsq_cli import selection
 from tsq_cli.errors import UsageError
-from tsq_cli.evaluation.selectors import ALL_SELECTORS, SelectorInput, class_probabilities, select
+from tsq_cli.evaluation.selectors import ALL_SELECTORS, WITHOUT_FRAMES, SelectorInput, class_probabilities, select
 from tsq_cli.selection import RuleSettings
 
 # One video of six frames and two classes; the true one is the second.
@@ -36,6 +36,8 @@ ONE = SelectorInput(
         ("oracle", 1, [3]),
         ("all", 1, [0, 1, 2, 3, 4, 5]),
         ("vqm", 9, [0, 1, 2, 3, 4, 5]),
+        ("agree", 3, [0, 1, 5]),  # first class: 0.95 * 0.9 beats 0.9 * 0.7
+        ("agree3", 3, [0, 1, 5]),  # 0.95 * 0.9 * 0.5 = 0.4275 beats 0.9 * 0.7 * 0.6 = 0.378
     ],
 )
 def test_a_rule_chooses(name: str, k: int, positions: list[int]) -> None:
@@ -66,7 +68,14 @@ def made(num_videos: int = 40, num_frames: int = 16) -> SelectorInput:
     )
 
 
-@pytest.mark.parametrize("name", ALL_SELECTORS)
+def test_two_frames_that_agree_and_three_may_name_other_classes() -> None:
+    p = np.array([[[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.35, 0.65]]])
+    of = replace(ONE, frame_probabilities=p, saliency_visual=p[:, :, 0], saliency_textual=p[:, :, 0])
+    assert select("agree", of, 2).tolist() == [[0, 1]]  # 0.9 * 0.8 = 0.72 against 0.9 * 0.7 = 0.63
+    assert select("agree3", of, 2).tolist() == [[2, 3]]  # 0.72 * 0.35 = 0.252 against 0.63 * 0.65 = 0.4095
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_SELECTORS if name not in WITHOUT_FRAMES])
 def test_every_rule_gives_distinct_positions_in_order_and_treats_videos_alone(name: str) -> None:
     inputs = made()
     chosen = select(name, inputs, 5, seed=1)
@@ -110,8 +119,9 @@ def test_probabilities_are_scipys_and_survive_large_logits() -> None:
 
 
 def test_what_cannot_be_chosen_from_is_refused() -> None:
-    with pytest.raises(UsageError, match="best is no selector"):
-        select("best", ONE, 3)  # type: ignore[arg-type]
+    for name in ("best", "z-visual"):
+        with pytest.raises(UsageError, match=f"{name} is no selector of frames"):
+            select(name, ONE, 3)  # type: ignore[arg-type]
     for name in ("uniform", "vqm", "all"):
         with pytest.raises(UsageError, match="0 frames"):
             select(name, ONE, 0)
@@ -119,6 +129,9 @@ def test_what_cannot_be_chosen_from_is_refused() -> None:
         replace(ONE, saliency_textual=ONE.saliency_textual[:, :5])
     with pytest.raises(ValueError, match="saliency_visual must be finite"):
         replace(ONE, saliency_visual=np.where(ONE.saliency_visual == 0.3, np.nan, ONE.saliency_visual))
+    for own in (np.zeros((1, 3)), np.array([[0.0, np.inf]])):
+        with pytest.raises(ValueError, match=r"class_scores must be finite, two of \[1, 2\]"):
+            replace(ONE, class_scores=(np.zeros((1, 2)), own))
     with pytest.raises(ValueError, match="at least one true class"):
         replace(ONE, targets=np.array([[False, False]]))
     with pytest.raises(ValueError, match="without an empty axis"):

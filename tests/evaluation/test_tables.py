@@ -44,6 +44,16 @@ REPORT: dict[str, Any] = {
         row("all", 16, 0.4),
     ],
 }
+BEATEN: dict[str, Any] = REPORT | {
+    "pooling": "best-two",
+    "evidence": {"visual": 0.5, "textual": 0.0},
+    "best_baselines": {"4": "agree"},
+    "rows": [
+        row("tsq", 4, 0.6, gains={"best": {"map": metric(0.15)}}),
+        row("agree", 4, 0.45),
+        row("z-visual", 0, 0.55, gains={"best": {"map": metric(0.05)}}, giga_macs=1.5),
+    ],
+}
 
 
 def test_the_first_table_is_of_the_measured_number_nearest_to_the_packs() -> None:
@@ -65,6 +75,22 @@ def test_the_first_table_is_of_the_measured_number_nearest_to_the_packs() -> Non
         ["all frames", "", "", "", "40.0"],
     ]
     assert by_top1.rows[0][1:] == ["51.0", "61.0", "71.0", ""]
+
+
+def test_the_best_baseline_is_a_column_and_a_row_may_have_no_frame() -> None:
+    details, by_map, _ = evaluation_grids(BEATEN)
+    assert details.headings[-1] == "mAP over best baseline (agree)"
+    assert [(cells[0], cells[-1]) for cells in details.rows] == [
+        ("TSQNet (both modules)", "+15.0 [+5.0, +25.0]"),
+        ("two frames that agree", ""),
+        ("VQM's own classes, no frame", "+5.0 [-5.0, +15.0]"),
+    ]
+    assert by_map.headings == ["frames chosen by", "none", "4"]
+    assert by_map.rows[-1] == ["VQM's own classes, no frame", "55.0", ""]
+    page = evaluation_markdown(BEATEN)
+    assert "- Pooling of the frames: best-two. Evidence of the sampler: visual 0.5, textual 0." in page
+    assert "all their frames weigh the same" in page
+    assert "Pooling" not in evaluation_markdown(REPORT)  # a report that does not tell
 
 
 def test_top5_of_five_classes_says_nothing_and_is_left_out() -> None:

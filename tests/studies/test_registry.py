@@ -20,7 +20,17 @@ PAPER = {
     "self-attention": "74.2 74.4",
     "layers-heads": "73.7 73.6 74.4",
 }
-OURS = {"init-visual", "init-textual", "top-n", "lambda-v", "interaction", "scale", "text-encoder"}
+OURS = {
+    "init-visual",
+    "init-textual",
+    "top-n",
+    "lambda-v",
+    "interaction",
+    "scale",
+    "text-encoder",
+    "pooling",
+    "evidence",
+}
 BASES = {
     "default": HeadSettings(),
     "competing queries": HeadSettings(
@@ -53,7 +63,8 @@ def test_the_papers_numbers_stand_beside_their_rows() -> None:
 def test_rows_differ_in_one_respect_and_can_be_built(study: Study, base: HeadSettings) -> None:
     rows = settings_of(study, base)
     assert len(rows) >= 2
-    assert len({(settings, row.text_encoder) for settings, row in zip(rows, study.rows, strict=True)}) == len(rows)
+    others = [(row.text_encoder, row.pooling, row.evidence) for row in study.rows]
+    assert len(set(zip(rows, others, strict=True))) == len(rows)
     respects = {
         "classifier": {"layer.attention", "layer.classifier"},
         "layers-heads": {"layer.num_layers", "layer.num_heads"},
@@ -65,6 +76,8 @@ def test_rows_differ_in_one_respect_and_can_be_built(study: Study, base: HeadSet
         "interaction": {"interaction", "alpha", "beta"},
         "scale": {"visual_scale", "textual_scale"},
         "text-encoder": set(),
+        "pooling": set(),
+        "evidence": set(),
     }
     values = [flat(settings) for settings in rows]
     varying = {name for name in values[0] if len({str(one[name]) for one in values}) > 1}

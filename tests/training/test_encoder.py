@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.packs.making import NETWORK, network_weights
+from tsq_cli.consensus import Pooling
 from tsq_cli.errors import UsageError
 from tsq_cli.models import FrameEncoder, create_encoder
 from tsq_cli.models.preprocess import Preprocessor
@@ -102,8 +103,10 @@ def test_a_network_without_so_many_stages_says_how_many_it_has(start: FrameEncod
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("consensus", [False, True])
-def test_a_frame_is_judged_by_itself_or_with_its_video(start: FrameEncoder, multi_label: bool, consensus: bool) -> None:
+@pytest.mark.parametrize("pooling", [None, "logits", "probabilities"])
+def test_a_frame_is_judged_by_itself_or_with_its_video(
+    start: FrameEncoder, multi_label: bool, pooling: Pooling | None
+) -> None:
     frames, _ = colored(6, seed=3)
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]] * 2)
     settings = replace(SETTINGS, label_smoothing=0.2, fit=replace(FITTING, batch_size=3))
@@ -114,7 +117,7 @@ def test_a_frame_is_judged_by_itself_or_with_its_video(start: FrameEncoder, mult
         training_images(frames, targets, settings, PREPARE, 2),
         settings,
         preprocessor=PREPARE,
-        consensus=consensus,
+        pooling=pooling,
         multi_label=multi_label,
         validation=None,
         workers=0,
@@ -129,8 +132,11 @@ def test_a_frame_is_judged_by_itself_or_with_its_video(start: FrameEncoder, mult
         logits = torch.stack([task.network((frame / 255.0 - 0.5) / 0.5).logits for frame in images])  # [3, 2, 2]
     # 0.8 of the target is the truth, 0.2 is spread over both classes
     wanted = 0.8 * truth + 0.1
-    predict = logits.mean(dim=1) if consensus else logits.reshape(6, 2)
-    wanted = wanted if consensus else torch.stack([wanted, wanted], dim=1).reshape(6, 2)
+    pooled: Tensor = logits.mean(dim=1)
+    if pooling == "probabilities":
+        pooled = logits.sigmoid().mean(dim=1).logit() if multi_label else logits.softmax(dim=2).mean(dim=1).log()
+    predict = pooled if pooling else logits.reshape(6, 2)
+    wanted = wanted if pooling else torch.stack([wanted, wanted], dim=1).reshape(6, 2)
     assert (logits[:, 0] - logits[:, 1]).abs().min() > 0.2
     if multi_label:
         p = predict.sigmoid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,21 @@ def test_it_is_judged_by_the_mean_of_drawn_frames() -> None:
     torch.testing.assert_close(task.losses(batches[0])["loss"], expected)
 
 
+def test_a_probe_is_judged_by_the_pooling_of_its_pack() -> None:
+    """Two frames of the first class at 0.9 and 0.2 by a layer that passes features on: 0.55 on average, a loss of
+    -log 0.55; of the mean of logits it is the odds 9 / 4, to the half."""
+    features = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]]).log()
+    for pooling, p in (("probabilities", 0.55), ("logits", 1.5 / 2.5), ("weighted-probabilities", 0.55)):
+        settings = replace(SETTINGS, pooling=pooling)
+        task = ProbeTask(features, torch.eye(2)[:1], settings, False, None, torch.zeros(2), torch.ones(2), "cpu")
+        with torch.no_grad():
+            task.model.weight.copy_(torch.eye(2))
+        loss = task.losses((features, torch.eye(2)[:1]))["loss"]
+        assert float(loss.detach()) == pytest.approx(-math.log(p))
+    with pytest.raises(UsageError, match="pooling is 'mean'"):
+        replace(SETTINGS, pooling="mean")
+
+
 def test_features_and_targets_of_other_videos_are_refused() -> None:
     for shape in ((4, 3), (5, 2, 3)):
         with pytest.raises(ValueError, match=r"must be \[N, T, D\] with targets \[4, 2\]"):
@@ -104,10 +120,10 @@ def test_a_probed_network_says_what_the_probe_says_of_its_features() -> None:
 
 
 def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    predict: list[bool] = []
+    predict: list[str] = []
 
     def watched(*arguments: Any, **options: Any) -> FrameTask:
-        predict.append(options["consensus"])
+        predict.append(options["pooling"])
         return FrameTask(*arguments, **options)
 
     monkeypatch.setattr(encoder_module, "FrameTask", watched)
@@ -121,7 +137,7 @@ def test_a_whole_network_learns_videos(tmp_path: Path, monkeypatch: pytest.Monke
     frames, targets = colored(16, seed=1)
     options: dict[str, Any] = {"preprocessor": PREPARE, "validation": colored(12, seed=2), "folder": tmp_path}
     network = fine_tune(encoder, frames, targets, settings, **options)
-    assert (network.num_classes, network.training, predict) == (2, False, [True])  # by their frames' mean
+    assert (network.num_classes, network.training, predict) == (2, False, ["logits"])  # by their frames' mean
     assert json.loads((tmp_path / "log.json").read_text())[-1]["val.top1"] == 1.0
     with pytest.raises(UsageError, match=r"recognizer\.num_frames was 2, now 1"):
         fine_tune(encoder, frames, targets, replace(settings, num_frames=1), **options)

@@ -90,9 +90,8 @@ def time_files(
     """
     check_files(paths)
     pack = optimize_pack(random_pack(find_pack(setting.pack), setting.device), setting.dtype)
-    classifier = Classifier(
-        Selector(pack), random_recognizer(setting.recognizer, pack), ClassifySettings(num_predictions=1)
-    )
+    says = ClassifySettings(num_predictions=1, pooling=setting.pooling)
+    classifier = Classifier(Selector(pack), random_recognizer(setting.recognizer, pack), says)
     stages: dict[int, Counter[str]] = {number: Counter() for number in workers}
     held: dict[int, float | None] = {}
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from tsq_cli import selection
 from tsq_cli.benchmark.methods import AdaFocus, FrameExit
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
+from tsq_cli.consensus import Pooling
 from tsq_cli.explain import normalize_maps, saliency_maps
-from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device
+from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device, pool
 from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.graphs import Graphed
@@ -57,6 +58,7 @@ class BenchmarkConfig:
         dtype: of the tuned methods; as published is float32.
         input_size: of TSQNet's sampler, in pixels; None is the pack's own.
         exit_after: frames after which FrameExit leaves, 1 to 10.
+        pooling: of the recognizer's frames, behind TSQNet, uniform and all.
     """
 
     pack: str
@@ -67,6 +69,7 @@ class BenchmarkConfig:
     dtype: torch.dtype
     input_size: int | None
     exit_after: int
+    pooling: Pooling = "logits"
 
 
 class Runner(ABC):
@@ -119,7 +122,7 @@ class Pass:
             network serves both.
         features: [B * T, Dv] of the visual encoder.
         object_logits: [B * T, O].
-        positions: int64 [B, K], the frames chosen.
+        positions, weights: int64 [B, K], the frames chosen, and S^v of each.
         images: [B * K, 3, S, S], these frames as the recognizer takes them.
         output: of the recognizer for them.
         classes: int64 [B], the class of each video.
@@ -132,6 +135,7 @@ class Pass:
     features: Tensor = field(init=False)
     object_logits: Tensor = field(init=False)
     positions: Tensor = field(init=False)
+    weights: Tensor = field(init=False)
     images: Tensor = field(init=False)
     output: RecognizerOutput = field(init=False)
     classes: Tensor = field(init=False)
@@ -231,6 +235,8 @@ class TSQNetRunner(Runner):
             scores.visual.scores, scores.textual.scores, self._setting.num_frames, lambda_v=settings.lambda_v
         )
 
+        state.weights = scores.visual.scores.gather(1, state.positions)
+
     def _gather(self, state: Pass) -> None:
         videos = torch.arange(len(state.pixels), device=state.pixels.device)[:, None]
         chosen = state.pixels[videos, state.positions].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
@@ -238,7 +244,7 @@ class TSQNetRunner(Runner):
 
     def _recognize(self, state: Pass) -> None:
         state.output = recognize_images(self._recognizer, state.images)
-        state.classes = _mean_class(state.output, len(state.pixels))
+        state.classes = _classes(state.output, len(state.pixels), self._setting.pooling, state.weights)
 
     def explain(self, state: Pass) -> None:
         """Make the maps of each video's class, as `tsq classify` does once the host knows the class."""
@@ -281,7 +287,7 @@ class FramesRunner(Runner):
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner; frames uint8 [B, K, H, W, 3]."""
         images = prepare_frames(self._recognizer, self._preprocessor, pixels.flatten(0, 1))
-        return _mean_class(recognize_images(self._recognizer, images), len(pixels))
+        return _classes(recognize_images(self._recognizer, images), len(pixels), self._setting.pooling)
 
 
 class OtherMethodRunner(Runner):
@@ -388,7 +394,7 @@ def _recognizer(setting: BenchmarkConfig, num_classes: int) -> tuple[Recognizer,
     return Recognizer(encoder.to(setting.device)), Preprocessor.from_timm(encoder.pretrained_cfg)
 
 
-def _mean_class(output: RecognizerOutput, num_videos: int) -> Tensor:
-    """Class indices [B] by the mean of the logits of each video's frames."""
-    logits = output.logits.float()
-    return logits.reshape(num_videos, -1, logits.shape[1]).mean(dim=1).argmax(dim=1)
+def _classes(output: RecognizerOutput, num_videos: int, pooling: Pooling, weights: Tensor | None = None) -> Tensor:
+    """Class indices [B] by the pooled scores of each video's frames."""
+    logits = output.logits.float().reshape(num_videos, -1, output.logits.shape[1])
+    return pool(logits, pooling, weights=weights).argmax(dim=1)

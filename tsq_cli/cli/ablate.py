@@ -56,6 +56,7 @@ def ablate(
     ] = None,
     pack: lists.PackOrConfig = None,
     recognizer: lists.RecognizerOption = "auto",
+    pooling: options.PoolingOption = None,
     device: options.DeviceOption = "auto",
     epochs: Annotated[
         int, typer.Option("--epochs", help="Training epochs per row and seed.", rich_help_panel=RUN)
@@ -114,8 +115,9 @@ def ablate(
         features = stack.enter_context(feature_cache(lists.study_cache(cache, config)))
         loaded, network = lists.load_networks(find_pack(settings.pack), recognizer, device, "float32")
         document: dict[str, Any] = {}
+        material = (settings, videos, loaded, network, features)
         for document in run_studies(
-            chosen, settings, videos, loaded, network, features, seeds=range(seeds), workers=workers, progress=progress
+            chosen, *material, seeds=range(seeds), pooling=pooling, workers=workers, progress=progress
         ):
             if len(document["studies"]) == 1:
                 lists.print_failed(document["lists"])

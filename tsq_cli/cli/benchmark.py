@@ -76,6 +76,7 @@ def benchmark(
     ] = None,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
+    pooling: options.PoolingOption = None,
     decode: Annotated[
         list[Path] | None,
         typer.Option(
@@ -102,6 +103,7 @@ def benchmark(
         from tsq_cli.benchmark.runners import BenchmarkConfig
         from tsq_cli.benchmark.speed import TREATMENTS
         from tsq_cli.models.device import resolve_device, resolve_dtype
+        from tsq_cli.packs import find_pack
 
         check_files(paths)
         if plot is not None:
@@ -118,6 +120,7 @@ def benchmark(
             dtype=resolve_dtype(dtype, place),
             input_size=input_size,
             exit_after=exit_after,
+            pooling=pooling or find_pack(pack).settings.pooling,
         )
         report = run_benchmark(
             [name.strip() for name in methods.split(",") if name.strip()],

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from tsq_cli.cli import completion
-from tsq_cli.cli.options import MODEL, OUTPUT, examples, not_empty_path
+from tsq_cli.cli.options import (
+    MODEL,
+    OUTPUT,
+    EvidenceOption,
+    PoolingOption,
+    evidence_of,
+    examples,
+    not_empty_path,
+)
 from tsq_cli.cli.output import quietly
 from tsq_cli.cli.video_options import VideoOptions, with_video_options
 from tsq_cli.cli.videos import run_videos
@@ -37,6 +45,8 @@ def classify(
             rich_help_panel=MODEL,
         ),
     ] = "auto",
+    pooling: PoolingOption = None,
+    evidence: EvidenceOption = None,
     topk: Annotated[
         int, typer.Option("--topk", metavar="N", help="Classes to list, most likely first.", rich_help_panel=OUTPUT)
     ] = 5,
@@ -69,13 +79,15 @@ def classify(
 ) -> None:
     """Select frames of each video, name what they show, and show where in the frames it is.
 
-    Selects frames as `tsq select` does, runs a recognizer (ResNet-101 in the paper) on them, and averages its
+    Selects frames as `tsq select` does, runs a recognizer (ResNet-101 in the paper) on them, and pools its
     predictions into one per video.
     """
     settings = ClassifySettings(
         num_predictions=topk,
         maps=maps is not None or (options.html is not None and not _is_image_text(options)),
         map_scale=map_scale,
+        pooling=pooling,
+        evidence=evidence_of(evidence),
     )
     with quietly(options.quiet):
         run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)

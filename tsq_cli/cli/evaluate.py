@@ -45,10 +45,11 @@ def evaluate(
         typer.Option(
             "--selectors",
             metavar="LIST",
-            help="Selectors to compare, separated by commas: those of tsq select, confident, all, oracle.",
+            help="Selectors to compare, separated by commas: those of tsq select, confident, agree, agree3, all, "
+            "oracle, z-visual, z-textual.",
             rich_help_panel=SELECTION,
         ),
-    ] = "tsq,vqm,tqm,uniform,random,middle,confident,all,oracle",
+    ] = "tsq,vqm,tqm,uniform,random,middle,confident,agree,agree3,all,oracle,z-visual,z-textual",
     ks: Annotated[
         str,
         typer.Option(
@@ -108,6 +109,8 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = "video",
+    pooling: options.PoolingOption = None,
+    evidence: options.EvidenceOption = None,
     resamples: Annotated[
         int, typer.Option("--resamples", help="Bootstrap resamples behind the intervals.", rich_help_panel=RUN)
     ] = 1000,
@@ -116,10 +119,11 @@ def evaluate(
 ) -> None:
     """Measure how well videos are recognized from the frames that each selector chooses, and at what cost.
 
-    The recognizer sees the chosen frames of every video, and its logits are averaged.
+    The recognizer sees the chosen frames of every video, and its scores are pooled. Beside the selectors stands what
+    they have to beat: all frames, frames that agree, and the class scores of the modules themselves.
     """
     from tsq_cli.data import read_video_list
-    from tsq_cli.evaluation.evaluate import check_evaluation_plan
+    from tsq_cli.evaluation.compare import check_evaluation_plan
     from tsq_cli.evaluation.evaluate import evaluate as measure
     from tsq_cli.evaluation.paper_sheet import choose_paper_videos
     from tsq_cli.evaluation.selectors import EvaluatedSelector
@@ -128,6 +132,7 @@ def evaluate(
     from tsq_cli.packs import find_pack
 
     names, counts, drawn = _split(selectors), _numbers(ks), _split(sheet_ids or "")
+    weights = options.evidence_of(evidence)
     check_evaluation_plan(names, counts, range(seeds), resamples)
     _check_pictures(plot, sheets, drawn, sheet_layout)
     listed = read_video_list(videos, root=root, delimiter=delimiter, classes=classes, subset=subset)
@@ -153,6 +158,8 @@ def evaluate(
             selectors=cast(list[EvaluatedSelector], names),  # check_evaluation_plan has seen them
             ks=counts,
             seeds=range(seeds),
+            pooling=pooling,
+            evidence=weights,
             resamples=resamples,
             workers=workers,
             progress=progress,
@@ -212,11 +219,13 @@ def _write(result: Evaluation, *, report: Path | None, markdown: Path | None, pl
 
 
 def _print(report: dict[str, Any]) -> None:
-    from tsq_cli.evaluation.tables import evaluation_grids
+    from tsq_cli.evaluation.tables import consensus_notes, evaluation_grids
 
     out = SafeConsole(least_width=136)
     for grid in evaluation_grids(report):
         out.print(grid.rich())
+    for sentence in consensus_notes(report):
+        out.print(sentence, soft_wrap=True)
 
 
 def _split(listed: str) -> list[str]:

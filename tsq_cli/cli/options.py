@@ -18,6 +18,8 @@ from tsq_cli.config import (
     Order,
     SelectorName,
 )
+from tsq_cli.consensus import Consensus, Pooling
+from tsq_cli.errors import UsageError
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -188,6 +190,50 @@ ClassesOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+PoolingOption = Annotated[
+    Pooling | None,
+    typer.Option(
+        "--pooling",
+        help="How the frames' scores become the video's: the mean of their logits or probabilities, either weighted by "
+        "the visual module's saliency; each class' two best frames; or how much each class recurs.",
+        show_default="the pack's",
+        rich_help_panel=MODEL,
+    ),
+]
+EvidenceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        metavar="V[,T]",
+        help="Weights of the visual and the textual module's own class scores in the video's; 0 leaves them out.",
+        show_default="the pack's",
+        rich_help_panel=MODEL,
+    ),
+]
+
+
+def evidence_of(text: str | None) -> tuple[float, ...] | None:
+    """Read the value of --evidence.
+
+    Raises:
+        UsageError: no one or two numbers, or numbers out of range.
+    """
+    if text is None:
+        return None
+    try:
+        weights = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        weights = ()
+    if not 1 <= len(weights) <= 2:
+        raise UsageError(
+            f"--evidence is {text!r}",
+            wanted="one number, or two with a comma between them",
+            fix="try --evidence 0.5, or 0 to leave it out",
+        )
+    Consensus().changed(None, weights)  # refuses what is out of range
+    return weights
+
+
 DeviceOption = Annotated[
     str,
     typer.Option(

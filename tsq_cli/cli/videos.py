@@ -65,7 +65,6 @@ def run_videos(
     outputs = _checked_outputs(options, inputs, maps_dir, map_format)
     with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
         from tsq_cli.batch import RunPlan, run
-        from tsq_cli.classifier import recognition_identity
         from tsq_cli.export import Costs
 
         chosen = None
@@ -77,7 +76,7 @@ def run_videos(
             settings=settings,
             outputs=outputs,
             pack_sha256=pack.sha256 if settings.needs_model else None,
-            recognition=None if chosen is None else recognition_identity(*chosen),
+            recognition=None if chosen is None else _identity(pack, settings, *chosen),
             dtype=_precision(options) if settings.needs_model or chosen is not None else None,
             limits=limits,
             batch_size=options.batch_size,
@@ -103,6 +102,21 @@ def run_videos(
             info(f"page: {options.html}")
     if out.num_failed:
         raise typer.Exit(EXIT_INPUT_FAILED)
+
+
+def _identity(
+    pack: PackConfig, settings: SelectSettings, choice: RecognizerChoice, classify: ClassifySettings
+) -> dict[str, Any]:
+    """Collect what a classification adds to the settings hash.
+
+    Raises:
+        UsageError: it asks for what only a sampler can give, and none runs.
+    """
+    from tsq_cli.classifier import recognition_identity
+    from tsq_cli.recognition import consensus_of
+
+    consensus = consensus_of(pack.settings.consensus, classify, has_sampler=settings.needs_model)
+    return recognition_identity(choice, classify, consensus)
 
 
 def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:

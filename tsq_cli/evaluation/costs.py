@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from tsq_cli.config import BASELINES
-from tsq_cli.evaluation.selectors import EvaluatedSelector
+from tsq_cli.consensus import UNWEIGHTED, Consensus
+from tsq_cli.evaluation.selectors import WITHOUT_FRAMES, WITHOUT_SAMPLER, EvaluatedSelector
 from tsq_cli.models import object_text_features
 from tsq_cli.models.flops import count
 from tsq_cli.models.preprocess import Preprocessor
@@ -32,15 +33,35 @@ class Costs:
     frame: float
     num_candidates: int
 
-    def of(self, selector: EvaluatedSelector, k: int) -> float:
+    def of(
+        self,
+        selector: EvaluatedSelector,
+        k: int,
+        consensus: Consensus = Consensus(),  # noqa: B008 - frozen
+    ) -> float:
         """Compute the cost of a selector with K frames.
 
         Selectors that use no pixels cost the recognizer on K frames; `all` costs the recognizer on all T, and so do
-        `confident` and `oracle`, which choose by its output on each frame.
+        those that choose by its output on each frame (`confident`, `agree`, `oracle`). The class scores of a module by
+        themselves cost that module. A selector by one module runs the other one too where the consensus reads it.
+
+        Args:
+            selector, k: as for tsq_cli.evaluation.compare.selected_scores.
+            consensus: how the frames' scores become the video's.
         """
-        if selector in ("all", "confident", "oracle"):
+        if selector in BASELINES:
+            return min(k, self.num_candidates) * self.frame
+        if selector in (*WITHOUT_SAMPLER, "oracle"):
             return self.num_candidates * self.frame
-        sampler = 0.0 if selector in BASELINES else {"vqm": self.visual, "tqm": self.textual}.get(selector, self.both)
+        if selector in WITHOUT_FRAMES:
+            return self.visual if selector == "z-visual" else self.textual
+        reads_visual = consensus.evidence_visual > 0 or consensus.pooling in UNWEIGHTED
+        if selector == "vqm" and consensus.evidence_textual == 0:
+            sampler = self.visual
+        elif selector == "tqm" and not reads_visual:
+            sampler = self.textual
+        else:
+            sampler = self.both
         return sampler + min(k, self.num_candidates) * self.frame
 
 

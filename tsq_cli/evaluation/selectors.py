@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tsq_cli import selection
-from tsq_cli.config import SelectorName
+from tsq_cli.config import BASELINES, SelectorName
 from tsq_cli.errors import UsageError
 from tsq_cli.models import TSQNetOutput, frame_saliency, probabilities
 from tsq_cli.rules.evidence import Evidence
@@ -21,8 +21,20 @@ from tsq_cli.selection import RuleSettings
 from tsq_cli.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 FloatArray = npt.NDArray[np.floating[Any]]
-EvaluatedSelector = SelectorName | Literal["confident", "all", "oracle"]
-ALL_SELECTORS: tuple[EvaluatedSelector, ...] = (*selection.RULES, "confident", "all", "oracle")
+EvaluatedSelector = SelectorName | Literal["confident", "agree", "agree3", "all", "oracle", "z-visual", "z-textual"]
+WITHOUT_SAMPLER: tuple[EvaluatedSelector, ...] = (*BASELINES, "confident", "agree", "agree3", "all")
+"""Selectors that run no TSQ layer: what the sampler has to beat."""
+WITHOUT_FRAMES: tuple[EvaluatedSelector, ...] = ("z-visual", "z-textual")
+"""Class scores of the sampler's modules by themselves: no frame is recognized."""
+ALL_SELECTORS: tuple[EvaluatedSelector, ...] = (
+    *selection.RULES,
+    "confident",
+    "agree",
+    "agree3",
+    "all",
+    "oracle",
+    *WITHOUT_FRAMES,
+)
 SELECTORS: tuple[EvaluatedSelector, ...] = (
     "tsq",
     "vqm",
@@ -31,10 +43,17 @@ SELECTORS: tuple[EvaluatedSelector, ...] = (
     "random",
     "middle",
     "confident",
+    "agree",
+    "agree3",
     "all",
     "oracle",
+    "z-visual",
+    "z-textual",
 )
 """Selectors that are compared by default."""
+
+AGREEING: Mapping[EvaluatedSelector, int] = {"agree": 2, "agree3": 3}
+"""The frames that have to agree."""
 
 _TITLES: dict[EvaluatedSelector, str] = {
     "auto": "auto (TSQNet or cover)",
@@ -50,8 +69,12 @@ _TITLES: dict[EvaluatedSelector, str] = {
     "kcenter": "k-center",
     "facility": "facility location",
     "confident": "most confident frames",
+    "agree": "two frames that agree",
+    "agree3": "three frames that agree",
     "all": "all frames",
     "oracle": "oracle (true class known)",
+    "z-visual": "VQM's own classes, no frame",
+    "z-textual": "TQM's own classes, no frame",
 }
 
 
@@ -70,6 +93,8 @@ class SelectorInput:
         targets: bool [N, C], the true classes, at least one per video; only the oracle uses them.
         settings: numbers of the rules of tsq_cli.selection.
         features: of the visual encoder, unit length, [N, T, D], for rules that compare frames; None leaves them out.
+        class_scores: z^v and z^t of the sampler, finite, [N, C] each, for evidence and for WITHOUT_FRAMES; None leaves
+            them out.
 
     Raises:
         ValueError: arrays whose shapes do not agree or that are not finite, or a video without a class.
@@ -81,6 +106,7 @@ class SelectorInput:
     targets: BoolArray
     settings: RuleSettings = field(default_factory=RuleSettings)
     features: Float32Array | None = None
+    class_scores: tuple[FloatArray, FloatArray] | None = None
 
     def __post_init__(self) -> None:
         shape = self.frame_probabilities.shape
@@ -93,6 +119,9 @@ class SelectorInput:
             raise ValueError(f"frame_probabilities [{n}, {t}, {c}] do not fit {wrong}")
         if self.targets.dtype != np.bool_ or not self.targets.any(axis=1).all():
             raise ValueError("targets must be bool [N, C] with at least one true class per video")
+        for scores in self.class_scores or ():
+            if scores.shape != (n, c) or not np.isfinite(scores).all():
+                raise ValueError(f"class_scores must be finite, two of [{n}, {c}], got {list(scores.shape)}")
         for name in ("saliency_visual", "saliency_textual", "frame_probabilities"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite")
@@ -121,6 +150,7 @@ def selector_input(
     settings: RuleSettings | None = None,
     multi_label: bool = False,
     features: Float32Array | None = None,
+    class_scores: tuple[Tensor, Tensor] | None = None,
 ) -> SelectorInput:
     """Build the inputs of the selectors.
 
@@ -131,11 +161,13 @@ def selector_input(
         settings: numbers of the rules of tsq_cli.selection; None is their defaults.
         multi_label: sigmoid instead of softmax.
         features: see SelectorInput.
+        class_scores: z^v and z^t, [N, C] each, on the CPU; None leaves them out.
 
     Raises:
         ValueError: as SelectorInput.
     """
     visual, textual = saliency
+    own = None if class_scores is None else (class_scores[0].double().numpy(), class_scores[1].double().numpy())
     return SelectorInput(
         saliency_visual=visual.numpy(),
         saliency_textual=textual.numpy(),
@@ -143,6 +175,7 @@ def selector_input(
         targets=targets,
         settings=settings or RuleSettings(),
         features=features,
+        class_scores=own,
     )
 
 
@@ -156,9 +189,10 @@ def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0
     """Choose the frames of every video by one selector.
 
     Args:
-        name: a rule of tsq_cli.selection, or confident (frames with the highest probability of any class), all (T
-            frames, whatever k), or oracle (frames with the highest probability of a true class: an upper bound, since
-            no selector knows the classes).
+        name: a rule of tsq_cli.selection, or confident (frames with the highest probability of any class), agree or
+            agree3 (frames with the highest probability of one class: that whose two or three best frames have the
+            highest geometric mean; ours), all (T frames, whatever k), or oracle (frames with the highest probability of
+            a true class: an upper bound, since no selector knows the classes).
         inputs: of N videos.
         k: frames per video, at least 1; above T it is T.
         seed: of random alone; each video has a draw of its own.
@@ -167,11 +201,12 @@ def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0
         int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) per video, in order of time.
 
     Raises:
-        UsageError: an unknown name, or k below 1.
+        UsageError: an unknown name, one of WITHOUT_FRAMES, or k below 1.
         ValueError: a rule that compares frames, without features.
     """
-    if name not in ALL_SELECTORS:
-        raise UsageError(f"{name} is no selector", wanted=f"one of {', '.join(ALL_SELECTORS)}", fix="correct the name")
+    if name not in ALL_SELECTORS or name in WITHOUT_FRAMES:
+        known = ", ".join(known for known in ALL_SELECTORS if known not in WITHOUT_FRAMES)
+        raise UsageError(f"{name} is no selector of frames", wanted=f"one of {known}", fix="correct the name")
     if k < 1:
         raise UsageError(f"{k} frames were asked for", wanted="at least 1", fix="ask for one frame or more")
     num_videos, num_candidates = inputs.saliency_visual.shape
@@ -186,6 +221,10 @@ def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> 
         counted = inputs.targets if name == "oracle" else np.ones_like(inputs.targets)
         highest = np.where(counted[:, None, :], inputs.frame_probabilities, 0.0).max(axis=2)
         return lambda n: ranking(highest[n])[:k]
+    if name in AGREEING:
+        best = np.sort(inputs.frame_probabilities, axis=1)[:, -AGREEING[name] :]  # [N, 2 or 3, C]
+        agreed = best.prod(axis=1).argmax(axis=1)  # of the geometric means; the lower class of equal ones
+        return lambda n: ranking(inputs.frame_probabilities[n, :, agreed[n]])[:k]
     if name == "all":
         return lambda _: range(num_candidates)
     seeds = np.random.SeedSequence(seed).generate_state(num_videos)  # one per video
@@ -198,6 +237,7 @@ def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> 
             features=None if inputs.features is None else inputs.features[number],
         )
         settings = replace(inputs.settings, seed=int(seeds[number]))
-        return [choice.position for choice in selection.choose(name, evidence, k, settings).choices]
+        chosen = selection.choose(cast(SelectorName, name), evidence, k, settings)  # the others are above
+        return [choice.position for choice in chosen.choices]
 
     return rule

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tsq_cli.evaluation.selectors import title
+from tsq_cli.consensus import UNWEIGHTED
+from tsq_cli.evaluation.selectors import WITHOUT_FRAMES, WITHOUT_SAMPLER, title
 from tsq_cli.provenance import measured_in
 from tsq_cli.report.grid import Grid
 from tsq_cli.report.text import markdown
@@ -31,12 +32,33 @@ def evaluation_markdown(report: Mapping[str, Any]) -> str:
         ),
         "",
         *(grid.markdown() for grid in evaluation_grids(report)),
+        *(f"- {sentence}" for sentence in consensus_notes(report)),
         *(f"- {METRIC_TITLES[metric]}: {definition}." for metric, definition in report["metrics"].items()),
         f"- Intervals: {report['interval']}. ±: standard deviation over {len(report['seeds'])} seeds.",
         "- GMACs: 10^9 multiply-adds per video, of the selector's networks and of the recognizer on its frames.",
         f"- {markdown(measured_in(report['provenance']))}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def consensus_notes(report: Mapping[str, Any]) -> list[str]:
+    """Say how the frames' scores became the videos', one or two sentences; none for a report that does not tell.
+
+    Args:
+        report: of tsq_cli.evaluation.compare.score_selectors.
+    """
+    if "pooling" not in report:
+        return []
+    visual, textual = (report["evidence"][name] for name in ("visual", "textual"))
+    notes = [
+        f"Pooling of the frames: {report['pooling']}. Evidence of the sampler: visual {visual:g}, textual {textual:g}."
+    ]
+    if visual or textual or report["pooling"] in UNWEIGHTED:
+        notes.append(
+            f"The rows {', '.join(WITHOUT_SAMPLER)} and oracle run no TSQ layer: they have no evidence, and all their "
+            "frames weigh the same."
+        )
+    return notes
 
 
 def evaluation_grids(report: Mapping[str, Any]) -> list[Grid]:
@@ -51,8 +73,9 @@ def evaluation_grids(report: Mapping[str, Any]) -> list[Grid]:
 
 def _details(report: Mapping[str, Any], k: int) -> Grid:
     metrics = [name for name in METRIC_TITLES if name != "top5" or report["num_classes"] > 5]
-    rows = [row for row in report["rows"] if row["k"] == k or row["selector"] == "all"]
-    references = [reference for reference in ("uniform", "all") if any(reference in row["gains"] for row in rows)]
+    rows = [row for row in report["rows"] if row["k"] == k or row["selector"] in ("all", *WITHOUT_FRAMES)]
+    references = {"uniform": "uniform", "all": "all frames", "best": f"best baseline ({_best(report, k)})"}
+    references = {name: said for name, said in references.items() if any(name in row["gains"] for row in rows)}
     return Grid(
         title=f"{k} of {report['num_candidates']} frames, {report['num_videos']} videos of {report['num_classes']} "
         "classes; in percent, with 95 % intervals",
@@ -60,7 +83,7 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
             "frames chosen by",
             "GMACs",
             *(METRIC_TITLES[metric] for metric in metrics),
-            *(f"mAP over {'all frames' if reference == 'all' else reference}" for reference in references),
+            *(f"mAP over {said}" for said in references.values()),
         ],
         rows=[
             [
@@ -77,13 +100,18 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
     )
 
 
+def _best(report: Mapping[str, Any], k: int) -> str:
+    """Name the best baseline at K; nothing where the report does not tell."""
+    return str(report.get("best_baselines", {}).get(str(k), ""))
+
+
 def _by_k(report: Mapping[str, Any], metric: str) -> Grid:
     values = {(row["selector"], row["k"]): row[metric]["value"] for row in report["rows"]}
     selectors = dict.fromkeys(row["selector"] for row in report["rows"])
     counts = sorted({k for _, k in values})
     return Grid(
         title=f"{METRIC_TITLES[metric]} by number of frames, in percent",
-        headings=["frames chosen by", *map(str, counts)],
+        headings=["frames chosen by", *(str(k) if k else "none" for k in counts)],
         rows=[
             [
                 title(name),

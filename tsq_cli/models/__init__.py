@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
     from tsq_cli.models.layer_config import TSQLayerConfig
     from tsq_cli.models.logits import log_probabilities, probabilities
+    from tsq_cli.models.pooling import pool, video_scores
     from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
     from tsq_cli.models.text import TextEncoder
@@ -44,9 +45,11 @@ __all__ = [
     "fuse_on_device",
     "log_probabilities",
     "object_text_features",
+    "pool",
     "probabilities",
     "query_lift",
     "refuse_not_finite",
+    "video_scores",
 ]
 
 _HOMES = {
@@ -57,6 +60,8 @@ _HOMES = {
     "Preprocessor": "preprocess",
     "log_probabilities": "logits",
     "probabilities": "logits",
+    "pool": "pooling",
+    "video_scores": "pooling",
     "Recognizer": "recognizer",
     "RecognizerOutput": "recognizer",
     "TextEncoder": "text",

@@ -74,12 +74,14 @@ class FrameSaliency:
         scores: [B, T], from 0 to 1, sums to one over the frames.
         categories: int64 [B, n], class indices, most confident first.
         probabilities: [B, n], from 0 to 1, as they are reported: calibrated where the module is.
+        logits: z of all classes [B, C], as they come.
         sure: bool [B, n], whether each category may be named; None where that was not asked.
     """
 
     scores: Tensor
     categories: Tensor
     probabilities: Tensor
+    logits: Tensor
     sure: Tensor | None = None
 
 
@@ -112,7 +114,7 @@ def frame_saliency(
     if temperature != 1.0:
         reported = log_probabilities(output.logits / temperature, multi_label=multi_label)
         top_log_p = reported.gather(1, categories)
-    return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp())
+    return FrameSaliency(scores=scores, categories=categories, probabilities=top_log_p.exp(), logits=output.logits)
 
 
 CHOSEN_ON_DEVICE: tuple[ChosenBy, ...] = ("visual", "textual", "refill")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tsq_cli.consensus import Consensus
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.load import Pack, load_encoder, load_pack, optimize_for_inference
 from tsq_cli.packs.registry import find_pack
@@ -66,7 +67,7 @@ class LoadedRecognizer:
         recognizer: in evaluation mode, on its device, batch norms folded away.
         preprocessor: from frames to its input.
         class_names: of its C classes.
-        multi_label: whether several of them may hold at once, by the pack's settings.
+        consensus: how the scores of frames become those of their video, by the pack's settings.
         words: calibration of its names; known for the pack's embedded recognizer only.
         is_image_text: whether it is a pack's image-text model, which may show none of the classes.
     """
@@ -75,7 +76,7 @@ class LoadedRecognizer:
     recognizer: Recognizer
     preprocessor: Preprocessor
     class_names: tuple[str, ...]
-    multi_label: bool = False
+    consensus: Consensus = field(default_factory=Consensus)
     words: Words = field(default_factory=Words)
     is_image_text: bool = False
 
@@ -215,7 +216,7 @@ def load_recognizer(
         recognizer=recognizer,
         preprocessor=preprocessor,
         class_names=config.class_names,
-        multi_label=config.settings.multi_label,
+        consensus=config.settings.consensus,
         words=config.settings.words if is_embedded else Words(),
         is_image_text=config.is_image_text and choice.role is not None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tsq_cli.consensus import MOST_EVIDENCE, Consensus, Pooling
 from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.words import Words
@@ -39,6 +40,10 @@ class Settings:
             not the softmax over all of them (ours).
         center_object_embeddings: whether TQM's texts are told apart by what they do not share: the mean embedding is
             subtracted from each before it is brought back to unit length (ours; free text queries keep the plain ones).
+        pooling: how the logits of the K frames become one score per class of their video, see tsq_cli.models.pooling
+            (ours).
+        evidence_visual, evidence_textual: weights of the sampler's own log p^v and log p^t in the video's score, 0 to
+            MOST_EVIDENCE; 0 leaves them out (ours).
         words: temperatures of what is reported, and levels below which nothing is named (ours).
     """
 
@@ -60,6 +65,9 @@ class Settings:
     standing_out: float = 2.0
     duplicate_cosine: float = 0.97
     multi_label: bool = False
+    pooling: Pooling = "logits"
+    evidence_visual: float = 0.0
+    evidence_textual: float = 0.0
     words: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:
@@ -67,6 +75,8 @@ class Settings:
         check_range("num_frames", self.num_frames, 1, MAX_CANDIDATES)
         check_range("top_n", self.top_n, 1, MAX_NAMES)
         check_range("lambda_v", self.lambda_v, 0, 1)
+        check_range("evidence_visual", self.evidence_visual, 0, MOST_EVIDENCE)
+        check_range("evidence_textual", self.evidence_textual, 0, MOST_EVIDENCE)
         if self.standing_out < 1.0:
             raise ValueError("standing_out of 1 or more")
         if not 0.0 < self.duplicate_cosine <= 1.0:
@@ -77,6 +87,16 @@ class Settings:
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, *queries)
         if any(scale is not None and scale <= 0 for scale in scales):
             raise ValueError("scales above 0")
+
+    @property
+    def consensus(self) -> Consensus:
+        """How the scores of frames become those of their video."""
+        return Consensus(
+            pooling=self.pooling,
+            evidence_visual=self.evidence_visual,
+            evidence_textual=self.evidence_textual,
+            multi_label=self.multi_label,
+        )
 
     @property
     def rules(self) -> RuleSettings:

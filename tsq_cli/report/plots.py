@@ -12,6 +12,10 @@ from tsq_cli.report.figures import new_figure, save_figure
 ACCURACY_STYLES = {  # color and marker of each rule, in drawing order
     "oracle": ("#7955a0", "^"),
     "confident": ("#168460", "v"),
+    "agree": ("#168460", "P"),
+    "agree3": ("#168460", "X"),
+    "z-visual": ("#e8a06a", "s"),
+    "z-textual": ("#2668c4", "s"),
     "random": ("#9a9aa2", "."),
     "middle": ("#c4c4ca", "."),
     "vqm": ("#e8a06a", "."),

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsq_cli.consensus import Consensus, Pooling
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.evaluation.evaluate import video_scores
+from tsq_cli.evaluation.compare import selected_scores
 from tsq_cli.evaluation.metrics import mean_average_precision
-from tsq_cli.evaluation.selectors import EvaluatedSelector, SelectorInput, module_saliency, select, selector_input
+from tsq_cli.evaluation.selectors import EvaluatedSelector, SelectorInput, module_saliency, selector_input
 from tsq_cli.models import TSQNet, TSQNetOutput
 from tsq_cli.selection import RuleSettings
 from tsq_cli.studies.registry import PAPER_DATA, Study, StudyRow, changed
@@ -91,10 +92,11 @@ def run_study(
     text_data: Callable[[str], StudyData] | None = None,
     seeds: Sequence[int] = TRAINING_SEEDS,
     num_frames: int = 5,
+    pooling: Pooling = "logits",
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Train and score all rows of a study. Rows that train alike (other fusion, other top_n) share their networks.
+    """Train and score all rows of a study; rows that train alike (other fusion, top_n, pooling) share their networks.
 
     Args:
         study: see tsq_cli.studies.registry.
@@ -104,15 +106,17 @@ def run_study(
             out, with the reason, if this is None or raises a WeightsError.
         seeds: at least one; each trains one network per row.
         num_frames: K, from 1 to T.
+        pooling: of the frames' scores, in rows that do not vary it.
         device: to train on.
         progress: called after each step of training, over all rows and seeds together.
 
     Returns:
         JSON-ready: study, title, note, paper_data, metric, num_videos, num_classes, num_candidates, num_frames, seeds,
-        multi_label, settings, seconds, reference (mAP of the selectors uniform, all and oracle) and rows, each {name,
-        changes, text_encoder, is_default (whether it is the run's own settings), paper (mAP in percent, see StudyRow),
-        left_out (why, or None), tsqnet, tqm, vqm}. The last three are {mean, sd, values}, from 0 to 1, one value per
-        seed; sd is None for a single seed, and all three are None for a row left out.
+        multi_label, pooling, settings, seconds, reference (mAP of the selectors uniform, all and oracle) and rows, each
+        {name, changes, text_encoder, pooling, evidence, reference (as above, by the row's pooling), is_default (whether
+        it is the run's own settings), paper (mAP in percent, see StudyRow), left_out (why, or None), tsqnet, tqm, vqm}.
+        The last three are {mean, sd, values}, from 0 to 1, one value per seed; sd is None for a single seed, and all
+        three are None for a row left out.
 
     Raises:
         UsageError: settings that a row cannot have, no seed, or K out of range.
@@ -122,7 +126,10 @@ def run_study(
     begin = time.perf_counter()
     settings_of = [changed(settings, {**study.fixed, **row.changes}) for row in study.rows]
     data_of, left_out = _texts(study.rows, data, text_data)
-    scores = _scores(study, settings_of, data_of, seeds=seeds, num_frames=num_frames, device=device, progress=progress)
+    recognition: dict[str, Any] = {"num_frames": num_frames, "pooling": pooling}
+    scores = _scores(study, settings_of, data_of, seeds=seeds, device=device, progress=progress, **recognition)
+    poolings = dict.fromkeys([pooling, *(row.pooling or pooling for row in study.rows)])
+    references = {of: _references(data, num_frames, of) for of in poolings}
     return {
         "study": study.name,
         "title": study.title,
@@ -135,11 +142,13 @@ def run_study(
         "num_frames": num_frames,
         "seeds": list(seeds),
         "multi_label": data.multi_label,
+        "pooling": pooling,
         "settings": asdict(settings),
         "seconds": time.perf_counter() - begin,
-        "reference": _references(data, num_frames),
+        "reference": references[pooling],
         "rows": [
-            _row_report(row, own == settings, left_out.get(row.text_encoder), maps)
+            _row_report(row, own == settings, left_out.get(row.text_encoder), maps, pooling)
+            | {"reference": references[row.pooling or pooling]}
             for row, own, maps in zip(study.rows, settings_of, scores, strict=True)
         ],
     }
@@ -181,6 +190,7 @@ def _scores(
     *,
     seeds: Sequence[int],
     num_frames: int,
+    pooling: Pooling,
     device: torch.device | str,
     progress: Progress,
 ) -> list[list[dict[str, float]]]:
@@ -201,7 +211,11 @@ def _scores(
         tsqnet = train_network(data, group[0], seed=seed, device=device, progress=report_step)
         output = predict(tsqnet, data.validation.visual, data.validation.textual)
         for number in groups[group]:
-            scores[number].append(_maps(output, data, settings_of[number], num_frames))
+            row = study.rows[number]
+            consensus = Consensus(pooling=row.pooling or pooling, multi_label=data.multi_label).changed(
+                None, row.evidence
+            )
+            scores[number].append(_maps(output, data, settings_of[number], num_frames, consensus))
     return scores
 
 
@@ -239,7 +253,9 @@ def train_network(
     )
 
 
-def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_frames: int) -> dict[str, float]:
+def _maps(
+    output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_frames: int, consensus: Consensus
+) -> dict[str, float]:
     """Compute mAP of recognition from K frames of each column's selector."""
     inputs = selector_input(
         module_saliency(output, top_n=settings.top_n, multi_label=data.multi_label),
@@ -247,11 +263,12 @@ def _maps(output: TSQNetOutput, data: StudyData, settings: HeadSettings, num_fra
         data.validation.targets.bool().numpy(),
         settings=RuleSettings(lambda_v=settings.lambda_v),
         multi_label=data.multi_label,
+        class_scores=(output.visual.logits, output.textual.logits),
     )
-    return {column: _map(data, inputs, selector, num_frames) for column, selector in COLUMNS.items()}
+    return {column: _map(data, inputs, selector, num_frames, consensus) for column, selector in COLUMNS.items()}
 
 
-def _references(data: StudyData, num_frames: int) -> dict[str, float]:
+def _references(data: StudyData, num_frames: int, pooling: Pooling) -> dict[str, float]:
     """Compute mAP of the selectors that use no saliency."""
     flat = torch.zeros(len(data.frame_logits), data.num_candidates, dtype=torch.float64)
     inputs = selector_input(
@@ -260,23 +277,34 @@ def _references(data: StudyData, num_frames: int) -> dict[str, float]:
         data.validation.targets.bool().numpy(),
         multi_label=data.multi_label,
     )
-    return {selector: _map(data, inputs, selector, num_frames) for selector in REFERENCES}
+    consensus = Consensus(pooling=pooling, multi_label=data.multi_label)
+    return {selector: _map(data, inputs, selector, num_frames, consensus) for selector in REFERENCES}
 
 
-def _map(data: StudyData, inputs: SelectorInput, selector: EvaluatedSelector, num_frames: int) -> float:
-    positions = select(selector, inputs, num_frames)
-    scores = video_scores(data.frame_logits.numpy(), positions, multi_label=data.multi_label)
+def _map(
+    data: StudyData, inputs: SelectorInput, selector: EvaluatedSelector, num_frames: int, consensus: Consensus
+) -> float:
+    scores = selected_scores(selector, inputs, data.frame_logits.numpy(), num_frames, consensus)
     return mean_average_precision(scores, inputs.targets)
 
 
 def _row_report(
-    row: StudyRow, is_default: bool, left_out: str | None, scores: Sequence[Mapping[str, float]]
+    row: StudyRow,
+    is_default: bool,
+    left_out: str | None,
+    scores: Sequence[Mapping[str, float]],
+    pooling: Pooling,
 ) -> dict[str, Any]:
     return {
         "name": row.name,
         "changes": dict(row.changes),
         "text_encoder": row.text_encoder,
-        "is_default": is_default and row.text_encoder is None,
+        "pooling": row.pooling or pooling,
+        "evidence": list(row.evidence),
+        "is_default": is_default
+        and row.text_encoder is None
+        and row.pooling in (None, pooling)
+        and not any(row.evidence),
         "paper": list(row.paper),
         "left_out": left_out,
         **{column: _mean_std([one[column] for one in scores]) if scores else None for column in COLUMNS},

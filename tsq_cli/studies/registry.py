@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+from tsq_cli.consensus import Pooling
 from tsq_cli.errors import UsageError
 
 PAPER_DATA = "ActivityNet v1.3, ResNet-101 as recognizer"
@@ -27,12 +28,16 @@ class StudyRow:
         paper: mAP in percent that S gives on its own data, for TSQNet, TQM and VQM in this order, or one number if S
             does not say for which of them; empty if S has no such row.
         text_encoder: of the names of classes and objects; None is the pack's own.
+        pooling: of the chosen frames' scores; None is the run's.
+        evidence: weights of the modules' own class scores in the video's, (visual, textual).
     """
 
     name: str
     changes: Changes = field(default_factory=dict)
     paper: tuple[float, ...] = ()
     text_encoder: str | None = None
+    pooling: Pooling | None = None
+    evidence: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +209,27 @@ _OURS = (
             StudyRow(name=RANDOM_TEXT, text_encoder=RANDOM_TEXT),
         ),
         note=f"{BERT} is the paper's choice; {RANDOM_TEXT} show the value of the textual module without language.",
+    ),
+    Study(
+        name="pooling",
+        title="how the scores of the chosen frames become the video's",
+        rows=tuple(StudyRow(name=method, pooling=method) for method in get_args(Pooling)),
+        note="All rows share their networks and their frames. The references are pooled as the run is; a row's own are "
+        "in the JSON.",
+    ),
+    Study(
+        name="evidence",
+        title="weight of the modules' own class scores in the video's",
+        rows=tuple(
+            StudyRow(name=f"{module} {weight:g}", evidence=evidence)
+            for module, weight, evidence in (
+                ("none", 0.0, (0.0, 0.0)),
+                *(("visual", weight, (weight, 0.0)) for weight in (0.25, 0.5, 1.0, 2.0)),
+                *(("textual", weight, (0.0, weight)) for weight in (0.25, 0.5, 1.0, 2.0)),
+                *(("both", weight, (weight, weight)) for weight in (0.25, 0.5, 1.0, 2.0)),
+            )
+        ),
+        note="All rows share their networks and their frames. A module scores the classes of the whole video.",
     ),
 )
 STUDIES: Mapping[str, Study] = {study.name: study for study in (*_FROM_PAPER, *_OURS)}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tsq_cli import __version__
+from tsq_cli.consensus import Pooling
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.provenance import provenance
@@ -25,6 +26,7 @@ def run_studies(
     cache: FeatureCache,
     *,
     seeds: Sequence[int] = TRAINING_SEEDS,
+    pooling: Pooling | None = None,
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> Iterator[dict[str, Any]]:
@@ -38,6 +40,7 @@ def run_studies(
         recognizer: of this pack.
         cache: videos in it are not decoded again.
         seeds: one trained network per row and seed.
+        pooling: of the frames' scores, in rows that do not vary it; None is the pack's.
         workers: videos decoded at a time.
         progress: called after each video and each step of training.
 
@@ -73,6 +76,7 @@ def run_studies(
                 text_data=features.data,
                 seeds=seeds,
                 num_frames=settings.num_frames,
+                pooling=pooling or pack.config.settings.pooling,
                 device=pack.device,
                 progress=progress,
             )

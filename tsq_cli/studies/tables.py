@@ -50,7 +50,8 @@ def study_notes(report: Mapping[str, Any]) -> list[str]:
     notes = [
         f"mAP in percent of recognition from {report['num_frames']} of {report['num_candidates']} frames, "
         f"{report['num_videos']} videos of {report['num_classes']} classes, "
-        + (f"mean ± standard deviation over {seeds} seeds." if seeds > 1 else "one seed."),
+        + (f"mean ± standard deviation over {seeds} seeds." if seeds > 1 else "one seed.")
+        + (f" Frames are pooled by {report['pooling']}." if "pooling" in report else ""),
         f"Without saliency: {report['num_frames']} uniform frames {100 * reference['uniform']:.1f}, all "
         f"{report['num_candidates']} frames {100 * reference['all']:.1f}, the frames most probable for the true class "
         f"{100 * reference['oracle']:.1f}.",

@@ -15,9 +15,10 @@ import torch
 from timm.models import group_modules
 from torch import Tensor, nn
 
+from tsq_cli.consensus import Pooling
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
-from tsq_cli.models import FrameEncoder, probabilities
+from tsq_cli.models import FrameEncoder, pool, probabilities
 from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
@@ -45,7 +46,7 @@ def fine_tune(
     """Fine-tune a whole network on frames of videos.
 
     An encoder learns to predict the classes of a video from each of `frames_per_video` frames; a recognizer from the
-    mean of the logits of `num_frames` frames.
+    pooled scores of `num_frames` frames.
 
     Args:
         encoder: with the weights to start from, as load_encoder gives it (not folded); it is not changed.
@@ -76,7 +77,7 @@ def fine_tune(
         training_images(frames, targets, settings, preprocessor, num_frames),
         settings,
         preprocessor=preprocessor,
-        consensus=recognizes,
+        pooling=settings.pooling if isinstance(settings, RecognizerSettings) else None,
         multi_label=multi_label,
         validation=validation_images(validation, preprocessor, num_frames),
         workers=workers,
@@ -167,9 +168,9 @@ class FrameTask(TrainingTask):
         images: to learn from.
         settings: learning rates, label smoothing, batch size and seed.
         preprocessor: of the network.
-        consensus: whether the loss is of the mean of the logits of a video's k frames (as in TSN), or of each frame.
+        pooling: of the scores of a video's k frames, for a loss of the video (as in TSN); None is a loss of each frame.
         multi_label: see fine_tune.
-        validation: to evaluate on, by the mean of a video's logits in either case; None skips this.
+        validation: to evaluate on, by a video's pooled scores, the mean of logits without a pooling; None skips this.
         workers: processes that prepare images.
     """
 
@@ -180,7 +181,7 @@ class FrameTask(TrainingTask):
         settings: FineTuneSettings,
         *,
         preprocessor: Preprocessor,
-        consensus: bool,
+        pooling: Pooling | None,
         multi_label: bool,
         validation: FrameImages | None,
         workers: int,
@@ -189,7 +190,7 @@ class FrameTask(TrainingTask):
         self.model = self.network = network.to(memory_format=torch.channels_last)
         self._frozen = freeze(network, settings.frozen_stages)
         self._images, self._settings, self._preprocessor = images, settings, preprocessor
-        self._consensus, self._multi_label = consensus, multi_label
+        self._pooling, self._multi_label = pooling, multi_label
         self._validation, self._workers = validation, workers
         self._device = network.classifier_weight.device
         new = {id(parameter) for parameter in network.model.get_classifier().parameters()}
@@ -209,8 +210,8 @@ class FrameTask(TrainingTask):
             module.eval()  # the loop sets the whole network to training mode, where batch norms would be updated
         logits = self.frame_logits(images)
         wanted = smoothed(targets.to(self._device), self._settings.label_smoothing)
-        if self._consensus:
-            logits = logits.mean(dim=1)
+        if self._pooling is not None:
+            logits = pool(logits, self._pooling, multi_label=self._multi_label)
         else:
             logits, wanted = logits.flatten(end_dim=1), wanted.repeat_interleave(logits.shape[1], dim=0)
         return {"loss": classification_loss(logits, wanted, multi_label=self._multi_label)}
@@ -223,15 +224,14 @@ class FrameTask(TrainingTask):
         return logits.float().reshape(*images.shape[:2], -1)
 
     def validate(self) -> dict[str, float]:
-        """Compute mAP and top-1 accuracy, 0 to 1, of the mean of a video's logits; nothing without validation."""
+        """Compute mAP and top-1 accuracy, 0 to 1, of videos' pooled scores; nothing without validation."""
         if self._validation is None:
             return {}
         videos = iter(torch.split(torch.arange(len(self._validation)), self._settings.fit.batch_size))
         batches = image_batches(self._validation, videos, workers=self._workers)
-        logits, targets = zip(
-            *((self.frame_logits(images).mean(dim=1), truth) for images, truth in batches), strict=True
-        )
-        return measures(torch.cat(logits), torch.cat(targets), multi_label=self._multi_label)
+        logits, targets = zip(*((self.frame_logits(images), truth) for images, truth in batches), strict=True)
+        scores = pool(torch.cat(logits), self._pooling or "logits", multi_label=self._multi_label)
+        return measures(scores, torch.cat(targets), multi_label=self._multi_label)
 
     def lr_scale(self, name: str) -> float:
         """Return 1 for the new classifier, else the backbone's share of the learning rate."""
@@ -239,7 +239,7 @@ class FrameTask(TrainingTask):
 
 
 def measures(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:
-    """Compute mAP and top-1 accuracy, 0 to 1, of videos' logits [N, C] against targets [N, C]."""
+    """Compute mAP and top-1 accuracy, 0 to 1, of videos' pooled logits [N, C] against targets [N, C]."""
     scores = probabilities(logits, multi_label=multi_label).double().cpu().numpy()
     truth = targets.bool().cpu().numpy()
     return {"map": mean_average_precision(scores, truth), "top1": top_k_accuracy(scores, truth, 1)}

@@ -1,7 +1,7 @@
 """The network that recognizes a video from a few frames, stage (d): its initial weights, and a linear probe.
 
-tsq_cli.training.encoder.fine_tune trains the whole network instead. In both cases the loss is of the mean of the
-frames' logits, as in recognition (TSN's consensus).
+tsq_cli.training.encoder.fine_tune trains the whole network instead. In both cases the loss is of the frames' pooled
+scores, as in recognition (TSN's consensus).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tsq_cli.models import FrameEncoder, create_encoder
+from tsq_cli.models import FrameEncoder, create_encoder, pool
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import PackConfig
 from tsq_cli.packs.load import load_encoder
@@ -65,14 +65,14 @@ def fit_probe(
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
 ) -> nn.Linear:
-    """Fit a linear classifier on frozen features, by the mean of the logits of k frames drawn anew in each epoch.
+    """Fit a linear classifier on frozen features, by the pooled scores of k frames drawn anew in each epoch.
 
     It is fitted on features of mean 0 and standard deviation 1 (ours); the returned layer takes the original ones.
 
     Args:
         features: [N, T, D] of N videos, the input of the network's own classifier, of any floating point type.
         targets: bool or float [N, C].
-        settings: k = num_frames, label smoothing, and optimization.
+        settings: k = num_frames, pooling, label smoothing, and optimization.
         multi_label: sigmoid and binary cross-entropy instead of softmax and cross-entropy.
         validation: features [M, T', D] and targets [M, C] to evaluate on after each epoch, by all T' frames.
         folder: for checkpoint and logs; None writes and resumes nothing.
@@ -150,22 +150,22 @@ class ProbeTask(TrainingTask):
             yield self._features[videos[:, None], positions], self._targets[videos]
 
     def losses(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Compute the classification loss of features [B, k, D]: the mean of logits is the logits of the mean."""
+        """Compute the classification loss of features [B, k, D]."""
         features, targets = batch
         wanted = smoothed(targets.to(self._device), self._settings.label_smoothing)
-        return {"loss": classification_loss(self._logits(features), wanted, multi_label=self._multi_label)}
+        return {"loss": classification_loss(self._scores(features), wanted, multi_label=self._multi_label)}
 
     def validate(self) -> dict[str, float]:
         """Compute mAP and top-1 accuracy, 0 to 1; nothing without validation."""
         if self._validation is None:
             return {}
         features, targets = self._validation
-        return measures(self._logits(features), targets, multi_label=self._multi_label)
+        return measures(self._scores(features), targets, multi_label=self._multi_label)
 
-    def _logits(self, features: Tensor) -> Tensor:
-        video = features.to(self._device, torch.float32).mean(dim=1)
-        logits: Tensor = self.model((video - self._mean) / self._std)
-        return logits
+    def _scores(self, features: Tensor) -> Tensor:
+        """Pool the logits of features [B, k, D] to [B, C], in float32."""
+        logits = self.model((features.to(self._device, torch.float32) - self._mean) / self._std)
+        return pool(logits, self._settings.pooling, multi_label=self._multi_label)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

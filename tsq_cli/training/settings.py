@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tsq_cli.config import DEFAULT_PACK
+from tsq_cli.consensus import Pooling
 from tsq_cli.errors import InputNotFoundError, UsageError, install_extra
 from tsq_cli.files import write_text
 from tsq_cli.models.layer_config import TSQLayerConfig
@@ -197,7 +198,9 @@ class RecognizerSettings(FineTuneSettings):
     Attributes:
         model: a timm network with its published weights, or "visual_encoder", the pack's own.
         method: "probe" trains a linear layer on frozen features, "finetune" the whole network.
-        num_frames: frames per video whose logits are averaged before the loss, at least 1.
+        num_frames: frames per video whose scores are pooled before the loss, at least 1.
+        pooling: as tsq_cli.models.pooling.pool has it, here and in the pack; frames are drawn without a sampler, so
+            that the weighted ones weigh all alike while they train.
 
     Raises:
         UsageError: a value out of range.
@@ -206,12 +209,13 @@ class RecognizerSettings(FineTuneSettings):
     model: str = "visual_encoder"
     method: Literal["probe", "finetune"] = "probe"
     num_frames: int = 5
+    pooling: Pooling = "logits"
     fit: FitSettings = field(default_factory=lambda: FitSettings(epochs=30, batch_size=16))
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "num_frames")
-        one_of(self, method=Literal["probe", "finetune"])
+        one_of(self, method=Literal["probe", "finetune"], pooling=Pooling)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tsq_cli import __version__
+from tsq_cli.consensus import Consensus
 from tsq_cli.data import VideoList, list_csv, warnings_of
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.bootstrap import SEED
+from tsq_cli.evaluation.compare import RANDOM_SEEDS, score_selectors
 from tsq_cli.evaluation.costs import count_costs
-from tsq_cli.evaluation.evaluate import RANDOM_SEEDS, score_selectors
 from tsq_cli.evaluation.selectors import SELECTORS, module_saliency, selector_input
 from tsq_cli.features.cache import FeatureCache
 from tsq_cli.files import write_json, write_text
@@ -79,7 +79,7 @@ def train(
         progress: called with the current step.
 
     Returns:
-        JSON-ready, the contents of report.json: provenance, settings, lists (see VideoList.to_report), split (its files,
+        JSON-ready, the contents of report.json: provenance, settings, lists (see VideoList.to_report), split (files,
         if the list was split), classes, counts (videos of each class per list), warnings, multi_label, prototypes,
         stages (seconds, and the log of the last epoch and of the one that was kept), evaluation (as score_selectors, at
         K frames, with GMACs), chance and pack (its folder). The last three are None if nothing was evaluated or no
@@ -242,10 +242,16 @@ def _evaluate(run: TrainingRun, tsqnet: TSQNet, clips: Clips, frame_logits: Tens
         targets,
         settings=RuleSettings(lambda_v=heads.lambda_v),
         multi_label=run.multi_label,
+        class_scores=(output.visual.logits, output.textual.logits),
     )
     run.progress("evaluating", 0, 1)
     run.report["evaluation"] = score_selectors(
-        inputs, logits, targets, selectors=SELECTORS, ks=[k], multi_label=run.multi_label
+        inputs,
+        logits,
+        targets,
+        selectors=SELECTORS,
+        ks=[k],
+        consensus=Consensus(pooling=run.settings.recognizer.pooling, multi_label=run.multi_label),
     )
     share = targets.mean(axis=0)
     run.report["chance"] = {"map": float(share[share > 0].mean()), "top1": float(share.max())}
@@ -289,6 +295,9 @@ def _write_pack(
             lambda_v=heads.lambda_v,
             top_n=heads.top_n,
             multi_label=run.multi_label,
+            pooling=base.settings.pooling if recognizer is None else recognition.pooling,
+            evidence_visual=0.0,  # as the words below, it would have to be measured on this pack's classes
+            evidence_textual=0.0,
             flat_visual=1.05,
             flat_textual=1.05,
             words=Words(),  # the base's were measured on its own classes

@@ -1,0 +1,96 @@
+"""How the scores of K frames become those of their video: the settings of tsq_cli.models.pooling. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from tsq_cli.errors import UsageError
+
+Pooling = Literal[
+    "logits", "probabilities", "weighted-logits", "weighted-probabilities", "best-two", "recurrence"
+]  # fmt: skip
+"""The ways from K frames' logits to one score per class of their video, see tsq_cli.models.pooling."""
+
+UNWEIGHTED: Mapping[Pooling, Pooling] = {"weighted-logits": "logits", "weighted-probabilities": "probabilities"}
+"""The poolings that weigh frames by S^v, and what each is where all frames weigh the same."""
+
+MOST_EVIDENCE = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consensus:
+    """What makes the class scores of a video out of its K frames, and of the sampler's own (ours).
+
+    tsq_cli.models.pooling.video_scores computes it; TSN (Wang et al., ECCV 2016) calls it the consensus of the frames.
+
+    Attributes:
+        pooling: of the frames' logits.
+        evidence_visual, evidence_textual: weights of the sampler's own log p^v and log p^t of the whole video, from 0
+            (left out) to MOST_EVIDENCE.
+        multi_label: whether a video may be of several classes: sigmoids instead of a softmax.
+
+    Raises:
+        UsageError: an unknown pooling, or a weight out of range.
+    """
+
+    pooling: Pooling = "logits"
+    evidence_visual: float = 0.0
+    evidence_textual: float = 0.0
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pooling not in get_args(Pooling):
+            raise UsageError(
+                f"the pooling is {self.pooling!r}",
+                wanted="one of " + ", ".join(get_args(Pooling)),
+                fix="leave it to the pack",
+            )
+        for name in ("evidence_visual", "evidence_textual"):
+            if not 0.0 <= getattr(self, name) <= MOST_EVIDENCE:
+                raise UsageError(
+                    f"{name} is {getattr(self, name):g}",
+                    wanted=f"a weight from 0 to {MOST_EVIDENCE:g}",
+                    fix="try 0.5, or 0 to leave it out",
+                )
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the sampler's own class scores take part."""
+        return self.evidence_visual > 0 or self.evidence_textual > 0
+
+    @property
+    def without_sampler(self) -> Consensus:
+        """The same where no sampler ran: all frames weigh the same, and there is no evidence."""
+        pooling = UNWEIGHTED.get(self.pooling, self.pooling)
+        return replace(self, pooling=pooling, evidence_visual=0.0, evidence_textual=0.0)
+
+    def changed(self, pooling: Pooling | None, evidence: Sequence[float] | None) -> Consensus:
+        """Replace what a run asks for; None keeps the pack's.
+
+        Args:
+            pooling: as above.
+            evidence: weights of log p^v and log p^t; a single one is that of log p^v alone.
+        """
+        new = self if pooling is None else replace(self, pooling=pooling)
+        if evidence is None:
+            return new
+        visual, textual = (*evidence, 0.0)[:2]
+        return replace(new, evidence_visual=visual, evidence_textual=textual)
+
+
+def evidence_weights(evidence: Any) -> tuple[float, ...]:
+    """Bring weights of evidence to one form: a number, or one or two of them.
+
+    Raises:
+        UsageError: something else.
+    """
+    weights = (evidence,) if isinstance(evidence, int | float) else tuple(evidence)
+    if not 1 <= len(weights) <= 2 or any(isinstance(w, bool) or not isinstance(w, int | float) for w in weights):
+        raise UsageError(
+            f"evidence is {evidence!r}",
+            wanted="one weight for the visual module's class scores, or two, the second for the textual module's",
+            fix="try 0.5, or 0 to leave them out",
+        )
+    return tuple(float(weight) for weight in weights)
