@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -295,7 +296,12 @@ def test_given_tensors_are_copied_and_a_single_query_starts_at_their_mean() -> N
         ({"num_layers": 0}, "num_layers from 1 to 16, not 0"),
         ({"num_heads": 129}, "num_heads from 1 to 128, not 129"),
         ({"attention": "shared"}, "attention class-specific or class-agnostic, not 'shared'"),
-        ({"classifier": "shared"}, "classifier class-specific or class-agnostic, not 'shared'"),
+        ({"classifier": "shared"}, "classifier class-specific or class-agnostic or counting, not 'shared'"),
+        ({"classifier": "counting", "num_layers": 2}, "a counting classifier only for one layer"),
+        ({"classifier": "counting", "num_heads": 2}, "a counting classifier only for one layer"),
+        ({"classifier": "counting", "attention": "class-agnostic"}, "a counting classifier only for one layer"),
+        ({"classifier": "counting", "self_attention": True}, "a counting classifier only for one layer"),
+        ({"classifier": "counting", "competition_floor": 0.0}, "competition_floor null"),
         ({"competition_floor": float("nan")}, "a finite competition_floor, or null for no competition, not nan"),
         ({"competition_weight": 0.0}, "competition_weight above 0, at most 1, not 0.0"),
         ({"competition_weight": 1.1}, "competition_weight above 0, at most 1, not 1.1"),
@@ -388,6 +394,43 @@ def test_competing_queries_lose_a_share_of_their_strongest_rival_or_of_the_floor
 def test_competition_is_refused_where_it_is_not_defined(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"competition_floor null, but for one .* not 1\.0"):
         TSQLayerConfig(competition_floor=1.0, **settings)
+
+
+@pytest.mark.parametrize("projections", [False, True])
+def test_a_counting_classifier_adds_up_how_surely_each_frame_shows_a_class(projections: bool) -> None:
+    layer, frames = _layer(classifier="counting", projections=projections, scale=0.7), _frames()
+    layer.gives_evidence = True
+    state = {name: value.detach().numpy() for name, value in layer.state_dict().items()}
+    assert "classifier_weight" not in state
+    output = layer(frames)
+    for b in range(B):
+        keys, queries = frames[b].numpy() + state["position"], state["queries"]
+        if projections:
+            keys, queries = keys @ state["cross.0.key.weight"].T, queries @ state["cross.0.query.weight"].T
+        raised = np.exp(0.7 * queries @ keys.T + state["classifier_bias"][:, None])  # [C, T]
+        shares = raised / raised.sum(axis=0)  # p of each class in a frame
+        counted = np.log(1 + shares * np.exp(state["count_shift"])).sum(axis=1) * state["count_gain"]
+        np.testing.assert_allclose(output.logits[b].detach(), counted, rtol=1e-10)
+        attention = shares / shares.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(output.attention[b].detach(), attention, rtol=1e-10)
+        assert output.evidence is not None
+        np.testing.assert_allclose(output.evidence[b], np.log(raised).max(axis=1), rtol=1e-10)
+    output.logits.sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in layer.parameters())
+
+
+def test_counting_prefers_the_class_seen_twice_to_the_one_seen_once_more_surely() -> None:
+    config = TSQLayerConfig(classifier="counting", projections=False, positional_embedding=False)
+    layer = TSQLayer(2, 2, scale=1.0, config=config, queries=torch.eye(2), classifier_bias=torch.zeros(2))
+    seen = layer(torch.tensor([[[6.0, 0.0], [0.0, 2.0], [0.0, 2.0], [0.0, 2.0]]]))
+    # By hand, a = log(0.2 * 2): p = 1 / (1 + e^-6) once against 1 / (1 + e^-2) three times.
+    once, thrice, rest = (1 / (1 + math.exp(-x)) for x in (6, 2, -2))
+    expected = [
+        math.log(1 + 0.4 * once) + 3 * math.log(1 + 0.4 * rest),
+        math.log(1 + 0.4 * (1 - once)) + 3 * math.log(1 + 0.4 * thrice),
+    ]
+    np.testing.assert_allclose(seen.logits[0].detach(), expected, rtol=1e-5)
+    assert seen.logits[0].argmax() == 1
 
 
 @pytest.mark.parametrize("num_frames", [1, 40])

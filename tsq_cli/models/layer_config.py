@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from tsq_cli.validation import check_range
 
 Sharing = Literal["class-specific", "class-agnostic"]
+Classifier = Literal["class-specific", "class-agnostic", "counting"]
 
 MAX_LAYERS = 16  # of width D, each of 3 D^2 numbers; the paper has one
 MAX_HEADS = 128
@@ -27,7 +28,9 @@ class TSQLayerConfig:
         attention: one query per class, or one query for all. S: class-specific.
         classifier: one fully connected layer per class, or a single one for all (S, C.1). The single one has C outputs
             where there is one query, so that with one query the two are the same; where each class has its query, it
-            has one output, which judges all classes by the same weights. S: class-specific.
+            has one output, which judges all classes by the same weights. "counting" (ours) adds up how surely each
+            frame shows a class, so that a class which is seen again outweighs one that is seen once; the same scores
+            give the attention. Only with one layer of one head and class-specific attention. S: class-specific.
         projections: learnable Wq, Wk, Wv that start as the identity; False is the exact identity without parameters.
         positional_embedding: a learnable P [num_frames, dim] that starts at zero, added to the keys only.
         competition_floor: queries compete for frames (ours, off by default): from all of a frame's scores, in attention
@@ -47,12 +50,17 @@ class TSQLayerConfig:
     num_heads: int = 1
     self_attention: bool = False
     attention: Sharing = "class-specific"
-    classifier: Sharing = "class-specific"
+    classifier: Classifier = "class-specific"
     projections: bool = True
     positional_embedding: bool = True
     competition_floor: float | None = None
     competition_weight: float = 1.0
     blank_frame_penalty: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether the classifier counts frames."""
+        return self.classifier == "counting"
 
     @property
     def shares_classifier_weight(self) -> bool:
@@ -62,9 +70,12 @@ class TSQLayerConfig:
     def __post_init__(self) -> None:
         check_range("num_layers", self.num_layers, 1, MAX_LAYERS)
         check_range("num_heads", self.num_heads, 1, MAX_HEADS)
-        for name in ("attention", "classifier"):
-            if getattr(self, name) not in get_args(Sharing):
-                raise ValueError(f"{name} {' or '.join(get_args(Sharing))}, not {getattr(self, name)!r}")
+        for name, kinds in (("attention", Sharing), ("classifier", Classifier)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ValueError(f"{name} {' or '.join(get_args(kinds))}, not {getattr(self, name)!r}")
+        one = self.num_layers == self.num_heads == 1 and self.attention == "class-specific" and not self.self_attention
+        if self.counts and not one:
+            raise ValueError("a counting classifier only for one layer of one head with a query per class")
         if not 0 < self.competition_weight <= 1:
             raise ValueError(f"competition_weight above 0, at most 1, not {self.competition_weight}")
         if not 0 <= self.blank_frame_penalty < math.inf:

@@ -7,6 +7,11 @@
 One layer with one head, class-specific attention and a class-specific classifier are the paper's choice (S). Where S
 is silent we chose: projections start as the identity, P at zero, there is no output projection, residual, LayerNorm or
 feed-forward part. So an untrained layer with good queries already works.
+
+The classifier "counting" (ours) asks how often a class is seen, not how strongly it is seen on average:
+
+    e_ct = log softmax over classes(<Q_c, K_t> * s + b_c)    A_c = softmax over frames(e_c)
+    z_c = g sum_t log(1 + exp(e_ct + a))
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ from torch.nn import functional
 
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models.layer_config import TSQLayerConfig
+
+_RECURRING_SHARE = 0.2
+"""Share of a video's frames that show its class, at which `count_shift` starts (ours)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,8 @@ class TSQLayer(nn.Module):
     """The layer of one module (VQM or TQM): attends to the frames that speak for each class and classifies by them.
 
     Parameters (each only where the configuration has it): `queries` [C, D] or [1, D]; `position` [num_frames, D];
-    `classifier_weight` [C, D] and `classifier_bias` [C], or [1, D] and [1] where C queries share a classifier;
+    `classifier_weight` [C, D] and `classifier_bias` [C], or [1, D] and [1] where C queries share a classifier; where it
+    counts, `classifier_bias` [C], `count_gain` [1] (g) and `count_shift` [1] (a) in their place;
     `cross.{i}.{query,key,value}.weight` and `self_attention.{i}.{query,key,value}.weight`, each [D, D] and applied as
     x W^T.
 
@@ -89,12 +98,16 @@ class TSQLayer(nn.Module):
         if queries is None:
             queries = torch.randn(num_queries, dim) * dim**-0.5
         num_rows = 1 if self.config.shares_classifier_weight else num_classes
-        if classifier_weight is None:
-            classifier_weight = torch.empty(num_rows, dim).uniform_(-(dim**-0.5), dim**-0.5)
         if classifier_bias is None:
             classifier_bias = torch.zeros(num_rows)
         self.queries = _parameter("queries", queries, (num_queries, dim), num_classes)
-        self.classifier_weight = _parameter("classifier_weight", classifier_weight, (num_rows, dim), num_classes)
+        if self.config.counts:
+            self.count_gain = nn.Parameter(torch.ones(1))
+            self.count_shift = nn.Parameter(torch.full((1,), math.log(_RECURRING_SHARE * num_classes)))
+        else:
+            if classifier_weight is None:
+                classifier_weight = torch.empty(num_rows, dim).uniform_(-(dim**-0.5), dim**-0.5)
+            self.classifier_weight = _parameter("classifier_weight", classifier_weight, (num_rows, dim), num_classes)
         self.classifier_bias = _parameter("classifier_bias", classifier_bias, (num_rows,), num_classes)
         self.position = nn.Parameter(torch.zeros(num_frames, dim)) if self.config.positional_embedding else None
         layers = range(self.config.num_layers)
@@ -120,6 +133,8 @@ class TSQLayer(nn.Module):
         self._check_frames(frames)
         frames = frames.to(self.queries.dtype)
         keys = frames + self._position(frames.shape[1])  # X + P
+        if self.config.counts:
+            return self._count(keys)
         queries = self.queries[None]  # E [1, N, D]: not yet copied per clip, so the first attention is one product
         for i, cross in enumerate(self.cross):
             if self.config.self_attention:
@@ -132,6 +147,16 @@ class TSQLayer(nn.Module):
         logits, evidence = self._classify(attention, values, competition)
         clip_attention = attention.mean(dim=1).expand(-1, self.num_classes, -1)  # [B, N, T] -> [B, C, T]
         return TSQOutput(logits=logits, attention=clip_attention, evidence=evidence)
+
+    def _count(self, keys: Tensor) -> TSQOutput:
+        """Score B clips by how many of their frames show each class, from X + P [B, T, D]."""
+        scores = self.cross[0].scores(self.queries[None], keys)[:, 0] + self.classifier_bias[:, None]  # [B, C, T]
+        frame_evidence = scores.log_softmax(dim=1)
+        return TSQOutput(
+            logits=self.count_gain * functional.softplus(frame_evidence + self.count_shift).sum(dim=2),
+            attention=frame_evidence.softmax(dim=2),
+            evidence=scores.detach().amax(dim=2) if self.gives_evidence else None,
+        )
 
     def _classify(self, attention: Tensor, values: Tensor, competition: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Compute scores and evidence [B, C] from A [B, H, N, T], V [B, T, H, D/H] and rivals [B, H, 1, T] if any.
@@ -185,7 +210,8 @@ class _Attention(nn.Module):
         self.competition_floor, self.competition_weight = config.competition_floor, config.competition_weight
         self.blank_frame_penalty = config.blank_frame_penalty
         self.query, self.key, self.value = (
-            _identity_linear(dim) if config.projections else nn.Identity() for _ in range(3)
+            _identity_linear(dim) if projected else nn.Identity()
+            for projected in (config.projections, config.projections, config.projections and not config.counts)
         )
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -195,12 +221,7 @@ class _Attention(nn.Module):
             weights [B, H, N, T]; projected values [B, T, H, D/H]; where queries compete, the amount that each frame's
             scores lose, [B, H, 1, T], unscaled.
         """
-        q, k, v = (
-            projected.unflatten(2, (self.num_heads, -1))  # [B, N, D] -> [B, N, H, D/H]
-            for projected in (self.query(queries), self.key(keys), self.value(values))
-        )
-        scores = torch.einsum("bnhd,bthd->bhnt", q, k * self.scale)  # T keys are fewer than N queries
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores, v = self.scores(queries, keys), self._by_head(self.value(values))
         if self.competition_floor is None:
             return scores.softmax(dim=-1), v, None
         strongest = scores.amax(dim=2, keepdim=True) / self.scale
@@ -208,6 +229,16 @@ class _Attention(nn.Module):
         competition = self.competition_weight * strongest.clamp_min(self.competition_floor)
         competition = competition + self.blank_frame_penalty * blankness
         return (scores - self.scale * competition).softmax(dim=-1), v, competition
+
+    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Compute Q K^T s [B, H, N, T] of queries [B or 1, N, D] and keys [B, T, D], in float32 or wider."""
+        q, k = self._by_head(self.query(queries)), self._by_head(self.key(keys))
+        scores = torch.einsum("bnhd,bthd->bhnt", q, k * self.scale)  # T keys are fewer than N queries
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+    def _by_head(self, projected: Tensor) -> Tensor:
+        """Split [B, N, D] into heads: [B, N, H, D/H]."""
+        return projected.unflatten(2, (self.num_heads, -1))
 
 
 def _mix(weights: Tensor, values: Tensor) -> Tensor:
