@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -61,7 +62,17 @@ def test_a_range_and_a_single_candidate_work(selector: Selector) -> None:
 
 def test_keyframe_mode_says_how_far_it_snapped(selector: Selector) -> None:
     record = selector.select(DEMO, SelectSettings(decode_mode="keyframes"))
-    assert any("keyframe" in note.lower() for note in record.notes)
+    with av.open(str(DEMO)) as container:
+        stream = container.streams.video[0]
+        keys = [float(p.pts * stream.time_base) for p in container.demux(stream) if p.is_keyframe and p.pts is not None]
+    # The centers of 16 equal segments of 26 seconds, on the grid of 25 frames per second that shows them.
+    asked = [math.floor((number + 0.5) * 26 / 16 * 25) / 25 for number in range(16)]
+    furthest = max(min(abs(key - time) for key in keys) for time in asked)
+    video = record.to_dict()["video"]
+    assert video["snap_seconds"] == pytest.approx(furthest, abs=1e-9)
+    assert f"up to {furthest:.3f} s away" in " ".join(record.notes)
+    assert furthest > max(abs(candidate.shift_seconds) for candidate in record.candidates) > 0
+    assert selector.select(DEMO).to_dict()["video"]["snap_seconds"] is None
 
 
 def test_candidates_far_apart_are_said_to_be(tmp_path: Path) -> None:

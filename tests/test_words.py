@@ -225,7 +225,7 @@ def test_the_page_says_unsure(tmp_path: Path) -> None:
 
 def test_the_sheet_says_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
-    monkeypatch.setattr(sheet, "_text", lambda _draw, _corner, text, _width, **_rest: drawn.append(text))
+    monkeypatch.setattr(sheet, "draw_text", lambda _draw, _corner, text, _width, **_rest: drawn.append(text))
     made = record(visual_categories=UNSURE)
     assert isinstance(sheet.draw_sheet(made, pictures(made).candidates), Image.Image)
     assert drawn[0] == "cat.mp4  -  unsure"

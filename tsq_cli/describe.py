@@ -55,6 +55,7 @@ def describe(
         requested_k=settings.num_frames,
         video=clip.source.info,
         decode_errors=clip.batch.decode_errors,
+        snap_seconds=clip.batch.furthest_snap_seconds,
         pack_name=used.config.name if used else None,
         pack_sha256=used.config.sha256 if used else None,
         dtype=dtype,

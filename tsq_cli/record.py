@@ -121,7 +121,8 @@ class Record:
     `predictions` (most likely first) and `recognizer` are None if no recognizer ran; `maps` holds one map per frame of
     `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are those of the
     networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file whose video
-    failed, if known; otherwise `video` has them.
+    failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time from its
+    nearest keyframe, None where exact frames were decoded.
     """
 
     path: str
@@ -134,6 +135,7 @@ class Record:
     modified_ns: int | None = None
     video: VideoInfo | None = None
     decode_errors: int = 0
+    snap_seconds: float | None = None
     pack_name: str | None = None
     pack_sha256: str | None = None
     dtype: str | None = None
@@ -225,6 +227,7 @@ class Record:
             "start_seconds": video.start_seconds,
             "total_num_frames": video.total_num_frames,
             "decode_errors": self.decode_errors,
+            "snap_seconds": self.snap_seconds,
         }
 
 

@@ -113,6 +113,8 @@ class FrameBatch:
         time_base: seconds per unit of pts.
         pts_seconds: float64 [T], time of each frame relative to the first frame shown.
         snap_seconds: float64 [T], decoded minus requested frame time; 0 in exact mode unless a frame was replaced.
+        furthest_snap_seconds: the largest distance of a requested time from its nearest keyframe, 0 or more, also of
+            requests that share a keyframe; None where exact frames were decoded.
         decode_errors: damaged packets or frames that were skipped.
         notes: sentences for the record.
     """
@@ -123,6 +125,7 @@ class FrameBatch:
     time_base: Fraction
     pts_seconds: Float64Array
     snap_seconds: Float64Array
+    furthest_snap_seconds: float | None = None
     decode_errors: int = 0
     notes: tuple[str, ...] = ()
 

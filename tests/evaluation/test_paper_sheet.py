@@ -1,4 +1,4 @@
-"""The sheet in the layout of S's figures: whom it shows, and where."""
+"""The sheet in the layout of S's figures (docs/method.md, section 7): whom it shows, and where."""
 
 from __future__ import annotations
 

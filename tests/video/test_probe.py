@@ -21,6 +21,7 @@ from tsq_cli.errors import TsqError, VideoError
 from tsq_cli.video import decode_frames, open_video, sample_frames
 from tsq_cli.video.encryption import is_encrypted_track
 from tsq_cli.video.probe import _doubts, has_variable_rate
+from tsq_cli.video.sample import displayed_at
 
 SHARED = Path(__file__).parents[2] / "../shared"
 BROKEN = sorted(SHARED.glob("broken/*/*"))
@@ -102,8 +103,9 @@ def test_times_are_single_roundings_of_exact_fractions() -> None:
 
 def test_indices_at_times() -> None:
     source = open_video(clip("h264_b_frames").path)  # 25 fps
-    assert source.indices_at(np.array([-5.0, 0.0, 0.039, 0.04, 2.0, 99.0])).tolist() == [0, 0, 0, 1, 50, 59]
-    assert source.indices_at(1.0).tolist() == 25
+    times = np.array([-5.0, 0.0, 0.039, 0.04, 2.0, 99.0])
+    assert displayed_at(source.pts_seconds, times).tolist() == [0, 0, 0, 1, 50, 59]
+    assert displayed_at(source.pts_seconds, 1.0).tolist() == 25
 
 
 def test_pixels_nearly_square_are_left_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -108,6 +109,9 @@ def test_two_looks_together_are_in_the_order_of_time() -> None:
     np.testing.assert_allclose(both.pts_seconds, np.array([3, 10, 30, 50, 55]) / 25, rtol=1e-9)
     assert (both.pts == source.pts[both.frame_indices]).all()
     assert (both.snap_seconds == 0).all()
+    assert both.furthest_snap_seconds is None
+    near, far = (replace(first, furthest_snap_seconds=seconds) for seconds in (0.5, 0.75))
+    assert merge_batches(near, far).furthest_snap_seconds == merge_batches(far, more).furthest_snap_seconds == 0.75
 
 
 def test_two_plans_together() -> None:

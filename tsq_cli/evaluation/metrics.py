@@ -8,27 +8,11 @@ import numpy.typing as npt
 from tsq_cli.types import BoolArray, Float64Array
 
 
-def average_precision(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
-    """Compute the average precision of one class: the mean over its positives of the precision at each.
+def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """Compute mAP: the mean, over the classes that have a positive, of the mean precision at their positives.
 
     The precision at a positive is the share of positives among all items that score at least as high: equal scores
     share the precision at the end of their group. There is no interpolation; the value equals scikit-learn's.
-
-    Args:
-        scores: finite, [N]; higher means more likely.
-        positive: bool, [N], at least one true.
-
-    Returns:
-        In (0, 1].
-
-    Raises:
-        ValueError: scores that are not finite, shapes that do not fit, or no positive.
-    """
-    return mean_average_precision(np.asarray(scores)[..., None], np.asarray(positive)[..., None])
-
-
-def mean_average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Compute mAP: the mean of average_precision over the classes that have a positive.
 
     Args:
         scores: finite, [N, C]; only their order within a class matters.

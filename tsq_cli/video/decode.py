@@ -253,6 +253,9 @@ def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode)
     kept = np.sort(np.fromiter(best.values(), dtype=np.int64))
     if np.all(np.diff(wanted) > 0):  # what stands in for a lost frame can be earlier than the frame before it
         kept = kept[np.argsort(decoded[kept], kind="stable")]
+    furthest = None
+    if mode == "keyframes":
+        furthest = float(np.abs(source.pts_seconds[targets] - source.pts_seconds[wanted]).max())
     is_whole = np.array_equal(slots[kept], np.arange(len(job.indices)))
     return FrameBatch(
         pixels=job.pixels if is_whole else job.pixels[slots[kept]],
@@ -261,8 +264,9 @@ def _batch(job: _Job, wanted: Int64Array, targets: Int64Array, mode: DecodeMode)
         time_base=source.info.time_base,
         pts_seconds=source.pts_seconds[decoded[kept]],
         snap_seconds=snap[kept],
+        furthest_snap_seconds=furthest,
         decode_errors=len(job.bad_packets) + source.table.read_errors,
-        notes=tuple(_notes(job, wanted, targets, decoded, kept, mode)),
+        notes=tuple(_notes(job, wanted, targets, decoded, kept, furthest)),
     )
 
 
@@ -272,11 +276,10 @@ def _notes(
     targets: Int64Array,
     decoded: Int64Array,
     kept: Int64Array,
-    mode: DecodeMode,
+    furthest_snap: float | None,
 ) -> Iterator[str]:
-    if mode == "keyframes":
-        furthest = np.abs(job.source.pts_seconds[targets] - job.source.pts_seconds[wanted]).max()
-        yield f"Keyframes only: each frame is the keyframe nearest to its time, up to {furthest:.3f} s away."
+    if furthest_snap is not None:
+        yield f"Keyframes only: each frame is the keyframe nearest to its time, up to {furthest_snap:.3f} s away."
         if len(np.unique(targets)) < len(wanted):
             yield f"{len(wanted)} frames were asked for, but they are nearest to {len(np.unique(targets))} keyframes."
     lost = int((decoded != targets).sum())

@@ -22,7 +22,6 @@ from tsq_cli.video.encryption import check_not_encrypted, encrypted
 from tsq_cli.video.media import Media
 from tsq_cli.video.packets import PacketTable, read_table
 from tsq_cli.video.plan import plan_runs
-from tsq_cli.video.sample import displayed_at
 from tsq_cli.video.stop import ShouldStop, deadline, never
 
 DEFAULT_RATE = Fraction(25)
@@ -128,10 +127,6 @@ class VideoSource:
     def packet_bytes(self) -> Int64Array:
         """Int64 [N]: size of each frame's packet, larger where the picture is new."""
         return self.table.size[self.timeline.packets]
-
-    def indices_at(self, times_seconds: Float64Array | float) -> Int64Array:
-        """Find the frames on screen at given times, indices in [0, N): the largest pts <= time, or the first frame."""
-        return displayed_at(self.pts_seconds, times_seconds)
 
     @contextmanager
     def decoder(self, *, nvdec: bool = False, should_stop: ShouldStop = never) -> Iterator[StreamDecoder]:

@@ -101,6 +101,10 @@ def merge_batches(first: FrameBatch, more: FrameBatch) -> FrameBatch:
         time_base=first.time_base,
         pts_seconds=np.concatenate([first.pts_seconds, more.pts_seconds])[position],
         snap_seconds=np.concatenate([first.snap_seconds, more.snap_seconds])[position],
+        furthest_snap_seconds=max(
+            (batch.furthest_snap_seconds for batch in (first, more) if batch.furthest_snap_seconds is not None),
+            default=None,
+        ),
         decode_errors=max(first.decode_errors, more.decode_errors),
         notes=tuple(dict.fromkeys(first.notes + more.notes)),
     )
