@@ -102,9 +102,7 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
     ]
     asked = ("--pooling", "best-two", "--evidence", "0.5,0.25")
     record = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json", *asked).out))
-    assert [record["recognizer"][name] for name in ("pooling", "evidence_visual", "evidence_textual")] == [
-        "best-two", 0.5, 0.25,
-    ]  # fmt: skip
+    assert [record["recognizer"][name] for name in names] == ["best-two", 0.5, 0.25]
     assert record["settings_hash"] != usual["settings_hash"]
     assert record["predictions"][0]["label"] == "Egyptian cat"
     assert record["predictions"][0]["score"] != usual["predictions"][0]["score"]
