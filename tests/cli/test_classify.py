@@ -94,12 +94,9 @@ def test_the_same_frames_as_select_with_every_selector(tsq: Tsq, demo: Path) -> 
 
 
 def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
+    names = ("pooling", "evidence_visual", "evidence_textual")
     usual = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json").out))
-    assert [usual["recognizer"][name] for name in ("pooling", "evidence_visual", "evidence_textual")] == [
-        "logits",
-        0,
-        0,
-    ]
+    assert [usual["recognizer"][name] for name in names] == ["logits", 0, 0]
     asked = ("--pooling", "best-two", "--evidence", "0.5,0.25")
     record = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json", *asked).out))
     assert [record["recognizer"][name] for name in names] == ["best-two", 0.5, 0.25]
