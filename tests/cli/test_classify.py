@@ -114,6 +114,10 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
         (("--evidence=-1",), "evidence_visual is -1"),
         (("--evidence", "1", "--selector", "uniform"), "evidence was asked for with a selector that runs no network"),
         (("--pooling", "max"), "'max' is not one of"),
+        (
+            ("--early-exit",),
+            "the pack has none for this recognizer; wanted settings.early_exit in its",
+        ),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_before_decoding(

@@ -118,14 +118,7 @@ def evaluate(
     report = _subject(videos, extracted, pack, recognizer) | scored
     if exit_at is not None:
         report["early_exit"] = exit_report(so_far, targets, exit_at, costs, consensus)
-    report["videos"] = [
-        {
-            "id": video.id,
-            "classes": [pack.class_names[label] for label in video.labels],
-            "true_probability": {name: float(of[number]) for name, of in true_probability.items()},
-        }
-        for number, video in enumerate(kept)
-    ]
+    report["videos"] = _of_videos(kept, pack, true_probability)
     return Evaluation(
         report=report,
         videos=kept,
@@ -146,6 +139,19 @@ def _true_probability(
 ) -> dict[EvaluatedSelector, Float64Array]:
     scores = {name: selected_scores(name, inputs, frame_logits, k, consensus) for name in SHOWN}
     return {name: np.where(targets, of_classes, 0.0).max(axis=1) for name, of_classes in scores.items()}
+
+
+def _of_videos(
+    videos: Sequence[LabeledVideo], pack: Pack, true_probability: Mapping[EvaluatedSelector, Float64Array]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": video.id,
+            "classes": [pack.class_names[label] for label in video.labels],
+            "true_probability": {name: float(of[number]) for name, of in true_probability.items()},
+        }
+        for number, video in enumerate(videos)
+    ]
 
 
 def _subject(videos: VideoList, extracted: VideoFeatures, pack: Pack, recognizer: LoadedRecognizer) -> dict[str, Any]:
