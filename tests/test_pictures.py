@@ -44,13 +44,16 @@ def blue(tmp_path: Path) -> Path:
     return video(tmp_path / "d2" / "x.mp4", BLUE)
 
 
-def written(path: Path, outputs: Outputs, *, maps_of: str | None = None) -> Record:
+def written(path: Path, outputs: Outputs, *, maps_of: str | None = None, seen: int = 2) -> Record:
     with closing(load_clip(path, SETTINGS)) as clip:
         (record,) = Selector.without_model().process_clips([clip], SETTINGS)
         if maps_of is not None:
-            values = np.zeros((2, 2, 2), np.float32)
-            maps = SaliencyMaps(values=values, category=Category(index=0, label=maps_of, score=1.0), box=(0, 0, 1, 1))
-            record = replace(record, maps=maps)
+            values = np.zeros((seen, 2, 2), np.float32)
+            named = Category(index=0, label=maps_of, score=1.0)
+            maps = SaliencyMaps(values=values, category=named, box=(0, 0, 1, 1))
+            frames = tuple(replace(frame, predictions=(named,)) for frame in record.frames[-seen:])
+            frames = (*record.frames[:-seen], *frames)
+            record = replace(record, maps=maps, frames=frames)
         return write_pictures(record, clip, outputs, "x")
 
 
@@ -137,6 +140,13 @@ def test_maps_of_another_video_stay(red: Path, blue: Path, tmp_path: Path, map_f
     # Again, the same: nothing more is left lying about.
     written(blue, outputs, maps_of="dog")
     assert len(os.listdir(tmp_path / "maps")) == 4
+
+
+def test_a_frame_that_was_not_looked_at_has_no_map(red: Path, tmp_path: Path) -> None:
+    first, second = written(red, Outputs(maps_dir=tmp_path / "maps"), maps_of="cat", seen=1).frames
+    assert first.map_path is None
+    assert second.map_path is not None
+    assert [str(path) for path in (tmp_path / "maps").iterdir()] == [second.map_path]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])

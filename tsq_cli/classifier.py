@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from tsq_cli import config
 from tsq_cli.clip import Clip, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, Order, SelectSettings
-from tsq_cli.consensus import Consensus
+from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, with_timings
 from tsq_cli.recognition import (
     Recognition,
     SamplerScores,
     consensus_of,
-    forward_recognizer,
+    early_exit_of,
+    forward_clips,
+    forward_until_sure,
     postprocess_clip,
     recognize_clips,
 )
@@ -112,28 +114,25 @@ class Classifier:
                 dtype=self.dtype_name(),
             )
         timings: dict[str, float] = {}
-        consensus = self.consensus(settings)
+        consensus, exit_at = self.consensus(settings), self.early_exit(settings)
         with timed(timings, "total"):
             scored = self.selector.score(clips, settings, timings)
             chosen = self.selector.choose(scored, settings, timings)
             frames = [self._frames(each, settings) for each in chosen]
-            outputs = forward_recognizer(self.recognizer, frames, timings)
+            samplers = [sampler_scores(each, settings.order) for each in chosen]
+            if exit_at is None:
+                outputs = forward_clips(self.recognizer, frames, consensus, samplers, timings)
+            else:
+                orders = [best_first(each, settings.order) for each in chosen]
+                outputs = forward_until_sure(self.recognizer, frames, orders, exit_at, consensus, samplers, timings)
             records = self.selector.records(chosen, settings, timings, settings_hash=settings_hash)
             recognized = [
                 self._recognized(
                     record,
-                    postprocess_clip(
-                        self.recognizer,
-                        output,
-                        some.shape[1:3],
-                        self.settings,
-                        consensus,
-                        sampler_scores(each, settings.order),
-                        timings,
-                    ),
+                    postprocess_clip(self.recognizer, output, some.shape[1:3], self.settings, timings),
                     consensus,
                 )
-                for record, output, some, each in zip(records, outputs, frames, chosen, strict=True)
+                for record, output, some in zip(records, outputs, frames, strict=True)
             ]
         return with_timings(recognized, timings)
 
@@ -186,10 +185,19 @@ class Classifier:
 
         return dtype_name(next(self.recognizer.recognizer.parameters()).dtype)
 
+    def early_exit(self, settings: SelectSettings) -> EarlyExit | None:
+        """Decide when the recognizer has seen enough frames, see recognition.early_exit_of.
+
+        Raises:
+            UsageError: as there.
+        """
+        is_own = self.consensus(settings) == self.recognizer.consensus
+        return early_exit_of(self.recognizer.early_exit, self.settings, settings.most_frames, is_own_consensus=is_own)
+
     def _recognized(self, record: Record, recognition: Recognition, consensus: Consensus) -> Record:
         """Add what was recognized to a record."""
         choice = self.recognizer.choice
-        each = zip(record.frames, recognition.frame_predictions, strict=True)
+        each = recognition.frame_predictions
         return replace(
             record,
             dtype=self.dtype_name(),
@@ -202,9 +210,10 @@ class Classifier:
                 pooling=consensus.pooling,
                 evidence_visual=consensus.evidence_visual,
                 evidence_textual=consensus.evidence_textual,
+                frames_used=len(each),
             ),
             predictions=recognition.predictions,
-            frames=tuple(replace(frame, predictions=predictions) for frame, predictions in each),
+            frames=tuple(replace(frame, predictions=each.get(i)) for i, frame in enumerate(record.frames)),
             maps=recognition.maps,
         )
 
@@ -218,6 +227,15 @@ def sampler_scores(chosen: ChosenClip, order: Order) -> SamplerScores | None:
         weights=scores.visual.scores[0][chosen.positions(order)],
         classes=(scores.visual.logits[0], scores.textual.logits[0]),
     )
+
+
+def best_first(chosen: ChosenClip, order: Order) -> list[int]:
+    """List the chosen frames from the best one on, as indices of the record's list of them."""
+    listed, best = (
+        positions if isinstance(positions, list) else positions.tolist()
+        for positions in (chosen.positions(order), chosen.positions("score"))
+    )
+    return [listed.index(position) for position in best]
 
 
 def recognition_identity(choice: RecognizerChoice, settings: ClassifySettings, consensus: Consensus) -> dict[str, Any]:

@@ -242,6 +242,8 @@ class ClassifySettings:
         pooling: of the frames' logits, see Consensus; None for the pack's.
         evidence: weights of the sampler's own class scores in the video's, one (of VQM's) or two (of TQM's too), see
             Consensus; None for the pack's.
+        early_exit: whether the recognizer sees the frames one after the other, best first, and stops once it is sure,
+            as the pack's EarlyExit says.
 
     Raises:
         UsageError: a value out of range.
@@ -252,6 +254,7 @@ class ClassifySettings:
     map_scale: MapScale = "clip"
     pooling: Pooling | None = None
     evidence: Sequence[float] | None = None
+    early_exit: bool = False
 
     def __post_init__(self) -> None:
         Consensus().changed(self.pooling, self.evidence)  # refuses what it does not know

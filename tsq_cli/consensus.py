@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -94,3 +95,29 @@ def evidence_weights(evidence: Any) -> tuple[float, ...]:
             fix="try 0.5, or 0 to leave them out",
         )
     return tuple(float(weight) for weight in weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyExit:
+    """When a recognizer has seen enough of a video's chosen frames, of which it sees one after the other (ours).
+
+    tsq_cli.evaluation.early_exit tunes it, for one recognizer and one consensus.
+
+    Attributes:
+        bar: probability of the video's first class from which it stops, above 0, at most 1.
+        temperatures: what the video's scores are divided by before they are probabilities, after 1, 2, ... frames; as
+            many as frames can be asked for. Scores of few frames and of many are confident to other degrees, and a
+            ranking of videos would suffer from it.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    bar: float
+    temperatures: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.bar <= 1.0:
+            raise ValueError(f"bar above 0, at most 1, not {self.bar:g}")
+        if not self.temperatures or not all(0.0 < one < math.inf for one in self.temperatures):
+            raise ValueError("one temperature or more, above 0 each")

@@ -126,6 +126,7 @@ class Model:
         map_scale: MapScale = "clip",
         pooling: Pooling | None = None,
         evidence: float | Sequence[float] | None = None,
+        early_exit: bool = False,
         settings: SelectSettings | None = None,
         **options: Unpack[SelectOptions],
     ) -> Result:
@@ -135,8 +136,8 @@ class Model:
 
         Args:
             video, num_frames, fps, times, settings, **options: as for select.
-            num_predictions, maps, map_scale, pooling, evidence: of ClassifySettings; maps None makes them unless the
-                pack is an image-text model, which has none; evidence may be a single number.
+            num_predictions, maps, map_scale, pooling, evidence, early_exit: of ClassifySettings; maps None makes them
+                unless the pack is an image-text model, which has none; evidence may be a single number.
 
         Raises:
             UsageError: as select; and a recognizer of other classes than the pack's, or one without maps to give.
@@ -152,10 +153,11 @@ class Model:
             map_scale=map_scale,
             pooling=pooling,
             evidence=None if evidence is None else evidence_weights(evidence),
+            early_exit=early_exit,
         )
         source = opened(video, fps=fps, times=times)
         classifier = Classifier(self.selector, self.recognizer(), says)
-        classifier.consensus(chosen)  # refused before anything is decoded
+        classifier.early_exit(chosen)  # what cannot be had is refused before anything is decoded
         with closing(load_clip(source, chosen)) as clip:
             return _processed(clip, chosen, classifier)
 

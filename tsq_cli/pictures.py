@@ -153,8 +153,9 @@ def _write(
     if outputs.frames_dir is not None:
         frames, jpegs = _save_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.maps_dir is not None and record.maps is not None:
-        saved = [
-            save_map(
+        seen = [frame for frame in frames if frame.predictions is not None]
+        saved = {
+            frame.rank: save_map(
                 clip.batch.pixels[frame.candidate.position],
                 record.maps,
                 number,
@@ -166,9 +167,9 @@ def _write(
                 map_format=outputs.map_format,
                 overwrite=outputs.overwrite,
             )
-            for number, frame in enumerate(frames)
-        ]
-        frames = tuple(replace(frame, map_path=path) for frame, path in zip(frames, saved, strict=True))
+            for number, frame in enumerate(seen)
+        }
+        frames = tuple(replace(frame, map_path=saved.get(frame.rank)) for frame in frames)
     sheet = None
     if outputs.sheet is not None:
         sheet = save_sheet(

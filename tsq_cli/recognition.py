@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tsq_cli.clip import timed
-from tsq_cli.config import ClassifySettings
-from tsq_cli.consensus import Consensus
+from tsq_cli.config import BASELINES, ClassifySettings
+from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.scoring import categories
 from tsq_cli.types import Category, SaliencyMaps
@@ -35,17 +35,32 @@ class SamplerScores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipOutput:
+    """What the recognizer says of one clip, on the device.
+
+    Attributes:
+        seen: the frames that it saw, as rising indices of the clip's K selected ones.
+        frames: its logits [k, C] and activations [k, ...] of these.
+        scores: of the clip [C], calibrated; their softmax (or sigmoid) are its probabilities.
+    """
+
+    seen: Sequence[int]
+    frames: RecognizerOutput
+    scores: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recognition:
-    """Predictions and maps for one clip's K selected frames.
+    """Predictions and maps for one clip's selected frames.
 
     Attributes:
         predictions: of the video, most likely first, see tsq_cli.models.pooling.video_scores.
-        frame_predictions: of each of the K frames alone.
-        maps: where each frame shows the video's first class; None where they were not asked for.
+        frame_predictions: of each frame that the recognizer saw, by its index among the K selected ones.
+        maps: where each of these frames shows the video's first class; None where they were not asked for.
     """
 
     predictions: tuple[Category, ...]
-    frame_predictions: tuple[tuple[Category, ...], ...]
+    frame_predictions: Mapping[int, tuple[Category, ...]]
     maps: SaliencyMaps | None
 
 
@@ -69,11 +84,102 @@ def recognize_clips(
     """
     timings = {} if timings is None else timings
     consensus = consensus_of(loaded.consensus, settings, has_sampler=False)
-    outputs = forward_recognizer(loaded, clips, timings)
+    outputs = forward_clips(loaded, clips, consensus, [None] * len(clips), timings)
     return [
-        postprocess_clip(loaded, output, frames.shape[1:3], settings, consensus, None, timings)
+        postprocess_clip(loaded, output, frames.shape[1:3], settings, timings)
         for output, frames in zip(outputs, clips, strict=True)
     ]
+
+
+def forward_clips(
+    loaded: LoadedRecognizer,
+    clips: Sequence[Tensor],
+    consensus: Consensus,
+    samplers: Sequence[SamplerScores | None],
+    timings: dict[str, float],
+) -> list[ClipOutput]:
+    """Run the recognizer on all frames of each clip, as one batch; on a GPU the host waits for nothing.
+
+    Args:
+        loaded, clips: as for recognize_clips.
+        consensus: of consensus_of.
+        samplers: of each clip's frames, in their order; None where none ran.
+        timings: seconds of each stage are added here.
+    """
+    # Calibrated for the pack's own consensus; of another one the probabilities are as they come.
+    temperature = loaded.words.recognizer_temperature if consensus == loaded.consensus else None
+    return [
+        ClipOutput(
+            seen=range(len(output.logits)),
+            frames=output,
+            scores=_clip_scores(output.logits, consensus, sampler, temperature),
+        )
+        for output, sampler in zip(forward_recognizer(loaded, clips, timings), samplers, strict=True)
+    ]
+
+
+def forward_until_sure(
+    loaded: LoadedRecognizer,
+    clips: Sequence[Tensor],
+    orders: Sequence[Sequence[int]],
+    exit_at: EarlyExit,
+    consensus: Consensus,
+    samplers: Sequence[SamplerScores | None],
+    timings: dict[str, float],
+) -> list[ClipOutput]:
+    """Run the recognizer on each clip's frames one after the other, until it is sure of the clip (ours).
+
+    The clips that are not sure yet go on together, each with its next frame; the host waits after each.
+
+    Args:
+        loaded, clips, consensus, samplers, timings: as for forward_clips.
+        orders: the order in which each clip's frames are seen, as indices of them.
+        exit_at: when it is sure; with as many temperatures as a clip has frames, or more.
+    """
+    import torch
+
+    from tsq_cli.models.early_exit import is_sure
+    from tsq_cli.models.recognizer import RecognizerOutput
+
+    seen: list[list[RecognizerOutput]] = [[] for _ in clips]
+    found: dict[int, ClipOutput] = {}
+    for step, temperature in enumerate(exit_at.temperatures):
+        if not (going := [number for number in range(len(clips)) if number not in found]):
+            break
+        outputs = forward_recognizer(loaded, [clips[n][orders[n][step], None] for n in going], timings)
+        for number, output in zip(going, outputs, strict=True):
+            seen[number].append(output)
+            order, sampler = list(orders[number][: step + 1]), samplers[number]
+            weights = None if sampler is None else replace(sampler, weights=sampler.weights[order])
+            logits = torch.cat([one.logits for one in seen[number]])
+            with torch.inference_mode():
+                scores = _clip_scores(logits, consensus, weights, None) / temperature
+                ends = step + 1 == len(clips[number])
+                if ends or bool(is_sure(scores, exit_at.bar, multi_label=consensus.multi_label)):
+                    places = sorted(range(step + 1), key=order.__getitem__)
+                    frames = RecognizerOutput(
+                        logits=logits[places],
+                        activations=torch.cat([one.activations for one in seen[number]])[places],
+                    )
+                    found[number] = ClipOutput(seen=sorted(order), frames=frames, scores=scores)
+    return [found[number] for number in range(len(clips))]
+
+
+def _clip_scores(
+    logits: Tensor, consensus: Consensus, sampler: SamplerScores | None, temperature: float | None
+) -> Tensor:
+    import torch
+
+    from tsq_cli.models import video_scores
+
+    with torch.inference_mode():
+        return video_scores(
+            logits,
+            consensus,
+            weights=None if sampler is None else sampler.weights.to(logits),
+            class_scores=None if sampler is None else sampler.classes,
+            temperature=temperature,
+        )
 
 
 def forward_recognizer(
@@ -124,21 +230,17 @@ def recognize_images(recognizer: Recognizer, images: Tensor) -> RecognizerOutput
 
 def postprocess_clip(
     loaded: LoadedRecognizer,
-    output: RecognizerOutput,
+    output: ClipOutput,
     size: Sequence[int],
     settings: ClassifySettings,
-    consensus: Consensus,
-    sampler: SamplerScores | None,
     timings: dict[str, float],
 ) -> Recognition:
     """Copy the predictions for one clip's frames to the host, and make the maps.
 
     Args:
         loaded, settings: as for recognize_clips.
-        output: of forward_recognizer, for the K frames in the order that the result is to have.
+        output: of the clip, its frames in the order that the result is to have.
         size: height and width of the frames, in pixels.
-        consensus: of consensus_of.
-        sampler: of the same frames; None where none ran.
         timings: seconds of each stage are added here.
 
     Raises:
@@ -148,28 +250,19 @@ def postprocess_clip(
 
     from tsq_cli.models import video_scores
 
-    logits, count, temperature = output.logits, settings.num_predictions, loaded.words.recognizer_temperature
-    alone = Consensus(multi_label=consensus.multi_label)
+    count, frames = settings.num_predictions, output.frames
+    alone = Consensus(multi_label=loaded.consensus.multi_label)
     with torch.inference_mode():
-        scores = video_scores(
-            logits,
-            consensus,
-            weights=None if sampler is None else sampler.weights.to(logits),
-            class_scores=None if sampler is None else sampler.classes,
-            # Calibrated for the pack's own consensus; of another one the probabilities are as they come.
-            temperature=temperature if consensus == loaded.consensus else None,
-        )
-        predictions = _likeliest(scores, output.activations, loaded, count)
+        predictions = _likeliest(output.scores, frames.activations, loaded, count)
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
-                maps = _maps(loaded, output, predictions[0], size, settings)
-        each = tuple(
-            _likeliest(of_frame, activations[None], loaded, count)
-            for of_frame, activations in zip(
-                video_scores(logits[:, None], alone, temperature=temperature), output.activations, strict=True
-            )
-        )
+                maps = _maps(loaded, frames, predictions[0], size, settings)
+        of_frames = video_scores(frames.logits[:, None], alone, temperature=loaded.words.recognizer_temperature)
+        each = {
+            index: _likeliest(scores, activations[None], loaded, count)
+            for index, scores, activations in zip(output.seen, of_frames, frames.activations, strict=True)
+        }
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
 
 
@@ -197,6 +290,44 @@ def consensus_of(own: Consensus, settings: ClassifySettings, *, has_sampler: boo
             fix="use --selector tsq, or leave it out",
         )
     return chosen.without_sampler
+
+
+def early_exit_of(
+    own: EarlyExit | None, settings: ClassifySettings, most_frames: int, *, is_own_consensus: bool
+) -> EarlyExit | None:
+    """Decide when the recognizer has seen enough; None: it sees all frames.
+
+    Args:
+        own: of the pack.
+        settings: of the recognition.
+        most_frames: K at most.
+        is_own_consensus: whether the frames' scores become the video's as the pack says, for which this was tuned.
+
+    Raises:
+        UsageError: an early exit is asked for that was not tuned, or for other scores or fewer frames.
+    """
+    if not settings.early_exit:
+        return None
+    fix = "leave --early-exit out"
+    if own is None:
+        raise UsageError(
+            "an early exit was asked for, and the pack has none for this recognizer",
+            wanted="settings.early_exit in its pack.json",
+            fix="tune it with `tsq evaluate LIST --pack PACK --tune-early-exit FILE` on videos that are not reported",
+        )
+    if not is_own_consensus:
+        raise UsageError(
+            "an early exit was asked for with another pooling or evidence than the pack's",
+            wanted="the scores that its bar was tuned for",
+            fix=f"leave --pooling, --evidence and --selector {'/'.join(BASELINES)} out, or {fix}",
+        )
+    if most_frames > len(own.temperatures):
+        raise UsageError(
+            f"an early exit was asked for with {most_frames} frames",
+            wanted=f"at most {len(own.temperatures)}, for which the pack's was tuned",
+            fix=f"ask for fewer frames (-k), or {fix}",
+        )
+    return own
 
 
 def _likeliest(scores: Tensor, activations: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:

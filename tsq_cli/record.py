@@ -63,7 +63,7 @@ class SelectedFrame:
         rank: 1.. in the order listed.
         chosen_by: the rule that chose it.
         candidate: the frame itself.
-        predictions: of the recognizer for this frame alone, most likely first; None without a recognizer.
+        predictions: of the recognizer for this frame alone, most likely first; None if it did not see the frame.
         path, map_path: the files that the frame and its saliency map were saved to, if any.
     """
 
@@ -100,6 +100,7 @@ class RecognizerInfo:
         reason: reason for this network, a sentence.
         pooling, evidence_visual, evidence_textual: what made the video's scores out of the frames', see
             tsq_cli.consensus.Consensus.
+        frames_used: frames that it saw: all that were selected, or those up to where it was sure (early exit).
     """
 
     name: str
@@ -109,6 +110,7 @@ class RecognizerInfo:
     pooling: Pooling = "logits"
     evidence_visual: float = 0.0
     evidence_textual: float = 0.0
+    frames_used: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +121,10 @@ class Record:
     reason, a sentence.
 
     `predictions` (most likely first) and `recognizer` are None if no recognizer ran; `maps` holds one map per frame of
-    `frames`, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are those of the
-    networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file whose video
-    failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time from its
-    nearest keyframe, None where exact frames were decoded.
+    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are
+    those of the networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file
+    whose video failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time
+    from its nearest keyframe, None where exact frames were decoded.
     """
 
     path: str

@@ -141,7 +141,7 @@ class Frame:
 
     @property
     def predictions(self) -> tuple[Category, ...] | None:
-        """Classes of this frame alone, most likely first; None without a recognizer."""
+        """Classes of this frame alone, most likely first; None if no recognizer saw it."""
         return self.selected.predictions
 
     @property
@@ -205,7 +205,7 @@ class Result:
 
     @property
     def maps(self) -> SaliencyMaps | None:
-        """Saliency maps of the video's first class, one per frame, in the order of frames; None if not asked for."""
+        """Saliency maps of the video's first class, one per recognized frame, in order; None if not asked for."""
         return self.record.maps
 
     def save(

@@ -231,7 +231,8 @@ class SaliencyMaps:
     """Saliency maps: where in each of K frames a recognizer sees one class.
 
     Attributes:
-        values: float32 [K, h, w] in [0, 1] on the network's own grid; 0 is no evidence for the class, 1 the most.
+        values: float32 [K, h, w] in [0, 1], of the K frames that it saw, on the network's own grid; 0 is no evidence
+            for the class, 1 the most.
         category: the class, with its score for the clip.
         box: the part of each frame that the network saw, and that the grid spans: left, top, right, bottom as shares
             of the frame's width and height, 0 <= left < right <= 1 and 0 <= top < bottom <= 1.

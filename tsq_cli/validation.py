@@ -124,6 +124,8 @@ def _convert_union(members: tuple[Any, ...], value: object, where: str) -> Any:
 def _convert_tuple(members: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise SchemaError(where, shown(value), "a list [...]")
+    if members[1:] == (...,):
+        members = (members[0],) * len(value)
     if len(value) != len(members):
         raise SchemaError(where, f"a list of {len(value)}", f"a list of {len(members)}")
     pairs = zip(members, value, strict=True)

@@ -94,17 +94,12 @@ def test_the_same_frames_as_select_with_every_selector(tsq: Tsq, demo: Path) -> 
 
 
 def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
+    names = ("pooling", "evidence_visual", "evidence_textual")
     usual = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json").out))
-    assert [usual["recognizer"][name] for name in ("pooling", "evidence_visual", "evidence_textual")] == [
-        "logits",
-        0,
-        0,
-    ]
+    assert [usual["recognizer"][name] for name in names] == ["logits", 0, 0]
     asked = ("--pooling", "best-two", "--evidence", "0.5,0.25")
     record = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json", *asked).out))
-    assert [record["recognizer"][name] for name in ("pooling", "evidence_visual", "evidence_textual")] == [
-        "best-two", 0.5, 0.25,
-    ]  # fmt: skip
+    assert [record["recognizer"][name] for name in names] == ["best-two", 0.5, 0.25]
     assert record["settings_hash"] != usual["settings_hash"]
     assert record["predictions"][0]["label"] == "Egyptian cat"
     assert record["predictions"][0]["score"] != usual["predictions"][0]["score"]
@@ -119,6 +114,10 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
         (("--evidence=-1",), "evidence_visual is -1"),
         (("--evidence", "1", "--selector", "uniform"), "evidence was asked for with a selector that runs no network"),
         (("--pooling", "max"), "'max' is not one of"),
+        (
+            ("--early-exit",),
+            "the pack has none for this recognizer; wanted settings.early_exit in its",
+        ),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_before_decoding(

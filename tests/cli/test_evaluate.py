@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,24 @@ def test_tables_go_to_stdout_talk_to_stderr_and_a_broken_video_is_an_exit_code(t
         assert words in result.out, words
     for words in ("found 7 of 8 videos", "1 missing: gone.mkv", "recognizer: test_efficientnet", "broken.mkv"):
         assert words in result.err, words
+
+
+def test_an_early_exit_is_tuned_and_then_measured(tsq: Tsq, given: Path, tmp_path: Path) -> None:
+    tuned = tsq(*options(given), "--selectors", "tsq", "--tune-early-exit", tmp_path / "exit.json")
+    assert f"early exit: {tmp_path / 'exit.json'}, to be copied into settings of pack.json" in tuned.err
+    found = json.loads((tmp_path / "exit.json").read_text())
+    assert set(found) == {"pooling", "evidence_visual", "evidence_textual", "early_exit"}
+    refused = tsq(*options(given), "--early-exit")
+    assert refused.code == 2
+    assert "the pack has none" in refused.err
+    pack = tmp_path / "small"
+    shutil.copytree(given / "small", pack)
+    document = json.loads((pack / "pack.json").read_text())
+    document["settings"] |= found
+    (pack / "pack.json").write_text(json.dumps(document))
+    result = tsq(*options(given), "--pack", pack, "--early-exit", "--selectors", "tsq,uniform", "--pooling", "logits")
+    for words in ("tsq early exit", "Early exit: at most", "mAP over TSQNet", "Pooling of the frames: logits."):
+        assert words in result.out, words
 
 
 def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) -> None:

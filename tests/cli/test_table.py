@@ -1,5 +1,6 @@
 """The table of a record on the terminal."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,13 @@ def test_marks_stand_below_their_candidates(capsys: pytest.CaptureFixture[str]) 
     ]
     curve = next(line for line in lines if line.startswith("S^v"))
     assert curve[4 + 16] == " " != curve[4 + 15]  # as long as the marks
+
+
+def test_frames_that_were_not_looked_at_are_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    made = record()
+    made = replace(made, frames=(replace(made.frames[0], predictions=None), *made.frames[1:]))
+    (line,) = [line for line in shown(capsys, made) if line.endswith("2 of 2")]
+    assert "Egyptian cat" in line
 
 
 @pytest.mark.parametrize("events", [None, [0] * 16])

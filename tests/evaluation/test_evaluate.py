@@ -338,7 +338,7 @@ def test_the_consensus_is_the_same_as_in_tsq_classify(measured: Measured) -> Non
 def test_what_only_a_sampler_gives_is_refused_where_none_runs(measured: Measured) -> None:
     uniform = SelectSettings(num_candidates=4, num_frames=2, selector="uniform")
     for asked, words in (
-        ({"evidence": 1.0}, "evidence was asked for"),
+        ({"evidence": (1.0,)}, "evidence was asked for"),
         ({"pooling": "weighted-logits"}, "the pooling weighted-logits was asked for"),
     ):
         settings = ClassifySettings(maps=False, **asked)  # type: ignore[arg-type]

@@ -328,6 +328,20 @@ def test_heat_lies_on_the_box_that_the_network_saw(tmp_path: Path) -> None:
         assert alpha[-1].max() == 0
 
 
+def test_a_frame_that_was_not_looked_at_has_neither_heat_nor_classes(tmp_path: Path) -> None:
+    made = record()
+    made = replace(made, frames=(replace(made.frames[0], predictions=None), *made.frames[1:]))
+    shown = pictures(made)
+    assert shown.maps
+    shown = replace(shown, maps=replace(shown.maps, values=shown.maps.values[1:]))
+    with Page(tmp_path / "page.html") as one:
+        one.add(made.to_dict(), shown)
+        with pytest.raises(ValueError, match="3 maps of 2 recognized frames"):
+            one.add(made.to_dict(), pictures(made))
+    figures = read(tmp_path / "page.html").all("figure")
+    assert [len(figure.all(class_="heat")) for figure in figures] == [0, 1, 1]
+
+
 def test_evenly_spread_candidates_stand_above_their_thumbnails() -> None:
     line = lay_out_timeline(record(20).to_dict())
     assert line.times == pytest.approx(line.slots)

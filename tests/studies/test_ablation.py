@@ -52,6 +52,30 @@ def test_the_share_of_the_modules_is_varied_without_training_anew(data: StudyDat
     assert [row["name"] for row in report["rows"] if row["is_default"]] == ["lambda_v 0.6"]
 
 
+def test_pooling_and_evidence_are_varied_without_training_anew(data: StudyData) -> None:
+    report = run_study(STUDIES["pooling"], data, SETTINGS, seeds=(3,), num_frames=2, pooling="probabilities")
+    assert seeds_of(data) == [3]
+    truth, p = data.validation.targets.numpy(), data.frame_logits.double().softmax(dim=2)
+    rows = {row["name"]: row for row in report["rows"]}
+    assert [name for name, row in rows.items() if row["is_default"]] == ["probabilities"]
+    everything = {name: row["reference"]["all"] for name, row in rows.items()}
+    assert everything["probabilities"] == pytest.approx(average_precision_score(truth, p.mean(dim=1), average="macro"))
+    best = p.topk(2, dim=1).values.prod(dim=1).sqrt()
+    assert everything["best-two"] == pytest.approx(
+        average_precision_score(truth, best / best.sum(dim=1, keepdim=True), average="macro")
+    )
+    assert report["reference"] == rows["weighted-probabilities"]["reference"] == rows["probabilities"]["reference"]
+    assert len({row["tsqnet"]["mean"] for row in rows.values()}) > 2
+
+    evidence = run_study(STUDIES["evidence"], data, SETTINGS, seeds=(3,), num_frames=2, pooling="probabilities")
+    assert seeds_of(data) == [3, 3]
+    none, *others = evidence["rows"]
+    assert none["is_default"]
+    assert none["tsqnet"] == rows["probabilities"]["tsqnet"]
+    assert not any(row["is_default"] for row in others)
+    assert len({row["vqm"]["mean"] for row in others}) > 2
+
+
 def test_a_module_that_nothing_teaches_stays_what_it_is(data: StudyData) -> None:
     faster = replace(SETTINGS, fit=replace(SETTINGS.fit, learning_rate=5e-2))
     report = run_study(STUDIES["beta"], data, faster, seeds=(0,), num_frames=1)

@@ -47,6 +47,14 @@ def classify(
     ] = "auto",
     pooling: PoolingOption = None,
     evidence: EvidenceOption = None,
+    early_exit: Annotated[
+        bool,
+        typer.Option(
+            "--early-exit",
+            help="Recognize the frames one after the other, best first, and stop once the class is sure.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
     topk: Annotated[
         int, typer.Option("--topk", metavar="N", help="Classes to list, most likely first.", rich_help_panel=OUTPUT)
     ] = 5,
@@ -88,6 +96,7 @@ def classify(
         map_scale=map_scale,
         pooling=pooling,
         evidence=evidence_of(evidence),
+        early_exit=early_exit,
     )
     with quietly(options.quiet):
         run_videos(options, classify=settings, recognizer=recognizer, maps_dir=maps, map_format=map_format)

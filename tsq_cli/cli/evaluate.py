@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -111,6 +112,23 @@ def evaluate(
     ] = "video",
     pooling: options.PoolingOption = None,
     evidence: options.EvidenceOption = None,
+    early_exit: Annotated[
+        bool,
+        typer.Option(
+            "--early-exit",
+            help="Measure the pack's early exit too: frames recognized one after the other until the class is sure.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    tune_early_exit: Annotated[
+        Path | None,
+        typer.Option(
+            "--tune-early-exit",
+            metavar="FILE",
+            help="Tune an early exit on these videos and write it as JSON, for settings.early_exit of pack.json.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", help="Bootstrap resamples behind the intervals.", rich_help_panel=RUN)
     ] = 1000,
@@ -136,8 +154,9 @@ def evaluate(
     check_evaluation_plan(names, counts, range(seeds), resamples)
     _check_pictures(plot, sheets, drawn, sheet_layout)
     listed = read_video_list(videos, root=root, delimiter=delimiter, classes=classes, subset=subset)
+    files = {"--report": report, "--markdown": markdown, "--plot": plot, "--tune-early-exit": tune_early_exit}
     check_outputs(
-        {"--json": Path(STDOUT) if json else None, "--report": report, "--markdown": markdown, "--plot": plot},
+        {"--json": Path(STDOUT) if json else None, **files},
         folders={"--sheets": sheets, "--cache": cache},
         inputs=[videos, *([] if classes is None else [classes]), *(video.path for video in listed.videos)],
     )
@@ -160,12 +179,14 @@ def evaluate(
             seeds=range(seeds),
             pooling=pooling,
             evidence=weights,
+            early_exit=early_exit,
+            tune=tune_early_exit is not None,
             resamples=resamples,
             workers=workers,
             progress=progress,
         )
         lists.print_failed([result.report["list"]])
-        _write(result, report=report, markdown=markdown, plot=plot)
+        _write(result, report=report, markdown=markdown, plot=plot, tuned=tune_early_exit)
         if sheets is not None:
             _draw(sheets, sheet_layout, result, loaded, drawn, progress)
     if json:
@@ -204,7 +225,12 @@ def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str], la
         check_index(sheets)
 
 
-def _write(result: Evaluation, *, report: Path | None, markdown: Path | None, plot: Path | None) -> None:
+def _write(
+    result: Evaluation, *, report: Path | None, markdown: Path | None, plot: Path | None, tuned: Path | None
+) -> None:
+    if tuned is not None and result.tuned is not None:
+        write_json(tuned, _pack_settings(result.report) | {"early_exit": asdict(result.tuned)})
+        info(f"early exit: {tuned}, to be copied into settings of pack.json")
     if report is not None:
         write_json(report, result.report)
     if markdown is not None:
@@ -216,6 +242,12 @@ def _write(result: Evaluation, *, report: Path | None, markdown: Path | None, pl
 
         plot_accuracy(result.report, plot)
         info(f"plot: {plot}")
+
+
+def _pack_settings(report: dict[str, Any]) -> dict[str, Any]:
+    """Name the pooling and the evidence of an evaluation as pack.json does."""
+    evidence = {f"evidence_{module}": weight for module, weight in report["evidence"].items()}
+    return {"pooling": report["pooling"], **evidence}
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -319,7 +319,7 @@ def _predictions_table(record: dict[str, Any]) -> Table:
     table.add_column("score", justify="right")
     table.add_column("")
     table.add_column("frames", justify="right")
-    first = [frame["predictions"][0]["index"] for frame in record["frames"]]
+    first = [frame["predictions"][0]["index"] for frame in record["frames"] if frame["predictions"]]
     is_sure = record["predictions"][0]["is_sure"]
     for prediction in record["predictions"] if is_sure else record["predictions"][:1]:
         table.add_row(

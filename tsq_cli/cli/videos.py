@@ -110,12 +110,19 @@ def _identity(
     """Collect what a classification adds to the settings hash.
 
     Raises:
-        UsageError: it asks for what only a sampler can give, and none runs.
+        UsageError: it asks for what only a sampler can give, and none runs, or for an early exit that is not tuned.
     """
     from tsq_cli.classifier import recognition_identity
-    from tsq_cli.recognition import consensus_of
+    from tsq_cli.recognition import consensus_of, early_exit_of
 
-    consensus = consensus_of(pack.settings.consensus, classify, has_sampler=settings.needs_model)
+    own = pack.settings.consensus
+    consensus = consensus_of(own, classify, has_sampler=settings.needs_model)
+    early_exit_of(
+        None if choice.role is None else pack.settings.early_exit,
+        classify,
+        settings.most_frames,
+        is_own_consensus=consensus == own,
+    )
     return recognition_identity(choice, classify, consensus)
 
 

@@ -41,7 +41,24 @@ INTERVAL = (
 )
 
 
-_Key = tuple[EvaluatedSelector, int]  # a selector with K frames
+_Key = tuple[str, int]  # a selector, or the name of another row, with K frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraRow:
+    """A row of an evaluation that is no selector's.
+
+    Attributes:
+        name: as printed.
+        k: K, frames at most.
+        scores: class probabilities of the N videos, [N, C].
+        giga_macs: per video.
+    """
+
+    name: str
+    k: int
+    scores: Float64Array
+    giga_macs: float
 
 
 def score_selectors(
@@ -55,29 +72,29 @@ def score_selectors(
     consensus: Consensus = Consensus(),  # noqa: B008 - frozen
     cost: Callable[[EvaluatedSelector, int], float] | None = None,
     resamples: int = 1000,
+    extra: ExtraRow | None = None,
 ) -> dict[str, Any]:
     """Recognize every video from the frames of each selector, and score the recognition.
 
     Args:
-        inputs: what selectors look at, of N videos with T frames.
-        frame_logits: [N, T, C] of the recognizer.
+        inputs, frame_logits: of N videos with T frames, see recognized.
         targets: bool [N, C], the true classes, at least one per video.
         selectors: to compare.
-        ks: numbers of frames, at least 1 each; those above T count as T. `all` has one row, of T frames, and those of
-            WITHOUT_FRAMES have one of 0.
+        ks: numbers of frames, at least 1 each, at most T count; `all` has one row of T, WITHOUT_FRAMES have one of 0.
         seeds: of the random selector, at least one.
         consensus: how the frames' scores become the video's, see selected_scores.
         cost: GMACs per video by selector and K; None leaves them out.
         resamples: of the bootstrap, at least 1.
+        extra: another row, the last one; its gains have the reference tsq (at the same K) as well.
 
     Returns:
         JSON-ready: num_videos, num_classes, num_candidates, multi_label, pooling, evidence ({visual, textual}, the
         weights), ks, seeds, resamples, metrics and interval (their definitions), best_baselines, and rows, one per
-        selector and K: {selector, k, giga_macs, map, top1, top5, spread, gains}. Each metric is {value, low, high},
-        from 0 to 1; for the random selector the mean over the seeds, with its standard deviation over them under spread
-        (else None). best_baselines names, by K, the selector of the highest mAP among those compared that run no TSQ
-        layer (WITHOUT_SAMPLER; `all` counts at every K). gains holds, for each of the references uniform (at the same
-        K), all and best (the best baseline), the difference of each metric as {value, low, high}.
+        selector and K: {selector, k, giga_macs, map, top1, top5, spread, gains}. Each metric is {value, low, high}, 0
+        to 1; of random the mean over the seeds, with its standard deviation under spread (else None). best_baselines
+        names, by K, the selector of the highest mAP among those that run no TSQ layer (WITHOUT_SAMPLER; `all` counts at
+        every K). gains holds, for each of the references uniform (at the same K), all and best (the best baseline), the
+        difference of each metric as {value, low, high}.
 
     Raises:
         UsageError: no or unknown selectors, a K below 1, no seed or no resample.
@@ -90,11 +107,16 @@ def score_selectors(
     counts = sorted({min(k, t) for k in ks})
     bootstrap = Bootstrap(targets, resamples=resamples)
     scored: dict[_Key, _Scored] = {}
+    costs: dict[_Key, float] = {}
     for selector in dict.fromkeys(selectors):
         for k in [t] if selector == "all" else [0] if selector in WITHOUT_FRAMES else counts:
             drawn = seeds if selector == "random" else seeds[:1]
             of_seeds = (selected_scores(selector, inputs, frame_logits, k, consensus, seed=seed) for seed in drawn)
             scored[selector, k] = _mean([_score(scores, targets, bootstrap) for scores in of_seeds])
+            costs |= {} if cost is None else {(selector, k): cost(selector, k)}
+    if extra is not None:
+        scored[extra.name, extra.k] = _score(extra.scores, targets, bootstrap)
+        costs[extra.name, extra.k] = extra.giga_macs
     best = _best_baselines(scored)
     return {
         "num_videos": n,
@@ -103,14 +125,10 @@ def score_selectors(
         "multi_label": consensus.multi_label,
         "pooling": consensus.pooling,
         "evidence": {"visual": consensus.evidence_visual, "textual": consensus.evidence_textual},
-        "ks": counts,
-        "seeds": list(seeds),
-        "resamples": resamples,
-        "metrics": METRICS,
-        "interval": INTERVAL,
+        **{"ks": counts, "seeds": list(seeds), "resamples": resamples, "metrics": METRICS, "interval": INTERVAL},
         "best_baselines": {str(k): selector for k, (selector, _) in best.items()},
         "rows": [
-            {"selector": selector, "k": k, "giga_macs": None if cost is None else cost(selector, k)}
+            {"selector": selector, "k": k, "giga_macs": costs.get((selector, k))}
             | row.to_report()
             | {"gains": _gains(selector, k, scored, best.get(k))}
             for (selector, k), row in scored.items()
@@ -214,10 +232,12 @@ def _best_baselines(scored: Mapping[_Key, _Scored]) -> dict[int, _Key]:
     return best
 
 
-def _gains(selector: EvaluatedSelector, k: int, scored: Mapping[_Key, _Scored], best: _Key | None) -> dict[str, Any]:
+def _gains(selector: str, k: int, scored: Mapping[_Key, _Scored], best: _Key | None) -> dict[str, Any]:
     """Compute a row's gains over uniform at the same K, all frames and the best baseline, where these were scored."""
     everything = next((key for key in scored if key[0] == "all"), None)
     references: dict[str, _Key | None] = {"uniform": ("uniform", k), "all": everything, "best": best}
+    if selector not in ALL_SELECTORS:
+        references["tsq"] = ("tsq", k)
     return {
         name: scored[selector, k].gains(scored[key])
         for name, key in references.items()

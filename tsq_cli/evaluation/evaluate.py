@@ -13,16 +13,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from tsq_cli import __version__
-from tsq_cli.consensus import Pooling
+from tsq_cli.config import ClassifySettings
+from tsq_cli.consensus import Consensus, EarlyExit, Pooling
 from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.evaluation.bootstrap import SEED
 from tsq_cli.evaluation.compare import KS, RANDOM_SEEDS, check_evaluation_plan, score_selectors, selected_scores
 from tsq_cli.evaluation.costs import count_costs
+from tsq_cli.evaluation.early_exit import exit_report, exit_row, frame_scores, tune_early_exit
 from tsq_cli.evaluation.selectors import SELECTORS, EvaluatedSelector, FloatArray, SelectorInput, selector_input
 from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, recognizer_network
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.provenance import provenance
+from tsq_cli.recognition import consensus_of, early_exit_of
 from tsq_cli.scoring import tsq_scores
 from tsq_cli.types import BoolArray, Float64Array, Progress, no_progress
 
@@ -41,12 +44,14 @@ class Evaluation:
         num_frames: K of the pack.
         true_probability: by selector (uniform and tsq), float64 [N]: the probability that the recognizer gives to a
             video's true class from K frames; the highest one for several true classes.
+        tuned: an early exit tuned on these videos; None where that was not asked for.
     """
 
     report: dict[str, Any]
     videos: tuple[LabeledVideo, ...]
     num_frames: int
     true_probability: Mapping[EvaluatedSelector, Float64Array]
+    tuned: EarlyExit | None = None
 
 
 def evaluate(
@@ -60,6 +65,8 @@ def evaluate(
     seeds: Sequence[int] = RANDOM_SEEDS,
     pooling: Pooling | None = None,
     evidence: Sequence[float] | None = None,
+    early_exit: bool = False,
+    tune: bool = False,
     resamples: int = 1000,
     workers: int = 1,
     progress: Progress = no_progress,
@@ -73,18 +80,21 @@ def evaluate(
         cache: videos in it are not decoded again.
         selectors, ks, seeds, resamples: as in score_selectors.
         pooling, evidence: see Consensus.changed; None is the pack's.
+        early_exit: whether to measure the pack's early exit too, with a row and a curve.
+        tune: whether to tune an early exit on these videos, for the pack to have.
         workers: videos decoded at once.
         progress: called after each video.
 
     Raises:
-        UsageError: a class that the pack does not know, or as score_selectors.
+        UsageError: a class that the pack does not know, an early exit that it does not have, or as score_selectors.
         TsqError: no video could be decoded, or the cache cannot be used.
         WeightsError: networks whose features or scores are not finite.
     """
     check_evaluation_plan(selectors, ks, seeds, resamples)
     videos = videos.aligned(pack.class_names)
     settings = pack.config.settings
-    consensus = settings.consensus.changed(pooling, evidence)
+    says = ClassifySettings(pooling=pooling, evidence=evidence, early_exit=early_exit)
+    consensus, exit_at = _asked(recognizer, says, settings.num_frames)
     networks = [*pack_networks(pack), recognizer_network(recognizer)]
     extracted = cache.extract(
         videos.videos, networks, num_frames=settings.num_candidates, workers=workers, progress=progress
@@ -92,6 +102,8 @@ def evaluate(
     targets = videos.targets()[list(extracted.kept)]
     frame_logits = extracted.logits["recognizer"].float().numpy()
     inputs = _selector_input(pack, extracted, frame_logits, targets)
+    costs = count_costs(pack, recognizer)
+    so_far = frame_scores(inputs, frame_logits, settings.num_frames, consensus)
     scored = score_selectors(
         inputs,
         frame_logits,
@@ -100,24 +112,49 @@ def evaluate(
         ks=ks,
         seeds=seeds,
         consensus=consensus,
-        cost=partial(count_costs(pack, recognizer).of, consensus=consensus),
+        cost=partial(costs.of, consensus=consensus),
         resamples=resamples,
+        extra=None if exit_at is None else exit_row(so_far, exit_at, costs, consensus)[0],
     )
-    true_probability: dict[EvaluatedSelector, Float64Array] = {}
-    for name in SHOWN:
-        scores = selected_scores(name, inputs, frame_logits, settings.num_frames, consensus)
-        true_probability[name] = np.where(targets, scores, 0.0).max(axis=1)
+    true_probability = _true_probability(inputs, frame_logits, targets, settings.num_frames, consensus)
     kept = tuple(videos.videos[number] for number in extracted.kept)
     report = _subject(videos, extracted, pack, recognizer, seeds) | scored
-    report["videos"] = [
+    if exit_at is not None:
+        report["early_exit"] = exit_report(so_far, targets, exit_at, costs, consensus)
+    report["videos"] = _of_videos(kept, pack, true_probability)
+    return Evaluation(
+        report=report,
+        videos=kept,
+        num_frames=settings.num_frames,
+        true_probability=true_probability,
+        tuned=tune_early_exit(so_far, targets, multi_label=settings.multi_label) if tune else None,
+    )
+
+
+def _asked(recognizer: LoadedRecognizer, says: ClassifySettings, k: int) -> tuple[Consensus, EarlyExit | None]:
+    consensus = consensus_of(recognizer.consensus, says, has_sampler=True)
+    is_own = consensus == recognizer.consensus
+    return consensus, early_exit_of(recognizer.early_exit, says, k, is_own_consensus=is_own)
+
+
+def _true_probability(
+    inputs: SelectorInput, frame_logits: FloatArray, targets: BoolArray, k: int, consensus: Consensus
+) -> dict[EvaluatedSelector, Float64Array]:
+    scores = {name: selected_scores(name, inputs, frame_logits, k, consensus) for name in SHOWN}
+    return {name: np.where(targets, of_classes, 0.0).max(axis=1) for name, of_classes in scores.items()}
+
+
+def _of_videos(
+    videos: Sequence[LabeledVideo], pack: Pack, true_probability: Mapping[EvaluatedSelector, Float64Array]
+) -> list[dict[str, Any]]:
+    return [
         {
             "id": video.id,
             "classes": [pack.class_names[label] for label in video.labels],
             "true_probability": {name: float(of[number]) for name, of in true_probability.items()},
         }
-        for number, video in enumerate(kept)
+        for number, video in enumerate(videos)
     ]
-    return Evaluation(report=report, videos=kept, num_frames=settings.num_frames, true_probability=true_probability)
 
 
 def _subject(

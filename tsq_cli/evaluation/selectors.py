@@ -185,7 +185,9 @@ def class_probabilities(logits: FloatArray, *, multi_label: bool = False) -> Flo
     return wide
 
 
-def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0) -> Int64Array:
+def select(
+    name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0, *, best_first: bool = False
+) -> Int64Array:
     """Choose the frames of every video by one selector.
 
     Args:
@@ -196,9 +198,10 @@ def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0
         inputs: of N videos.
         k: frames per video, at least 1; above T it is T.
         seed: of random alone; each video has a draw of its own.
+        best_first: whether positions come in the order of the choice.
 
     Returns:
-        int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) per video, in order of time.
+        int64 [N, min(k, T)] ([N, T] for all), distinct positions in [0, T) per video, in order of time or choice.
 
     Raises:
         UsageError: an unknown name, one of WITHOUT_FRAMES, or k below 1.
@@ -211,7 +214,8 @@ def select(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int = 0
         raise UsageError(f"{k} frames were asked for", wanted="at least 1", fix="ask for one frame or more")
     num_videos, num_candidates = inputs.saliency_visual.shape
     rule = _rule(name, inputs, num_candidates if name == "all" else k, seed)
-    return np.array([sorted(rule(number)) for number in range(num_videos)], dtype=np.int64)
+    order = list if best_first else sorted
+    return np.array([order(rule(number)) for number in range(num_videos)], dtype=np.int64)
 
 
 def _rule(name: EvaluatedSelector, inputs: SelectorInput, k: int, seed: int) -> Callable[[int], Sequence[int]]:

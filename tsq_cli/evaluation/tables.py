@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsq_cli.consensus import UNWEIGHTED
+from tsq_cli.evaluation.early_exit import ROW
 from tsq_cli.evaluation.selectors import WITHOUT_FRAMES, WITHOUT_SAMPLER, title
 from tsq_cli.provenance import measured_in
 from tsq_cli.report.grid import Grid
@@ -62,19 +63,45 @@ def consensus_notes(report: Mapping[str, Any]) -> list[str]:
 
 
 def evaluation_grids(report: Mapping[str, Any]) -> list[Grid]:
-    """Build the tables: all metrics at the pack's K (or the nearest one evaluated), then mAP and top-1 for every K.
+    """Build the tables: all metrics at the pack's K (or the nearest one evaluated), mAP and top-1 for every K, and what
+    an early exit keeps, where there is one.
 
     Args:
         report: of tsq_cli.evaluation.evaluate.evaluate.
     """
     nearest = min(report["ks"], key=lambda k: (abs(k - report["num_frames"]), k))
-    return [_details(report, nearest), *(_by_k(report, metric) for metric in ("map", "top1"))]
+    grids = [_details(report, nearest), *(_by_k(report, metric) for metric in ("map", "top1"))]
+    return [*grids, _exit_curve(report["early_exit"])] if "early_exit" in report else grids
+
+
+def _exit_curve(exited: Mapping[str, Any]) -> Grid:
+    """Build the table of an early exit: what each bar costs and keeps."""
+    return Grid(
+        title=f"Early exit: at most {exited['num_frames']} frames, one after the other, until the first class reaches "
+        f"the bar; the pack's is {exited['bar']:.3g}",
+        headings=["bar", "frames", "GMACs", "mAP", "top-1"],
+        rows=[
+            [
+                "none" if point["bar"] is None else f"{point['bar']:.3g}",
+                f"{point['mean_frames']:.2f}",
+                f"{point['giga_macs']:.2f}",
+                f"{100 * point['map']:.1f}",
+                f"{100 * point['top1']:.1f}",
+            ]
+            for point in exited["curve"]
+        ],
+    )
 
 
 def _details(report: Mapping[str, Any], k: int) -> Grid:
     metrics = [name for name in METRIC_TITLES if name != "top5" or report["num_classes"] > 5]
-    rows = [row for row in report["rows"] if row["k"] == k or row["selector"] in ("all", *WITHOUT_FRAMES)]
-    references = {"uniform": "uniform", "all": "all frames", "best": f"best baseline ({_best(report, k)})"}
+    rows = [row for row in report["rows"] if row["k"] == k or row["selector"] in ("all", *WITHOUT_FRAMES, ROW)]
+    references = {
+        "uniform": "uniform",
+        "all": "all frames",
+        "best": f"best baseline ({_best(report, k)})",
+        "tsq": "TSQNet",
+    }
     references = {name: said for name, said in references.items() if any(name in row["gains"] for row in rows)}
     return Grid(
         title=f"{k} of {report['num_candidates']} frames, {report['num_videos']} videos of {report['num_classes']} "

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tsq_cli.consensus import Consensus
+from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.packs.load import Pack, load_encoder, load_pack, optimize_for_inference
 from tsq_cli.packs.registry import find_pack
@@ -68,6 +68,7 @@ class LoadedRecognizer:
         preprocessor: from frames to its input.
         class_names: of its C classes.
         consensus: how the scores of frames become those of their video, by the pack's settings.
+        early_exit: when it has seen enough frames; known for a pack's own network only, and where it was tuned.
         words: calibration of its names; known for the pack's embedded recognizer only.
         is_image_text: whether it is a pack's image-text model, which may show none of the classes.
     """
@@ -77,6 +78,7 @@ class LoadedRecognizer:
     preprocessor: Preprocessor
     class_names: tuple[str, ...]
     consensus: Consensus = field(default_factory=Consensus)
+    early_exit: EarlyExit | None = None
     words: Words = field(default_factory=Words)
     is_image_text: bool = False
 
@@ -217,6 +219,7 @@ def load_recognizer(
         preprocessor=preprocessor,
         class_names=config.class_names,
         consensus=config.settings.consensus,
+        early_exit=config.settings.early_exit if choice.role is not None else None,
         words=config.settings.words if is_embedded else Words(),
         is_image_text=config.is_image_text and choice.role is not None,
     )

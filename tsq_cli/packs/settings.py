@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tsq_cli.consensus import MOST_EVIDENCE, Consensus, Pooling
+from tsq_cli.consensus import MOST_EVIDENCE, Consensus, EarlyExit, Pooling
 from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.words import Words
@@ -44,6 +44,7 @@ class Settings:
             (ours).
         evidence_visual, evidence_textual: weights of the sampler's own log p^v and log p^t in the video's score, 0 to
             MOST_EVIDENCE; 0 leaves them out (ours).
+        early_exit: when the pack's recognizer has seen enough of the K frames; null where that was never tuned (ours).
         words: temperatures of what is reported, and levels below which nothing is named (ours).
     """
 
@@ -68,6 +69,7 @@ class Settings:
     pooling: Pooling = "logits"
     evidence_visual: float = 0.0
     evidence_textual: float = 0.0
+    early_exit: EarlyExit | None = None
     words: Words = field(default_factory=Words)
 
     def __post_init__(self) -> None:

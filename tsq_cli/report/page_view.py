@@ -62,7 +62,8 @@ class VideoView:
         selected, uniform: positions of the selected candidates, and of as many uniform ones, in order of time.
         thumbnails: of all candidates; empty without pictures.
         compared: pictures of the selected and the uniform candidates, by position.
-        pictures, heats: of the selected frames and of their maps, in the order of the record's frames.
+        pictures: of the selected frames, in the order of the record's frames.
+        heats: of the maps, by the rank of their frames.
         maps: None where there are no heats.
     """
 
@@ -76,7 +77,7 @@ class VideoView:
     thumbnails: tuple[Markup, ...] = ()
     compared: Mapping[int, Markup] = field(default_factory=dict)
     pictures: tuple[Markup, ...] = ()
-    heats: tuple[Markup, ...] = ()
+    heats: Mapping[int, Markup] = field(default_factory=dict)
     maps: MapsView | None = None
 
     @property
@@ -136,8 +137,9 @@ def video_view(
     pixels, maps = (None, None) if pictures is None else (pictures.candidates, pictures.maps)
     if pixels is not None and len(pixels) != num:
         raise ValueError(f"{path}: {len(pixels)} pictures of {num} candidates")
-    if maps is not None and len(maps.values) != len(frames):
-        raise ValueError(f"{path}: {len(maps.values)} maps of {len(frames)} selected frames")
+    seen = [frame["rank"] for frame in frames if frame["predictions"] is not None]
+    if maps is not None and len(maps.values) != len(seen):
+        raise ValueError(f"{path}: {len(maps.values)} maps of {len(seen)} recognized frames")
     selected = tuple(sorted(frame["position"] for frame in frames))
     uniform = tuple(choice.position for choice in selection.uniform(num, max(1, len(frames))))
     view = VideoView(
@@ -161,7 +163,7 @@ def video_view(
         thumbnails=photograph_uris(list(pixels), width=THUMBNAIL_WIDTH, at_most=round(share * THUMBNAILS)),
         compared=dict(zip(shown, compared, strict=True)),
         pictures=photograph_uris([pixels[frame["position"]] for frame in frames], at_most=round(share * PICTURES)),
-        heats=() if maps is None else tuple(heat_map_uri(values) for values in maps.values),
+        heats={} if maps is None else dict(zip(seen, map(heat_map_uri, maps.values), strict=True)),
         maps=None if maps is None else _maps(maps),
     )
 

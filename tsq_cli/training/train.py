@@ -298,6 +298,7 @@ def _write_pack(
             pooling=base.settings.pooling if recognizer is None else recognition.pooling,
             evidence_visual=0.0,  # as the words below, it would have to be measured on this pack's classes
             evidence_textual=0.0,
+            early_exit=None,
             flat_visual=1.05,
             flat_textual=1.05,
             words=Words(),  # the base's were measured on its own classes
