@@ -150,7 +150,8 @@ class TSQLayer(nn.Module):
 
     def _count(self, keys: Tensor) -> TSQOutput:
         """Score B clips by how many of their frames show each class, from X + P [B, T, D]."""
-        scores = self.cross[0].scores(self.queries[None], keys)[:, 0] + self.classifier_bias[:, None]  # [B, C, T]
+        (cross,) = self.cross
+        scores = cross.scores(self.queries[None], keys)[:, 0] + self.classifier_bias[:, None]  # [B, C, T]
         frame_evidence = scores.log_softmax(dim=1)
         return TSQOutput(
             logits=self.count_gain * functional.softplus(frame_evidence + self.count_shift).sum(dim=2),
@@ -238,7 +239,7 @@ class _Attention(nn.Module):
 
     def _by_head(self, projected: Tensor) -> Tensor:
         """Split [B, N, D] into heads: [B, N, H, D/H]."""
-        return projected.unflatten(2, (self.num_heads, -1))
+        return projected.reshape(*projected.shape[:2], self.num_heads, -1)
 
 
 def _mix(weights: Tensor, values: Tensor) -> Tensor:
