@@ -150,7 +150,8 @@ class TSQLayer(nn.Module):
 
     def _count(self, keys: Tensor) -> TSQOutput:
         """Score B clips by how many of their frames show each class, from X + P [B, T, D]."""
-        (cross,) = self.cross
+        cross = self.cross[0]
+        assert isinstance(cross, _Attention)
         scores = cross.scores(self.queries[None], keys)[:, 0] + self.classifier_bias[:, None]  # [B, C, T]
         frame_evidence = scores.log_softmax(dim=1)
         return TSQOutput(
