@@ -101,7 +101,7 @@ def evaluate(
     )
     targets = videos.targets()[list(extracted.kept)]
     frame_logits = extracted.logits["recognizer"].float().numpy()
-    inputs = _selector_input(pack, extracted, frame_logits, targets)
+    inputs = pack_inputs(pack, extracted, frame_logits, targets)
     costs = count_costs(pack, recognizer)
     so_far = frame_scores(inputs, frame_logits, settings.num_frames, consensus)
     scored = score_selectors(
@@ -176,9 +176,18 @@ def _subject(
     }
 
 
-def _selector_input(
-    pack: Pack, extracted: VideoFeatures, frame_logits: FloatArray, targets: BoolArray
-) -> SelectorInput:
+def pack_inputs(pack: Pack, extracted: VideoFeatures, frame_logits: FloatArray, targets: BoolArray) -> SelectorInput:
+    """Run a pack's TSQ layers on extracted features, and build the inputs of the selectors.
+
+    Args:
+        pack: whose networks the features are of.
+        extracted: of N videos with T frames each.
+        frame_logits: [N, T, C] of the recognizer.
+        targets: bool [N, C], the true classes.
+
+    Raises:
+        WeightsError: scores that are not finite.
+    """
     saliency, class_scores = _sampled(pack, extracted)
     settings = pack.config.settings
     return selector_input(

@@ -247,6 +247,10 @@ class HeadTask(TrainingTask):
         )
         return {"loss": total, **parts}
 
+    def lr_scale(self, name: str) -> float:
+        """Return 10 for the gain and the shift of a counting layer, two numbers on which every class score turns."""
+        return 10.0 if name.endswith(("count_gain", "count_shift")) else 1.0
+
     def validate(self) -> dict[str, float]:
         """Compute the caller's metrics."""
         return {} if self._validate is None else self._validate(self._tsqnet)
