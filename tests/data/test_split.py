@@ -124,9 +124,10 @@ def test_a_saved_list_is_read_back_from_anywhere(
     )
     order = tuple(sorted(names))
     saved = list_csv(VideoList(videos=videos, class_names=order, missing=(), origin=Path("x")))
-    (tmp_path / "val.csv").write_text(saved, encoding="utf-8")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "val.csv").write_text(saved, encoding="utf-8")
     monkeypatch.chdir("/")
-    again = read_video_list(tmp_path / "val.csv")
+    again = read_video_list(tmp_path / "lists" / "val.csv")
     assert again.class_names == order
     assert [(video.path, video.labels) for video in again.videos] == [
         (here / file, video.labels) for file, video in zip(files, videos, strict=True)

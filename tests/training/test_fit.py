@@ -112,10 +112,10 @@ def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
 class Scored(Blobs):
     """Blobs whose validation finds these mAPs, one per epoch, and keeps the weights that it saw."""
 
-    def __init__(self, maps: Sequence[float], *, top1: Sequence[float] = (), **options: Any) -> None:
+    def __init__(self, maps: Sequence[float], *, others: dict[str, Sequence[float]] | None = None, **options: Any):
         super().__init__(**options)
         self.seen: list[dict[str, Tensor]] = []
-        self._maps, self._top1, self._epoch = maps, top1, 0
+        self._measures, self._epoch = {"map": maps, **(others or {})}, 0
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         self._epoch = epoch
@@ -123,8 +123,7 @@ class Scored(Blobs):
 
     def validate(self) -> dict[str, float]:
         self.seen.append(_weights(self))
-        found = {"map": self._maps[self._epoch]}
-        return {**found, "top1": self._top1[self._epoch]} if self._top1 else found
+        return {name: values[self._epoch] for name, values in self._measures.items()}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,8 @@ class Scored(Blobs):
         (Scored([0.1, 0.4, 0.4, 0.4]), 2),
         (Scored([0.1, 0.2, 0.3, 0.4]), 4),
         (Scored([math.nan, 0.2, 0.2, math.nan]), 2),
-        (Scored([0.1, 0.4, 0.4, 0.4], top1=[1, 0.5, 0.6, 0.6]), 3),
+        (Scored([0.1, 0.4, 0.4, 0.4], others={"top1": [1, 0.5, 0.6, 0.6]}), 3),
+        (Scored([1, 1, 1, 1], others={"top1": [0.5, 1, 1, 1], "loss": [0.1, 0.9, 0.4, 0.4]}), 3),
     ],
 )
 def test_the_best_epoch_is_kept_and_of_equal_ones_the_first(task: Scored, kept: int, tmp_path: Path) -> None:

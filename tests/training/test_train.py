@@ -21,7 +21,7 @@ from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
 from tsq_cli.scoring import encode
 from tsq_cli.training import train as workflow
-from tsq_cli.training.datasets import name_queries, read_lists, readable
+from tsq_cli.training.datasets import name_queries, read_lists, read_training_list, readable
 from tsq_cli.training.settings import TrainSettings, read_settings, settings_from
 from tsq_cli.training.train import train
 
@@ -279,10 +279,10 @@ def test_a_share_splits_the_list_and_a_resumed_run_takes_the_same_split(
     lists = read_lists(settings_of(given, train_list="out/train.csv", val_list="out/val.csv", root=None))
     assert [{str(video.path) for video in of.videos} for of in lists if of is not None] == paths
     assert [of.class_names for of in lists if of is not None] == [tuple(report["classes"])] * 2
+    assert read_training_list(settings_of(given, val_list="0.5")) == read_lists(settings_of(given, val_list="0.5"))[0]
+    assert len(read_training_list(settings_of(given, val_list="nowhere.txt")).videos) == 10, "it is not even read"
     for changed in ({"split_seed": 1}, {"val_list": "0.3"}):
-        with pytest.raises(
-            UsageError, match=r"train\.csv has other videos than this split; wanted the list"
-        ):
+        with pytest.raises(UsageError, match=r"train\.csv has other videos than this split; wanted the list"):
             run(given, out, **{**how, **changed})
     assert [(out / name).read_text() for name in ("train.csv", "val.csv")] == texts
 
@@ -301,7 +301,7 @@ def test_the_report_says_which_epoch_was_kept(trained: tuple[Path, dict[str, Any
     out, report = trained
     for stage in ("heads", "recognizer"):
         rows = json.loads((out / stage / "log.json").read_text())
-        best = max(range(3), key=lambda i: (rows[i]["val.map"], rows[i]["val.top1"], -i))
+        best = max(range(3), key=lambda i: (rows[i]["val.map"], rows[i]["val.top1"], -rows[i]["val.loss"]))
         assert report["stages"][stage]["kept_epoch"] == rows[best]
         assert [row["kept"] for row in rows] == [float(i == best) for i in range(3)]
     heads = report["stages"]["heads"]["kept_epoch"]
