@@ -7,9 +7,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,87 @@ def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
     assert len(history.rows) == 4
     assert second.modes == []
     assert _same(_weights(first), _weights(second))
+
+
+class Scored(Blobs):
+    """Blobs whose validation finds these mAPs, one per epoch, and keeps the weights that it saw."""
+
+    def __init__(self, maps: Sequence[float], *, others: dict[str, Sequence[float]] | None = None, **options: Any):
+        super().__init__(**options)
+        self.seen: list[dict[str, Tensor]] = []
+        self._measures, self._epoch = {"map": maps, **(others or {})}, 0
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        self._epoch = epoch
+        return super().batches(epoch)
+
+    def validate(self) -> dict[str, float]:
+        self.seen.append(_weights(self))
+        return {name: values[self._epoch] for name, values in self._measures.items()}
+
+
+@pytest.mark.parametrize(
+    ("task", "kept"),
+    [
+        (Scored([0.1, 0.4, 0.3, 0.2]), 2),
+        (Scored([0.1, 0.4, 0.4, 0.4]), 2),
+        (Scored([0.1, 0.2, 0.3, 0.4]), 4),
+        (Scored([math.nan, 0.2, 0.2, math.nan]), 2),
+        (Scored([0.1, 0.4, 0.4, 0.4], others={"top1": [1, 0.5, 0.6, 0.6]}), 3),
+        (Scored([1, 1, 1, 1], others={"top1": [0.5, 1, 1, 1], "loss": [0.1, 0.9, 0.4, 0.4]}), 3),
+    ],
+)
+def test_the_best_epoch_is_kept_and_of_equal_ones_the_first(task: Scored, kept: int, tmp_path: Path) -> None:
+    history = fit(task, SETTINGS, tmp_path)
+    assert len(task.seen) == 4, "it trains on to the end"
+    assert not _same(task.seen[0], task.seen[1])
+    assert _same(_weights(task), task.seen[kept - 1])
+    assert history.best_epoch == kept
+    rows = json.loads((tmp_path / LOG_JSON).read_text())
+    assert [row["kept"] for row in rows] == [float(epoch == kept) for epoch in (1, 2, 3, 4)]
+    with (tmp_path / LOG_CSV).open(newline="") as stream:
+        assert [row["epoch"] for row in csv.DictReader(stream) if row["kept"] == "1.0"] == [f"{kept}.0"]
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for_or_nothing_tells_a_better_one(tmp_path: Path) -> None:
+    asked, untold = Scored([0.4, 0.1, 0.1, 0.1]), Blobs()
+    fit(asked, replace(SETTINGS, keep="last"), tmp_path / "asked")
+    assert _same(_weights(asked), asked.seen[-1])
+    fit(untold, SETTINGS, tmp_path / "untold")  # it measures accuracy, and no mAP
+    assert _same(_weights(untold), asked.seen[-1])
+    for folder in ("asked", "untold"):
+        assert "kept" not in json.loads((tmp_path / folder / LOG_JSON).read_text())[-1]
+
+
+@pytest.mark.parametrize("best", [1, 2, 3, 4])
+def test_a_resumed_run_keeps_the_best_epoch_of_before_bit_for_bit(tmp_path: Path, best: int) -> None:
+    maps = [0.9 if epoch == best else 0.1 for epoch in (1, 2, 3, 4)]
+    whole = Scored(maps)
+    fit(whole, SETTINGS, None)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Scored(maps, stop_after=2), SETTINGS, tmp_path)
+    resumed, again = Scored(maps), Scored(maps)
+    fit(resumed, SETTINGS, tmp_path)
+    assert len(resumed.seen) == 2
+    assert _same(_weights(whole), _weights(resumed))
+    fit(again, SETTINGS, tmp_path)
+    assert again.seen == [], "a finished run is only read"
+    assert _same(_weights(whole), _weights(again))
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=7, patience=2)
+    maps = [0.2, 0.1, 0.3, 0.3, 0.2, 0.9, 0.9]  # epochs 4 and 5 are no better than 3
+    task = Scored(maps)
+    history = fit(task, settings, tmp_path)
+    assert (len(history.rows), history.best_epoch) == (5, 3)
+    assert _same(_weights(task), task.seen[2])
+    again = Scored(maps)
+    assert len(fit(again, settings, tmp_path).rows) == 5
+    assert again.seen == [], "where it ended, it stays"
+    assert len(fit(Scored(maps), replace(settings, patience=3), None).rows) == 7
+    assert len(fit(Scored(maps), replace(settings, patience=0), None).rows) == 7
+    assert len(fit(Blobs(), settings, None).rows) == 7, "nothing to be patient with"
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:
@@ -208,12 +290,12 @@ def train_beside_others(folder: Path) -> dict[str, Tensor]:
             with (folder / "turns").open("a") as stream:
                 stream.write(str(distributed.rank()))
         task = _without_batch_norm()
-        fit(task, replace(SETTINGS, epochs=2), folder)
+        fit(task, replace(SETTINGS, epochs=4, patience=1), folder)
         return _weights(task)
 
 
-def _without_batch_norm() -> Blobs:
-    task = Blobs(dropout=0.0)
+def _without_batch_norm() -> Scored:
+    task = Scored([0.2, 0.3, 0.1, 0.4], dropout=0.0)  # the second is kept, the third the last: all must agree on that
     task.model[1] = nn.Identity()  # a batch norm would see each process' part of a batch alone
     return task
 
@@ -243,7 +325,8 @@ def test_two_processes_train_as_one_does(tmp_path: Path, monkeypatch: pytest.Mon
     first = train_beside_others(tmp_path)
     assert second.wait(timeout=100) == 0
     alone = _without_batch_norm()
-    fit(alone, replace(SETTINGS, epochs=2), None)
+    fit(alone, replace(SETTINGS, epochs=4, patience=1), None)
+    assert len(alone.seen) == 3
     assert (tmp_path / "turns").read_text() == "01"
     for weights in (first, torch.load(tmp_path / "second.pt", weights_only=True)):
         torch.testing.assert_close(weights, _weights(alone))

@@ -99,6 +99,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (FitSettings, {"weight_decay": -1.0}),
         (FitSettings, {"optimizer": "lion"}),
         (FitSettings, {"precision": "float64"}),
+        (FitSettings, {"keep": "first"}),
+        (FitSettings, {"patience": -1}),
         (HeadSettings, {"alpha": -0.1}),
         (HeadSettings, {"prototype_ratio": 0.0}),
         (HeadSettings, {"prototype_ratio": 1.1}),
@@ -111,11 +113,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (EncoderSettings, {"backbone_lr_scale": 2.0}),
         (RecognizerSettings, {"method": "guess"}),
         (TrainSettings, {"train_list": "a", "num_frames": 0}),
+        (TrainSettings, {"train_list": "a", "split_seed": -1}),
+        *((TrainSettings, {"train_list": "a", "val_list": share}) for share in ("0", "1", "1.5", "-0.2", "nan", "inf")),
+        (TrainSettings, {"train_list": "a", "val_list": "0.2", "val_subset": "test"}),
+        (TrainSettings, {"train_list": "a", "heads": HeadSettings(fit=FitSettings(patience=3))}),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(kind: Any, values: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=list(values)[-1]):
+    with pytest.raises(UsageError, match="patience of heads is 3, without" if "heads" in values else list(values)[-1]):
         kind(**values)
+
+
+@pytest.mark.parametrize(
+    ("typed", "share"), [("0.2", 0.2), (".5", 0.5), ("1e-3", 0.001), ("val.txt", None), ("./0.2", None), (None, None)]
+)
+def test_a_share_is_a_number_and_anything_else_a_list(typed: str | None, share: float | None) -> None:
+    assert TrainSettings(train_list="a", val_list=typed).val_share == share
 
 
 def _tree(kind: Any) -> list[Any]:

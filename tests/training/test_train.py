@@ -22,7 +22,7 @@ from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
 from tsq_cli.scoring import encode
 from tsq_cli.training import train as workflow
-from tsq_cli.training.datasets import name_queries, read_lists, readable
+from tsq_cli.training.datasets import name_queries, read_lists, read_training_list, readable
 from tsq_cli.training.settings import TrainSettings, read_settings, settings_from
 from tsq_cli.training.train import train
 
@@ -229,11 +229,90 @@ def test_lists_that_share_videos_are_refused(given: Path) -> None:
         read_lists(replace(settings, val_list=str(given / "nowhere.txt")))
 
 
-def test_a_class_without_videos_is_refused_before_anything_is_decoded(given: Path, tmp_path: Path) -> None:
-    (tmp_path / "classes.txt").write_text("\n".join([*COLORS, "purple rain"]))
-    with pytest.raises(UsageError, match="1 of 6 classes have no video"):
-        run(given, tmp_path / "out", classes=str(tmp_path / "classes.txt"))
-    assert not (tmp_path / "out" / "cache").exists()
+def test_classes_without_videos_are_refused_before_anything_is_decoded_or_left_out(given: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("\n".join([*COLORS, "purple rain"]))
+    gone = [line for line in (given / "train.txt").read_text().splitlines() if "BlueSky" not in line]
+    (tmp_path / "train.txt").write_text("\n".join([*gone, "nowhere.mkv\tBlueSky"]))
+    changed = {"train_list": str(tmp_path / "train.txt"), "classes": str(classes), "heads.fit.epochs": 1}
+    with pytest.raises(UsageError, match=r"2 of 6 classes have no video of .*: 'BlueSky', 'purple rain'; wanted"):
+        run(given, tmp_path / "out", **changed)
+    assert not (tmp_path / "out").exists()
+    report = run(given, tmp_path / "out", **changed, skip_empty_classes=True, stages="heads")
+    left = [name for name in COLORS if name != "BlueSky"]
+    assert report["classes"] == left
+    assert list(find_pack(tmp_path / "out" / "pack").class_names) == left
+    assert [of["left_out_classes"] for of in report["lists"]] == [["BlueSky", "purple rain"]] * 2
+    assert [of["left_out"] for of in report["lists"]] == [[], ["val-BlueSky-0.mkv"]]
+    assert report["counts"] == [[2] * 4, [1] * 4]
+    assert report["warnings"][0] == "left out for want of videos: 2 classes ('BlueSky', 'purple rain')"
+    less = tmp_path / "less.txt"
+    less.write_text("\n".join(line for line in gone if "red car" not in line))
+    with pytest.raises(UsageError, match=r"val-red_car-0\.mkv .* is of the class 'red car'"):  # it was never named
+        read_lists(settings_of(given, train_list=str(less), skip_empty_classes=True))
+
+
+def test_an_empty_class_folder_is_refused_or_left_out(tmp_path: Path) -> None:
+    for folder in ("run", "eat", "fly"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "run" / "a.mp4").touch()
+    (tmp_path / "eat" / "b.mp4").touch()
+    settings = TrainSettings(train_list=str(tmp_path))
+    with pytest.raises(UsageError, match=r"class folder .*fly holds no video; .*--skip-empty-classes"):
+        read_lists(settings)
+    train, _ = read_lists(replace(settings, skip_empty_classes=True))
+    assert (train.class_names, train.left_out_classes) == (("eat", "run"), ("fly",))
+
+
+def test_a_share_splits_the_list_and_a_resumed_run_takes_the_same_split(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"val_list": "0.5", "stages": "recognizer", "recognizer.fit.epochs": 2}
+    out = tmp_path / "out"
+    report = run(given, out, **how)
+    assert report["counts"] == [[1] * 5, [1] * 5], "one of the two videos of each class"
+    assert report["split"] == [str(out / "train.csv"), str(out / "val.csv")]
+    assert [of["found"][:8] for of in report["lists"]] == ["5 videos"] * 2
+    texts = [(out / name).read_text() for name in ("train.csv", "val.csv")]
+    paths = [{line.split(",")[0] for line in text.splitlines()[1:]} for text in texts]
+    assert paths[0] & paths[1] == set()
+    assert paths[0] | paths[1] == {str(path) for path in (given / "videos").glob("train-*")}
+    inputs = (out / "recognizer" / "inputs.json").read_bytes()
+    run(given, out, **how)
+    assert (out / "recognizer" / "inputs.json").read_bytes() == inputs
+    assert [(out / name).read_text() for name in ("train.csv", "val.csv")] == texts
+    # The files name the same videos and classes, from wherever they are read.
+    monkeypatch.chdir(tmp_path)
+    lists = read_lists(settings_of(given, train_list="out/train.csv", val_list="out/val.csv", root=None))
+    assert [{str(video.path) for video in of.videos} for of in lists if of is not None] == paths
+    assert [of.class_names for of in lists if of is not None] == [tuple(report["classes"])] * 2
+    assert read_training_list(settings_of(given, val_list="0.5")) == read_lists(settings_of(given, val_list="0.5"))[0]
+    assert len(read_training_list(settings_of(given, val_list="nowhere.txt")).videos) == 10, "it is not even read"
+    for changed in ({"split_seed": 1}, {"val_list": "0.3"}):
+        with pytest.raises(UsageError, match=r"train\.csv has other videos than this split; wanted the list"):
+            run(given, out, **{**how, **changed})
+    assert [(out / name).read_text() for name in ("train.csv", "val.csv")] == texts
+
+
+def test_other_validation_videos_would_keep_other_epochs(
+    given: Path, trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = shutil.copytree(trained[0], tmp_path / "copy")
+    fewer = given / "fewer_val.txt"
+    fewer.write_text("".join((given / "val.txt").read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UsageError, match="heads was trained from other validation videos"):
+        run(given, out, val_list=str(fewer))
+
+
+def test_the_report_says_which_epoch_was_kept(trained: tuple[Path, dict[str, Any]]) -> None:
+    out, report = trained
+    for stage in ("heads", "recognizer"):
+        rows = json.loads((out / stage / "log.json").read_text())
+        best = max(range(3), key=lambda i: (rows[i]["val.map"], rows[i]["val.top1"], -rows[i]["val.loss"]))
+        assert report["stages"][stage]["kept_epoch"] == rows[best]
+        assert [row["kept"] for row in rows] == [float(i == best) for i in range(3)]
+    heads = report["stages"]["heads"]["kept_epoch"]
+    assert heads["val.map"] == (heads["val.visual_map"] + heads["val.textual_map"]) / 2
 
 
 @pytest.mark.parametrize(

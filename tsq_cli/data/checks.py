@@ -44,7 +44,7 @@ def _left_out(train: VideoList, val: VideoList | None) -> Iterator[str]:
     if train.left_out_classes:
         yield f"left out for want of videos: {len(train.left_out_classes)} classes ({_named(train.left_out_classes)})"
     if val is not None and val.left_out:
-        yield f"left out with these classes: {len(val.left_out)} validation videos ({_named(val.left_out)})"
+        yield f"left out with these classes: validation videos {_named(val.left_out)}"
 
 
 def _counts(train: VideoList, val: VideoList | None) -> Iterator[str]:

@@ -224,7 +224,7 @@ class FrameTask(TrainingTask):
         return logits.float().reshape(*images.shape[:2], -1)
 
     def validate(self) -> dict[str, float]:
-        """Compute mAP and top-1 accuracy, 0 to 1, of videos' pooled scores; nothing without validation."""
+        """Compute the measures of videos' pooled scores; nothing without validation."""
         if self._validation is None:
             return {}
         videos = iter(torch.split(torch.arange(len(self._validation)), self._settings.fit.batch_size))
@@ -239,10 +239,11 @@ class FrameTask(TrainingTask):
 
 
 def measures(logits: Tensor, targets: Tensor, *, multi_label: bool) -> dict[str, float]:
-    """Compute mAP and top-1 accuracy, 0 to 1, of videos' pooled logits [N, C] against targets [N, C]."""
+    """Compute mAP and top-1 accuracy, 0 to 1, and the loss of videos' pooled logits [N, C] against targets [N, C]."""
     scores = probabilities(logits, multi_label=multi_label).double().cpu().numpy()
     truth = targets.bool().cpu().numpy()
-    return {"map": mean_average_precision(scores, truth), "top1": top_k_accuracy(scores, truth, 1)}
+    loss = classification_loss(logits.float().cpu(), targets.float().cpu(), multi_label=multi_label)
+    return {"map": mean_average_precision(scores, truth), "top1": top_k_accuracy(scores, truth, 1), "loss": float(loss)}
 
 
 def smoothed(targets: Tensor, share: float) -> Tensor:

@@ -50,7 +50,7 @@ class TrainingTask(ABC):
     def validate(self) -> dict[str, float]:
         """Compute metrics after an epoch; called in the main process, in evaluation mode, without gradients.
 
-        The one named "map" decides which epoch is the best, and of equal ones "top1".
+        The one named "map" decides which epoch is the best, of equal ones "top1", then the lowest "loss".
         """
         return {}
 
@@ -72,13 +72,16 @@ class History:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch of the largest val.map, of equal ones of the largest val.top1, then the first; None without any.
+        """The epoch of the largest val.map, then val.top1, then the lowest val.loss, then the first; None without any.
 
-        On few videos the ranking behind mAP is soon perfect, while the likeliest class is still the same for all.
+        On few videos the ranking behind mAP is perfect after an epoch or two, when no class is clear of the others yet.
         """
+
+        def quality(row: dict[str, float]) -> tuple[float, float, float]:
+            return row["val.map"], row.get("val.top1", 0.0), -row.get("val.loss", 0.0)
+
         scored = [row for row in self.rows if math.isfinite(row.get("val.map", math.nan))]
-        best = max(scored, key=lambda row: (row["val.map"], row.get("val.top1", 0.0)), default=None)
-        return None if best is None else int(best["epoch"])
+        return int(max(scored, key=quality)["epoch"]) if scored else None
 
     def write(self, folder: Path, *, mark_best: bool = False) -> None:
         """Write log.csv and log.json; marked, the rows have `kept`, 1 for the best epoch so far, 0 for the others."""

@@ -156,7 +156,7 @@ class ProbeTask(TrainingTask):
         return {"loss": classification_loss(self._scores(features), wanted, multi_label=self._multi_label)}
 
     def validate(self) -> dict[str, float]:
-        """Compute mAP and top-1 accuracy, 0 to 1; nothing without validation."""
+        """Compute the measures of the mean of a video's logits; nothing without validation."""
         if self._validation is None:
             return {}
         features, targets = self._validation

@@ -42,7 +42,7 @@ class FitSettings:
         clip_norm: largest norm of the gradient over all parameters; 0 disables clipping.
         precision: of activations; "auto" is bfloat16 on a GPU that supports it, float16 on other GPUs, else float32.
         keep: the epoch whose weights go on: the one of the best mAP on validation videos, of equal ones of the best
-            top-1 accuracy, then the first (ours), or the last (S). Without validation videos it is the last.
+            top-1 accuracy, the lowest loss, the first (ours); or the last (S). Without such videos it is the last.
         patience: number of epochs without a better mAP after which training stops early; 0 never does.
         seed: of all random draws.
 

@@ -194,8 +194,8 @@ def heads_stage(
                 for module, logits in found.items()
                 for measure, value in measures(logits, clips[1].targets, multi_label=run.multi_label).items()
             }
-            both = {name: (measured[f"visual_{name}"] + measured[f"textual_{name}"]) / 2 for name in ("map", "top1")}
-            return measured | both
+            names = ("map", "top1", "loss")
+            return measured | {of: (measured[f"visual_{of}"] + measured[f"textual_{of}"]) / 2 for of in names}
 
         fitting = settings.fit
         return train_heads(
