@@ -15,7 +15,7 @@ from tests.cli.conftest import DEMO
 from tests.marks import ON_CUDA
 from tests.reads import Reads
 from tsq_cli import Classifier, Selector, SelectSettings, models, selection
-from tsq_cli import classifier as classifier_module
+from tsq_cli import recognition as recognition_module
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Order, SelectorName
 from tsq_cli.models import tsq_layer
@@ -82,13 +82,13 @@ def test_the_recognizer_is_given_the_frames_of_the_record(
     classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch, order: Order
 ) -> None:
     given: list[torch.Tensor] = []
-    forward_recognizer = classifier_module.forward_recognizer
+    forward_recognizer = recognition_module.forward_recognizer
 
     def forward(loaded: Any, frames: list[torch.Tensor], timings: dict[str, float]) -> Any:
         given.extend(frames)
         return forward_recognizer(loaded, frames, timings)
 
-    monkeypatch.setattr(classifier_module, "forward_recognizer", forward)
+    monkeypatch.setattr(recognition_module, "forward_recognizer", forward)
     for clip, record, frames in zip(
         clips, classifier.process_clips(clips, replace(SETTINGS, order=order)), given, strict=True
     ):
@@ -103,7 +103,7 @@ def test_a_device_chooses_and_recognizes_before_the_host_reads(
     monkeypatch.setattr(tsq_layer, "refuse_not_finite", lambda *_: None)  # on a CPU only, where reading costs nothing
     monkeypatch.setattr(Selector, "chooses_on_device", lambda *_: True)
     before: list[int] = []
-    make_records, forward_recognizer = Selector.records, classifier_module.forward_recognizer
+    make_records, forward_recognizer = Selector.records, recognition_module.forward_recognizer
 
     def records(*args: Any, **options: Any) -> list[Record]:
         before.append(len(reads.seen))
@@ -114,7 +114,7 @@ def test_a_device_chooses_and_recognizes_before_the_host_reads(
         return forward_recognizer(*args)
 
     monkeypatch.setattr(Selector, "records", records)
-    monkeypatch.setattr(classifier_module, "forward_recognizer", forward)
+    monkeypatch.setattr(recognition_module, "forward_recognizer", forward)
     with Reads() as reads:
         classifier.process_clips(clips, SETTINGS)
     assert before == [-1, 0], reads.seen  # the recognizer was launched, then the first score was read

@@ -57,7 +57,7 @@ def test_predictions_are_of_the_mean_logit(packs: dict[bool, Pack], frames: np.n
         logits = loaded.recognizer(loaded.preprocessor(torch.from_numpy(frames))).logits
     for said, z in [
         (recognition.predictions, logits.mean(dim=0)),
-        *zip(recognition.frame_predictions, logits, strict=True),
+        *zip(recognition.frame_predictions.values(), logits, strict=True),
     ]:
         expected = 1 / (1 + np.exp(-z.numpy())) if multi_label else np.exp(z.numpy()) / np.exp(z.numpy()).sum()
         assert [category.index for category in said] == np.argsort(-z.numpy()).tolist()

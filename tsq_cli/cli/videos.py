@@ -113,12 +113,13 @@ def _identity(
         UsageError: it asks for what only a sampler can give, and none runs, or for an early exit that is not tuned.
     """
     from tsq_cli.classifier import recognition_identity
+    from tsq_cli.packs.recognizers import tuned_exit
     from tsq_cli.recognition import consensus_of, early_exit_of
 
     own = pack.settings.consensus
     consensus = consensus_of(own, classify, has_sampler=settings.needs_model)
     early_exit_of(
-        None if choice.role is None else pack.settings.early_exit,
+        tuned_exit(pack, choice),
         classify,
         settings.most_frames,
         is_own_consensus=consensus == own,

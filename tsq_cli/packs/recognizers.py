@@ -68,7 +68,7 @@ class LoadedRecognizer:
         preprocessor: from frames to its input.
         class_names: of its C classes.
         consensus: how the scores of frames become those of their video, by the pack's settings.
-        early_exit: when it has seen enough frames; known for a pack's own network only, and where it was tuned.
+        early_exit: when it has seen enough frames, see tuned_exit.
         words: calibration of its names; known for the pack's embedded recognizer only.
         is_image_text: whether it is a pack's image-text model, which may show none of the classes.
     """
@@ -219,10 +219,16 @@ def load_recognizer(
         preprocessor=preprocessor,
         class_names=config.class_names,
         consensus=config.settings.consensus,
-        early_exit=config.settings.early_exit if choice.role is not None else None,
+        early_exit=tuned_exit(config, choice),
         words=config.settings.words if is_embedded else Words(),
         is_image_text=config.is_image_text and choice.role is not None,
     )
+
+
+def tuned_exit(config: PackConfig, choice: RecognizerChoice) -> EarlyExit | None:
+    """When a network has seen enough frames; known for the pack's embedded one, or its recognizer if it embeds none."""
+    tuned = _embedded(config) or config.roles.recognizer
+    return config.settings.early_exit if choice.role == tuned else None
 
 
 def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
