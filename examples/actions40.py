@@ -3,13 +3,14 @@
     python examples/actions40.py compose --photos DIR --videos /tmp/actions40
     python examples/actions40.py train --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\
                                        --out weights/actions40
-    tsq evaluate /tmp/actions40/validation.csv --pack weights/actions40
+    tsq evaluate /tmp/actions40/test.csv --pack weights/actions40 --early-exit
     python examples/actions40.py steps --photos DIR --videos /tmp/actions40 --work /tmp/actions40-run \\
                                        --json docs/training/steps.json
 
-DIR holds a folder of photographs for each action (Stanford 40 Actions). Photographs are split before anything is
-composed. Held-out videos are real mp4 files. For training, clips are composed afresh in every batch out of frames of
-the training photographs, each drawn through several windows as a shot would show it and encoded once.
+DIR holds a folder of photographs for each action (Stanford 40 Actions). Photographs are split into training, tuning and
+test before anything is composed: every choice is made on tuning, and test is reported once. Videos of tuning and test
+are real mp4 files. For training, clips are composed afresh in every batch out of frames of the training photographs,
+each drawn as a shot would show it and encoded once. It needs the packages that examples/lite_weights.py names.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import numpy as np
 from actions40_frames import open_photo
 from actions40_steps import steps
 from actions40_studies import studies, tsne
-from actions40_train import build
-from actions40_videos import find_photos, plan_video
+from actions40_train import build, list_of
+from actions40_videos import Part, find_photos, plan_video
 from needle_videos import describe, write_video
 from rich.console import Console
 from rich.progress import track
@@ -61,7 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {
-        "compose": commands.add_parser("compose", help="write the held-out videos and their list"),
+        "compose": commands.add_parser("compose", help="write the videos of tuning and test, and their lists"),
         "train": commands.add_parser("train", help="train, and write the pack"),
         "steps": commands.add_parser("steps", help="measure what each step of the training gives"),
         "studies": commands.add_parser("studies", help="run ablation studies, see tsq ablate --list"),
@@ -69,7 +70,7 @@ def main() -> int:
     }
     for command in parsers.values():
         command.add_argument("--photos", type=Path, required=True)
-        command.add_argument("--videos", type=Path, required=True, help="folder of the held-out videos")
+        command.add_argument("--videos", type=Path, required=True, help="folder of the composed videos")
     for name in ("train", "steps", "studies", "tsne"):
         parsers[name].add_argument(
             "--work", type=Path, required=True, help="features and checkpoints; runs resume here"
@@ -87,13 +88,13 @@ def main() -> int:
         if given.command == "compose":
             compose(given.photos, given.videos, given.count, given.seed)
         elif given.command == "train":
-            build(given.photos, given.work, given.out, given.videos / VALIDATION_LIST, commit=_commit())
+            build(given.photos, given.work, given.out, given.videos, commit=_commit())
         elif given.command == "steps":
-            steps(given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
+            steps(given.photos, given.work, given.videos, given.json)
         elif given.command == "tsne":
-            tsne(given.photos, given.work, given.videos / VALIDATION_LIST, given.plot, given.html)
+            tsne(given.photos, given.work, given.videos, given.plot, given.html)
         else:
-            studies(given.study, given.photos, given.work, given.videos / VALIDATION_LIST, given.json)
+            studies(given.study, given.photos, given.work, given.videos, given.json)
     except TsqError as error:
         print(f"actions40: {error}", file=sys.stderr)
         return error.exit_code

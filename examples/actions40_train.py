@@ -176,9 +176,9 @@ def sight(base: Pack, encoder: FrameEncoder, frames: Frames) -> Sight:
     return Sight(refit_objects(frames, objects), base.textual_embeddings, encoder.model.get_classifier())
 
 
-def clip_source(composer: Composer, seen: Sight, batch_size: int, seed: int) -> ComposedClips:
-    """Build a source of clips of the sampler's features, composed anew in every batch."""
-    features = composer.frames.outputs["tuned"]
+def clip_source(composer: Composer, seen: Sight, network: str, batch_size: int, seed: int) -> ComposedClips:
+    """Build a source of clips of a network's features, composed anew in every batch."""
+    features = composer.frames.outputs[network]
     textual = torch.cat([seen.textual(part) for part in torch.split(features, 4096)]).half()
     return ComposedClips(
         composer, lambda chosen: (features[chosen], textual[chosen]), batch_size=batch_size, batches=BATCHES, seed=seed
@@ -191,6 +191,7 @@ def fit_heads(
     names: Tensor,
     settings: HeadSettings,
     *,
+    network: str = "tuned",
     queries: Tensor | None = None,
     folder: Path | None = None,
     progress: Progress = no_progress,
@@ -202,13 +203,14 @@ def fit_heads(
         seen: layers on their features.
         names: embeddings of the class names [C, Dt].
         settings: of the heads.
+        network: whose features, "tuned" or "frozen".
         queries: of VQM to begin with, [C, D]; None for the rows of the sampler's classifier (ours: it has learned what
             tells the classes apart; S begins with prototypes).
         folder: for checkpoint and logs.
         progress: told every step.
     """
     return train_heads(
-        clip_source(composer, seen, settings.fit.batch_size, settings.fit.seed),
+        clip_source(composer, seen, network, settings.fit.batch_size, settings.fit.seed),
         settings,
         queries_visual=seen.actions.weight.detach() if queries is None else queries,
         queries_textual=names,
