@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -32,7 +33,7 @@ from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.cli.benchmark import report_parts
 from tsq_cli.cli.train import evaluation_parts
 from tsq_cli.errors import EXIT_INPUT_FAILED, InputNotFoundError, UsageError
-from tsq_cli.evaluation.tables import evaluation_grids, percent_with_interval
+from tsq_cli.evaluation.tables import METRIC_TITLES, evaluation_grids, percent_with_interval
 from tsq_cli.files import write_text
 from tsq_cli.report.grid import Grid
 from tsq_cli.studies.tables import study_grid
@@ -48,17 +49,9 @@ Json = Any
 _MARKER = re.compile(r"<!-- table: (?P<file>\S+\.json) (?P<name>[\w-]+)(?P<arguments>(?: [^\s>]+)*) -->")
 _END = "<!-- end -->"
 _MODULES = {"tsq": "both (TSQNet)", "vqm": "VQM", "tqm": "TQM"}
-_NETWORKS = {
-    "frozen": "linear layer on the untuned network",
-    "tuned": "linear layer on the tuned network (the pack)",
-}
-_WITHOUT_SELECTION = {
-    "uniform": "uniform 5",
-    "random": "random 5",
-    "confident": "most confident 5",
-    "all": "all 16",
-    "oracle": "oracle 5",
-}
+_COMPARED = {
+    "tsq": "both (TSQNet)", "vqm": "VQM", "tqm": "TQM", "agree": "two that agree", "uniform": "uniform", "all": "all 16"
+}  # fmt: skip
 
 
 def on_console(parts: Iterable[str | Table]) -> str:
@@ -74,8 +67,9 @@ def on_console(parts: Iterable[str | Table]) -> str:
 
 
 def evaluation(report: Json) -> str:
-    """All measures for the report's number of frames, and mAP for every number, with titles."""
-    return "\n".join(grid.markdown() for grid in evaluation_grids(report)[:2])
+    """All measures for the report's number of frames, mAP for every number, and an early exit, with titles."""
+    measures, by_number, _, *exited = evaluation_grids(report)
+    return "\n".join(grid.markdown() for grid in (measures, by_number, *exited))
 
 
 def study(report: Json, name: str) -> str:
@@ -84,15 +78,31 @@ def study(report: Json, name: str) -> str:
 
 
 def steps(report: Json) -> str:
-    """The mAP of the three ways to choose, one row per step of the training."""
-    rows = [[step["step"], *_maps(step["rows"], _MODULES)] for step in report["steps"]]
-    return Grid(title="", headings=["heads", *_MODULES.values()], rows=rows).markdown()
+    """The mAP of the three ways to choose by the pack's consensus, and of both by the mean of logits, per step."""
+    rows = [
+        [step["step"], *_maps(step["rows"]["plain"], ["tsq"]), *_maps(step["rows"]["evidence"], _MODULES)]
+        for step in report["steps"]
+    ]
+    headings = ["heads", f"{_MODULES['tsq']}, mean of logits", *_MODULES.values()]
+    return Grid(title="", headings=headings, rows=rows).markdown()
 
 
-def references(report: Json) -> str:
-    """The mAP without selection, one row per recognizer."""
-    rows = [[title, *_maps(report["references"][name], _WITHOUT_SELECTION)] for name, title in _NETWORKS.items()]
-    return Grid(title="", headings=["recognizer", *_WITHOUT_SELECTION.values()], rows=rows).markdown()
+def poolings(report: Json, kind: str) -> str:
+    """The mAP by every pooling, one row each, without evidence ("plain") or with the pack's ("evidence")."""
+    rows = [[pooling, *_maps(scored[kind], _COMPARED)] for pooling, scored in report["poolings"].items()]
+    return Grid(title="", headings=["pooling", *_COMPARED.values()], rows=rows).markdown()
+
+
+def seeds(report: Json) -> str:
+    """The mAP and top-1 of heads trained from several seeds, their mean and their standard deviation."""
+    of = {seed["seed"]: {row["selector"]: row for row in seed["rows"]} for seed in report["seeds"]}
+    columns = [(name, metric) for name in _MODULES for metric in ("map", "top1")]
+    values = {number: [100 * rows[name][metric]["value"] for name, metric in columns] for number, rows in of.items()}
+    rows = [[str(number), *(f"{value:.1f}" for value in row)] for number, row in values.items()]
+    each = list(zip(*values.values(), strict=True))
+    rows.append(["mean ± standard deviation", *(f"{fmean(one):.1f} ± {stdev(one):.1f}" for one in each)])
+    headings = ["seed", *(f"{_MODULES[name]}, {METRIC_TITLES[metric]}" for name, metric in columns)]
+    return Grid(title="", headings=headings, rows=rows).markdown()
 
 
 def sizes(report: Json) -> str:
@@ -144,8 +154,9 @@ TABLES: Mapping[str, Callable[..., str]] = {
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
     "decode": lambda report: _untitled(decode.clips_grid(clip for run in report["runs"] for clip in run["clips"])),
     "evaluation": evaluation,
+    "poolings": poolings,
     "queries": queries,
-    "references": references,
+    "seeds": seeds,
     "sizes": sizes,
     "steps": steps,
     "study": study,

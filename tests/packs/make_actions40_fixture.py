@@ -29,7 +29,7 @@ FIXTURE = Path(__file__).with_name("actions40_held_out.npz")
 
 def main(photos: Path) -> None:
     """Compose the videos, encode their shots and write the fixture."""
-    pack, held_out = load_pack("actions40", dtype=torch.float32), find_photos(photos, "validation")
+    pack, held_out = load_pack("actions40", dtype=torch.float32), find_photos(photos, "test")
     features, events, classes = [], [], []
     for number in range(NUM_VIDEOS):
         shots = plan_video(held_out, np.random.default_rng([4040, number]))

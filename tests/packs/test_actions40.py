@@ -17,9 +17,9 @@ from tsq_cli.scoring import encode, tsq_scores
 PACK = Path(__file__).parents[2] / "weights" / "actions40"
 
 
-def test_it_is_whole_and_at_most_25_megabytes() -> None:
+def test_it_is_whole_and_at_most_40_megabytes() -> None:
     assert all(check.ok for check in verify_pack(PACK))
-    assert sum(path.stat().st_size for path in PACK.iterdir()) <= 25e6
+    assert sum(path.stat().st_size for path in PACK.iterdir()) <= 40e6
     config = find_pack("actions40")
     assert len(config.class_names) == 40
     assert {"playing guitar", "riding a horse"} <= set(config.class_names)
