@@ -117,14 +117,15 @@ def failed(path: str = "clips/broken.mp4", message: str = "it is empty; wanted a
 
 
 def pictures(of: Record, *, height: int = 36, width: int = 64, maps: bool = True) -> Pictures:
-    """Candidates of one gray level each, 10 apart; maps whose one hot cell moves right from frame to frame."""
+    """Candidates of one gray level each, 10 apart; maps of what was recognized, whose one hot cell moves right."""
     levels = [10 * position % 250 for position in range(len(of.candidates))]
     candidates = np.stack([np.full((height, width, 3), level, np.uint8) for level in levels])
-    values = np.zeros((len(of.frames), 4, 4), np.float32)
+    values = np.zeros((sum(frame.predictions is not None for frame in of.frames), 4, 4), np.float32)
+    if not maps or len(values) == 0:
+        return Pictures(candidates=candidates, maps=None)
     for place in range(len(values)):
         values[place, 1, place % 4] = 1.0
-    seen = SaliencyMaps(values=values, category=CATEGORIES[0], box=BOX)
-    return Pictures(candidates=candidates, maps=seen if maps else None)
+    return Pictures(candidates=candidates, maps=SaliencyMaps(values=values, category=CATEGORIES[0], box=BOX))
 
 
 def page(path: Path, *records: Record, with_pictures: bool = True, title: str | None = None) -> Path:
