@@ -233,17 +233,25 @@ def lines_of(name: str, report: Any) -> list[str]:
     return TABLES[name](report).strip("\n").splitlines()[2:]
 
 
-def test_steps_and_recognizers() -> None:
+def test_steps_poolings_and_seeds() -> None:
     rows = [measured("vqm", 0.5), measured("tqm", 0.25), measured("tsq", 0.625)]
-    assert lines_of("steps", {"steps": [{"step": "frozen", "rows": rows}]}) == [
-        "| frozen | 62.5 [57.5, 67.5] | 50.0 [45.0, 55.0] | 25.0 [20.0, 30.0] |"
+    plain = [measured("tsq", 0.5)]
+    assert lines_of("steps", {"steps": [{"step": "frozen", "rows": {"plain": plain, "evidence": rows}}]}) == [
+        "| frozen | 50.0 [45.0, 55.0] | 62.5 [57.5, 67.5] | 50.0 [45.0, 55.0] | 25.0 [20.0, 30.0] |"
     ]
-    names = ("oracle", "all", "confident", "random", "uniform")
-    references = [measured(name, 0.5 - i / 10) for i, name in enumerate(names)]
-    first, second = lines_of("references", {"references": {"tuned": references, "frozen": references}})
-    cells = "10.0 [5.0, 15.0] | 20.0 [15.0, 25.0] | 30.0 [25.0, 35.0] | 40.0 [35.0, 45.0] | 50.0 [45.0, 55.0] |"
-    assert first == f"| linear layer on the untuned network | {cells}"
-    assert second == f"| linear layer on the tuned network (the pack) | {cells}"
+    names = ("all", "uniform", "agree", "tqm", "vqm", "tsq")
+    compared = {"logits": {"plain": [], "evidence": [measured(name, i / 10) for i, name in enumerate(names, 1)]}}
+    (line,) = TABLES["poolings"]({"poolings": compared}, "evidence").strip("\n").splitlines()[2:]
+    cells = [f"{tens}.0 [{tens - 5}.0, {tens + 5}.0]" for tens in (60, 50, 40, 30, 20, 10)]
+    assert line == f"| logits | {' | '.join(cells)} |"
+    of_seeds = [
+        {"seed": seed, "rows": [measured(name, value, top1={"value": value}) for name in ("tsq", "vqm", "tqm")]}
+        for seed, value in ((0, 0.5), (1, 0.52))
+    ]
+    first, _, mean = lines_of("seeds", {"seeds": of_seeds})
+    assert first == "| 0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 |"
+    spread = "51.0 ± 1.4"  # the square root of two
+    assert mean == f"| mean ± standard deviation | {' | '.join([spread] * 6)} |"
 
 
 def test_sizes_are_of_the_wanted_number_of_frames() -> None:
