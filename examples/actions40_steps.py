@@ -118,7 +118,7 @@ def gather(photos: Path, work: Path, videos: Path, part: Part, progress: Progres
 
 def _extract(pack: Pack, published: Any, listed: VideoList, work: Path, progress: Progress) -> VideoFeatures:
     """Run the pack's networks and the published one on the candidates of every video."""
-    encoder = FrameEncoder(published, pretrained_cfg=published.pretrained_cfg)
+    encoder = FrameEncoder(published, pretrained_cfg=published.pretrained_cfg).eval()
     feeding = NETWORKS[SAMPLER].preprocessor
     frozen = FrameNetwork(
         name="frozen",

@@ -27,11 +27,12 @@ def test_it_is_whole_and_at_most_40_megabytes() -> None:
     assert len(config.provenance.commit) == 40
 
 
-def test_it_was_measured_to_beat_uniform_frames_by_25_points_and_all_frames() -> None:
+def test_it_was_measured_to_beat_uniform_frames_by_40_points_and_all_frames() -> None:
     metrics = {name: float(value) for name, value in find_pack("actions40").provenance.metrics.items()}
     assert metrics["videos"] >= 400
-    assert metrics["map_tsq"] >= metrics["map_uniform"] + 0.25
-    assert metrics["map_tsq"] > metrics["map_all"]
+    assert metrics["map_tsq"] >= metrics["map_uniform"] + 0.4
+    assert metrics["map_tsq"] >= 0.75
+    assert metrics["map_tsq"] > metrics["map_all"] > metrics["map_agree"]
 
 
 def test_its_layers_find_and_name_actions_in_videos_that_nothing_was_trained_on() -> None:
@@ -45,12 +46,12 @@ def test_its_layers_find_and_name_actions_in_videos_that_nothing_was_trained_on(
         scores = tsq_scores(pack, features, head(features), top_n=pack.config.settings.top_n)
         chosen = fuse_on_device(scores.visual.scores, scores.textual.scores, 5, lambda_v=0.6)[0].numpy()
     recall = (np.take_along_axis(is_event, chosen, axis=1).sum(axis=1) / is_event.sum(axis=1)).mean()
-    assert recall >= 0.6  # 0.64; 5 of 16 frames are 0.31, and layers of noise gave 0.28
+    assert recall >= 0.7  # 0.74; 5 of 16 frames are 0.31, and layers of noise gave 0.39
     named = {
         module: (getattr(scores, module).categories[:, 0] == classes).float().mean() for module in ("visual", "textual")
     }
-    assert named["visual"] >= 0.5  # 0.55 of 40 classes
-    assert named["textual"] >= 0.33  # 0.38
+    assert named["visual"] >= 0.65  # 0.70 of 40 classes; layers of noise 0
+    assert named["textual"] >= 0.45  # 0.52
 
 
 def test_one_pass_feeds_both_modules_and_the_recognizer_knows_the_classes() -> None:
