@@ -47,6 +47,18 @@ def test_a_stage_is_done_where_it_is_asked_for_or_was_begun(tmp_path: Path) -> N
     assert [stage for stage in ("encoder", "heads", "recognizer") if run.does(stage)] == ["encoder", "heads"]
 
 
+def test_a_stage_reports_the_epoch_that_its_log_marks(tmp_path: Path) -> None:
+    rows = [{"epoch": float(epoch), "train.loss": 0.5, "val.map": 0.1 * epoch, "kept": 0.0} for epoch in (1, 2, 3)]
+    rows[1]["kept"] = 1.0
+    (tmp_path / "heads").mkdir()
+    (tmp_path / "heads" / "log.json").write_text(json.dumps(rows))
+    run = run_in(tmp_path)
+    with run.stage("heads", {}):
+        pass
+    done = run.report["stages"]["heads"]
+    assert (done["kept_epoch"], done["last_epoch"]) == (rows[1], rows[2])
+
+
 def test_a_stages_folder_belongs_to_its_inputs(tmp_path: Path) -> None:
     log = json.dumps([{"epoch": 1.0, "train.loss": 0.5}, {"epoch": 2.0, "train.loss": 0.25}])
     (tmp_path / "heads").mkdir()
