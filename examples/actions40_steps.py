@@ -208,7 +208,7 @@ def looked_at(on: Gathered, network: str, net: TSQNet, settings: HeadSettings) -
         on.logits,
         on.targets,
         settings=RuleSettings(lambda_v=settings.lambda_v),
-        class_scores=(output.visual.logits.numpy(), output.textual.logits.numpy()),
+        class_scores=(output.visual.logits, output.textual.logits),
     )
 
 
