@@ -98,7 +98,7 @@ def test_all_that_happened_is_on_disk(given: Path, trained: tuple[Path, dict[str
     assert "val.visual_map" in report["stages"]["heads"]["last_epoch"]
     assert report["prototypes"]["num_pairs"] == 10
     assert report["chance"] == {"map": pytest.approx(0.2), "top1": pytest.approx(0.2)}
-    assert {row["k"] for row in report["evaluation"]["rows"]} == {2, 8}
+    assert {row["k"] for row in report["evaluation"]["rows"]} == {0, 2, 8}
     cost = {name: row(report, name)["giga_macs"] for name in ("tsq", "uniform", "all")}
     assert cost["all"] == pytest.approx(4 * cost["uniform"])  # eight frames, and two
     assert cost["tsq"] > cost["uniform"] > 0
