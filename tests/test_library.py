@@ -466,6 +466,17 @@ def test_classify_loads_its_recognizer_once_and_chooses_as_the_paper(model: Mode
     assert len(result.predictions) == len(result.frames[0].predictions or ()) == 2
     assert result.maps is None
     recognizer = model.recognizer()
+    other = model.classify(path, maps=False, pooling="best-two", evidence=0.5)
+    assert other.record.recognizer is not None
+    assert (other.record.recognizer.pooling, other.record.recognizer.evidence_visual) == ("best-two", 0.5)
+    for asked, words in (
+        ({"pooling": "max"}, "the pooling is 'max'"),
+        ({"evidence": "much"}, "evidence is 'much'"),
+        ({"evidence": -1}, "evidence_visual is -1"),
+        ({"early_exit": True}, "an early exit was asked for, and the pack has none"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            model.classify("gone.mp4", **asked)  # type: ignore[arg-type]
     mapped = model.classify(clip(NAME).path, 20)
     assert model.recognizer() is recognizer
     assert mapped.maps is not None

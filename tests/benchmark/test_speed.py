@@ -19,11 +19,19 @@ from tests.reads import Reads
 from tsq_cli import selection
 from tsq_cli.benchmark import runners, speed
 from tsq_cli.benchmark.end_to_end import time_files, with_decoding
-from tsq_cli.benchmark.runners import AdaFocusRunner, BenchmarkConfig, FrameExitRunner, FramesRunner, Pass, TSQNetRunner
+from tsq_cli.benchmark.runners import (
+    AdaFocusRunner,
+    BenchmarkConfig,
+    FrameExitRunner,
+    FramesRunner,
+    Pass,
+    TSQNetRunner,
+    classes_of,
+)
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.explain import normalize_maps
-from tsq_cli.models import create_encoder
+from tsq_cli.models import RecognizerOutput, create_encoder
 from tsq_cli.models.flops import count
 from tsq_cli.scoring import encode, tsq_scores
 
@@ -99,6 +107,15 @@ def test_what_is_timed_is_the_products_own_chain() -> None:
     for maps, by_hand in zip(state.maps, maps_by_hand, strict=True):
         np.testing.assert_allclose(maps, by_hand, atol=1e-5)
     assert np.ptp(maps_by_hand[0]) > 0.5
+
+
+def test_a_video_is_of_the_class_that_its_pooling_says() -> None:
+    """Three frames: two at 0.6 for the first class, one at 0.1; as logits the odds 2.25 and 1 / 9, a quarter."""
+    p = torch.tensor([0.6, 0.6, 0.1, 0.6, 0.6, 0.1])
+    output = RecognizerOutput(logits=torch.stack([p, 1 - p], dim=1).log(), activations=torch.zeros(6, 0))
+    weights = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert classes_of(output, 2, "logits").tolist() == [1, 1]
+    assert classes_of(output, 2, "weighted-logits", weights).tolist() == [0, 1]
 
 
 def test_costs_are_those_of_the_frames_looked_at() -> None:

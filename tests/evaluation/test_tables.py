@@ -93,6 +93,21 @@ def test_the_best_baseline_is_a_column_and_a_row_may_have_no_frame() -> None:
     assert "Pooling" not in evaluation_markdown(REPORT)  # a report that does not tell
 
 
+def test_an_early_exit_has_a_row_with_its_frames_and_a_table_of_bars() -> None:
+    curve = [
+        {"bar": 0.75, "mean_frames": 2.345, "giga_macs": 3.456, "map": 0.61, "top1": 0.62},
+        {"bar": None, "mean_frames": 5.0, "giga_macs": 6.0, "map": 0.63, "top1": 0.64},
+    ]
+    exited = {"bar": 0.75, "num_frames": 5, "mean_frames": 2.345, "giga_macs": 3.456, "curve": curve}
+    rows = [row("tsq", 4, 0.6), row("tsq early exit", 5, 0.59, gains={"tsq": {"map": metric(-0.01)}}, giga_macs=3.456)]
+    details, *_, bars = evaluation_grids(REPORT | {"rows": rows, "early_exit": exited})
+    assert details.headings[-1] == "mAP over TSQNet"
+    assert details.rows[1][:2] == ["tsq early exit, 2.3 frames", "3.46"]
+    assert details.rows[1][-1] == "-1.0 [-11.0, +9.0]"
+    assert "at most 5 frames" in bars.title
+    assert bars.rows == [["0.75", "2.35", "3.46", "61.0", "62.0"], ["none", "5.00", "6.00", "63.0", "64.0"]]
+
+
 def test_top5_of_five_classes_says_nothing_and_is_left_out() -> None:
     details = evaluation_grids(REPORT | {"num_classes": 5})[0]
     assert "top-5" not in details.headings

@@ -244,7 +244,7 @@ class TSQNetRunner(Runner):
 
     def _recognize(self, state: Pass) -> None:
         state.output = recognize_images(self._recognizer, state.images)
-        state.classes = _classes(state.output, len(state.pixels), self._setting.pooling, state.weights)
+        state.classes = classes_of(state.output, len(state.pixels), self._setting.pooling, state.weights)
 
     def explain(self, state: Pass) -> None:
         """Make the maps of each video's class, as `tsq classify` does once the host knows the class."""
@@ -287,7 +287,7 @@ class FramesRunner(Runner):
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner; frames uint8 [B, K, H, W, 3]."""
         images = prepare_frames(self._recognizer, self._preprocessor, pixels.flatten(0, 1))
-        return _classes(recognize_images(self._recognizer, images), len(pixels), self._setting.pooling)
+        return classes_of(recognize_images(self._recognizer, images), len(pixels), self._setting.pooling)
 
 
 class OtherMethodRunner(Runner):
@@ -394,7 +394,7 @@ def _recognizer(setting: BenchmarkConfig, num_classes: int) -> tuple[Recognizer,
     return Recognizer(encoder.to(setting.device)), Preprocessor.from_timm(encoder.pretrained_cfg)
 
 
-def _classes(output: RecognizerOutput, num_videos: int, pooling: Pooling, weights: Tensor | None = None) -> Tensor:
+def classes_of(output: RecognizerOutput, num_videos: int, pooling: Pooling, weights: Tensor | None = None) -> Tensor:
     """Class indices [B] by the pooled scores of each video's frames."""
     logits = output.logits.float().reshape(num_videos, -1, output.logits.shape[1])
     return pool(logits, pooling, weights=weights).argmax(dim=1)

@@ -114,7 +114,7 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
         ],
         rows=[
             [
-                title(row["selector"]),
+                _named(report, row),
                 "-" if row["giga_macs"] is None else f"{row['giga_macs']:.2f}",
                 *(percent_with_interval(row[metric]) + _plus_minus(row, metric) for metric in metrics),
                 *(
@@ -130,6 +130,12 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
 def _best(report: Mapping[str, Any], k: int) -> str:
     """Name the best baseline at K; nothing where the report does not tell."""
     return str(report.get("best_baselines", {}).get(str(k), ""))
+
+
+def _named(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    if row["selector"] != ROW:
+        return title(row["selector"])
+    return f"{ROW}, {report['early_exit']['mean_frames']:.1f} frames"
 
 
 def _by_k(report: Mapping[str, Any], metric: str) -> Grid:
