@@ -89,8 +89,12 @@ def steps(report: Json) -> str:
 
 def poolings(report: Json, kind: str) -> str:
     """The mAP by every pooling, one row each, without evidence ("plain") or with the pack's ("evidence")."""
-    rows = [[pooling, *_maps(scored[kind], _COMPARED)] for pooling, scored in report["poolings"].items()]
-    return Grid(title="", headings=["pooling", *_COMPARED.values()], rows=rows).markdown()
+    rows = []
+    for pooling, scored in report["poolings"].items():
+        (both,) = (row for row in scored[kind] if row["selector"] == "tsq")
+        over_all = percent_with_interval(both["gains"]["all"]["map"], "+")
+        rows.append([pooling, *_maps(scored[kind], _COMPARED), over_all])
+    return Grid(title="", headings=["pooling", *_COMPARED.values(), "both over all 16"], rows=rows).markdown()
 
 
 def seeds(report: Json) -> str:

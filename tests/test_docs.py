@@ -240,10 +240,12 @@ def test_steps_poolings_and_seeds() -> None:
         "| frozen | 50.0 [45.0, 55.0] | 62.5 [57.5, 67.5] | 50.0 [45.0, 55.0] | 25.0 [20.0, 30.0] |"
     ]
     names = ("all", "uniform", "agree", "tqm", "vqm", "tsq")
-    compared = {"logits": {"plain": [], "evidence": [measured(name, i / 10) for i, name in enumerate(names, 1)]}}
+    gains = {"all": {"map": {"value": 0.5, "low": 0.45, "high": 0.55}}}
+    every = [measured(name, i / 10, gains=gains) for i, name in enumerate(names, 1)]
+    compared = {"logits": {"plain": [], "evidence": every}}
     (line,) = TABLES["poolings"]({"poolings": compared}, "evidence").strip("\n").splitlines()[2:]
     cells = [f"{tens}.0 [{tens - 5}.0, {tens + 5}.0]" for tens in (60, 50, 40, 30, 20, 10)]
-    assert line == f"| logits | {' | '.join(cells)} |"
+    assert line == f"| logits | {' | '.join(cells)} | +50.0 [+45.0, +55.0] |"
     of_seeds = [
         {"seed": seed, "rows": [measured(name, value, top1={"value": value}) for name in ("tsq", "vqm", "tqm")]}
         for seed, value in ((0, 0.5), (1, 0.52))
