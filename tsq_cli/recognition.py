@@ -312,8 +312,10 @@ def early_exit_of(
     if own is None:
         raise UsageError(
             "an early exit was asked for, and the pack has none for this recognizer",
-            wanted="settings.early_exit in its pack.json",
-            fix="tune it with `tsq evaluate LIST --pack PACK --tune-early-exit FILE` on videos that are not reported",
+            wanted="settings.early_exit in its pack.json, which holds for its embedded recognizer alone",
+            fix="use --recognizer embedded (auto if the pack embeds none); where that has none either, tune it with "
+            "`tsq evaluate LIST --pack PACK --recognizer embedded --tune-early-exit FILE` on videos that are not "
+            "reported",
         )
     if not is_own_consensus:
         raise UsageError(

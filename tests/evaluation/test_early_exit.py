@@ -158,7 +158,11 @@ def test_an_early_exit_that_was_not_tuned_is_refused(measured: Measured) -> None
     asked = ClassifySettings(maps=False, early_exit=True)
     tuned = replace(measured.recognizer, early_exit=EarlyExit(bar=0.5, temperatures=(1.0, 1.0)))
     for loaded, says, words in (
-        (measured.recognizer, asked, "the pack has none.*tsq evaluate LIST --pack PACK --tune-early-exit FILE"),
+        (
+            measured.recognizer,
+            asked,
+            "the pack has none.*use --recognizer embedded .*PACK --recognizer embedded --tune-early-exit FILE",
+        ),
         (tuned, replace(asked, pooling="probabilities"), "another pooling or evidence than the pack's"),
         (tuned, asked, "with 3 frames; wanted at most 2"),
     ):
@@ -185,6 +189,16 @@ def test_evaluate_tunes_one_and_a_pack_with_it_has_a_row(measured: Measured, tmp
     assert 1 <= found.report["early_exit"]["mean_frames"] <= k
     assert set(row["gains"]) >= {"all"}
     json.dumps(found.report)
+
+
+def test_one_is_tuned_only_for_the_recognizer_that_will_have_it(measured: Measured) -> None:
+    """Refused before decoding: there is no cache to decode into."""
+    videos = read_video_list(measured.list_file, root=measured.folder / "videos")
+    choice = replace(measured.recognizer.choice, name="resnet101.a1h_in1k", role=None)
+    other = replace(measured.recognizer, choice=choice)
+    no_cache: Any = None
+    with pytest.raises(UsageError, match=r"for the recognizer resnet101.*use --recognizer embedded, here and"):
+        evaluate(videos, measured.pack, other, no_cache, tune=True)
 
 
 def test_a_pack_may_state_one(measured: Measured) -> None:
