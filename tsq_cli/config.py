@@ -190,6 +190,11 @@ class SelectSettings:
         return tuple(part for query in self.queries for part in query.parts)
 
     @property
+    def chosen_by(self) -> str:
+        """The rule that was asked for, or "a query"."""
+        return self.selector if self.query is None else "a query"
+
+    @property
     def reads_only_curves(self) -> bool:
         """Whether the two curves alone decide, as in the paper's fusion, so that a GPU can select by itself."""
         return self.selector in ("tsq", "vqm", "tqm") and self.query is None and not self.sharpest

@@ -118,6 +118,7 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
             ("--early-exit",),
             "the pack has none for this recognizer; wanted settings.early_exit in its",
         ),
+        (("--early-exit", "--pack", "actions40", "--selector", "vqm"), "with frames chosen by vqm; wanted those of"),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_before_decoding(

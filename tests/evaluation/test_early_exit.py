@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 from tests.evaluation.world import Measured
 from tests.packs.making import NAMES
 from tsq_cli.classifier import Classifier
-from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.config import ClassifySettings, SelectorName, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.data import read_video_list
 from tsq_cli.errors import TsqError, UsageError
@@ -168,6 +168,15 @@ def test_an_early_exit_that_was_not_tuned_is_refused(measured: Measured) -> None
     ):
         with pytest.raises(UsageError, match=words):
             Classifier(Selector(measured.pack), loaded, says).early_exit(settings)
+    enough = replace(measured.recognizer, early_exit=EarlyExit(bar=0.5, temperatures=(1.0, 1.0, 1.0)))
+    classifier = Classifier(Selector(measured.pack), enough, asked)
+    assert classifier.early_exit(settings) == enough.early_exit
+    for others in (
+        *(replace(settings, selector=rule) for rule in get_args(SelectorName) if rule != "tsq"),
+        replace(settings, query="a cat"),
+    ):
+        with pytest.raises(UsageError, match="frames chosen by .*; wanted those of the rule tsq"):
+            classifier.early_exit(others)
     assert Classifier(Selector(measured.pack), tuned, ClassifySettings()).early_exit(settings) is None
 
 

@@ -139,7 +139,7 @@ def evaluate(
 def _asked(recognizer: LoadedRecognizer, says: ClassifySettings, k: int) -> tuple[Consensus, EarlyExit | None]:
     consensus = consensus_of(recognizer.consensus, says, has_sampler=True)
     is_own = consensus == recognizer.consensus
-    return consensus, early_exit_of(recognizer.early_exit, says, k, is_own_consensus=is_own)
+    return consensus, early_exit_of(recognizer.early_exit, says, k, chosen_by="tsq", is_own_consensus=is_own)
 
 
 def _true_probability(
