@@ -175,7 +175,7 @@ def test_an_early_exit_that_was_not_tuned_is_refused(measured: Measured) -> None
         *(replace(settings, selector=rule) for rule in get_args(SelectorName) if rule != "tsq"),
         replace(settings, query="a cat"),
     ):
-        with pytest.raises(UsageError, match="frames chosen by .*; wanted those of the rule tsq"):
+        with pytest.raises(UsageError, match=r"frames chosen by .*; wanted those of the rule tsq"):
             classifier.early_exit(others)
     assert Classifier(Selector(measured.pack), tuned, ClassifySettings()).early_exit(settings) is None
 
