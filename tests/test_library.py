@@ -472,7 +472,7 @@ def test_classify_loads_its_recognizer_once_and_chooses_as_the_paper(model: Mode
     for asked, words in (
         ({"pooling": "max"}, "the pooling is 'max'"),
         ({"evidence": "much"}, "evidence is 'much'"),
-        ({"evidence": -1}, "evidence_visual is -1"),
+        ({"evidence": -1}, "evidence is -1"),
         ({"early_exit": True}, "an early exit was asked for, and the pack has none"),
     ):
         with pytest.raises(UsageError, match=words):

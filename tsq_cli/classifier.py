@@ -191,8 +191,13 @@ class Classifier:
         Raises:
             UsageError: as there.
         """
-        is_own = self.consensus(settings) == self.recognizer.consensus
-        return early_exit_of(self.recognizer.early_exit, self.settings, settings.most_frames, is_own_consensus=is_own)
+        return early_exit_of(
+            self.recognizer.early_exit,
+            self.settings,
+            settings.most_frames,
+            chosen_by=settings.chosen_by,
+            is_own_consensus=self.consensus(settings) == self.recognizer.consensus,
+        )
 
     def _recognized(self, record: Record, recognition: Recognition, consensus: Consensus) -> Record:
         """Add what was recognized to a record."""

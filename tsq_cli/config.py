@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from tsq_cli import __version__
-from tsq_cli.consensus import Consensus, Pooling
+from tsq_cli.consensus import Consensus, Pooling, evidence_weights
 from tsq_cli.errors import UsageError
 from tsq_cli.queries import Query, parse_query
 
@@ -190,6 +190,11 @@ class SelectSettings:
         return tuple(part for query in self.queries for part in query.parts)
 
     @property
+    def chosen_by(self) -> str:
+        """The rule that was asked for, or "a query"."""
+        return self.selector if self.query is None else "a query"
+
+    @property
     def reads_only_curves(self) -> bool:
         """Whether the two curves alone decide, as in the paper's fusion, so that a GPU can select by itself."""
         return self.selector in ("tsq", "vqm", "tqm") and self.query is None and not self.sharpest
@@ -241,7 +246,7 @@ class ClassifySettings:
         map_scale: "clip" for one scale over the clip's frames, so that maps compare; "frame" for a scale per frame.
         pooling: of the frames' logits, see Consensus; None for the pack's.
         evidence: weights of the sampler's own class scores in the video's, one (of VQM's) or two (of TQM's too), see
-            Consensus; None for the pack's.
+            Consensus; a number alone becomes a tuple of one; None for the pack's.
         early_exit: whether the recognizer sees the frames one after the other, best first, and stops once it is sure,
             as the pack's EarlyExit says.
 
@@ -253,10 +258,12 @@ class ClassifySettings:
     maps: bool = True
     map_scale: MapScale = "clip"
     pooling: Pooling | None = None
-    evidence: Sequence[float] | None = None
+    evidence: float | Sequence[float] | None = None
     early_exit: bool = False
 
     def __post_init__(self) -> None:
+        if self.evidence is not None:  # frozen: the one field that has two forms is brought to one
+            object.__setattr__(self, "evidence", evidence_weights(self.evidence))
         Consensus().changed(self.pooling, self.evidence)  # refuses what it does not know
         if self.num_predictions < 1:
             raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from tsq_cli.errors import UsageError
@@ -67,34 +68,46 @@ class Consensus:
         pooling = UNWEIGHTED.get(self.pooling, self.pooling)
         return replace(self, pooling=pooling, evidence_visual=0.0, evidence_textual=0.0)
 
-    def changed(self, pooling: Pooling | None, evidence: Sequence[float] | None) -> Consensus:
+    def changed(self, pooling: Pooling | None, evidence: float | Sequence[float] | None) -> Consensus:
         """Replace what a run asks for; None keeps the pack's.
 
         Args:
             pooling: as above.
             evidence: weights of log p^v and log p^t; a single one is that of log p^v alone.
+
+        Raises:
+            UsageError: as the class, or as evidence_weights.
         """
         new = self if pooling is None else replace(self, pooling=pooling)
         if evidence is None:
             return new
-        visual, textual = (*evidence, 0.0)[:2]
+        visual, textual = (*evidence_weights(evidence), 0.0)[:2]
         return replace(new, evidence_visual=visual, evidence_textual=textual)
 
 
 def evidence_weights(evidence: Any) -> tuple[float, ...]:
-    """Bring weights of evidence to one form: a number, or one or two of them.
+    """Bring weights of evidence to one form: a number, or one or two of them, of Python or of NumPy.
 
     Raises:
         UsageError: something else.
     """
-    weights = (evidence,) if isinstance(evidence, int | float) else tuple(evidence)
-    if not 1 <= len(weights) <= 2 or any(isinstance(w, bool) or not isinstance(w, int | float) for w in weights):
+    try:
+        weights = (evidence,) if isinstance(evidence, str | bytes) else tuple(evidence)
+    except TypeError:  # no sequence
+        weights = (evidence,)
+    if not 1 <= len(weights) <= 2 or not all(map(_is_weight, weights)):
         raise UsageError(
             f"evidence is {evidence!r}",
-            wanted="one weight for the visual module's class scores, or two, the second for the textual module's",
+            wanted=f"one weight from 0 to {MOST_EVIDENCE:g} for the visual module's class scores, or two, the second "
+            "for the textual module's",
             fix="try 0.5, or 0 to leave them out",
         )
     return tuple(float(weight) for weight in weights)
+
+
+def _is_weight(value: Any) -> bool:
+    number: Any = value if isinstance(value, Real) else math.nan
+    return not isinstance(value, bool) and bool(0 <= number <= MOST_EVIDENCE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from tsq_cli.config import (
     settings_hash,
     usual_candidates,
 )
-from tsq_cli.consensus import Pooling, evidence_weights
+from tsq_cli.consensus import Pooling
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.loading import decode_ahead
 from tsq_cli.packs import find_pack
@@ -137,7 +137,7 @@ class Model:
         Args:
             video, num_frames, fps, times, settings, **options: as for select.
             num_predictions, maps, map_scale, pooling, evidence, early_exit: of ClassifySettings; maps None makes them
-                unless the pack is an image-text model, which has none; evidence may be a single number.
+                unless the pack is an image-text model, which has none.
 
         Raises:
             UsageError: as select; and a recognizer of other classes than the pack's, or one without maps to give.
@@ -152,7 +152,7 @@ class Model:
             maps=maps,
             map_scale=map_scale,
             pooling=pooling,
-            evidence=None if evidence is None else evidence_weights(evidence),
+            evidence=evidence,
             early_exit=early_exit,
         )
         source = opened(video, fps=fps, times=times)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tsq_cli.clip import timed
-from tsq_cli.config import BASELINES, ClassifySettings
+from tsq_cli.config import ClassifySettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.scoring import categories
@@ -293,7 +293,7 @@ def consensus_of(own: Consensus, settings: ClassifySettings, *, has_sampler: boo
 
 
 def early_exit_of(
-    own: EarlyExit | None, settings: ClassifySettings, most_frames: int, *, is_own_consensus: bool
+    own: EarlyExit | None, settings: ClassifySettings, most_frames: int, *, chosen_by: str, is_own_consensus: bool
 ) -> EarlyExit | None:
     """Decide when the recognizer has seen enough; None: it sees all frames.
 
@@ -301,10 +301,11 @@ def early_exit_of(
         own: of the pack.
         settings: of the recognition.
         most_frames: K at most.
+        chosen_by: see SelectSettings.chosen_by.
         is_own_consensus: whether the frames' scores become the video's as the pack says, for which this was tuned.
 
     Raises:
-        UsageError: an early exit is asked for that was not tuned, or for other scores or fewer frames.
+        UsageError: an early exit is asked for that was not tuned, or for other frames, scores or fewer frames.
     """
     if not settings.early_exit:
         return None
@@ -312,14 +313,22 @@ def early_exit_of(
     if own is None:
         raise UsageError(
             "an early exit was asked for, and the pack has none for this recognizer",
-            wanted="settings.early_exit in its pack.json",
-            fix="tune it with `tsq evaluate LIST --pack PACK --tune-early-exit FILE` on videos that are not reported",
+            wanted="settings.early_exit in its pack.json, which holds for its embedded recognizer alone",
+            fix="use --recognizer embedded (auto if the pack embeds none); where that has none either, tune it with "
+            "`tsq evaluate LIST --pack PACK --recognizer embedded --tune-early-exit FILE` on videos that are not "
+            "reported",
+        )
+    if chosen_by != "tsq":
+        raise UsageError(
+            f"an early exit was asked for with frames chosen by {chosen_by}",
+            wanted="those of the rule tsq, for which its bar was tuned",
+            fix=f"use --selector tsq and no query, or {fix}",
         )
     if not is_own_consensus:
         raise UsageError(
             "an early exit was asked for with another pooling or evidence than the pack's",
             wanted="the scores that its bar was tuned for",
-            fix=f"leave --pooling, --evidence and --selector {'/'.join(BASELINES)} out, or {fix}",
+            fix=f"leave --pooling and --evidence out, or {fix}",
         )
     if most_frames > len(own.temperatures):
         raise UsageError(

@@ -109,15 +109,17 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (("--evidence", "much"), "--evidence is 'much'; wanted one number, or two"),
+        (("--evidence", "much"), "--evidence is 'much'; wanted one number from 0 to 100, or two"),
         (("--evidence", "1,2,3"), "--evidence is '1,2,3'"),
-        (("--evidence=-1",), "evidence_visual is -1"),
+        (("--evidence=-1",), "--evidence is '-1'"),
+        (("--evidence", "1,1e9"), "--evidence is '1,1e9'"),
         (("--evidence", "1", "--selector", "uniform"), "evidence was asked for with a selector that runs no network"),
         (("--pooling", "max"), "'max' is not one of"),
         (
             ("--early-exit",),
             "the pack has none for this recognizer; wanted settings.early_exit in its",
         ),
+        (("--early-exit", "--pack", "actions40", "--selector", "vqm"), "with frames chosen by vqm; wanted those of"),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_before_decoding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 from tests.evaluation.world import Measured
 from tests.packs.making import NAMES
 from tsq_cli.classifier import Classifier
-from tsq_cli.config import ClassifySettings, SelectSettings
+from tsq_cli.config import ClassifySettings, SelectorName, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.data import read_video_list
 from tsq_cli.errors import TsqError, UsageError
@@ -158,12 +158,25 @@ def test_an_early_exit_that_was_not_tuned_is_refused(measured: Measured) -> None
     asked = ClassifySettings(maps=False, early_exit=True)
     tuned = replace(measured.recognizer, early_exit=EarlyExit(bar=0.5, temperatures=(1.0, 1.0)))
     for loaded, says, words in (
-        (measured.recognizer, asked, "the pack has none.*tsq evaluate LIST --pack PACK --tune-early-exit FILE"),
+        (
+            measured.recognizer,
+            asked,
+            "the pack has none.*use --recognizer embedded .*PACK --recognizer embedded --tune-early-exit FILE",
+        ),
         (tuned, replace(asked, pooling="probabilities"), "another pooling or evidence than the pack's"),
         (tuned, asked, "with 3 frames; wanted at most 2"),
     ):
         with pytest.raises(UsageError, match=words):
             Classifier(Selector(measured.pack), loaded, says).early_exit(settings)
+    enough = replace(measured.recognizer, early_exit=EarlyExit(bar=0.5, temperatures=(1.0, 1.0, 1.0)))
+    classifier = Classifier(Selector(measured.pack), enough, asked)
+    assert classifier.early_exit(settings) == enough.early_exit
+    for others in (
+        *(replace(settings, selector=rule) for rule in get_args(SelectorName) if rule != "tsq"),
+        replace(settings, query="a cat"),
+    ):
+        with pytest.raises(UsageError, match=r"frames chosen by .*; wanted those of the rule tsq"):
+            classifier.early_exit(others)
     assert Classifier(Selector(measured.pack), tuned, ClassifySettings()).early_exit(settings) is None
 
 
@@ -185,6 +198,16 @@ def test_evaluate_tunes_one_and_a_pack_with_it_has_a_row(measured: Measured, tmp
     assert 1 <= found.report["early_exit"]["mean_frames"] <= k
     assert set(row["gains"]) >= {"all"}
     json.dumps(found.report)
+
+
+def test_one_is_tuned_only_for_the_recognizer_that_will_have_it(measured: Measured) -> None:
+    """Refused before decoding: there is no cache to decode into."""
+    videos = read_video_list(measured.list_file, root=measured.folder / "videos")
+    choice = replace(measured.recognizer.choice, name="resnet101.a1h_in1k", role=None)
+    other = replace(measured.recognizer, choice=choice)
+    no_cache: Any = None
+    with pytest.raises(UsageError, match=r"for the recognizer resnet101.*use --recognizer embedded, here and"):
+        evaluate(videos, measured.pack, other, no_cache, tune=True)
 
 
 def test_a_pack_may_state_one(measured: Measured) -> None:

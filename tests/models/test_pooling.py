@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tsq_cli.config import ClassifySettings
 from tsq_cli.consensus import Consensus, Pooling, evidence_weights
 from tsq_cli.errors import UsageError
 from tsq_cli.models import pool, probabilities, video_scores
@@ -134,6 +136,11 @@ def test_a_run_replaces_what_it_asks_for() -> None:
     assert own.changed(None, [2.0]) == Consensus(pooling="best-two", evidence_visual=2.0, multi_label=True)
     assert own.changed(None, (0.0, 1.0)).evidence_textual == 1.0
     assert [evidence_weights(given) for given in (1, [0.5], (0.5, 2))] == [(1.0,), (0.5,), (0.5, 2.0)]
+    of_numpy = [evidence_weights(given) for given in (np.float32(0.5), np.int64(1), np.array([0.5, 2.0]))]
+    assert of_numpy == [(0.5,), (1.0,), (0.5, 2.0)]
+    assert {type(weight) for weights in of_numpy for weight in weights} == {float}
+    assert ClassifySettings(evidence=0.5).evidence == (0.5,)
+    assert own.changed(None, 0.5).evidence_visual == 0.5
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -142,6 +149,9 @@ def test_settings_out_of_range_are_refused() -> None:
     for wrong in (-1.0, 101.0, math.nan):
         with pytest.raises(UsageError, match=r"evidence_visual is .*a weight from 0 to 100"):
             Consensus(evidence_visual=wrong)
-    for given in ([], [1, 2, 3], "0.5", [True]):
+    for given in ([], [1, 2, 3], "0.5", ("a",), [True], True, None, 1j, [10**400], np.array(0.5), 101, math.nan):
         with pytest.raises(UsageError, match="evidence is"):
             evidence_weights(given)
+        if given is not None:  # which is the pack's
+            with pytest.raises(UsageError, match="evidence is"):
+                ClassifySettings(evidence=given)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from tsq_cli.config import (
     Order,
     SelectorName,
 )
-from tsq_cli.consensus import Consensus, Pooling
+from tsq_cli.consensus import MOST_EVIDENCE, Pooling
 from tsq_cli.errors import UsageError
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
@@ -224,13 +224,12 @@ def evidence_of(text: str | None) -> tuple[float, ...] | None:
         weights = tuple(float(word) for word in text.split(","))
     except ValueError:
         weights = ()
-    if not 1 <= len(weights) <= 2:
+    if not 1 <= len(weights) <= 2 or not all(0 <= weight <= MOST_EVIDENCE for weight in weights):
         raise UsageError(
             f"--evidence is {text!r}",
-            wanted="one number, or two with a comma between them",
+            wanted=f"one number from 0 to {MOST_EVIDENCE:g}, or two with a comma between them",
             fix="try --evidence 0.5, or 0 to leave it out",
         )
-    Consensus().changed(None, weights)  # refuses what is out of range
     return weights
 
 

@@ -122,6 +122,7 @@ def _identity(
         tuned_exit(pack, choice),
         classify,
         settings.most_frames,
+        chosen_by=settings.chosen_by,
         is_own_consensus=consensus == own,
     )
     return recognition_identity(choice, classify, consensus)

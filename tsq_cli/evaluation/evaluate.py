@@ -24,6 +24,7 @@ from tsq_cli.evaluation.selectors import SELECTORS, EvaluatedSelector, FloatArra
 from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, recognizer_network
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
+from tsq_cli.packs.recognizers import check_tunable
 from tsq_cli.provenance import provenance
 from tsq_cli.recognition import consensus_of, early_exit_of
 from tsq_cli.scoring import tsq_scores
@@ -81,16 +82,20 @@ def evaluate(
         selectors, ks, seeds, resamples: as in score_selectors.
         pooling, evidence: see Consensus.changed; None is the pack's.
         early_exit: whether to measure the pack's early exit too, with a row and a curve.
-        tune: whether to tune an early exit on these videos, for the pack to have.
+        tune: whether to tune an early exit on these videos, for the pack to have; only for the recognizer that
+            tsq_cli.packs.recognizers.tuned_exit knows one of.
         workers: videos decoded at once.
         progress: called after each video.
 
     Raises:
-        UsageError: a class that the pack does not know, an early exit that it does not have, or as score_selectors.
+        UsageError: a class that the pack does not know, an early exit that it does not have or cannot have for this
+            recognizer, or as score_selectors.
         TsqError: no video could be decoded, or the cache cannot be used.
         WeightsError: networks whose features or scores are not finite.
     """
     check_evaluation_plan(selectors, ks, seeds, resamples)
+    if tune:
+        check_tunable(pack.config, recognizer.choice)
     videos = videos.aligned(pack.class_names)
     settings = pack.config.settings
     says = ClassifySettings(pooling=pooling, evidence=evidence, early_exit=early_exit)
@@ -134,7 +139,7 @@ def evaluate(
 def _asked(recognizer: LoadedRecognizer, says: ClassifySettings, k: int) -> tuple[Consensus, EarlyExit | None]:
     consensus = consensus_of(recognizer.consensus, says, has_sampler=True)
     is_own = consensus == recognizer.consensus
-    return consensus, early_exit_of(recognizer.early_exit, says, k, is_own_consensus=is_own)
+    return consensus, early_exit_of(recognizer.early_exit, says, k, chosen_by="tsq", is_own_consensus=is_own)
 
 
 def _true_probability(

@@ -227,8 +227,27 @@ def load_recognizer(
 
 def tuned_exit(config: PackConfig, choice: RecognizerChoice) -> EarlyExit | None:
     """When a network has seen enough frames; known for the pack's embedded one, or its recognizer if it embeds none."""
-    tuned = _embedded(config) or config.roles.recognizer
-    return config.settings.early_exit if choice.role == tuned else None
+    return config.settings.early_exit if choice.role == _exiting(config) else None
+
+
+def check_tunable(config: PackConfig, choice: RecognizerChoice) -> None:
+    """Refuse to tune an early exit for a network that would never have it, see tuned_exit.
+
+    Raises:
+        UsageError: it is not the one.
+    """
+    if choice.role != _exiting(config):
+        name = "embedded" if _embedded(config) is not None else config.roles.recognizer.model
+        raise UsageError(
+            f"an early exit was to be tuned for the recognizer {choice.name}",
+            wanted=f"{_exiting(config).model}, which settings.early_exit of pack.json holds for",
+            fix=f"use --recognizer {name}, here and with --early-exit",
+        )
+
+
+def _exiting(config: PackConfig) -> EncoderRole:
+    """The network that the pack's early exit is of."""
+    return _embedded(config) or config.roles.recognizer
 
 
 def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
