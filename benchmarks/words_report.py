@@ -40,6 +40,11 @@ mean. So the mean is first brought back to the strength that its frames have by 
 stands above the mean of all classes, averaged over the frames); after that one temperature serves both kinds. Film has
 no log loss: most of its clips have no right class."""
 
+CHOSEN = """\
+The poolings of method.md, section 5, with a weight of the visual module's class scores (evidence); each with a
+temperature and a level of its own, the lowest at which as few film clips show a wrong name as above. Cells: whole /
+needle / film, the log loss without film; shares in percent."""
+
 LIMITS = """\
 ## What this cannot do
 
@@ -103,6 +108,8 @@ def _body(results: Mapping[str, Any]) -> Iterator[str]:
         "",
     )
     yield from _rules(results["rules"])
+    yield from ("", "## Tuning: how the recognizer's frames become a video", "", *CHOSEN.splitlines(), "")
+    yield from _poolings(results["poolings"])
     yield from ("", *LIMITS.splitlines())
 
 
@@ -147,6 +154,25 @@ def _rules(rules: Mapping[str, Any]) -> Iterator[str]:
                 continue
             cells = (_percent(row[kind][what]) for what in ("right_kept", "right_of_named") for kind in _PHOTOGRAPHS)
             yield f"| {who} | {name} | {row['level']:g} | " + " | ".join(cells) + " |"
+
+
+def _poolings(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    columns = ("accuracy", "log loss", "right ones shown", "right of those shown")
+    yield "| pooling | evidence | temperature | level | " + " | ".join(columns) + " |"
+    yield "|---" * (len(columns) + 4) + "|"
+    for row in rows:
+        of = row["calibration"]
+        cells = [
+            " / ".join(f"{of[kind]['accuracy']:.2f}" for kind in of),
+            " / ".join(f"{of[kind]['log_loss']:.2f}" for kind in _PHOTOGRAPHS),
+        ]
+        for what in ("right_kept", "right_of_named"):
+            cells.append(
+                "-" if row["naming"] is None else " / ".join(_percent(row["naming"][kind][what]) for kind in of)
+            )
+        level = "-" if row["level"] is None else f"{row['level']:g}"
+        given = f"{row['pooling']} | {row['evidence_visual']:g} | {row['temperature']:g} | {level}"
+        yield f"| {given} | " + " | ".join(cells) + " |"
 
 
 def _percent(share: Mapping[str, Any]) -> str:
