@@ -29,6 +29,7 @@ import torch
 from needle_measure import (
     K,
     T,
+    Video,
     compared,
     console,
     early_exit,
@@ -44,7 +45,7 @@ from needle_videos import PARTS, VARIANTS, describe, find_photos, plan_video, wr
 from PIL import Image
 from rich.progress import track
 
-from tsq_cli.consensus import Consensus, Pooling
+from tsq_cli.consensus import Consensus, EarlyExit, Pooling
 from tsq_cli.errors import TsqError
 from tsq_cli.evaluation.early_exit import tune_early_exit
 from tsq_cli.files import atomic_path
@@ -158,28 +159,43 @@ def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]
         for floor, sharpness in product(FLOORS, SHARPNESSES):
             scales = {"competition_floor": round(floor * strongest, 2), "visual_scale": round(sharpness / strongest, 3)}
             scores = tried(size, {**chosen, **scales})
-            sizes.append(
-                {
-                    "input_size": size,
-                    "giga_macs": sampler_cost(pack, size),
-                    "text_logit_scale": chosen["text_logit_scale"],
-                    "consensus": asdict(consensus),
-                    **scales,
-                    **scores,
-                }
-            )
+            sizes.append({"input_size": size, "giga_macs": sampler_cost(pack, size), **scales, **scores})
     any_size = {name: videos[own] for name, videos in read.items()}
-    everything = [video for videos in any_size.values() for video in videos]
-    scores, targets = scores_by_frames(everything, chosen["lambda_v"], consensus)
     return {
         "part": "tuning",
         "consensus": asdict(consensus),
         "videos": {name: len(videos) for name, videos in any_size.items()},
         "trials": rows,
         "poolings": compared(any_size, chosen["lambda_v"], consensuses()),
-        "input_sizes": sizes,
-        "accuracy": {name: reference_accuracy(videos, consensus) for name, videos in any_size.items()},
-        "early_exit": asdict(tune_early_exit(scores, targets)),
+        "sizes": {
+            "text_logit_scale": chosen["text_logit_scale"],
+            "consensus": asdict(consensus),
+            "input_sizes": sizes,
+            "accuracy": {name: reference_accuracy(videos, consensus) for name, videos in any_size.items()},
+        },
+        **tuned_exit(pack, any_size),
+    }
+
+
+def tuned_exit(pack: Pack, videos: Mapping[str, Sequence[Video]]) -> dict[str, Any]:
+    """Tune the early exit on all variants together.
+
+    The bar is at least the level from which a name is shown: a video that stops below it would be "unsure", though
+    more frames might name it.
+    """
+    settings = pack.config.settings
+    everything = [video for some in videos.values() for video in some]
+    tuned = tune_early_exit(*scores_by_frames(everything, settings.lambda_v, settings.consensus))
+    exit_at = EarlyExit(
+        bar=round(max(tuned.bar, settings.words.least_probability), 3),
+        temperatures=tuple(round(one, 3) for one in tuned.temperatures),
+    )
+    return {
+        "lowest_bar": round(tuned.bar, 3),
+        "early_exit": asdict(exit_at),
+        "early_exits": {
+            name: early_exit(some, settings.lambda_v, settings.consensus, exit_at) for name, some in videos.items()
+        },
     }
 
 

@@ -66,8 +66,14 @@ weights of evidence (e_v of VQM's class scores, e_t of TQM's)."""
 
 
 EXIT = """\
-The five frames, best first, until the class has a probability of {bar:.3f} (tuned on the tuning classes, all kinds
-together). Where the sampler's own scores count, one frame is often enough."""
+`--early-exit`: the five frames, best first, until the class has a probability of {bar:g}, the level from which a name
+is shown (words.md). Temperatures and bar are of the tuning classes."""
+
+
+LOWEST_BAR = """\
+All tuning videos together would let the bar of the early exit be as low as {lowest_bar:.2f}, where one frame decides
+nearly always: what that loses on some kinds of video it gains on others, and it seldom reaches the level of a name. The
+bar is that level, {bar:g}."""
 
 
 def markdown_table(results: Mapping[str, Any], score: str) -> list[str]:
@@ -117,13 +123,12 @@ def pooling_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def exit_table(results: Mapping[str, Any]) -> list[str]:
+def exit_table(rows: Mapping[str, Any]) -> list[str]:
     """Build a row per variant: accuracy with all five frames and with the early exit, and its mean number of frames."""
     lines = ["| | accuracy, five frames | accuracy, early exit | mean frames |", "|---|---|---|---|"]
-    for name, variant in results["variants"].items():
-        row = variant["early_exit"]
-        accuracies = f"{100 * row['accuracy_all']:.1f} | {100 * row['accuracy']:.1f}"
-        lines.append(f"| {name} ({variant['videos']}) | {accuracies} | {row['mean_frames']:.2f} |")
+    for name, variant in rows.items():
+        accuracies = f"{100 * variant['accuracy_all']:.1f} | {100 * variant['accuracy']:.1f}"
+        lines.append(f"| {name} | {accuracies} | {variant['mean_frames']:.2f} |")
     return lines
 
 
@@ -199,7 +204,8 @@ def _held_out(results: Mapping[str, Any]) -> list[str]:
     lines += [*HELD_OUT_POOLINGS.splitlines(), "", *pooling_table(results["poolings"]), ""]
     if results["early_exit"] is not None:
         lines += ["## Held-out classes: stop when sure", ""]
-        lines += [*textwrap.wrap(EXIT.format(bar=results["early_exit"]["bar"]), 118), "", *exit_table(results), ""]
+        rows = {f"{name} ({row['videos']})": row["early_exit"] for name, row in results["variants"].items()}
+        lines += [*textwrap.wrap(EXIT.format(**results["early_exit"]), 118), "", *exit_table(rows), ""]
     return lines
 
 
@@ -208,8 +214,12 @@ def _tuning(results: Mapping[str, Any]) -> list[str]:
     lines += [*STEPS.splitlines(), "", *tuning_table(results), ""]
     lines += ["## Tuning classes: how frames become a video, accuracy in percent", ""]
     lines += [*POOLINGS.splitlines(), "", *pooling_table(results["poolings"]), ""]
-    if results["input_sizes"]:
-        scale, consensus = (results["input_sizes"][0][name] for name in ("text_logit_scale", "consensus"))
-        lines += ["## Tuning classes: sampler input size", "", *SIZES.splitlines(), "", *size_table(results), ""]
-        lines += [f"This table is of a text_logit_scale of {scale:g}; accuracy by {told(consensus)}.", ""]
+    lines += ["## Tuning classes: stop when sure", ""]
+    bars = {"lowest_bar": results["lowest_bar"], "bar": results["early_exit"]["bar"]}
+    lines += [*textwrap.wrap(LOWEST_BAR.format(**bars), 118), "", *exit_table(results["early_exits"]), ""]
+    sizes = results["sizes"]
+    if sizes["input_sizes"]:
+        lines += ["## Tuning classes: sampler input size", "", *SIZES.splitlines(), "", *size_table(sizes), ""]
+        given = f"a text_logit_scale of {sizes['text_logit_scale']:g}; accuracy is by {told(sizes['consensus'])}"
+        lines += [f"This table is of {given}.", ""]
     return lines

@@ -253,18 +253,21 @@ def test_accuracy_is_what_the_classify_chain_says(
     measures: ModuleType, pack: Pack, videos: Path, read: dict[int, list[Any]]
 ) -> None:
     classifier = Classifier.load("imagenet-lite", recognizer="embedded", dtype="float32", device="cpu")
+    settings = pack.config.settings
     paths = sorted((videos / "held-out" / "plain").glob("*.mp4"))
     for path, video in zip(paths, read[pack.visual_preprocessor.input_size], strict=True):
         record = classifier.classify(path)
         chosen = [Choice(frame.candidate.position, frame.chosen_by) for frame in record.frames]
         first = record.predictions[0]
-        logits = video.recognized[[choice.position for choice in chosen]]
-        mean = logits.mean(dim=0)
-        gain = (logits.amax(dim=1) - logits.mean(dim=1)).mean() / (mean.max() - mean.mean())
-        temperature = pack.config.settings.words.recognizer_temperature
-        assert float((gain * mean / temperature).softmax(dim=0)[first.index]) == pytest.approx(first.score, rel=1e-3)
+        # The default pack weighs the frames' probabilities by S^v, and its visual module's own count as their root.
+        positions = [choice.position for choice in chosen]
+        weights = video.visual[positions] / video.visual[positions].sum()
+        p = (weights[:, None] * video.recognized[positions].softmax(dim=1).numpy()).sum(axis=0)
+        p *= video.classes[0].softmax(dim=0).numpy() ** 0.25
+        p **= 1 / settings.words.recognizer_temperature
+        assert p[first.index] / p.sum() == pytest.approx(first.score, rel=1e-3)
         for right in (first.index, 1000):
-            assert measures.is_right(replace(video, class_index=right), chosen) == (right < 1000)
+            assert measures.is_right(replace(video, class_index=right), chosen, settings.consensus) == (right < 1000)
 
 
 def synthetic(measures: ModuleType, recognized: Tensor, *, right: int, own: int, best: int) -> Any:
