@@ -233,13 +233,20 @@ def poolings(clips: Sequence[Clip], scale: float, consensuses: Sequence[Consensu
         temperature = fit_temperature(clips, recognizer, FITTED_ON["recognizer"])
         given = answers(clips, recognizer, temperature)
         level = least(given, rule, levels)
+        calibrated = calibration(clips, recognizer, temperature)
+        named = {} if level is None else naming(given, rule(level))
         rows.append(
             {
                 **asdict(consensus),
                 "temperature": temperature,
                 "level": level,
-                "calibration": calibration(clips, recognizer, temperature),
-                "naming": None if level is None else naming(given, rule(level)),
+                "kinds": {
+                    kind: {
+                        **{name: calibrated[kind][name] for name in ("accuracy", "log_loss")},
+                        **{name: share["mean"] for name, share in named.get(kind, {}).items()},
+                    }
+                    for kind in KINDS
+                },
             }
         )
     return rows

@@ -169,22 +169,24 @@ def _poolings(rows: list[Mapping[str, Any]]) -> Iterator[str]:
     yield "| pooling | evidence | temperature | level | " + " | ".join(columns) + " |"
     yield "|---" * (len(columns) + 4) + "|"
     for row in rows:
-        of = row["calibration"]
+        of = row["kinds"]
         cells = [
             " / ".join(f"{of[kind]['accuracy']:.2f}" for kind in of),
             " / ".join(f"{of[kind]['log_loss']:.2f}" for kind in _PHOTOGRAPHS),
         ]
         for what in ("right_kept", "right_of_named"):
-            cells.append(
-                "-" if row["naming"] is None else " / ".join(_percent(row["naming"][kind][what]) for kind in of)
-            )
+            cells.append(" / ".join(_rounded(of[kind].get(what)) for kind in of))
         level = "-" if row["level"] is None else f"{row['level']:g}"
         given = f"{row['pooling']} | {row['evidence_visual']:g} | {row['temperature']:g} | {level}"
         yield f"| {given} | " + " | ".join(cells) + " |"
 
 
 def _percent(share: Mapping[str, Any]) -> str:
-    return "-" if share["clips"] == 0 else f"{100 * share['mean']:.0f}"
+    return _rounded(share["mean"])
+
+
+def _rounded(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f}"
 
 
 def _share(share: Mapping[str, Any]) -> str:
