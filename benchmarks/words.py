@@ -12,32 +12,38 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
+from torch.nn import functional
 
+from benchmarks.words_clips import Answer, Clip, Distribution, K, answers, computed, distributions
 from benchmarks.words_material import KINDS, Kind, Material, Seen, film_clips, photograph_clips, see
 from benchmarks.words_report import page
 from tsq_cli import selection
 from tsq_cli.benchmark.measure import exit_code
+from tsq_cli.consensus import Consensus, Pooling
 from tsq_cli.files import write_json, write_text
-from tsq_cli.models import object_text_features, probabilities, video_scores
+from tsq_cli.models import object_text_features
 from tsq_cli.packs import Pack, load_pack, load_recognizer
 from tsq_cli.scoring import tsq_scores
 
-K = 5
 SATURATED = 100.0  # the text_logit_scale before it was measured here
 LOGIT_SCALES = (100.0, 50.0, 30.0, 20.0, 15.0, 10.0, 7.0, 5.0)
 TEMPERATURES = tuple(np.geomspace(0.2, 5.0, 325).round(2))
 WRONG_ON_FILM = 0.05  # of the tuning half's clips may show a wrong name
 RESAMPLES = 2000
+CONSENSUSES = tuple(
+    Consensus(pooling=pooling, evidence_visual=evidence)
+    for pooling in get_args(Pooling)
+    for evidence in (0.0, 0.25, 0.5, 1.0)
+)
 
 # A module shares one unit of probability among all the classes that a clip shows: where these are fifteen, as in a
 # needle, no temperature tells how probable the first is. The recognizer sees five frames, chosen for the event.
@@ -48,108 +54,8 @@ FITTED_ON: dict[str, tuple[Kind, ...]] = {
 }
 console = Console(stderr=True)
 
-Distribution = Callable[["Clip", float | None], Tensor]
-"""Probabilities [C] of a clip at a temperature, None being none."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip with what was computed from it.
-
-    Attributes:
-        material: the clip.
-        visual, textual: [C], the logits of the two modules; `textual` at a text_logit_scale of 1.
-        evidence: [C], see TSQOutput.
-        frames: [K, C], the embedded recognizer's logits of the frames that the paper's fusion selects.
-        strongest: [C], share of the candidates in which a class is the strongest.
-    """
-
-    material: Material
-    visual: Tensor
-    textual: Tensor
-    evidence: Tensor
-    frames: Tensor
-    strongest: Tensor
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The first class of a clip by one of three who speak.
-
-    Attributes:
-        material: the clip.
-        right: whether that class is one that may be named.
-        probability: of it, as reported.
-        evidence: for it in the visual module (TSQOutput.evidence).
-        frames: share of the candidates in which it is the strongest class.
-        agreed: whether both modules put the same class first.
-    """
-
-    material: Material
-    right: bool
-    probability: float
-    evidence: float
-    frames: float
-    agreed: bool
-
-
 Rule = Callable[[Answer], bool]
 """Whether a name is shown."""
-
-
-def computed(pack: Pack, seen: Iterable[Seen]) -> list[Clip]:
-    """Compute the answers of both modules and the recognizer for every clip."""
-    settings, clips = pack.config.settings, []
-    for one in seen:
-        with torch.inference_mode():
-            features, logits = one.features[None], one.logits[None]
-            pack.tsqnet.vqm.gives_evidence = True
-            output = pack.tsqnet(features, object_text_features(logits, pack.textual_embeddings))
-            scores = tsq_scores(pack, features, logits, top_n=settings.top_n)
-            assert output.visual.evidence is not None
-            assert settings.text_logit_scale is not None
-            s_v, s_t = (of.scores[0].double().numpy() for of in (scores.visual, scores.textual))
-            chosen = selection.fuse(s_v, s_t, min(K, len(s_v)), lambda_v=settings.lambda_v)
-            strongest = torch.bincount(one.logits.argmax(dim=1), minlength=one.logits.shape[1])
-            clips.append(
-                Clip(
-                    material=one.material,
-                    visual=output.visual.logits[0].clone(),
-                    textual=output.textual.logits[0] / settings.text_logit_scale,
-                    evidence=output.visual.evidence[0].clone(),
-                    frames=one.recognized[[choice.position for choice in chosen]].clone(),
-                    strongest=strongest / len(one.logits),
-                )
-            )
-    return clips
-
-
-def distributions(logit_scale: float) -> dict[str, Distribution]:
-    """Answers by source: each module, and the recognizer."""
-    return {
-        "visual": lambda clip, t: (clip.visual / (t or 1.0)).softmax(dim=0),
-        "textual": lambda clip, t: (clip.textual * logit_scale / (t or 1.0)).softmax(dim=0),
-        "recognizer": lambda clip, t: probabilities(video_scores(clip.frames, temperature=t)),
-    }
-
-
-def answers(clips: Sequence[Clip], distribution: Distribution, temperature: float | None) -> list[Answer]:
-    """The first class of every clip."""
-    found = []
-    for clip in clips:
-        probabilities = distribution(clip, temperature)
-        index = int(probabilities.argmax())
-        found.append(
-            Answer(
-                material=clip.material,
-                right=index in clip.material.right,
-                probability=float(probabilities[index]),
-                evidence=float(clip.evidence[index]),
-                frames=float(clip.strongest[index]),
-                agreed=int(clip.visual.argmax()) == int(clip.textual.argmax()),
-            )
-        )
-    return found
 
 
 def log_loss(clips: Sequence[Clip], distribution: Distribution, temperature: float | None) -> float:
@@ -170,9 +76,20 @@ def calibration_error(given: Sequence[Answer], bins: int = 10) -> float:
 
 
 def fit_temperature(clips: Sequence[Clip], distribution: Distribution, kinds: Sequence[Kind]) -> float:
-    """The temperature of the least loss; every kind of clips counts the same."""
-    groups = [of_kind(clips, kind) for kind in kinds]
-    return float(min(TEMPERATURES, key=lambda t: sum(log_loss(group, distribution, t) for group in groups)))
+    """The temperature of the least loss; every kind of clips counts the same.
+
+    Every distribution is a softmax of scores over the temperature, so that the one at 1 tells all others.
+    """
+    groups = []
+    for kind in kinds:
+        some: list[Clip] = of_kind(clips, kind)
+        log_p = torch.stack([distribution(clip, 1.0) for clip in some]).double().clamp_min(1e-30).log()
+        groups.append((log_p, torch.tensor([next(iter(clip.material.right)) for clip in some])))
+
+    def loss(temperature: float) -> float:
+        return sum(float(functional.cross_entropy(log_p / temperature, right)) for log_p, right in groups)
+
+    return float(min(TEMPERATURES, key=loss))
 
 
 def of_kind(clips: Sequence[Any], kind: Kind) -> list[Any]:
@@ -271,7 +188,7 @@ def logit_scales(clips: Sequence[Clip], pack: Pack, seen: Sequence[Seen]) -> lis
     """Effect of each text_logit_scale: certainty of the module, and recall of an event's frames."""
     rows = []
     for scale in LOGIT_SCALES:
-        textual = distributions(scale)["textual"]
+        textual = distributions(scale, Consensus())["textual"]
         firsts = {kind: [a.probability for a in answers(of_kind(clips, kind), textual, None)] for kind in KINDS}
         rows.append(
             {
@@ -307,6 +224,34 @@ def recalls(pack: Pack, seen: Sequence[Seen], clips: Sequence[Clip], scale: floa
     return {"recall_fused": float(np.mean(fused)), "recall_textual": float(np.mean(textual))}
 
 
+def poolings(clips: Sequence[Clip], scale: float, consensuses: Sequence[Consensus]) -> list[dict[str, Any]]:
+    """Fit the recognizer by each consensus: accuracy and loss per kind, and the names at the level that spares film."""
+    rule, levels = RULES[TAKEN["recognizer"]]
+    rows = []
+    for consensus in track(consensuses, "try poolings", console=console, transient=True):
+        recognizer = distributions(scale, consensus)["recognizer"]
+        temperature = fit_temperature(clips, recognizer, FITTED_ON["recognizer"])
+        given = answers(clips, recognizer, temperature)
+        level = least(given, rule, levels)
+        calibrated = calibration(clips, recognizer, temperature)
+        named = {} if level is None else naming(given, rule(level))
+        rows.append(
+            {
+                **asdict(consensus),
+                "temperature": temperature,
+                "level": level,
+                "kinds": {
+                    kind: {
+                        **{name: calibrated[kind][name] for name in ("accuracy", "log_loss")},
+                        **{name: share["mean"] for name, share in named.get(kind, {}).items()},
+                    }
+                    for kind in KINDS
+                },
+            }
+        )
+    return rows
+
+
 def measure(pack: Pack, seen: Sequence[Seen]) -> dict[str, Any]:
     """Fit on the tuning half, report on the other."""
     scale = pack.config.settings.text_logit_scale
@@ -314,18 +259,21 @@ def measure(pack: Pack, seen: Sequence[Seen]) -> dict[str, Any]:
     clips = computed(pack, seen)
     part = {name: [clip for clip in clips if clip.material.part == name] for name in ("tuning", "held-out")}
     tuning, held_out = part["tuning"], part["held-out"]
-    voices, before = distributions(scale), distributions(SATURATED)
+    consensus = pack.config.settings.consensus
+    voices, before = distributions(scale, consensus), distributions(SATURATED, Consensus())
     temperatures = {who: fit_temperature(tuning, voice, FITTED_ON[who]) for who, voice in voices.items()}
     rows = {who: compared(answers(tuning, voice, temperatures[who])) for who, voice in voices.items()}
     levels = {who: rows[who][TAKEN[who]]["level"] for who in voices}
     rules = {who: RULES[TAKEN[who]][0](levels[who]) for who in voices}
     return {
         "pack": {"name": pack.config.name, "sha256": pack.config.sha256, "text_logit_scale": scale},
+        "consensus": asdict(consensus),
         "wrong_on_film": WRONG_ON_FILM,
         "temperatures": temperatures,
         "levels": levels,
         "text_logit_scales": logit_scales(tuning, pack, [one for one in seen if one.material.part == "tuning"]),
         "rules": rows,
+        "poolings": poolings(tuning, scale, CONSENSUSES),
         "held_out": {
             who: {
                 "before": calibration(held_out, before[who], None),

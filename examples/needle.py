@@ -17,21 +17,37 @@ import platform
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from needle_measure import K, T, console, fused_scores, measure, read_videos, reference_accuracy, rescore
+from needle_measure import (
+    K,
+    T,
+    Video,
+    compared,
+    console,
+    early_exit,
+    fused_scores,
+    measure,
+    read_videos,
+    reference_accuracy,
+    rescore,
+    scores_by_frames,
+)
 from needle_report import page
 from needle_videos import PARTS, VARIANTS, describe, find_photos, plan_video, write_video
 from PIL import Image
 from rich.progress import track
 
+from tsq_cli.consensus import Consensus, EarlyExit, Pooling
 from tsq_cli.errors import TsqError
+from tsq_cli.evaluation.early_exit import tune_early_exit
 from tsq_cli.files import atomic_path
 from tsq_cli.models.flops import count
 from tsq_cli.packs import Pack, load_pack
@@ -53,6 +69,9 @@ PLAIN: dict[str, Any] = {
 # median over frames of the strongest one): the floor of seeing anything, and the sharpness over frames.
 FLOORS = (0.5, 0.55, 0.6, 0.65)
 SHARPNESSES = (1.5, 2.0, 2.5, 3.0)
+
+# Of log p^v and log p^t in the video's score.
+EVIDENCES = ((0.0, 0.0), (0.25, 0.0), (0.5, 0.0), (1.0, 0.0), (0.25, 0.25), (0.5, 0.5))
 
 
 def compose(photos: Path, videos: Path, counts: Mapping[str, int], seed: int) -> None:
@@ -122,13 +141,14 @@ def trials(chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]:
-    """Measure recall and accuracy on the tuning part, per variant: of every trial, input size and scale."""
+    """Measure recall and accuracy on the tuning part, per variant: of every trial, pooling, input size and scale."""
     own, chosen = pack.visual_preprocessor.input_size, pack_settings(pack)
+    consensus = pack.config.settings.consensus
     read = {name: read_videos(pack, folder, "tuning", name, {own, *input_sizes}) for name in VARIANTS}
 
     def tried(size: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         scored = {name: rescore(pack, videos[size], settings) for name, videos in read.items()}
-        return {name: fused_scores(videos, settings["lambda_v"]) for name, videos in scored.items()}
+        return {name: fused_scores(videos, settings["lambda_v"], consensus) for name, videos in scored.items()}
 
     rows: list[dict[str, Any]] = []
     for label, settings in track(list(trials(chosen).items()), "try settings", console=console, transient=True):
@@ -139,23 +159,52 @@ def tune(pack: Pack, folder: Path, input_sizes: Sequence[int]) -> dict[str, Any]
         for floor, sharpness in product(FLOORS, SHARPNESSES):
             scales = {"competition_floor": round(floor * strongest, 2), "visual_scale": round(sharpness / strongest, 3)}
             scores = tried(size, {**chosen, **scales})
-            sizes.append(
-                {
-                    "input_size": size,
-                    "giga_macs": sampler_cost(pack, size),
-                    "text_logit_scale": chosen["text_logit_scale"],
-                    **scales,
-                    **scores,
-                }
-            )
+            sizes.append({"input_size": size, "giga_macs": sampler_cost(pack, size), **scales, **scores})
     any_size = {name: videos[own] for name, videos in read.items()}
     return {
         "part": "tuning",
+        "consensus": asdict(consensus),
         "videos": {name: len(videos) for name, videos in any_size.items()},
         "trials": rows,
-        "input_sizes": sizes,
-        "accuracy": {name: reference_accuracy(videos) for name, videos in any_size.items()},
+        "poolings": compared(any_size, chosen["lambda_v"], consensuses()),
+        "sizes": {
+            "text_logit_scale": chosen["text_logit_scale"],
+            "consensus": asdict(consensus),
+            "input_sizes": sizes,
+            "accuracy": {name: reference_accuracy(videos, consensus) for name, videos in any_size.items()},
+        },
+        **tuned_exit(pack, any_size),
     }
+
+
+def tuned_exit(pack: Pack, videos: Mapping[str, Sequence[Video]]) -> dict[str, Any]:
+    """Tune the early exit on all variants together.
+
+    The bar is at least the level from which a name is shown: a video that stops below it would be "unsure", though
+    more frames might name it.
+    """
+    settings = pack.config.settings
+    everything = [video for some in videos.values() for video in some]
+    tuned = tune_early_exit(*scores_by_frames(everything, settings.lambda_v, settings.consensus))
+    exit_at = EarlyExit(
+        bar=round(max(tuned.bar, settings.words.least_probability), 3),
+        temperatures=tuple(round(one, 3) for one in tuned.temperatures),
+    )
+    return {
+        "lowest_bar": round(tuned.bar, 3),
+        "early_exit": asdict(exit_at),
+        "early_exits": {
+            name: early_exit(some, settings.lambda_v, settings.consensus, exit_at) for name, some in videos.items()
+        },
+    }
+
+
+def consensuses() -> list[Consensus]:
+    """List every pooling with every evidence that `tune` compares."""
+    return [
+        Consensus(pooling=pooling, evidence_visual=visual, evidence_textual=textual)
+        for pooling, (visual, textual) in product(get_args(Pooling), EVIDENCES)
+    ]
 
 
 def sampler_cost(pack: Pack, input_size: int) -> float:
@@ -165,11 +214,24 @@ def sampler_cost(pack: Pack, input_size: int) -> float:
 
 def evaluate(pack: Pack, folder: Path) -> dict[str, Any]:
     """Measure everything on the held-out part, per variant."""
-    results = {}
-    for variant in VARIANTS:
-        (videos,) = read_videos(pack, folder, "held-out", variant).values()
-        results[variant] = {"videos": len(videos), "ways": measure(videos, pack.config.settings.lambda_v)}
-    return {"part": "held-out", "k": K, "candidates": T, "variants": results}
+    settings = pack.config.settings
+    consensus, exit_at = settings.consensus, settings.early_exit
+    read = {name: next(iter(read_videos(pack, folder, "held-out", name).values())) for name in VARIANTS}
+    results: dict[str, Any] = {}
+    for name, videos in read.items():
+        results[name] = {"videos": len(videos), "ways": measure(videos, settings.lambda_v, consensus)}
+        if exit_at is not None:
+            results[name]["early_exit"] = early_exit(videos, settings.lambda_v, consensus, exit_at)
+    alone = [Consensus(pooling=pooling) for pooling in get_args(Pooling)]
+    return {
+        "part": "held-out",
+        "k": K,
+        "candidates": T,
+        "consensus": asdict(consensus),
+        "early_exit": None if exit_at is None else asdict(exit_at),
+        "variants": results,
+        "poolings": compared(read, settings.lambda_v, list(dict.fromkeys([consensus, *alone]))),
+    }
 
 
 def circumstances(pack: Pack) -> dict[str, Any]:

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tsq_cli import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
+from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import Pack, load_pack
 from tsq_cli.selection import Choice
@@ -233,7 +235,10 @@ def test_tuning_rebuilds_the_saliency_of_the_pipeline(
             np.testing.assert_allclose(again.textual, video.textual, rtol=1e-5)
             assert np.abs(changed.visual / video.visual - 1).max() > 0.01
             assert np.abs(changed.textual / video.textual - 1).max() > 0.01
-        measured = measures.measure(videos_read, pack.config.settings.lambda_v)
+            for z, z_again in zip(video.classes, again.classes, strict=True):
+                torch.testing.assert_close(z_again, z, rtol=1e-4, atol=1e-4)
+        settings = pack.config.settings
+        measured = measures.measure(videos_read, settings.lambda_v, settings.consensus)
         assert measured["random"]["recall"]["mean"] == pytest.approx(5 / 16, abs=0.2)
         assert set(measured["fused"]) == {"accuracy", "recall"}
 
@@ -248,28 +253,84 @@ def test_accuracy_is_what_the_classify_chain_says(
     measures: ModuleType, pack: Pack, videos: Path, read: dict[int, list[Any]]
 ) -> None:
     classifier = Classifier.load("imagenet-lite", recognizer="embedded", dtype="float32", device="cpu")
+    settings = pack.config.settings
     paths = sorted((videos / "held-out" / "plain").glob("*.mp4"))
     for path, video in zip(paths, read[pack.visual_preprocessor.input_size], strict=True):
         record = classifier.classify(path)
         chosen = [Choice(frame.candidate.position, frame.chosen_by) for frame in record.frames]
         first = record.predictions[0]
-        logits = video.recognized[[choice.position for choice in chosen]]
-        mean = logits.mean(dim=0)
-        gain = (logits.amax(dim=1) - logits.mean(dim=1)).mean() / (mean.max() - mean.mean())
-        temperature = pack.config.settings.words.recognizer_temperature
-        assert float((gain * mean / temperature).softmax(dim=0)[first.index]) == pytest.approx(first.score, rel=1e-3)
+        # The default pack weighs the frames' probabilities by S^v, and its visual module's own count as their root.
+        positions = [choice.position for choice in chosen]
+        weights = video.visual[positions] / video.visual[positions].sum()
+        p = (weights[:, None] * video.recognized[positions].softmax(dim=1).numpy()).sum(axis=0)
+        p *= video.classes[0].softmax(dim=0).numpy() ** 0.25
+        p **= 1 / settings.words.recognizer_temperature
+        assert p[first.index] / p.sum() == pytest.approx(first.score, rel=1e-3)
         for right in (first.index, 1000):
-            assert measures.is_right(replace(video, class_index=right), chosen) == (right < 1000)
+            assert measures.is_right(replace(video, class_index=right), chosen, settings.consensus) == (right < 1000)
+
+
+def synthetic(measures: ModuleType, recognized: Tensor, *, right: int, own: int, best: int) -> Any:
+    """A video of 16 frames and 10 classes whose sampler looks at frame `best` and says class `own`."""
+    logits = torch.zeros(16, 10)
+    logits[:, own] = 9.0
+    curve = np.full(16, 0.02)
+    curve[best] = 0.7
+    classes = 9.0 * torch.eye(10)[own]
+    return measures.Video(
+        truth=curve > 0.5,
+        class_index=right,
+        features=torch.zeros(16, 4),
+        logits=logits,
+        recognized=recognized,
+        visual=curve,
+        textual=curve,
+        classes=(classes, classes),
+    )
 
 
 def test_accuracy_asks_the_recognizer_and_not_the_sampler(measures: ModuleType) -> None:
-    recognized, logits = torch.zeros(16, 10), torch.zeros(16, 10)
+    recognized = torch.zeros(16, 10)
     recognized[[2, 5], 3] = 1.0
-    logits[:, 7] = 9.0
-    curve = np.full(16, 1 / 16)
+    chosen = [Choice(2, "visual"), Choice(5, "textual")]
     for right in (3, 7):
-        video = measures.Video(curve > 1, right, torch.zeros(16, 4), logits, recognized, curve, curve)
-        assert measures.is_right(video, [Choice(2, "visual"), Choice(5, "textual")]) == (right == 3)
+        video = synthetic(measures, recognized, right=right, own=7, best=2)
+        assert measures.is_right(video, chosen, Consensus()) == (right == 3)
+        # class 3 is ahead by a logit of one, class 7 by 9 times the weight in the evidence
+        assert measures.is_right(video, chosen, Consensus(evidence_visual=0.1)) == (right == 3)
+        assert measures.is_right(video, chosen, Consensus(evidence_visual=0.2)) == (right == 7)
+
+
+def test_only_rows_with_a_sampler_have_its_scores(measures: ModuleType) -> None:
+    """Frame 4, which the sampler prefers, shows class 3 weakly; the others show class 5 more strongly."""
+    recognized = torch.zeros(16, 10)
+    recognized[:, 5] = 1.0
+    recognized[4] = 2.0 * torch.eye(10)[3]
+    weighted = Consensus(pooling="weighted-logits")  # frame 4 weighs 0.7 of 0.78 and of 1.0
+    videos = [synthetic(measures, recognized, right=3, own=0, best=4)]
+    (row,) = measures.compared({"plain": videos}, 0.6, [weighted])
+    assert row["plain"] == {
+        "fused": 1.0, "two that agree": 0.0, "uniform": 0.0, "all 16": 0.0, measures.ALL_SCORED: 1.0
+    }  # fmt: skip
+    ways = measures.measure(videos, 0.6, weighted)
+    assert [ways[way]["accuracy"]["mean"] for way in ("fused", "uniform", "all 16", "random")] == [1.0, 0.0, 0.0, 0.0]
+    (row,) = measures.compared({"plain": videos}, 0.6, [Consensus()])
+    assert set(row["plain"].values()) == {0.0}  # five frames: 4 / 5 of class 5, 2 / 5 of class 3
+
+
+def test_an_early_exit_is_measured_frame_by_frame(measures: ModuleType) -> None:
+    """One video whose best frame is sure and right; one that is never sure, and right only by its last frames."""
+    sure, unsure = torch.zeros(16, 10), torch.zeros(16, 10)
+    sure[4, 3] = 9.0
+    unsure[4, 5], unsure[[0, 1, 2, 3], 3] = 1.0, 0.5
+    videos = [synthetic(measures, recognized, right=3, own=0, best=4) for recognized in (sure, unsure)]
+    ordered = [replace(video, visual=np.linspace(0.2, 0.1, 16), textual=video.visual) for video in videos]
+    for video in ordered:
+        video.visual[4] = 0.7
+    found = measures.early_exit(ordered, 1.0, Consensus(), EarlyExit(bar=0.9, temperatures=(1.0,) * 5))
+    assert found == {"accuracy_all": 1.0, "accuracy": 1.0, "mean_frames": 3.0}  # of 1 and 5
+    found = measures.early_exit(ordered, 1.0, Consensus(), EarlyExit(bar=0.2, temperatures=(1.0,) * 5))
+    assert found == {"accuracy_all": 1.0, "accuracy": 0.5, "mean_frames": 1.0}  # e / (e + 9) = 0.23
 
 
 def test_the_samplers_cost_is_that_of_its_network(needle: ModuleType, pack: Pack) -> None:

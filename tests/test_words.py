@@ -20,6 +20,7 @@ from tests.packs.making import make_pack, write_json
 from tests.report.page_material import CATEGORIES, asked, page, pictures, read, record
 from tsq_cli import Classifier, Selector
 from tsq_cli.cli import csv_rows, output
+from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import WeightsError
 from tsq_cli.inputs import Inputs
 from tsq_cli.models import TSQLayer, TSQLayerConfig, TSQNetOutput, TSQOutput, frame_saliency
@@ -285,6 +286,38 @@ def test_calibration_error_by_hand() -> None:
     assert words.calibration_error(given) == pytest.approx((0.9 + 0.75) / 4)
 
 
+def clip(right: int, frames: list[list[float]], visual: list[float], weights: list[float]) -> words.Clip:
+    return words.Clip(
+        material=replace(answer("whole", True, 0.0).material, right=frozenset({right})),
+        visual=torch.tensor(visual),
+        textual=torch.zeros(3),
+        evidence=torch.zeros(3),
+        frames=torch.tensor(frames),
+        weights=torch.tensor(weights),
+        strongest=torch.zeros(3),
+    )
+
+
+def test_the_recognizer_answers_by_the_packs_consensus() -> None:
+    """Frames of 0.8, 0.1, 0.1 and of 0.2, 0.6, 0.2, the first weighing a third of the second; p^v 0.25, 0.25, 0.5."""
+    logs = [[math.log(p) for p in row] for row in ((0.8, 0.1, 0.1), (0.2, 0.6, 0.2), (0.25, 0.25, 0.5))]
+    one = clip(0, logs[:2], logs[2], [0.1, 0.3])
+    mean = words.distributions(10.0, Consensus(pooling="probabilities"))["recognizer"]
+    assert mean(one, None).tolist() == pytest.approx([0.5, 0.35, 0.15])
+    weighted = words.distributions(10.0, Consensus(pooling="weighted-probabilities", evidence_visual=0.5))["recognizer"]
+    products = [0.35 * 0.5, 0.475 * 0.5, 0.175 * math.sqrt(0.5)]  # of the weighted means and the roots of p^v
+    assert weighted(one, None).tolist() == pytest.approx([product / sum(products) for product in products])
+    sharper = [product**2 for product in products]
+    assert weighted(one, 0.5).tolist() == pytest.approx([square / sum(sharper) for square in sharper])
+
+
+def test_the_temperature_is_the_one_of_the_least_loss() -> None:
+    """Three clips of four are right about a class that leads by a logit of one: 0.75 at 1 / T = log 6, of 3 classes."""
+    clips = [clip(right, [[1.0, 0.0, 0.0]], [0.0] * 3, [1.0]) for right in (0, 0, 0, 1)]
+    recognizer = words.distributions(10.0, Consensus())["recognizer"]
+    assert words.fit_temperature(clips, recognizer, ("whole",)) == pytest.approx(1 / math.log(6), abs=0.01)
+
+
 def test_the_least_level_spares_film() -> None:
     film = [answer("film", False, 0.0, evidence) for evidence in range(1, 41)]  # 5 % of 40 are two
     film += [answer("film", True, 0.0, 99.0), answer("whole", False, 0.0, 99.0)]  # neither counts
@@ -318,3 +351,12 @@ def test_the_pack_holds_what_was_measured() -> None:
         least_probability=measured["levels"]["recognizer"],
     )
     assert measured["levels"]["textual"] == measured["levels"]["visual"]
+    assert Consensus(**measured["consensus"]) == settings.consensus
+
+
+def test_the_packs_early_exit_is_the_one_that_was_tuned() -> None:
+    measured = json.loads((ROOT / "docs" / "needle.json").read_text())
+    tuned, settings = measured["tuning"]["early_exit"], find_pack("imagenet-lite").settings
+    assert settings.early_exit == EarlyExit(bar=tuned["bar"], temperatures=tuple(tuned["temperatures"]))
+    assert Consensus(**measured["tuning"]["consensus"]) == Consensus(**measured["evaluation"]["consensus"])
+    assert Consensus(**measured["evaluation"]["consensus"]) == settings.consensus

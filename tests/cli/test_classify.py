@@ -31,10 +31,7 @@ def valid(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def timm_says(paths: list[str]) -> torch.Tensor:
-    """Probabilities [1000] of the mean of EfficientNet-Lite0's logits: timm's own network and transform, saved frames.
-
-    Calibrated as the pack says: at the strength of the single frames, divided by its temperature.
-    """
+    """EfficientNet-Lite0's probabilities of each saved frame [K, 1000]: timm's own network and transform."""
     network = timm.create_model("tf_efficientnet_lite0").eval()
     saved = load_file(ROOT / "weights" / "imagenet-lite" / "visual_encoder.safetensors")
     network.load_state_dict(saved)
@@ -46,11 +43,7 @@ def timm_says(paths: list[str]) -> torch.Tensor:
         with Image.open(path) as picture:
             pictures.append(transform(picture.convert("RGB")))
     with torch.inference_mode():
-        logits = network(torch.stack(pictures))
-    mean = logits.mean(dim=0)
-    gain = (logits.amax(dim=1) - logits.mean(dim=1)).mean() / (mean.max() - mean.mean())
-    pack = json.loads((ROOT / "weights" / "imagenet-lite" / "pack.json").read_text())
-    return (gain * mean / pack["settings"]["words"]["recognizer_temperature"]).softmax(dim=0)
+        return network(torch.stack(pictures)).softmax(dim=1)
 
 
 def test_the_demo_is_named_in_words_and_bars(tsq: Tsq, demo: Path) -> None:
@@ -66,15 +59,17 @@ def test_the_demo_is_named_in_words_and_bars(tsq: Tsq, demo: Path) -> None:
 
 
 def test_predictions_are_those_of_timm_on_the_saved_frames(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    """The pack's own pooling without its evidence, which is not in the record; tests/test_needle.py has both."""
     options = ("--recognizer", "embedded", "--json", "-o", tmp_path / "frames", "--format", "png", "--topk", "3")
-    record = valid(json.loads(tsq("classify", demo, "--dtype", "float32", *options).out))
-    expected = timm_says([frame["path"] for frame in record["frames"]])
+    record = valid(json.loads(tsq("classify", demo, "--dtype", "float32", "--evidence", "0", *options).out))
+    weights = torch.tensor([frame["score_visual"] for frame in record["frames"]])
+    expected = weights / weights.sum() @ timm_says([frame["path"] for frame in record["frames"]])
     assert [entry["index"] for entry in record["predictions"]] == expected.topk(3).indices.tolist()
     for entry in record["predictions"]:
         # Decoded to 256 rows first, then resized from bytes: not to the bit what Pillow makes of the full frame.
         assert entry["score"] == pytest.approx(float(expected[entry["index"]]), abs=0.03)
     one = record["frames"][2]
-    alone = timm_says([one["path"]])
+    (alone,) = timm_says([one["path"]])
     assert one["predictions"][0]["index"] == int(alone.argmax())
     assert record["maps"] is None
     assert record["recognizer"]["requested"] == "embedded"
@@ -96,7 +91,7 @@ def test_the_same_frames_as_select_with_every_selector(tsq: Tsq, demo: Path) -> 
 def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
     names = ("pooling", "evidence_visual", "evidence_textual")
     usual = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json").out))
-    assert [usual["recognizer"][name] for name in names] == ["logits", 0, 0]
+    assert [usual["recognizer"][name] for name in names] == ["weighted-probabilities", 0.25, 0]  # the default pack's
     asked = ("--pooling", "best-two", "--evidence", "0.5,0.25")
     record = valid(json.loads(tsq("classify", demo, "--recognizer", "embedded", "--json", *asked).out))
     assert [record["recognizer"][name] for name in names] == ["best-two", 0.5, 0.25]
@@ -115,11 +110,9 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
         (("--evidence", "1,1e9"), "--evidence is '1,1e9'"),
         (("--evidence", "1", "--selector", "uniform"), "evidence was asked for with a selector that runs no network"),
         (("--pooling", "max"), "'max' is not one of"),
-        (
-            ("--early-exit",),
-            "the pack has none for this recognizer; wanted settings.early_exit in its",
-        ),
-        (("--early-exit", "--pack", "actions40", "--selector", "vqm"), "with frames chosen by vqm; wanted those of"),
+        (("--early-exit", "--pooling", "logits"), "with another pooling or evidence than the pack's"),
+        (("--early-exit", "-k", "6"), "with 6 frames; wanted at most 5"),
+        (("--early-exit", "--selector", "vqm"), "with frames chosen by vqm; wanted those of"),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_before_decoding(
