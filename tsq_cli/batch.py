@@ -53,6 +53,7 @@ class RunPlan:
         workers: videos decoded in parallel, at least 1.
         done: records of finished videos, by path.
         journal: records the videos being read; None for no journal.
+        device: of the networks; its GPU decodes where the settings ask for one.
     """
 
     paths: Sequence[str]
@@ -66,6 +67,7 @@ class RunPlan:
     workers: int = 1
     done: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     journal: Journal | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):
@@ -94,7 +96,7 @@ def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Generator[dict[str,
     waiting = deque(plan.paths)
     pending: deque[tuple[str, Loading | None]] = deque()
     worker: Worker | None = None
-    with _page(plan.outputs) as page, Loader(plan.limits, plan.workers, plan.journal) as loader:
+    with _page(plan.outputs) as page, Loader(plan.limits, plan.workers, plan.journal, plan.device) as loader:
         while waiting or pending:
             # Enough clips ahead to keep every worker busy while one batch is scored, and no more: memory stays flat.
             while waiting and len(pending) < plan.workers + plan.batch_size:

@@ -99,7 +99,7 @@ class Classifier:
         Raises:
             InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
         """
-        return process_file(path, settings or PAPER, self.process_clips)
+        return process_file(path, settings or PAPER, self.process_clips, self.selector.device)
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 
-from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings
+from tsq_cli.config import PAPER_CANDIDATES, Limits, SelectSettings, gpu_index
 from tsq_cli.errors import NoDecodableFrameError, TooLargeError
 from tsq_cli.record import Record
 from tsq_cli.types import FrameBatch, Int64Array, SamplePlan
@@ -73,6 +73,7 @@ def load_clip(
     threads: int = 2,
     limits: Limits | None = None,
     should_stop: Callable[[], bool] | None = None,
+    device: str = "cpu",
 ) -> Clip:
     """Open a video, sample T times and decode the frames shown then. Safe to call from several threads.
 
@@ -82,6 +83,7 @@ def load_clip(
         threads: decoders at work at once.
         limits: seconds from now until the candidates are decoded, and memory; the defaults of Limits where None.
         should_stop: polled while reading and decoding.
+        device: of the networks; its GPU decodes where the settings ask for one.
 
     Raises:
         InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
@@ -95,7 +97,9 @@ def load_clip(
     timings: dict[str, float] = {}
     with timed(timings, "probe"):
         source: Source = (
-            video if isinstance(video, FrameSource) else open_video(video, limits=limits, should_stop=should_stop)
+            video
+            if isinstance(video, FrameSource)
+            else open_video(video, limits=limits, should_stop=should_stop, gpu=gpu_index(device))
         )
     try:
         plan = _plan(source, settings)
@@ -174,7 +178,8 @@ def process_file(
     path: str | PathLike[str],
     settings: SelectSettings,
     process_clips: Callable[[Sequence[Clip], SelectSettings], list[Record]],
+    device: str = "cpu",
 ) -> Record:
     """Decode one file and process it alone, as Selector.select and Classifier.classify do."""
-    with closing(load_clip(path, settings)) as clip:
+    with closing(load_clip(path, settings, device=device)) as clip:
         return process_clips([clip], settings)[0]

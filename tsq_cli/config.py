@@ -307,6 +307,11 @@ def check_device(device: Device) -> None:
         raise UsageError(f"device is {device!r}", wanted="auto, cpu, cuda or cuda:<index>", fix="try --device auto")
 
 
+def gpu_index(device: Device) -> int:
+    """Return the index of the GPU that a device names, 0 where it names none."""
+    return int(device.partition(":")[2] or 0)
+
+
 def settings_hash(
     settings: SelectSettings,
     *,

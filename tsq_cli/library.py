@@ -111,7 +111,7 @@ class Model:
             WeightsError: the query's text encoder is out of reach.
         """
         chosen = _settings(SelectSettings(), num_frames, settings, options)
-        with closing(load_clip(opened(video, fps=fps, times=times), chosen)) as clip:
+        with closing(load_clip(opened(video, fps=fps, times=times), chosen, device=self.selector.device)) as clip:
             return _processed(clip, chosen, self.selector)
 
     def classify(
@@ -158,7 +158,7 @@ class Model:
         source = opened(video, fps=fps, times=times)
         classifier = Classifier(self.selector, self.recognizer(), says)
         classifier.early_exit(chosen)  # what cannot be had is refused before anything is decoded
-        with closing(load_clip(source, chosen)) as clip:
+        with closing(load_clip(source, chosen, device=self.selector.device)) as clip:
             return _processed(clip, chosen, classifier)
 
     def select_many(
@@ -208,7 +208,7 @@ class Model:
             while waiting and (error := waiting[0][1]) is not None:
                 yield self._failed(waiting.popleft()[0], error, settings)
 
-        with closing(decode_ahead(jobs(), workers)) as clips:
+        with closing(decode_ahead(jobs(), workers, device=self.selector.device)) as clips:
             for clip in clips:
                 yield from failures()
                 yield self._result(waiting.popleft()[0], clip, settings)

@@ -68,10 +68,12 @@ class Loader:
         limits: of time and pixels per video.
         workers: videos decoded in parallel.
         journal: records the videos being read; None for no journal.
+        device: of the networks; its GPU decodes where the settings ask for one.
     """
 
-    def __init__(self, limits: Limits, workers: int, journal: Journal | None = None) -> None:
+    def __init__(self, limits: Limits, workers: int, journal: Journal | None = None, device: str = "cpu") -> None:
         self._limits = limits
+        self._device = device
         self._workers = workers
         self._threads_per_video = max(1, min(2, (os.cpu_count() or 1) // workers))
         self._journal = journal
@@ -136,6 +138,7 @@ class Loader:
                 threads=self._threads_per_video,
                 should_stop=self._stop.is_set,
                 limits=self._limits,
+                device=self._device,
             )
 
     def _leave_alone(self) -> None:
@@ -151,20 +154,21 @@ class Loader:
 
 
 def decode_ahead(
-    jobs: Iterable[tuple[Media | FrameSource, SelectSettings]], workers: int
+    jobs: Iterable[tuple[Media | FrameSource, SelectSettings]], workers: int, *, device: str = "cpu"
 ) -> Generator[Clip | Exception]:
     """Decode videos in threads, ahead of the caller: at most `workers` videos beyond the one that is yielded.
 
     Args:
         jobs: video and settings, as for load_clip, taken one by one; a video may come several times.
         workers: videos decoded at once, at least 1.
+        device: as for load_clip.
 
     Yields:
         For each job in order, the clip, which the caller closes, or why there is none. Closing the generator stops all
         decoding.
     """
     waiting, pending = iter(jobs), deque[Loading]()
-    with Loader(Limits(), workers) as loader:
+    with Loader(Limits(), workers, device=device) as loader:
         while True:
             for job in islice(waiting, workers + 1 - len(pending)):
                 pending.append(loader.begin(*job))

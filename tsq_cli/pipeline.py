@@ -90,6 +90,7 @@ class Selector:
 
     def __init__(self, pack: Pack | None) -> None:
         self.pack = pack
+        self.device = "cpu" if pack is None else pack.device
         self._matchers = Matchers()
         self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
 
@@ -125,7 +126,7 @@ class Selector:
         Raises:
             InputNotFoundError, VideoError: the file is missing or cannot be used (see tsq_cli.errors).
         """
-        return process_file(path, settings or SelectSettings(), self.process_clips)
+        return process_file(path, settings or SelectSettings(), self.process_clips, self.device)
 
     def process_clips(
         self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
@@ -172,10 +173,9 @@ class Selector:
 
             from tsq_cli.models.device import upload
 
-            device = self.loaded_pack().device
             for clip in clips:
                 if clip not in self._prefetched:
-                    self._prefetched[clip] = upload(torch.from_numpy(clip.batch.pixels), device)
+                    self._prefetched[clip] = upload(torch.from_numpy(clip.batch.pixels), self.device)
 
     def choose(
         self, scored: Sequence[ScoredClip], settings: SelectSettings, timings: dict[str, float]

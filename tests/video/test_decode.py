@@ -11,13 +11,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
 
-from tests.marks import needs_cuda
 from tests.video import mp4_boxes, pictures
 from tests.video.clips import clip
 from tests.video.encoding import FRAME, Recipe, encode
-from tsq_cli.errors import NoDecodableFrameError, NvdecError
+from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.video import VideoSource, decode, decode_frames, open_video
 from tsq_cli.video.convert import Orientation
 from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
@@ -90,24 +88,6 @@ def test_keyframes_say_how_far_off_they_are() -> None:
     assert batch.frame_indices.tolist() == [0, 12, 24]
     np.testing.assert_allclose(batch.snap_seconds, [-1 / 25, -5 / 25, 0], atol=1e-9)
     assert batch.notes == ("Keyframes only: each frame is the keyframe nearest to its time, up to 0.200 s away.",)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_nvdec_is_refused_and_decoding_goes_on_without_it() -> None:
-    source = open_video(clip("h264_no_b_frames").path)
-    with pytest.raises(NvdecError, match=r"NVDEC.*use --decode exact"):
-        decode_frames(source, [1, 14], mode="nvdec")
-    assert decode_frames(source, [1, 14]).frame_indices.tolist() == [1, 14]
-
-
-@needs_cuda
-@pytest.mark.parametrize("cache", [2**26, 0], ids=["cached", "seeking"])
-@pytest.mark.parametrize("name", ["h264_no_b_frames", "h264_all_keyframes"])
-def test_nvdec_gives_the_same_frames(name: str, cache: int) -> None:
-    source = open_video(clip(name).path, packet_cache_bytes=cache)
-    exact, nvdec = (decode_frames(source, [1, 14, 50], mode=mode) for mode in ("exact", "nvdec"))
-    assert nvdec.frame_indices.tolist() == exact.frame_indices.tolist()
-    assert np.abs(nvdec.pixels.astype(int) - exact.pixels).max() <= 2  # NV12 and planar chroma round differently
 
 
 @pytest.mark.parametrize("cache", [2**26, 0], ids=["cached", "seeking"])

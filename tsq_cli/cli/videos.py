@@ -82,6 +82,7 @@ def run_videos(
             batch_size=options.batch_size,
             workers=options.workers,
             journal=out.journal,
+            device=options.device,
         )
         plan = replace(plan, done=_done_before(plan, out, overwrite=options.overwrite))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -104,6 +105,20 @@ def cpu_microbatches(images: torch.Tensor, *, multiplier: int = 1) -> tuple[torc
         return (images,)
     most = max(1, multiplier * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
     return torch.tensor_split(images, -(-len(images) // most))
+
+
+@contextmanager
+def convolutions_by_trial(device: str | torch.device) -> Iterator[None]:
+    """Let cuDNN time its algorithms for each new shape of a convolution and keep the fastest; on a CPU nothing changes.
+
+    For shapes that come again: a trial takes many times as long as the convolution.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or torch.device(device).type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def upload(pixels: torch.Tensor, device: str | torch.device) -> Callable[[], torch.Tensor]:

@@ -47,7 +47,7 @@ class OpenStream:
         file: what the container reads from.
         media: the file.
         limits: of the video.
-        nvdec: whether its frames are decoded by an NVIDIA GPU.
+        gpu: index of the NVIDIA GPU that decodes its frames; None for the CPU.
     """
 
     container: InputContainer
@@ -55,7 +55,7 @@ class OpenStream:
     file: StoppableFile
     media: str | MediaBytes
     limits: Limits
-    nvdec: bool = False
+    gpu: int | None = None
 
     @property
     def path(self) -> str:
@@ -65,7 +65,7 @@ class OpenStream:
     def reopen(self) -> OpenStream:
         """Close the file and open it again in the same way, at its beginning."""
         self.close()
-        return open_stream(self.media, limits=self.limits, nvdec=self.nvdec, should_stop=self.file.should_stop)
+        return open_stream(self.media, limits=self.limits, gpu=self.gpu, should_stop=self.file.should_stop)
 
     def close(self) -> None:
         """Close the file."""
@@ -132,23 +132,40 @@ def _size_and_time(path: Media) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def open_stream(path: Media, *, limits: Limits, nvdec: bool = False, should_stop: ShouldStop = never) -> OpenStream:
+def open_stream(path: Media, *, limits: Limits, gpu: int | None = None, should_stop: ShouldStop = never) -> OpenStream:
     """Open a file and choose its best video stream (by FFmpeg's rule, cover pictures excluded).
 
     Args:
         path: the file.
         limits: larger frames than these allow are refused by the decoder.
-        nvdec: decode on an NVIDIA GPU; frames come back to the host, with the pixels that a CPU would give.
+        gpu: index of an NVIDIA GPU that decodes; frames come back to the host, with the pixels that a CPU would give.
+            None for the CPU.
         should_stop: polled before each block is read, until another one replaces it.
 
     Raises:
-        NvdecError: nvdec where there is no such GPU, or where it does not know the codec; the file is known to open.
+        NvdecError: gpu where there is no such GPU; the file is known to open.
         NotAVideoError: no demuxer reads the file, or only one that would read other files too.
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
         TooLargeError: the stream says that its frames have more pixels than are allowed.
         CancelledError: should_stop said so.
     """
+    if gpu is None:
+        return _open(path, limits, should_stop)
+    try:
+        # torch's own context of this GPU. A context for every decoder would take memory and, at first, a second or so.
+        return _open(path, limits, should_stop, gpu, {"primary_ctx": "1"})
+    except NvdecError:  # FFmpeg shares one only if it was first: torch's waits in another way than it wants
+        return _open(path, limits, should_stop, gpu, {})
+
+
+def _open(
+    path: Media,
+    limits: Limits,
+    should_stop: ShouldStop,
+    gpu: int | None = None,
+    gpu_options: dict[str, object] | None = None,
+) -> OpenStream:
     decoder_options = {"max_pixels": str(min(2 * limits.max_pixels + PADDING_PIXELS, FFMPEG_MAX_PIXELS))}
     try:
         file = StoppableFile(path, should_stop)
@@ -163,20 +180,24 @@ def open_stream(path: Media, *, limits: Limits, nvdec: bool = False, should_stop
                 options=decoder_options,
                 container_options=options(path),
                 metadata_errors="replace",
-                hwaccel=HWAccel("cuda", allow_software_fallback=False) if nvdec else None,
+                hwaccel=None if gpu is None else _nvdec(gpu, gpu_options),
             )
         stream = _choose_stream(container, path)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
         media = path if isinstance(path, MediaBytes) else os.fspath(path)
-        return OpenStream(container, stream, file, media, limits, nvdec)
+        return OpenStream(container, stream, file, media, limits, gpu)
     except BaseException as error:
         if container is not None:
             container.close()
         file.close()
         if container is None and isinstance(error, OPEN_ERRORS):
-            raise (_no_nvdec if nvdec else _unreadable)(path, error) from error
+            raise (_unreadable if gpu is None else _no_nvdec)(path, error) from error
         raise
+
+
+def _nvdec(gpu: int, gpu_options: dict[str, object] | None) -> HWAccel:
+    return HWAccel("cuda", device=str(gpu), allow_software_fallback=False, options=gpu_options)
 
 
 def _no_nvdec(path: Media, error: Exception) -> NvdecError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Self
 
@@ -103,6 +103,7 @@ class VideoSource:
         pts_seconds: float64 [N], the same in seconds from the first frame shown.
         end_seconds: end of the last frame shown, in seconds from the first.
         limits: of time and pixels; each decoding pass has the full time.
+        gpu: index of the NVIDIA GPU that decodes where NVDEC is asked for.
         notes: sentences for the record about times that can hardly be true.
     """
 
@@ -116,6 +117,7 @@ class VideoSource:
     table: PacketTable = field(repr=False)
     timeline: Timeline = field(repr=False)
     geometry: Geometry = field(repr=False)
+    gpu: int = 0
     _idle: dict[bool, list[StreamDecoder]] = field(repr=False, default_factory=lambda: {False: [], True: []})
 
     @property
@@ -133,14 +135,15 @@ class VideoSource:
         """Borrow a decoder that no other thread uses; it is kept for the next caller.
 
         Raises:
-            NvdecError: nvdec without such a GPU, or with a codec that it does not know.
+            NvdecError: nvdec without such a GPU.
             CancelledError: should_stop said so while a new decoder was made.
         """
         idle = self._idle[nvdec]
         try:
             decoder = idle.pop()
         except IndexError:
-            opened = open_stream(self.media, limits=self.limits, nvdec=nvdec, should_stop=should_stop)
+            gpu = self.gpu if nvdec else None
+            opened = open_stream(self.media, limits=self.limits, gpu=gpu, should_stop=should_stop)
             decoder = StreamDecoder(opened, self.table, should_stop)
         try:
             yield decoder
@@ -167,6 +170,7 @@ def open_video(
     packet_cache_bytes: int = 64 * 2**20,
     limits: Limits | None = None,
     should_stop: ShouldStop | None = None,
+    gpu: int = 0,
 ) -> VideoSource:
     """Read a video's packets once and decode one picture of it.
 
@@ -177,6 +181,7 @@ def open_video(
         limits: seconds that opening and each later decoding pass may take, and pixels of a frame; None for the
             defaults of tsq_cli.config.Limits.
         should_stop: polled while the file is read.
+        gpu: index of the NVIDIA GPU that decodes where NVDEC is asked for.
 
     Raises:
         InputNotFoundError: the file does not exist.
@@ -194,7 +199,7 @@ def open_video(
     opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:
         check_not_encrypted(opened.media, opened.stream, should_stop)
-        return _read_source(status, opened, packet_cache_bytes, should_stop)
+        return replace(_read_source(status, opened, packet_cache_bytes, should_stop), gpu=gpu)
     except BaseException:
         opened.close()
         raise
