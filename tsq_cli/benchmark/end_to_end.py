@@ -11,9 +11,9 @@ from typing import Any
 
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
-from tsq_cli.benchmark.rounds import DEFAULT_MINUTES, Say
+from tsq_cli.benchmark.rounds import DEFAULT_MINUTES, Say, Treatment
 from tsq_cli.benchmark.runners import BenchmarkConfig, random_pack
-from tsq_cli.benchmark.speed import TREATMENTS, Treatment, speed_table
+from tsq_cli.benchmark.speed import TREATMENTS, speed_table
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
