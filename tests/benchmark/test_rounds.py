@@ -117,3 +117,17 @@ def test_each_form_is_told_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> N
     assert seconds == {TSQNET: 0.5, EXIT: 0.5}
     told = ["TSQNet, tuned: about 2.00 videos/s (one warm run)", "FrameExit, tuned: about 2.00 videos/s (one warm run)"]
     assert seen == ["tsqnet", "tsqnet", told[0], "frameexit", "frameexit", told[1]]
+
+
+def test_a_batch_is_timed_where_memory_cannot_be_measured() -> None:
+    timings, peaks = time_batches(
+        {TSQNET: lambda: None},
+        {TSQNET: "TSQNet, tuned"},
+        rounds=0,
+        batch_size=4,
+        peak=lambda _: None,
+        progress=no_progress,
+        say=lambda _: None,
+    )
+    assert peaks == {TSQNET: None}
+    assert len(timings[TSQNET].seconds) == 1

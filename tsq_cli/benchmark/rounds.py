@@ -160,6 +160,8 @@ def time_batches(
             first[form].append(timed_run(call))  # within the measurement of memory, so that its own time does not count
 
         peaks[form] = peak(timed)
+        if not first[form]:  # where memory cannot be measured, the call is not made
+            timed()
         say(f"{names[form]}, {title}: about {batch_size / first[form][0].seconds:.2f} videos/s (first run)")
     if rounds:
         return in_turns(calls, rounds, told=partial(progress, title)), peaks

@@ -138,25 +138,14 @@ def speed_table(
     """
     _check(methods, batch_size=batch_size, repeats=repeats, minutes=minutes, setting=setting)
     started = time.perf_counter()
+    asked = {"repeats": repeats, "minutes": minutes}
 
     @cache
     def videos(num_frames: int) -> Tensor:
         generator = torch.Generator().manual_seed(FRAMES_SEED)
         return torch.randint(0, 256, (batch_size, num_frames, *FRAME_SHAPE), dtype=torch.uint8, generator=generator)
 
-    runners: dict[Form, Runner] = {}
-    costs: dict[str, Cost] = {}
-    with torch.no_grad():  # not in inference mode: Grad-CAM, where maps need it, differentiates by what is built here
-        for i, method in enumerate(methods):
-            for treatment in treatments:
-                progress(f"building {method}, {treatment}", i, len(methods))
-                runner = METHODS[method](setting)
-                if method not in costs:
-                    pixels = runner.frames_used(videos(runner.num_given)[:1]).to(setting.device)
-                    costs[method] = count(runner.forward, pixels, modules=runner.networks)
-                if treatment == "tuned":
-                    runner.optimize()
-                runners[method, treatment] = runner
+    runners, costs = _built(methods, setting, treatments, videos, progress)
     with torch.inference_mode():
         rows, rounds = _rows(
             runners,
@@ -174,13 +163,7 @@ def speed_table(
     return {
         "provenance": provenance(device=setting.device, dtype=setting.dtype, seeds={"frames": FRAMES_SEED}),
         "load_average": load_average(),
-        "settings": {
-            **asdict(setting),
-            "dtype": str(setting.dtype),
-            "frame_shape": FRAME_SHAPE,
-            "repeats": repeats,
-            "minutes": minutes,
-        },
+        "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, **asked},
         "rounds": {
             "single": rounds.single,
             "batch": max(1, rounds.batch) if batch_size > 1 else 0,
@@ -191,6 +174,30 @@ def speed_table(
         "rows": [row.to_dict() for row in rows],
         **profile,
     }
+
+
+def _built(
+    methods: Sequence[str],
+    setting: BenchmarkConfig,
+    treatments: Sequence[Treatment],
+    videos: Callable[[int], Tensor],
+    progress: Progress,
+) -> tuple[dict[Form, Runner], dict[str, Cost]]:
+    """Build every form, and count every method's cost by one of the videos of so many frames."""
+    runners: dict[Form, Runner] = {}
+    costs: dict[str, Cost] = {}
+    with torch.no_grad():  # not in inference mode: Grad-CAM, where maps need it, differentiates by what is built here
+        for i, method in enumerate(methods):
+            for treatment in treatments:
+                progress(f"building {method}, {treatment}", i, len(methods))
+                runner = METHODS[method](setting)
+                if method not in costs:
+                    pixels = runner.frames_used(videos(runner.num_given)[:1]).to(setting.device)
+                    costs[method] = count(runner.forward, pixels, modules=runner.networks)
+                if treatment == "tuned":
+                    runner.optimize()
+                runners[method, treatment] = runner
+    return runners, costs
 
 
 def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
