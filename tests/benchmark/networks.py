@@ -17,7 +17,7 @@ def lively(network: Network) -> Network:
     """Batch norms with statistics of their own, as training leaves them: the initial ones would hide mistakes."""
     torch.manual_seed(0)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.3)  # type: ignore[union-attr]
             module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -17,17 +17,10 @@ from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tests.reads import Reads
 from tsq_cli import selection
-from tsq_cli.benchmark import runners, speed
+from tsq_cli.benchmark import peers, speed
 from tsq_cli.benchmark.end_to_end import time_files, with_decoding
-from tsq_cli.benchmark.runners import (
-    AdaFocusRunner,
-    BenchmarkConfig,
-    FrameExitRunner,
-    FramesRunner,
-    Pass,
-    TSQNetRunner,
-    classes_of,
-)
+from tsq_cli.benchmark.peers import AdaFocusRunner, FrameExitRunner, UniAdaFocusRunner
+from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Pass, TSQNetRunner, classes_of
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.explain import normalize_maps
@@ -35,6 +28,7 @@ from tsq_cli.models import RecognizerOutput, create_encoder
 from tsq_cli.models.flops import count
 from tsq_cli.scoring import encode, tsq_scores
 
+BatchNorms = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d
 SMALL = "test_efficientnet"
 SETTING = BenchmarkConfig(
     pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=10, device="cpu", dtype=torch.float32,
@@ -44,21 +38,22 @@ SETTING = BenchmarkConfig(
 
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "BACKBONE", SMALL)
+    monkeypatch.setattr(peers, "BACKBONE", SMALL)
     monkeypatch.setattr(speed, "matrix_peak_gflops", partial(speed.matrix_peak_gflops, repeats=1))
 
 
-def frames_of(num_videos: int) -> torch.Tensor:
+def frames_of(num_videos: int, num_frames: int = 10) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     # Coarse patches: noise of single pixels would all look alike after the resize.
-    coarse = torch.randint(0, 256, (num_videos * 10, 3, 8, 14), generator=generator).float()
+    coarse = torch.randint(0, 256, (num_videos * num_frames, 3, 8, 14), generator=generator).float()
     frames = torch.nn.functional.interpolate(coarse, (64, 112)).to(torch.uint8)
-    return frames.permute(0, 2, 3, 1).reshape(num_videos, 10, 64, 112, 3).contiguous()
+    return frames.permute(0, 2, 3, 1).reshape(num_videos, num_frames, 64, 112, 3).contiguous()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_tuning_changes_no_answer(method: str) -> None:
-    runner, frames = METHODS[method](SETTING), frames_of(2)
+    runner = METHODS[method](SETTING)
+    frames = frames_of(2, runner.num_given)
     with torch.inference_mode():
         published = runner.classify(frames)
         runner.optimize()
@@ -66,7 +61,7 @@ def test_tuning_changes_no_answer(method: str) -> None:
         singles = torch.cat([runner.classify(frames[i : i + 1]) for i in range(2)])
     assert published.shape == (2,)
     assert published.tolist() == tuned.tolist() == singles.tolist()
-    norms = [m for network in runner.networks for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    norms = [m for network in runner.networks for m in network.modules() if isinstance(m, BatchNorms)]
     assert not norms
 
 
@@ -76,10 +71,10 @@ def test_graphs_on_a_gpu_change_no_answer(method: str) -> None:
     runner = METHODS[method](replace(SETTING, device="cuda"))
     with torch.inference_mode():
         for num_videos in (1, 2, 1):
-            published = runner.classify(frames_of(num_videos))
+            published = runner.classify(frames_of(num_videos, runner.num_given))
         runner.optimize()
         for _ in range(3):  # as it is, recorded, replayed
-            assert runner.classify(frames_of(1)).tolist() == published.tolist()
+            assert runner.classify(frames_of(1, runner.num_given)).tolist() == published.tolist()
 
 
 def test_what_is_timed_is_the_products_own_chain() -> None:
@@ -119,7 +114,9 @@ def test_a_video_is_of_the_class_that_its_pooling_says() -> None:
 
 
 def test_costs_are_those_of_the_frames_looked_at() -> None:
-    report = speed_table(list(METHODS), SETTING, batch_size=2, repeats=1)
+    report = speed_table(
+        [method for method in METHODS if method != "uni-adafocus-128"], SETTING, batch_size=2, repeats=1
+    )
     macs = {row["method"]: row["giga_macs"] for row in report["rows"]}
     one_frame = count(create_encoder(SMALL).model, torch.zeros(1, 3, 160, 160)).giga_macs  # the size that it is fed
     assert macs["uniform"] == pytest.approx(5 * one_frame, rel=1e-6)
@@ -134,6 +131,8 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     assert [(row["method"], row["treatment"]) for row in rows[:2]] == [("tsqnet", "published"), ("tsqnet", "tuned")]
     assert {row["method"] for row in rows if row["batch"] is None} == {"frameexit"}
     assert all(len(row["single"]["seconds"]) == 1 for row in rows)
+    assert report["rounds"]["single"] == report["rounds"]["batch"] == 1
+    assert report["rounds"]["batch_warm"] is True
     assert report["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert list(report["stages"]) == ["1", "2"]
     stages = report["stages"]["2"]
@@ -154,6 +153,24 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     assert share == pytest.approx(
         2 * macs["uniform"] / report["stages"]["1"]["recognizer"] / report["matrix_peak_gflops"], rel=1e-6
     )
+
+
+def test_uni_adafocus_tuned_prepares_only_what_it_looks_at() -> None:
+    runner = UniAdaFocusRunner(SETTING, 96)
+    seen: list[int] = []
+    prepare = peers.IMAGENET_INPUT
+
+    class Counting:
+        def __call__(self, pixels: torch.Tensor, *others: Any) -> torch.Tensor:
+            seen.append(len(pixels))
+            return prepare(pixels, *others)
+
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(peers, "IMAGENET_INPUT", Counting())
+        published = runner.classify(frames_of(2, 30))
+        runner.optimize()
+        assert runner.classify(frames_of(2, 30)).tolist() == published.tolist()
+    assert seen == [2 * 30, 2 * 10, 2 * 10]  # all of both videos; then the glances, and the frames looked at closely
 
 
 def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
@@ -180,6 +197,7 @@ def test_frameexit_waits_for_its_gate_at_every_step_but_not_for_later_ones() -> 
         (["tsqnett"], {}, {}, "tsqnett"),
         (["tsqnet"], {}, {"batch_size": 0}, "--batch-size"),
         (["tsqnet"], {}, {"repeats": 0}, "--repeats"),
+        (["tsqnet"], {}, {"minutes": 0.0}, "--minutes"),
         (["tsqnet"], {"num_frames": 11}, {}, "-k is 11"),
         (["frameexit"], {"exit_after": 11}, {}, "--exit-after"),
         (["tsqnet"], {"input_size": 8}, {}, "--input-size"),
@@ -187,10 +205,20 @@ def test_frameexit_waits_for_its_gate_at_every_step_but_not_for_later_ones() -> 
     ],
 )
 def test_what_cannot_be_run_is_refused(
-    methods: list[str], changes: dict[str, Any], options: dict[str, int], word: str
+    methods: list[str], changes: dict[str, Any], options: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(UsageError, match=word):
         speed_table(methods, replace(SETTING, **changes), **{"batch_size": 1, "repeats": 1, **options})
+
+
+def test_little_time_means_few_rounds() -> None:
+    said: list[str] = []
+    report = speed_table(["uniform"], SETTING, batch_size=2, repeats=9, minutes=1e-6, say=said.append)
+    assert report["rounds"]["single"] == report["rounds"]["batch"] == 1
+    assert report["rounds"]["batch_warm"] is False
+    assert {len(row[kind]["seconds"]) for row in report["rows"] for kind in ("single", "batch")} == {1}
+    assert [line for line in said if "fewer rounds than --repeats 9" in line]
+    assert said[0].startswith("uniform 5, published: about ")
 
 
 def test_peak_memory_sees_what_a_call_takes() -> None:
@@ -207,11 +235,29 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     assert table.code == 0
     for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recognizer", "1 files, from path"):
         assert word in table.out, word
+    said = table.err.splitlines()
+    for word in (
+        "one warm run of each will tell",
+        "this takes about",
+        "shorter with --tuned-only",
+        "uniform 5, tuned: ",
+    ):
+        assert any(word in line for line in said), word
+    # Table 2 of the supplementary stands beside, as what it is.
+    assert "S, Table 2, on its own machine: RTX 3090, Xeon E5-2650 v3" in table.out
+    lines = table.out.split("S, Table 2")[1].splitlines()[:8]
+    theirs = {cells[0]: cells[1:] for line in lines if (cells := line.split())}
+    assert theirs["AdaFocus"] == ["75.0", "26.6", "5.5", "73.8"]
+    assert theirs["FrameExit"] == ["76.1", "26.1", "9.8", "-"]
+    assert theirs["TSQNet"] == ["76.5", "26.1", "17.7", "121.1"]
     with Image.open(plot) as picture:
         assert picture.format == "PNG"
         assert picture.width > 1000
     report = json.loads(tsq("benchmark", *options, "--tuned-only", "--json").out)
     assert {row["treatment"] for row in report["rows"]} == {"tuned"}
+    assert report["rounds"]["single"] == 2
+    assert report["rounds"]["batch"] == 0
+    assert [row["batch_videos_per_second"] for row in report["paper"]["rows"]] == [73.8, None, 121.1]
     refused = tsq("benchmark", "--plot", tmp_path / "speed.gif")
     assert refused.code == 2
     assert "speed.gif" in refused.err

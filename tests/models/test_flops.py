@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.marks import needs_cuda
-from tsq_cli.benchmark.methods import AdaFocus, FrameExit
+from tsq_cli.benchmark.methods import AdaFocus, FrameExit, UniAdaFocus
 from tsq_cli.models import TSQLayer, TSQNet, create_encoder, frame_saliency, object_text_features
 from tsq_cli.models.flops import Cost, count
 
@@ -157,6 +157,23 @@ def test_both_forms_of_adafocus_cost_the_same() -> None:
     model = AdaFocus(5, glance="test_efficientnet", focus="test_resnet")
     videos = torch.randn(2, 3, 3, 224, 224)
     assert count(model.forward_as_published, videos).macs == count(model, videos).macs > 0
+
+
+@pytest.mark.usefixtures("weightless")
+@pytest.mark.parametrize(("patch_side", "published"), [(128, 27.2), (96, 18.1)])
+def test_uni_adafocus_costs_what_is_published(patch_side: int, published: float) -> None:
+    cost = count(UniAdaFocus(patch_side=patch_side), torch.empty(1, 48, 3, 224, 224))
+    assert cost.giga_macs == pytest.approx(published, rel=0.02)  # 27.2 and 17.8
+    embed = 16 * (1280 + 2048) * 4096
+    spatial = 1280 * 128 * 16 * 49 + 2 * 27 * 128**2 * 16 * 49 + 128 * 4 * 49 * 16
+    temporal = (3 * 1280 * 64 + 3 * 64**2 + 64) * 16
+    networks = count(create_encoder("mobilenetv2_100", num_classes=0).model, torch.empty(16, 3, 224, 224)).macs
+    networks += 16 * (resnet_macs_by_hand((3, 4, 6, 3), side=patch_side) - 2048 * 1000)
+    assert cost.macs == networks + embed + spatial + temporal + 2 * 4096 * 200
+    policies = 1280 * 128 + 2 * 27 * 128**2 + 128 * 4 * 49 + 3 * 2 * 128 + 3 * (1280 + 64) * 64 + 64 + 2 * 2 * 64
+    answer = (1280 + 2048) * 4096 + 2 * 3 * 4096 + 2 * 4096 * 200 + 200
+    backbones = MOBILENETV2_PARAMETERS + RESNET50_PARAMETERS - (1280 + 2048) * 1000 - 2 * 1000
+    assert cost.parameters == backbones + policies + answer
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])

@@ -11,8 +11,9 @@ from typing import Any
 
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
+from tsq_cli.benchmark.rounds import DEFAULT_MINUTES, Say, Treatment
 from tsq_cli.benchmark.runners import BenchmarkConfig, random_pack
-from tsq_cli.benchmark.speed import TREATMENTS, Treatment, speed_table
+from tsq_cli.benchmark.speed import TREATMENTS, speed_table
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
@@ -135,18 +136,21 @@ def run_benchmark(
     *,
     batch_size: int,
     repeats: int,
+    minutes: float = DEFAULT_MINUTES,
     treatments: Sequence[Treatment] = TREATMENTS,
     files: Sequence[Path] = (),
     workers: int = 1,
     progress: Progress = no_progress,
+    say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Time methods against each other, and whole files if there are any: all that `tsq benchmark` reports.
 
     Args:
-        methods, setting, batch_size, repeats, treatments: as for speed_table.
+        methods, setting, batch_size, repeats, minutes, treatments: as for speed_table; files come on top.
         files: videos, timed with 1, 2, 4, ... workers as well.
         workers: the largest number of workers, at least 1.
         progress: told what is being done, and how far it is.
+        say: told in lines how long it will take, and what is known already.
 
     Returns:
         The report of speed_table; with files, that of time_files as "files", and decoding among the stages.
@@ -155,7 +159,14 @@ def run_benchmark(
         UsageError, InputNotFoundError, VideoError: as speed_table and time_files.
     """
     report = speed_table(
-        methods, setting, batch_size=batch_size, repeats=repeats, treatments=treatments, progress=progress
+        methods,
+        setting,
+        batch_size=batch_size,
+        repeats=repeats,
+        minutes=minutes,
+        treatments=treatments,
+        progress=progress,
+        say=say,
     )
     if files:
         tried = [2**i for i in range(workers.bit_length()) if 2**i < workers] + [workers]

@@ -1,9 +1,10 @@
-"""The methods of `tsq benchmark`, each from decoded frames on the host to the class of each video.
+"""TSQNet and its bounds in `tsq benchmark`, each from decoded frames on the host to the class of each video.
 
 A runner holds one method's networks, with random weights, as they are published: float32, weights as torch lays them
 out, batch norms in place. `optimize` gives it the general treatment, the same for all: batch norms folded away,
 channels-last weights, half precision where asked for, and on a GPU one CUDA graph of all that lies between two waits of
-the host. On a CPU networks see a few frames at a time in both forms, but for AdaFocus, which has a form as published.
+the host. On a CPU networks see a few frames at a time in both forms, but for AdaFocus and Uni-AdaFocus, which have
+forms as published. The methods of other authors are in tsq_cli/benchmark/peers.py.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from tsq_cli import selection
-from tsq_cli.benchmark.methods import AdaFocus, FrameExit
-from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.consensus import Pooling
 from tsq_cli.explain import normalize_maps, saliency_maps
 from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device, pool
@@ -31,18 +30,6 @@ from tsq_cli.packs.load import build_pack, optimize_for_inference, optimize_pack
 from tsq_cli.recognition import prepare_frames, recognize_images
 from tsq_cli.scoring import encode_images, prepare_clips, tsq_scores
 from tsq_cli.types import Float32Array
-
-BACKBONE = "resnet50"
-"""Backbone of FrameExit, and the network with which AdaFocus looks at crops."""
-
-IMAGENET_INPUT = Preprocessor(
-    input_size=224,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    interpolation="bicubic",
-    crop_pct=0.875,
-)
-"""Preprocessing of both other methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +93,13 @@ class Runner(ABC):
         """Take the F frames that the method looks at from T candidates [B, T, H, W, 3]; by default all."""
         return frames
 
+    @property
+    def num_given(self) -> int:
+        """Frames of a video that the method is given, decoded: T, but for a method that chooses among more."""
+        return self._setting.num_candidates
+
     def classify(self, frames: Tensor) -> Tensor:
-        """Classify T candidates uint8 [B, T, H, W, 3] to class indices [B], from host to host."""
+        """Classify num_given frames uint8 [B, T, H, W, 3] to class indices [B], from host to host."""
         classes: Tensor = self._whole(to_device(self.frames_used(frames), self._setting.device))
         return classes.cpu()
 
@@ -288,92 +280,6 @@ class FramesRunner(Runner):
         """See Runner; frames uint8 [B, K, H, W, 3]."""
         images = prepare_frames(self._recognizer, self._preprocessor, pixels.flatten(0, 1))
         return classes_of(recognize_images(self._recognizer, images), len(pixels), self._setting.pooling)
-
-
-class OtherMethodRunner(Runner):
-    """A method of other authors: one network, fed 224 pixels as ImageNet networks are."""
-
-    def __init__(self, setting: BenchmarkConfig, network: FrameExit | AdaFocus) -> None:
-        super().__init__(setting)
-        self._network: FrameExit | AdaFocus = network.to(setting.device)
-        self._dtype = torch.float32
-
-    @property
-    def networks(self) -> list[nn.Module]:
-        """All networks that take part."""
-        return [self._network]
-
-    def optimize(self) -> None:
-        """See Runner."""
-        self._network.fold_batch_norms()
-        self._dtype = self._setting.dtype
-        self._network.to(self._dtype).to(memory_format=torch.channels_last)
-
-
-class FrameExitRunner(OtherMethodRunner):
-    """FrameExit, one video at a time, each frame prepared when it is visited."""
-
-    name = "FrameExit"
-    batches = False
-    _network: FrameExit
-
-    def __init__(self, setting: BenchmarkConfig) -> None:
-        super().__init__(setting, FrameExit(len(find_pack(setting.pack).class_names), backbone=BACKBONE))
-        self.title = f"FrameExit, {setting.exit_after} frames ({BACKBONE})"
-        self._steps: list[Callable[[Tensor, Tensor], Any]] = [self._step(i) for i in range(len(FRAME_ORDER))]
-
-    def optimize(self) -> None:
-        """See Runner."""
-        super().optimize()
-        self._steps = [Graphed(step) for step in self._steps]
-
-    def frames_used(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        return frames[:, : len(FRAME_ORDER)]
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """See Runner; B is 1."""
-        state = pixels.new_zeros(1, self._network.embed.linear.out_features, dtype=self._dtype)
-        for position, time in enumerate(FRAME_ORDER):
-            state, leaves = self._steps[position](pixels[:, time], state)  # each position has a graph of its own
-            leaves.cpu()  # the wait is the method's; what it says is not heeded, as random weights would leave anywhere
-            if position + 1 == self._setting.exit_after:
-                break
-        return self._network.classify(position, state).argmax(dim=1)
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """See Runner."""
-        videos = torch.split(self.frames_used(frames), 1)
-        return torch.cat([self.forward(to_device(video, self._setting.device)).cpu() for video in videos])
-
-    def _step(self, position: int) -> Callable[[Tensor, Tensor], Any]:
-        def step(pixels: Tensor, state: Tensor) -> Any:
-            return self._network.step(position, IMAGENET_INPUT(pixels, pixels.device, self._dtype), state)
-
-        return step
-
-
-class AdaFocusRunner(OtherMethodRunner):
-    """AdaFocus on T frames."""
-
-    name = "AdaFocus"
-    _network: AdaFocus
-
-    def __init__(self, setting: BenchmarkConfig) -> None:
-        super().__init__(setting, AdaFocus(len(find_pack(setting.pack).class_names), focus=BACKBONE))
-        self.title = f"AdaFocus, {setting.num_candidates} frames ({BACKBONE})"
-        self._classify: Callable[[Tensor], Tensor] = self._network.forward_as_published
-
-    def optimize(self) -> None:
-        """See Runner."""
-        super().optimize()
-        self._classify = self._network
-        self._whole = Graphed(self.forward)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """See Runner."""
-        images = IMAGENET_INPUT(pixels.flatten(0, 1), pixels.device, self._dtype)
-        return self._classify(images.reshape(*pixels.shape[:2], *images.shape[1:])).argmax(dim=1)
 
 
 def random_pack(config: PackConfig, device: str) -> Pack:

@@ -9,28 +9,32 @@ from __future__ import annotations
 import ctypes
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tsq_cli.benchmark.measure import Timing, in_turns, load_average, process_mib
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
-from tsq_cli.benchmark.runners import (
-    AdaFocusRunner,
-    BenchmarkConfig,
-    FrameExitRunner,
-    FramesRunner,
-    Pass,
-    Runner,
-    Stage,
-    TSQNetRunner,
+from tsq_cli.benchmark.paper import TABLE_2
+from tsq_cli.benchmark.peers import AdaFocusRunner, FrameExitRunner, UniAdaFocusRunner
+from tsq_cli.benchmark.rounds import (
+    DEFAULT_MINUTES,
+    Form,
+    Rounds,
+    Say,
+    Treatment,
+    announcement,
+    rounds_within,
+    time_batches,
+    warm_up,
 )
+from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Pass, Runner, Stage, TSQNetRunner
 from tsq_cli.errors import UsageError
 from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
@@ -38,16 +42,18 @@ from tsq_cli.packs import find_pack
 from tsq_cli.provenance import provenance
 from tsq_cli.types import Progress, no_progress
 
-Treatment = Literal["published", "tuned"]
 TREATMENTS: tuple[Treatment, ...] = ("published", "tuned")
 METHODS: dict[str, Callable[[BenchmarkConfig], Runner]] = {
     "tsqnet": TSQNetRunner,
     "frameexit": FrameExitRunner,
     "adafocus": AdaFocusRunner,
+    "uni-adafocus-96": lambda setting: UniAdaFocusRunner(setting, 96),
+    "uni-adafocus-128": lambda setting: UniAdaFocusRunner(setting, 128),
     "uniform": lambda setting: FramesRunner(setting, setting.num_frames),
     "all": lambda setting: FramesRunner(setting, setting.num_candidates),
 }
 FRAME_SHAPE = (256, 455, 3)  # what decoding makes of a 16:9 video
+_PROFILED: Form = ("tsqnet", "tuned")
 FRAMES_SEED = 0  # networks have random weights, which change no time
 
 
@@ -105,8 +111,10 @@ def speed_table(
     *,
     batch_size: int,
     repeats: int,
+    minutes: float = DEFAULT_MINUTES,
     treatments: Sequence[Treatment] = TREATMENTS,
     progress: Progress = no_progress,
+    say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Time methods against each other.
 
@@ -114,22 +122,69 @@ def speed_table(
         methods: keys of METHODS.
         setting: what they share.
         batch_size: videos in a batch; 1 leaves batches out.
-        repeats: rounds with one video at a time; batches are timed in a third as many, at least two.
+        repeats: rounds, with one video at a time and in batches; fewer where they would take longer than `minutes`.
+        minutes: that all of it is to take, about; one round of each kind is made however long it takes.
         treatments: which of the two.
         progress: told what is being done, and how far it is.
+        say: told in a line each how long it will take, and every speed as soon as it is known.
 
     Returns:
-        A JSON object: provenance, load_average, settings, rows; with the tuned TSQNet among them also its stages'
-        seconds by batch size, and what share of the device's matrix_peak_gflops its recognizer reaches.
+        A JSON object: provenance, load_average, settings, rounds (made of each kind, and whether one of batches came
+        before them to warm up), rows, and Table 2 as paper; with the tuned TSQNet among them also its
+        stages' seconds by batch size, and what share of the device's matrix_peak_gflops its recognizer reaches.
 
     Raises:
         UsageError: an unknown method, a number out of range, or a network that timm does not have.
     """
-    _check(methods, batch_size=batch_size, repeats=repeats, setting=setting)
-    generator = torch.Generator().manual_seed(FRAMES_SEED)
-    shape = (batch_size, setting.num_candidates, *FRAME_SHAPE)
-    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    runners: dict[tuple[str, Treatment], Runner] = {}
+    _check(methods, batch_size=batch_size, repeats=repeats, minutes=minutes, setting=setting)
+    started = time.perf_counter()
+    asked = {"repeats": repeats, "minutes": minutes}
+
+    @cache
+    def videos(num_frames: int) -> Tensor:
+        generator = torch.Generator().manual_seed(FRAMES_SEED)
+        return torch.randint(0, 256, (batch_size, num_frames, *FRAME_SHAPE), dtype=torch.uint8, generator=generator)
+
+    runners, costs = _built(methods, setting, treatments, videos, progress)
+    with torch.inference_mode():
+        rows, rounds = _rows(
+            runners,
+            costs,
+            {form: videos(runner.num_given) for form, runner in runners.items()},
+            repeats=repeats,
+            ends=started + 60 * minutes,
+            progress=progress,
+            say=say,
+        )
+        progress("stages", 0, 1)
+        tsqnet = runners.get(_PROFILED)
+        frames = videos(setting.num_candidates)
+        profile = _profile(tsqnet, frames, rounds) if isinstance(tsqnet, TSQNetRunner) else {}
+    return {
+        "provenance": provenance(device=setting.device, dtype=setting.dtype, seeds={"frames": FRAMES_SEED}),
+        "load_average": load_average(),
+        "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, **asked},
+        "rounds": {
+            "single": rounds.single,
+            "batch": max(1, rounds.batch) if batch_size > 1 else 0,
+            "batch_warm": rounds.batch > 0,
+            "seconds": time.perf_counter() - started,
+        },
+        "paper": TABLE_2,
+        "rows": [row.to_dict() for row in rows],
+        **profile,
+    }
+
+
+def _built(
+    methods: Sequence[str],
+    setting: BenchmarkConfig,
+    treatments: Sequence[Treatment],
+    videos: Callable[[int], Tensor],
+    progress: Progress,
+) -> tuple[dict[Form, Runner], dict[str, Cost]]:
+    """Build every form, and count every method's cost by one of the videos of so many frames."""
+    runners: dict[Form, Runner] = {}
     costs: dict[str, Cost] = {}
     with torch.no_grad():  # not in inference mode: Grad-CAM, where maps need it, differentiates by what is built here
         for i, method in enumerate(methods):
@@ -137,23 +192,12 @@ def speed_table(
                 progress(f"building {method}, {treatment}", i, len(methods))
                 runner = METHODS[method](setting)
                 if method not in costs:
-                    pixels = runner.frames_used(frames[:1]).to(setting.device)
+                    pixels = runner.frames_used(videos(runner.num_given)[:1]).to(setting.device)
                     costs[method] = count(runner.forward, pixels, modules=runner.networks)
                 if treatment == "tuned":
                     runner.optimize()
                 runners[method, treatment] = runner
-    with torch.inference_mode():
-        rows = list(_rows(runners, costs, frames, repeats=repeats, batch_size=batch_size, progress=progress))
-        progress("stages", 0, 1)
-        tsqnet = runners.get(("tsqnet", "tuned"))
-        profile = _profile(tsqnet, frames, repeats) if isinstance(tsqnet, TSQNetRunner) else {}
-    return {
-        "provenance": provenance(device=setting.device, dtype=setting.dtype, seeds={"frames": FRAMES_SEED}),
-        "load_average": load_average(),
-        "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, "repeats": repeats},
-        "rows": [row.to_dict() for row in rows],
-        **profile,
-    }
+    return runners, costs
 
 
 def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
@@ -176,47 +220,59 @@ def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
 
 
 def _rows(
-    runners: Mapping[tuple[str, Treatment], Runner],
+    runners: Mapping[Form, Runner],
     costs: Mapping[str, Cost],
-    frames: Tensor,
+    videos: Mapping[Form, Tensor],
     *,
     repeats: int,
-    batch_size: int,
+    ends: float,
     progress: Progress,
-) -> Iterator[SpeedRow]:
-    def calls(some: Tensor) -> dict[tuple[str, Treatment], Callable[[], object]]:
-        return {
-            key: partial(runner.classify, some) for key, runner in runners.items() if runner.batches or len(some) == 1
-        }
-
-    singles = calls(frames[:1])
-    for i, call in enumerate(singles.values()):
-        progress("warming up", i, len(singles))
-        call()
-    single = in_turns(singles, repeats, told=partial(progress, "one video at a time"))
-    batch: dict[tuple[str, Treatment], Timing] = {}
-    batches = calls(frames) if batch_size > 1 else {}
-    if batches:
-        rounds = max(2, repeats // 3)
-        batch = in_turns(batches, rounds, told=partial(progress, f"batches of {batch_size}"))
-    for i, (key, runner) in enumerate(runners.items()):
+    say: Say,
+) -> tuple[list[SpeedRow], Rounds]:
+    """Time each form with its videos, until about `ends` of time.perf_counter; also the rounds made."""
+    batch_size = len(next(iter(videos.values())))
+    names = {form: f"{runner.name}, {form[1]}" for form, runner in runners.items()}
+    singles = {form: partial(runner.classify, videos[form][:1]) for form, runner in runners.items()}
+    batches = {
+        form: partial(runner.classify, videos[form])
+        for form, runner in runners.items()
+        if runner.batches and batch_size > 1
+    }
+    warm = warm_up(singles, names, progress=progress, say=say)
+    rounds = rounds_within(
+        ends - time.perf_counter(), warm, repeats=repeats, batch_size=batch_size, batched=batches, profiled=_PROFILED
+    )
+    for line in announcement(rounds, repeats=repeats):
+        say(line)
+    single = in_turns(singles, rounds.single, told=partial(progress, "one video at a time"))
+    for form, timing in single.items():
+        say(f"{names[form]}: {1 / timing.median:.2f} videos/s")
+    device = str(next(next(iter(runners.values())).networks[0].parameters()).device)
+    peak = partial(peak_memory_mib, device=device)
+    batch, peaks = time_batches(
+        batches, names, rounds=rounds.batch, batch_size=batch_size, peak=peak, progress=progress, say=say
+    )
+    rows = []
+    for i, (form, runner) in enumerate(runners.items()):
         progress("memory", i, len(runners))
-        method, treatment = key
-        device = str(next(runner.networks[0].parameters()).device)
-        yield SpeedRow(
-            method=method,
-            name=runner.name,
-            title=runner.title,
-            treatment=treatment,
-            cost=costs[method],
-            single=single[key],
-            batch=batch.get(key),
-            batch_size=batch_size,
-            peak_mib=peak_memory_mib(batches.get(key, singles[key]), device),
+        method, treatment = form
+        rows.append(
+            SpeedRow(
+                method=method,
+                name=runner.name,
+                title=runner.title,
+                treatment=treatment,
+                cost=costs[method],
+                single=single[form],
+                batch=batch.get(form),
+                batch_size=batch_size,
+                peak_mib=peaks[form] if form in peaks else peak(singles[form]),
+            )
         )
+    return rows, rounds
 
 
-def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, Any]:
+def _profile(runner: TSQNetRunner, frames: Tensor, rounds: Rounds) -> dict[str, Any]:
     """Profile the tuned TSQNet stage by stage, for one video and for the batch; maps only if the network has them."""
     stages = {**runner.stages, "maps": runner.explain}
     try:
@@ -224,11 +280,8 @@ def _profile(runner: TSQNetRunner, frames: Tensor, repeats: int) -> dict[str, An
     except UsageError:
         del stages["maps"]
     peak = matrix_peak_gflops(runner.device, runner.dtype)
-    sizes = sorted({1, len(frames)})
-    seconds = {
-        str(size): _stages(runner, stages, frames[:size], repeats if size == 1 else max(2, repeats // 3))
-        for size in sizes
-    }
+    sizes = {1: rounds.single, len(frames): max(1, rounds.batch)} if len(frames) > 1 else {1: rounds.single}
+    seconds = {str(size): _stages(runner, stages, frames[:size], repeats) for size, repeats in sizes.items()}
     gflops = runner.recognizer_cost(frames[:1]).giga_flops
     return {
         "stages": seconds,
@@ -272,11 +325,13 @@ def _finished(device: str) -> float:
     return time.perf_counter()
 
 
-def _check(methods: Sequence[str], *, batch_size: int, repeats: int, setting: BenchmarkConfig) -> None:
+def _check(methods: Sequence[str], *, batch_size: int, repeats: int, minutes: float, setting: BenchmarkConfig) -> None:
     for method in methods:
         if method not in METHODS:
             raise UsageError(f"the method is {method!r}", wanted="some of " + ", ".join(METHODS), fix="see --methods")
     find_pack(setting.pack).at_input_size(setting.input_size)
+    if not minutes > 0:
+        raise UsageError(f"--minutes is {minutes:g}", wanted="more than 0", fix="leave it at the default")
     ranges = {
         "--batch-size": (batch_size, 1, None),
         "--repeats": (repeats, 1, None),

@@ -11,6 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from tsq_cli.benchmark.rounds import DEFAULT_MINUTES
 from tsq_cli.cli import options
 from tsq_cli.cli.options import INPUT, MODEL, OUTPUT, RUN
 from tsq_cli.cli.output import info, progress_bar
@@ -39,10 +40,11 @@ def benchmark(
         typer.Option(
             "--methods",
             metavar="LIST",
-            help="Methods to compare, separated by commas: tsqnet, frameexit, adafocus, uniform, all.",
+            help="Methods to compare, separated by commas: tsqnet, frameexit, adafocus, uni-adafocus-96, "
+            "uni-adafocus-128, uniform, all.",
             rich_help_panel=RUN,
         ),
-    ] = "tsqnet,frameexit,adafocus,uniform,all",
+    ] = "tsqnet,frameexit,adafocus,uni-adafocus-96,uniform,all",
     batch_size: Annotated[
         int, typer.Option("-b", "--batch-size", help="Videos per batch; 1: no batches.", rich_help_panel=RUN)
     ] = 32,
@@ -50,10 +52,18 @@ def benchmark(
         int,
         typer.Option(
             "--repeats",
-            help="Rounds, in each of which every method is timed once; a third as many with batches.",
+            help="Rounds, in each of which every method is timed once, with one video and with a batch.",
             rich_help_panel=RUN,
         ),
     ] = 7,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            "--minutes",
+            help="Make fewer rounds, to end within about this time; files come on top.",
+            rich_help_panel=RUN,
+        ),
+    ] = DEFAULT_MINUTES,
     tuned_only: Annotated[
         bool, typer.Option("--tuned-only", help="Skip the as-published form.", rich_help_panel=RUN)
     ] = False,
@@ -93,8 +103,9 @@ def benchmark(
 ) -> None:
     """Compare the speed of TSQNet and other methods on this machine: the paper's table, and time per stage.
 
-    Networks have random weights, so nothing is downloaded. Every method is timed from decoded frames in memory to a
-    class. GMACs count a multiply-add once (papers call them GFLOPs); GFLOPs count it twice.
+    It says first how long it will take. Networks have random weights, so nothing is downloaded. Every method is timed
+    from decoded frames in memory to a class. GMACs count a multiply-add once (papers call them GFLOPs); GFLOPs count
+    it twice.
     """
     paths = [*(decode or []), *(files or [])]
     check_outputs({"--json": Path(STDOUT) if json else None, "--plot": plot}, inputs=paths)
@@ -122,15 +133,18 @@ def benchmark(
             exit_after=exit_after,
             pooling=pooling or find_pack(pack).settings.pooling,
         )
+        info("building the networks; one warm run of each will tell how long this takes")
         report = run_benchmark(
             [name.strip() for name in methods.split(",") if name.strip()],
             setting,
             batch_size=batch_size,
             repeats=repeats,
+            minutes=minutes,
             treatments=TREATMENTS[1:] if tuned_only else TREATMENTS,
             files=paths,
             workers=workers,
             progress=progress,
+            say=info,
         )
     if plot is not None:
         from tsq_cli.report.plots import plot_speed
@@ -153,11 +167,15 @@ def report_parts(report: dict[str, Any]) -> Iterator[str | Table]:
     """A report (of tsq_cli.benchmark.speed.speed_table) as lines and tables, for a rich console."""
     machine, versions = machine_and_versions(report["provenance"])
     yield f"{machine}; tuned: {report['provenance']['dtype']}; as published: float32"
-    yield f"{versions}; {report['settings']['repeats']} rounds"
+    yield f"{versions}; {_rounds_made(report)}"
     yield _speed_table(report["rows"])
     for title in dict.fromkeys(row["title"] for row in report["rows"]):
         yield f"  {title}"
     yield ""
+    if "paper" in report:
+        paper = report["paper"]
+        yield f"for comparison {paper['source']}, on {paper['machine']}; {paper['data']}"
+        yield _paper_table(paper)
     for videos, stages in report.get("stages", {}).items():
         yield _share_table(f"TSQNet tuned, {videos} at once", stages)
     if any("maps" in stages for stages in report.get("stages", {}).values()):
@@ -171,6 +189,34 @@ def report_parts(report: dict[str, Any]) -> Iterator[str | Table]:
         )
     if report.get("files"):
         yield from _file_parts(report["files"])
+
+
+def _rounds_made(report: dict[str, Any]) -> str:
+    """Say how many rounds; reports of earlier versions have made as many as were asked for."""
+    rounds = report.get("rounds")
+    if rounds is None:
+        return f"{report['settings']['repeats']} rounds"
+    made = f"{rounds['single']} rounds"
+    if rounds["batch"]:
+        made += f", of batches {rounds['batch']}" + " (the first run of each)" * (not rounds["batch_warm"])
+    return made
+
+
+def _paper_table(paper: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method")
+    for heading in ("mAP", "GMACs", "videos/s: 1", f"{paper['batch_size']}"):
+        table.add_column(heading, justify="right")
+    for row in paper["rows"]:
+        batch = row["batch_videos_per_second"]
+        table.add_row(
+            row["name"],
+            f"{row['map']:.1f}",
+            f"{row['giga_macs']:.1f}",
+            f"{row['videos_per_second']:.1f}",
+            "-" if batch is None else f"{batch:.1f}",
+        )
+    return table
 
 
 def _file_parts(files: dict[str, Any]) -> Iterator[str | Table]:

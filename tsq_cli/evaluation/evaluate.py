@@ -82,14 +82,12 @@ def evaluate(
         selectors, ks, seeds, resamples: as in score_selectors.
         pooling, evidence: see Consensus.changed; None is the pack's.
         early_exit: whether to measure the pack's early exit too, with a row and a curve.
-        tune: whether to tune an early exit on these videos, for the pack to have; only for the recognizer that
-            tsq_cli.packs.recognizers.tuned_exit knows one of.
+        tune: whether to tune an early exit on these videos, for the recognizer that the pack's is for.
         workers: videos decoded at once.
         progress: called after each video.
 
     Raises:
-        UsageError: a class that the pack does not know, an early exit that it does not have or cannot have for this
-            recognizer, or as score_selectors.
+        UsageError: an unknown class, an early exit that this recognizer does not or cannot have, or as score_selectors.
         TsqError: no video could be decoded, or the cache cannot be used.
         WeightsError: networks whose features or scores are not finite.
     """

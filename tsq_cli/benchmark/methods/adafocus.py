@@ -48,7 +48,7 @@ class AdaFocus(nn.Module):
     def __init__(self, num_classes: int = 200, *, glance: str = "mobilenetv2_100", focus: str = "resnet50") -> None:
         super().__init__()
         focus_encoder = create_encoder(focus, num_classes=0)
-        self.glance = _Glance(glance)
+        self.glance = Glance(glance)
         self.focus = focus_encoder.model
         self.policy = _Policy(self.glance.map_dim)
         self.video = nn.GRU(self.glance.pooled_dim + focus_encoder.feature_dim, HIDDEN_DIM, batch_first=True)
@@ -128,7 +128,7 @@ def crop_on_host(frames: Tensor, cells: Tensor) -> Tensor:
     )
 
 
-class _Glance(nn.Module):
+class Glance(nn.Module):
     """A timm network that gives its feature map along with the pooled features."""
 
     def __init__(self, timm_name: str) -> None:

@@ -76,7 +76,7 @@ class FrameExit(nn.Module):
         encoder = create_encoder(backbone, num_classes=0)
         self.backbone = encoder.model
         self.confidence = confidence
-        self.embed = _LinearBlock(encoder.feature_dim, STATE_DIM)
+        self.embed = LinearBlock(encoder.feature_dim, STATE_DIM)
         self.gates = nn.ModuleList(_Gate() for _ in FRAME_ORDER[1:-1])
         self.classifiers = nn.ModuleList(nn.Linear(STATE_DIM, num_classes) for _ in FRAME_ORDER)
         self.eval()
@@ -140,7 +140,7 @@ class FrameExit(nn.Module):
 
     def fold_batch_norms(self) -> int:
         """Fold every batch norm into the convolution or linear layer before it, in place; returns how many."""
-        blocks = [module for module in self.modules() if isinstance(module, _LinearBlock)]
+        blocks = [module for module in self.modules() if isinstance(module, LinearBlock)]
         return fold_batch_norm(self.backbone) + sum(block.fold() for block in blocks)
 
 
@@ -149,7 +149,7 @@ class _Gate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shared = nn.Sequential(_LinearBlock(STATE_DIM, 128), _LinearBlock(128, 64))
+        self.shared = nn.Sequential(LinearBlock(STATE_DIM, 128), LinearBlock(128, 64))
         self.decide = nn.Linear(128, 1)
 
     def forward(self, state: Tensor, previous: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class _Gate(nn.Module):
         return score.sigmoid()
 
 
-class _LinearBlock(nn.Module):
+class LinearBlock(nn.Module):
     """ReLU(BN(Linear(x))), [B, in_dim] to [B, out_dim]."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
@@ -168,6 +168,7 @@ class _LinearBlock(nn.Module):
         self.norm: nn.BatchNorm1d | nn.Identity = nn.BatchNorm1d(out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in_dim] to [B, out_dim]."""
         normed: Tensor = self.norm(self.linear(x))
         return normed.relu()
 
