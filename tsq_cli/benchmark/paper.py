@@ -1,4 +1,4 @@
-"""The supplementary's own speeds (its Table 2; S in docs/method.md), which `tsq benchmark` prints beside this machine's."""
+"""The paper's own speeds (S, Table 2; docs/method.md), which `tsq benchmark` prints beside this machine's."""
 
 from __future__ import annotations
 
