@@ -34,7 +34,7 @@ def record(path: Path, identity: str = "a" * 16, status: str = "ok") -> dict[str
 
 def done(path: Path, identity: str = "a" * 16) -> dict[str, dict[str, Any]]:
     with RecordFile(path) as file:
-        return file.finished(identity)
+        return dict(file.finished(identity))
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_whole_last_line_that_lost_its_newline_is_kept(tmp_path: Path, videos:
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with RecordFile(path) as file:
-        assert list(file.finished("a" * 16)) == [str(videos[0])]
+        assert [path for path, _ in file.finished("a" * 16)] == [str(videos[0])]
         file.append(record(videos[1]))
     assert [json.loads(line)["video"]["path"] for line in path.read_text().splitlines()] == [
         str(videos[0]),
@@ -235,7 +235,7 @@ def test_a_pipe_takes_lines_and_remembers_nothing(tmp_path: Path, videos: list[P
     reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
     reader.start()
     with RecordFile(fifo) as file:
-        assert file.finished("a" * 16) == {}
+        assert list(file.finished("a" * 16)) == []
         assert file.journal is None
         file.append(record(videos[0]))
         file.finish()

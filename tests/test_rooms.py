@@ -15,7 +15,7 @@ ORDER = (
     "video", "data", "rules", "selection",
     "models", "provenance", "packs", "explain", "report", "export",
     "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",
-    "pipeline", "classifier", "batch",
+    "pipeline", "classifier", "batch", "ray_runner",
     "result", "library", "doctor", "agents",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",
 )  # fmt: skip

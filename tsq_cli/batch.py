@@ -54,6 +54,7 @@ class RunPlan:
         done: records of finished videos, by path.
         journal: records the videos being read; None for no journal.
         device: of the networks; its GPU decodes where the settings ask for one.
+        stems: starts of the pictures' names, by path; None if `paths` are all videos of the run.
     """
 
     paths: Sequence[str]
@@ -68,6 +69,7 @@ class RunPlan:
     done: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     journal: Journal | None = None
     device: str = "cpu"
+    stems: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):
@@ -92,7 +94,7 @@ def run(plan: RunPlan, load_worker: Callable[[], Worker]) -> Generator[dict[str,
     Decoding starts at once in worker threads, while `load_worker` loads the weights in this one. Errors of one video
     become its record; errors of the weights are raised. The page is finished when the run ends, early or not.
     """
-    stems = output_stems(plan.paths)
+    stems = output_stems(plan.paths) if plan.stems is None else plan.stems
     waiting = deque(plan.paths)
     pending: deque[tuple[str, Loading | None]] = deque()
     worker: Worker | None = None

@@ -37,6 +37,16 @@ class TsqError(Exception):
         self.fix = fix
         super().__init__(f"{self.got}; wanted {wanted}; {fix}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by what the error was made of: it may come from another process."""
+        return _remade, (type(self), self.got, self.wanted, self.fix)
+
+
+def _remade(kind: type[TsqError], got: str, wanted: str, fix: str) -> TsqError:
+    error = kind.__new__(kind)
+    TsqError.__init__(error, got, wanted=wanted, fix=fix)
+    return error
+
 
 def one_line(said: object) -> str:
     """Join a library's message, often several lines, into one line."""
@@ -101,6 +111,10 @@ class TimeRangeError(VideoError):
 
 class OutputError(TsqError):
     """A result that cannot be written (full disk, no permission, path in the way)."""
+
+
+class ClusterError(TsqError):
+    """A run on many machines that cannot go on."""
 
 
 class StdoutError(OutputError):

@@ -193,8 +193,8 @@ def find_killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:
         limits: of time and pixels per video.
     """
     if death.signal is not None and len(death.suspects) == 1:
-        return {path: _crash(path, death.signal) for path in death.suspects}
-    return {path: _crash(path, died) for path in death.suspects if (died := _dies_alone(path, limits)) is not None}
+        return {path: crash(path, death.signal) for path in death.suspects}
+    return {path: crash(path, died) for path in death.suspects if (died := _dies_alone(path, limits)) is not None}
 
 
 def read_whole(path: str) -> None:
@@ -226,7 +226,8 @@ def _dies_alone(path: str, limits: Limits) -> str | None:
     return signal.strsignal(-child.exitcode) if child.exitcode < 0 else None
 
 
-def _crash(path: str, what: str) -> DecoderCrashError:
+def crash(path: str, what: str) -> DecoderCrashError:
+    """Build the error of a video that killed whatever read it: `what` says how."""
     return DecoderCrashError(
         f"{path} killed an earlier run while it was read ({what})",
         wanted="a video that FFmpeg survives",

@@ -74,6 +74,11 @@ class Outputs:
     def _bounds_pictures(self) -> bool:
         return self.max_side is not None or self.image_quality != export.DEFAULT_QUALITY
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether files are written for each video."""
+        return any(path is not None for path in (self.frames_dir, self.sheet, self.maps_dir))
+
     def identity(self) -> dict[str, object]:
         """Return the outputs that take part in the settings hash: a run that writes other files is another run.
 
@@ -258,12 +263,12 @@ def output_stems(paths: Sequence[str]) -> dict[str, str]:
     """Choose the start of each video's file names: its stem, with a hash of its path if two stems are equal."""
     stems = {path: safe_stem(Path(path).stem) for path in paths}
     counts = Counter(stem.lower() for stem in stems.values())
-    return {
-        path: stem
-        if counts[stem.lower()] == 1
-        else f"{stem}-{hashlib.sha256(os.fsencode(Path(path).absolute())).hexdigest()[:6]}"
-        for path, stem in stems.items()
-    }
+    return {path: stem if counts[stem.lower()] == 1 else hashed_stem(path) for path, stem in stems.items()}
+
+
+def hashed_stem(path: str) -> str:
+    """Build the start of a video's file names that no other video has: its stem, with a hash of its path."""
+    return f"{safe_stem(Path(path).stem)}-{hashlib.sha256(os.fsencode(Path(path).absolute())).hexdigest()[:6]}"
 
 
 def sheet_path(template: Path, stem: str) -> Path:

@@ -74,18 +74,16 @@ class RecordFile:
     def __exit__(self, *exception: object) -> None:
         self._held.close()
 
-    def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Return by path the records that a run with this hash need not redo.
+    def finished(self, settings_hash: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield path and record of the videos that a run with this hash need not redo.
 
         These are videos that finished well with the same settings, are unchanged (size and time of modification) and
         still have all their pictures, and unchanged videos that crashed an earlier run, whatever the settings.
         """
-        records = {}
         for number, line in enumerate(self._lines()):
             path, record = _parsed(line)
             if self._last_line.get(path) == number and _is_done(record, settings_hash):
-                records[path] = record
-        return records
+                yield path, record
 
     @property
     def progress(self) -> int:

@@ -41,3 +41,15 @@ def _shortened(times: Sequence[str]) -> str:
     """Join times with spaces; of many, the first ones and the last."""
     shown = times if len(times) <= MOST_TIMES else [*times[: MOST_TIMES - 1], "…", times[-1]]
     return " ".join(shown)
+
+
+def facts(video: dict[str, Any]) -> str:
+    """Say of what kind a video is: codec, size, length, frame rate."""
+    told = [f"{video['codec']} {video['width']}x{video['height']}"]
+    if video["duration_seconds"] is not None:
+        told.append(clock(video["duration_seconds"]))
+    if video["average_fps"] is not None:
+        told.append(f"{video['average_fps']:.4g} fps" + (" variable" if video["is_vfr"] else ""))
+    if video["rotation"]:
+        told.append(f"rotated {video['rotation']}°")
+    return ", ".join(told)

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from tsq_cli import types
 from tsq_cli.cli.csv_rows import write_csv
-from tsq_cli.cli.lines import video_line
+from tsq_cli.cli.lines import facts, video_line
 from tsq_cli.files import is_stdout
 from tsq_cli.inputs import Inputs
 from tsq_cli.journal import Journal
@@ -158,8 +158,10 @@ class Output:
         csv: Path | None,
         html: Path | None,
         verbose: bool = False,
+        total: int | None = None,
     ) -> None:
         self.num_failed = 0
+        self._total = len(inputs.paths) if total is None else total
         self._inputs = inputs
         self._verb = verb
         self._as_json = as_json
@@ -168,12 +170,13 @@ class Output:
         self._csv = csv
         stdout_is_taken = as_json or any(path is not None and is_stdout(path) for path in (jsonl, csv, html))
         self._prints_text = not (stdout_is_taken or _QUIET.get())
-        self._prints_tables = verbose or len(inputs.paths) <= MOST_TABLES
+        self._prints_tables = verbose or self._total <= MOST_TABLES
+        self._keeps_records = as_json or csv is not None  # a million take more memory than a machine has
         self._records: list[dict[str, Any]] = []
-        self._num_resumed = 0
+        self._num_added = self._num_resumed = 0
         self._stdout = SafeConsole()
         self._progress = _bar()
-        self._task = self._progress.add_task("videos", total=len(inputs.paths))
+        self._task = self._progress.add_task("videos", total=self._total)
 
     def __enter__(self) -> Self:
         if self._jsonl is not None:
@@ -193,14 +196,14 @@ class Output:
             if self._csv is not None and (kind is None or self._records):
                 write_csv(self._csv, self._records)
         if kind is not None:
-            if self._records:
-                print_error(f"stopped after {len(self._records)} of {len(self._inputs.paths)} videos")
+            if self._num_added:
+                print_error(f"stopped after {self._num_added} of {self._total} videos")
             return
         if self._as_json:
             document = self._records[0] if self._inputs.single else self._records
             print(json.dumps(document, indent=2))
-        if len(self._inputs.paths) > 1 or self._num_resumed:
-            done = len(self._records) - self._num_resumed - self.num_failed
+        if self._total > 1 or self._num_resumed:
+            done = self._num_added - self._num_resumed - self.num_failed
             info(f"{done} {self._verb}, {self._num_resumed} done before, {self.num_failed} failed")
 
     @property
@@ -208,9 +211,9 @@ class Output:
         """The journal of videos being read; None without a `--jsonl` file."""
         return None if self._jsonl is None else self._jsonl.journal
 
-    def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
-        """Return by path the records of the `--jsonl` file that need not be redone."""
-        return {} if self._jsonl is None else self._jsonl.finished(settings_hash)
+    def finished(self, settings_hash: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield path and record of the videos of the `--jsonl` file that need not be redone."""
+        return iter(()) if self._jsonl is None else self._jsonl.finished(settings_hash)
 
     def keep(self, record: Mapping[str, Any]) -> None:
         """Write a record to the `--jsonl` file before its video's turn."""
@@ -235,14 +238,14 @@ class Output:
         """
         self._num_resumed += resumed and record["status"] == "ok"
         if self._jsonl is None or resumed:
-            self._records.append(record)
+            self._count(record)
         else:
             before = self._jsonl.progress
             try:
                 self._jsonl.append(record)
             finally:  # a signal may come just behind the write: the CSV has the rows of every line, and no others
                 if self._jsonl.progress > before:
-                    self._records.append(record)
+                    self._count(record)
         if record["status"] == "error":
             self.num_failed += 1
             print_error(record["error"]["message"])
@@ -256,13 +259,18 @@ class Output:
                     self._print_line(record)
         self._progress.advance(self._task)
 
+    def _count(self, record: dict[str, Any]) -> None:
+        self._num_added += 1
+        if self._keeps_records:
+            self._records.append(record)
+
     def _print_line(self, record: dict[str, Any]) -> None:
         self._stdout.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
         self._stdout.print(video_line(record), soft_wrap=True)
 
     def _print_table(self, record: dict[str, Any]) -> None:
         self._stdout.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
-        self._stdout.print(_facts(record["video"]), soft_wrap=True)
+        self._stdout.print(facts(record["video"]), soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("rank", "time", "frame", *(["match"] if record["query"] else ["S^v", "S^t"])):
             table.add_column(heading, justify="right")
@@ -329,17 +337,6 @@ def _predictions_table(record: dict[str, Any]) -> Table:
             f"{first.count(prediction['index'])} of {len(first)}",
         )
     return table
-
-
-def _facts(video: dict[str, Any]) -> str:
-    facts = [f"{video['codec']} {video['width']}x{video['height']}"]
-    if video["duration_seconds"] is not None:
-        facts.append(clock(video["duration_seconds"]))
-    if video["average_fps"] is not None:
-        facts.append(f"{video['average_fps']:.4g} fps" + (" variable" if video["is_vfr"] else ""))
-    if video["rotation"]:
-        facts.append(f"rotated {video['rotation']}°")
-    return ", ".join(facts)
 
 
 def _reasons(record: dict[str, Any], encoding: str) -> Iterator[str]:

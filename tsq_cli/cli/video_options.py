@@ -8,6 +8,14 @@ from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any, get_type_hints
 
+from tsq_cli.cli.cluster import (
+    CpusPerWorker,
+    FilesColumn,
+    GpusPerWorker,
+    NumWorkers,
+    RayAddress,
+    RunnerOption,
+)
 from tsq_cli.cli.options import (
     BatchSize,
     ClassesOption,
@@ -65,6 +73,7 @@ class VideoOptions:
     recursive: Recursive = False
     files_from: FilesFrom = None
     null: Null = False
+    files_column: FilesColumn = None
     start: Start = None
     end: End = None
     decode: Mode = "exact"
@@ -98,6 +107,11 @@ class VideoOptions:
     overwrite: Overwrite = False
     timeout: Timeout = _LIMITS.timeout_seconds
     max_pixels: MaxPixels = _LIMITS.max_pixels
+    runner: RunnerOption = "local"
+    ray_address: RayAddress = None
+    num_workers: NumWorkers = None
+    cpus_per_worker: CpusPerWorker = None
+    gpus_per_worker: GpusPerWorker = None
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:

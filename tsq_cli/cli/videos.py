@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tsq_cli.cli.output import Output, info, print_error
+from tsq_cli.cli.cluster import check_runner, column_length, on_cluster, run_there
+from tsq_cli.cli.output import Output, info, print_error, progress_bar
 from tsq_cli.cli.video_options import VideoOptions
 from tsq_cli.config import (
     PAPER_FRAMES,
@@ -56,53 +58,84 @@ def run_videos(
         TsqError: the run cannot start; a video that fails is recorded instead, and the run goes on.
         typer.Exit: exit code 1, a video failed.
     """
-    settings, limits = _select_settings(options), _limits(options)
+    check_runner(options)
     inputs = _collect(options)
+    outputs = _checked_outputs(options, inputs, maps_dir, map_format)
+    with on_cluster(options) as (options, cluster):  # noqa: PLR1704 - the device is the workers'
+        with progress_bar("choosing the networks"):
+            plan, load = prepare(options, outputs, classify, recognizer)
+        with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
+            from tsq_cli.export import Costs
+
+            plan = replace(plan, paths=inputs.paths, journal=out.journal)
+            before = _done_before(plan, out, overwrite=options.overwrite)
+            if cluster is None:
+                records = _run_here(plan, load, dict(before), out)
+            else:
+                again = partial(prepare, options, outputs, classify, recognizer)
+                records = run_there(plan, again, before, cluster, options)
+            costs = Costs()
+            with closing(records):  # so that files are completed even if printing fails
+                for record, resumed in records:
+                    out.add(record, resumed=resumed)
+                    if not resumed:
+                        _add_costs(costs, record, outputs)
+            for line in costs.lines():
+                info(line)
+            if options.html is not None:
+                info(f"page: {options.html}")
+    if out.num_failed:
+        raise typer.Exit(EXIT_INPUT_FAILED)
+
+
+def prepare(
+    options: VideoOptions, outputs: Outputs, classify: ClassifySettings | None, recognizer: str
+) -> tuple[RunPlan, Callable[[], Worker]]:
+    """Choose the networks of a run; return its plan, still without videos, and the function that loads them.
+
+    Args:
+        options, classify, recognizer: as for run_videos.
+        outputs: pictures and page to write.
+
+    Raises:
+        TsqError: the run cannot start.
+    """
+    from tsq_cli.batch import RunPlan
+
+    settings, limits = _select_settings(options), _limits(options)
     pack = _checked_pack(options)
     matcher = None if settings.query is None else _choose_matcher(pack, settings)
     if matcher is not None:
         settings = replace(settings, query_model=matcher.requested)
-    outputs = _checked_outputs(options, inputs, maps_dir, map_format)
-    with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
-        from tsq_cli.batch import RunPlan, run
-        from tsq_cli.export import Costs
+    chosen = None if classify is None else (_choose(pack, recognizer), classify)
+    plan = RunPlan(
+        paths=(),
+        settings=settings,
+        outputs=outputs,
+        pack_sha256=pack.sha256 if settings.needs_model else None,
+        recognition=None if chosen is None else _identity(pack, settings, *chosen),
+        dtype=_precision(options) if settings.needs_model or chosen is not None else None,
+        limits=limits,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        device=options.device,
+    )
+    return plan, partial(_load, options, pack, settings, chosen, matcher)
 
-        chosen = None
-        if classify is not None:
-            with out.waiting("choosing a recognizer"):
-                chosen = _choose(pack, recognizer), classify
-        plan = RunPlan(
-            paths=inputs.paths,
-            settings=settings,
-            outputs=outputs,
-            pack_sha256=pack.sha256 if settings.needs_model else None,
-            recognition=None if chosen is None else _identity(pack, settings, *chosen),
-            dtype=_precision(options) if settings.needs_model or chosen is not None else None,
-            limits=limits,
-            batch_size=options.batch_size,
-            workers=options.workers,
-            journal=out.journal,
-            device=options.device,
-        )
-        plan = replace(plan, done=_done_before(plan, out, overwrite=options.overwrite))
 
-        def load() -> Worker:
-            with out.waiting(f"loading {pack.name}"):
-                return _load(options, pack, settings, chosen, matcher)
+def _run_here(
+    plan: RunPlan, load: Callable[[], Worker], done: Mapping[str, dict[str, Any]], out: Output
+) -> Generator[tuple[dict[str, Any], bool]]:
+    """Run in this process; yield the records in order, and whether each was there before."""
+    from tsq_cli.batch import run
 
-        costs = Costs()
-        with closing(run(plan, load)) as records:  # so that files are completed even if printing fails
-            for record in records:
-                resumed = record["video"]["path"] in plan.done
-                out.add(record, resumed=resumed)
-                if not resumed:
-                    _add_costs(costs, record, outputs)
-        for line in costs.lines():
-            info(line)
-        if options.html is not None:
-            info(f"page: {options.html}")
-    if out.num_failed:
-        raise typer.Exit(EXIT_INPUT_FAILED)
+    def load_and_say() -> Worker:
+        with out.waiting("loading the networks"):
+            return load()
+
+    with closing(run(replace(plan, done=done), load_and_say)) as records:
+        for record in records:
+            yield record, record["video"]["path"] in done
 
 
 def _identity(
@@ -130,6 +163,7 @@ def _identity(
 
 
 def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:
+    total = len(inputs.paths) if options.files_column is None else column_length(options)
     return Output(
         inputs,
         verb=verb,
@@ -138,6 +172,7 @@ def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:
         csv=options.csv,
         html=options.html,
         verbose=options.verbose,
+        total=total,
     )
 
 
@@ -206,27 +241,31 @@ def _add_costs(costs: Costs, record: dict[str, Any], outputs: Outputs) -> None:
         costs.add(kind, [size] * len(record["frames"]))
 
 
-def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, dict[str, Any]]:
-    """Collect by path the records that need no new run, among them errors for videos that killed the last run."""
-    done = {} if overwrite else out.finished(plan.settings_hash)
+def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield path and record of videos that need no new run, among them errors for those that killed the last run."""
+    if not overwrite:
+        yield from out.finished(plan.settings_hash)
     journal = out.journal
     if journal is not None and journal.death is not None:
         from tsq_cli.batch import failed
         from tsq_cli.loading import find_killers
 
         with out.waiting("finding out which video killed the last run"):
-            for path, error in find_killers(journal.death, plan.limits).items():
-                done[path] = failed(path, error, plan).to_dict()
-                out.keep(done[path])
+            killers = find_killers(journal.death, plan.limits)
+        for path, error in killers.items():
+            record = failed(path, error, plan).to_dict()
+            out.keep(record)
+            yield path, record
         journal.clear()
-    return done
 
 
 def _precision(options: VideoOptions) -> str:
     """Name the precision that the networks will run in."""
     from tsq_cli.models.device import dtype_name, resolve_device, resolve_dtype
 
-    return dtype_name(resolve_dtype(options.dtype, resolve_device(options.device)))
+    # The machine that starts a run on others may have no GPU itself.
+    device = resolve_device(options.device) if options.runner == "local" else options.device
+    return dtype_name(resolve_dtype(options.dtype, device))
 
 
 def _load(
@@ -281,6 +320,8 @@ def _choose(pack: PackConfig, recognizer: str) -> RecognizerChoice:
 
 
 def _collect(options: VideoOptions) -> Inputs:
+    if options.files_column is not None:
+        return Inputs(paths=(), single=False)  # the workers' side reads the list as the run goes
     inputs = collect_inputs(
         options.paths or [], recursive=options.recursive, files_from=options.files_from, null=options.null
     )
