@@ -12,7 +12,9 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -124,10 +126,12 @@ def _init(settings: ClusterSettings) -> None:
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         if settings.address == "local":
-            ray.init(address="local", include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+            where: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": 256 * 2**20}
         else:
             host = settings.address
-            ray.init(address=host if host == "auto" or ":" in host else f"{host}:6379", **quiet)
+            where = {"address": host if host == "auto" or ":" in host else f"{host}:6379"}
+        with _silent():
+            ray.init(**where, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
             f"no Ray cluster answers at {settings.address} ({one_line(error)[:200]})",
@@ -137,6 +141,20 @@ def _init(settings: ClusterSettings) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_term)  # Ray's own handler would end the run without cleaning up
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Send what C++ code prints to stderr nowhere while the block runs: Ray tells there how it logs."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _shares(settings: ClusterSettings, resources: Mapping[str, float]) -> Cluster:
@@ -185,7 +203,8 @@ def run(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 1  # a block per row, which is a call: its records come as soon as it ends
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")  # of short lists
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()
     if isinstance(names, Column):
@@ -194,7 +213,7 @@ def run(
         source, skip = _given(names, done, has_pictures=plan.outputs.has_pictures), frozenset()
     calls = source.map_batches(
         _group,
-        batch_size=max(LEAST_PER_CALL, 4 * plan.batch_size, 4 * plan.workers),
+        batch_size=_per_call(plan, names, cluster),
         batch_format="pyarrow",
         fn_args=(ray.put(skip),),
         compute=TaskPoolStrategy(size=1),
@@ -215,6 +234,12 @@ def run(
                 yield from map(json.loads, lines)
     except ray.exceptions.RayError as error:
         raise _cause(error) from error
+
+
+def _per_call(plan: RunPlan, names: Sequence[str] | Column, cluster: Cluster) -> int:
+    """Choose how many videos a call has: enough to decode ahead, and few where a short list must go round."""
+    most = max(LEAST_PER_CALL, 4 * plan.batch_size, 4 * plan.workers)
+    return most if isinstance(names, Column) else max(1, min(most, len(names) // (4 * cluster.num_workers)))
 
 
 def _given(names: Sequence[str], done: Collection[str], *, has_pictures: bool) -> Any:
@@ -260,10 +285,12 @@ def read_column(column: Column) -> Any:
     return data.select_columns([column.name]).rename_columns({column.name: "path"})
 
 
-def _group(names: pa.Table, skip: Collection[bytes]) -> pa.Table:
-    """Put the names of a batch that are not done into one row, which is a call."""
+def _group(names: pa.Table, skipped: Any) -> pa.Table:
+    """Put the names of a batch that are not done into one row, which is a call; `skipped` refers to those that are."""
     import pyarrow as pa
+    import ray
 
+    skip = ray.get(skipped)
     paths = [_as_bytes(path) for path in names.column("path").to_pylist()]
     stems = names.column("stem").to_pylist() if "stem" in names.column_names else [b""] * len(paths)
     left = [(path, stem) for path, stem in zip(paths, stems, strict=True) if path not in skip]

@@ -1,0 +1,175 @@
+"""Runs on a cluster of this machine: the same records, and every video one, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.machine import needs_signals
+from tsq_cli.batch import RunPlan, Worker
+from tsq_cli.batch import run as run_batch
+from tsq_cli.clip import Clip
+from tsq_cli.config import SelectSettings
+from tsq_cli.errors import ClusterError, UsageError, WeightsError
+from tsq_cli.pictures import Outputs
+from tsq_cli.pipeline import Selector
+from tsq_cli.record import Record
+
+pytest.importorskip("ray")
+from tsq_cli import ray_runner
+from tsq_cli.ray_runner import Cluster, ClusterSettings, Column, connect, run
+
+pytestmark = [needs_signals, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are many
+
+DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"
+SETTINGS = SelectSettings(num_frames=2, num_candidates=2, selector="uniform")
+
+
+class Deadly:
+    """A worker that writes down what it processes, and is killed by some videos: each time, or only the first time."""
+
+    def __init__(self, log: Path) -> None:
+        self._real = Selector.without_model()
+        self._log = log
+
+    def process_clips(
+        self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
+    ) -> list[Record]:
+        for clip in clips:
+            name = Path(clip.source.info.path).name
+            with self._log.open("a") as log:
+                log.write(f"{name}\n")
+            if "poison" in name or ("once" in name and self._log.read_text().count(name) == 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self._real.process_clips(clips, settings, settings_hash=settings_hash)
+
+    def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
+        self._real.prefetch(clips, settings)
+
+
+def deadly(log: Path) -> tuple[RunPlan, Callable[[], Worker]]:
+    return RunPlan(paths=(), settings=SETTINGS, outputs=Outputs(), pack_sha256=None), partial(Deadly, log)
+
+
+def without_weights() -> tuple[RunPlan, Callable[[], Worker]]:
+    def load() -> Worker:
+        raise WeightsError("no weights here", wanted="weights", fix="bring some")
+
+    return RunPlan(paths=(), settings=SETTINGS, outputs=Outputs(), pack_sha256=None), load
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with connect(ClusterSettings(num_workers=2, device="cpu")) as found:
+        yield found
+
+
+def copies(folder: Path, *names: str) -> list[str]:
+    return [str(shutil.copy(DEMO, folder / f"{name}.mp4")) for name in names]
+
+
+def test_every_video_has_one_record_whatever_kills_its_worker(cluster: Cluster, tmp_path: Path) -> None:
+    paths = copies(tmp_path, "a", "b", "killed-once", "c", "poison", "d", "e", "killed-once-too", "f")
+    (tmp_path / "empty.mp4").touch()
+    paths += [str(tmp_path / "empty.mp4"), str(tmp_path / "missing.mp4"), os.fsdecode(bytes(tmp_path) + b"/\xff.mp4")]
+    shutil.copy(DEMO, paths[-1])
+    log = tmp_path / "log"
+    prepare = partial(deadly, log)
+    plan, _ = prepare()
+    found = list(run(plan, prepare, paths, {paths[0]}, cluster))
+    records = {record["video"]["path"]: record for record in found}
+    assert len(found) == len(records)
+    assert sorted(records) == sorted(paths[1:])
+    errors = {Path(path).name: r["error"]["type"] for path, r in records.items() if r["status"] == "error"}
+    assert errors == {
+        "poison.mp4": "DecoderCrashError", "empty.mp4": "NotAVideoError", "missing.mp4": "InputNotFoundError"
+    }  # fmt: skip
+    assert "a.mp4" not in log.read_text().split()  # done before
+    assert log.read_text().count("poison") <= 1 + ray_runner.MOST_DEATHS
+
+    harmless = [path for path in paths[1:] if "poison" not in path]
+    for there in run_batch(replace(plan, paths=harmless), partial(Deadly, log)):
+        here = records[there["video"]["path"]]
+        assert {**here, "timings_seconds": 0} == {**there, "timings_seconds": 0}
+
+
+def test_a_column_is_read_as_the_run_goes_and_pictures_do_not_collide(cluster: Cluster, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    paths = [path for name in ("one", "two") for path in copies(tmp_path / name, "same")]
+    parquet.write_table(pa.table({"id": [1, 2, 3], "where": [*paths, None]}), tmp_path / "list.parquet")
+    prepare = partial(deadly, tmp_path / "log")
+    plan, _ = prepare()
+    outputs = Outputs(frames_dir=tmp_path / "frames")
+    column = Column(path=str(tmp_path / "list.parquet"), name="where")
+    drawing = partial(_with_outputs, prepare, outputs)
+    found = {r["video"]["path"]: r for r in run(replace(plan, outputs=outputs), drawing, column, (), cluster)}
+    assert sorted(found) == sorted(["", *paths])
+    assert found[""]["error"]["type"] == "InputNotFoundError"
+    pictures = [frame["path"] for path in paths for frame in found[path]["frames"]]
+    assert len({*pictures}) == 4
+    assert all(Path(picture).is_file() for picture in pictures)
+    left = list(run(plan, prepare, column, {*paths}, cluster))
+    assert [record["video"]["path"] for record in left] == [""]
+
+
+def _with_outputs(
+    prepare: Callable[[], tuple[RunPlan, Callable[[], Worker]]], outputs: Outputs
+) -> tuple[RunPlan, Callable[[], Worker]]:
+    plan, load = prepare()
+    return replace(plan, outputs=outputs), load
+
+
+def test_what_ends_a_run_is_one_error_of_its_own_kind(cluster: Cluster, tmp_path: Path) -> None:
+    paths = copies(tmp_path, "a")
+    plan, _ = without_weights()
+    with pytest.raises(WeightsError, match="no weights here; wanted weights; bring some"):
+        list(run(plan, without_weights, paths, (), cluster))
+    other = replace(plan, settings=replace(SETTINGS, num_frames=1))
+    with pytest.raises(UsageError, match="a worker would compute with other settings"):
+        list(run(other, without_weights, paths, (), cluster))
+    with pytest.raises(UsageError, match="has no column nonesuch; wanted one of path"):
+        (tmp_path / "list.csv").write_text("path\na.mp4\n")
+        list(run(plan, without_weights, Column(path=str(tmp_path / "list.csv"), name="nonesuch"), (), cluster))
+
+
+@pytest.mark.parametrize(
+    ("settings", "resources", "expected"),
+    [
+        (ClusterSettings(), {"CPU": 8.0}, Cluster(device="cpu", num_workers=8, cpus=1, gpus=0)),
+        (ClusterSettings(cpus_per_worker=3), {"CPU": 8.0}, Cluster(device="cpu", num_workers=2, cpus=3, gpus=0)),
+        (ClusterSettings(), {"CPU": 8.0, "GPU": 2.0}, Cluster(device="cuda", num_workers=2, cpus=1, gpus=1)),
+        (
+            ClusterSettings(gpus_per_worker=0.5, cpus_per_worker=2),
+            {"CPU": 64.0, "GPU": 2.0},
+            Cluster(device="cuda", num_workers=4, cpus=2, gpus=0.5),
+        ),
+        (ClusterSettings(device="cpu"), {"CPU": 2.0, "GPU": 2.0}, Cluster(device="cpu", num_workers=2, cpus=1, gpus=0)),
+    ],
+)
+def test_a_cluster_is_divided_into_workers(
+    settings: ClusterSettings, resources: dict[str, float], expected: Cluster
+) -> None:
+    assert ray_runner._shares(settings, resources) == expected
+
+
+@pytest.mark.parametrize("settings", [ClusterSettings(num_workers=3), ClusterSettings(device="cuda")])
+def test_a_cluster_without_room_is_refused(settings: ClusterSettings) -> None:
+    with pytest.raises(UsageError, match="what the cluster has room for: [02]"):
+        ray_runner._shares(settings, {"CPU": 2.0})
+
+
+def test_errors_survive_the_way_from_another_process() -> None:
+    error = pickle.loads(pickle.dumps(ClusterError("got", wanted="wanted", fix="fix")))
+    assert (type(error), str(error), error.fix) == (ClusterError, "got; wanted wanted; fix", "fix")
