@@ -1,7 +1,7 @@
-"""Videos on many machines (extra tsq-cli[ray]): Ray Data hands out names, workers with their own model return records.
+"""Videos on many machines (extra tsq-cli[ray]): Ray Data hands out names, workers return records.
 
-A worker is one actor. It runs the same `batch.run` as a run on one machine, over a few videos per call; the process that
-started the run receives the records and writes them. A call whose worker died comes again to another worker.
+A worker is one actor with its own model. It runs the same `batch.run` as a run on one machine, over a few videos per
+call; the process that started the run receives the records and writes them. A call whose worker died comes again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ClusterSettings:
         for name, value in (("--num-workers", self.num_workers), ("--cpus-per-worker", self.cpus_per_worker)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}", wanted="1 or more", fix="leave it at the default")
-        if self.gpus_per_worker is not None and not 0 <= self.gpus_per_worker:
+        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
             raise UsageError(f"--gpus-per-worker is {self.gpus_per_worker}", wanted="0 or more", fix="try 1 or 0.5")
 
 
@@ -184,7 +184,7 @@ def _shares(settings: ClusterSettings, resources: Mapping[str, float]) -> Cluste
 def run(
     plan: RunPlan, prepare: Prepare, names: Sequence[str] | Column, done: Collection[str], cluster: Cluster
 ) -> Generator[dict[str, Any]]:
-    """Process videos on the workers of a cluster: yield one record (a dictionary, docs/schema.json) for each, as they come.
+    """Process videos on a cluster: yield one record (a dictionary, docs/schema.json) for each, as they come.
 
     Args:
         plan: of the run on this machine; `paths` and `done` are not read.
@@ -248,9 +248,7 @@ def _given(names: Sequence[str], done: Collection[str], *, has_pictures: bool) -
 
     # A run writes the same pictures, however its list is cut into calls.
     stems = output_stems(names) if has_pictures else {}
-    rows = [
-        {"path": os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done
-    ]
+    rows = [{"path": os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done]
     return ray.data.from_items(rows, override_num_blocks=1 + len(rows) // _NAMES_PER_BLOCK)
 
 
@@ -339,7 +337,7 @@ class _Actor:
     def _run_carefully(
         self, paths: Sequence[str], stems: Mapping[str, str], deaths: Mapping[str, int]
     ) -> Iterator[dict[str, Any]]:
-        """Process the videos of a call one by one after a worker died of it, but not those that kill what reads them."""
+        """Process a call's videos one by one after a worker died of it, but not those that kill what reads them."""
         import ray
 
         killers = find_killers(Death(tuple(paths), None), self._plan.limits)
@@ -365,9 +363,10 @@ class _Ledger:
 
     def begin(self, paths: Sequence[str]) -> dict[str, int] | None:
         """Note a call. If it was begun before and not ended, return how many workers died with which video alone."""
+        only = paths[0] if len(paths) == 1 else None
         before = self._calls.get(tuple(paths))
         if before is None:
-            self._calls[tuple(paths)] = None, {}
+            self._calls[tuple(paths)] = only, {}
             return None
         alone, deaths = before
         if alone is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tsq_cli.cli.options import INPUT, OUTPUT, not_empty, not_empty_path
+from tsq_cli.cli.options import INPUT, not_empty
 from tsq_cli.cli.output import info
 from tsq_cli.errors import UsageError
 from tsq_cli.files import STDOUT
@@ -84,16 +83,6 @@ FilesColumn = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-ParquetDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--parquet",
-        metavar="DIR",
-        help="Write the records of --jsonl as Parquet files too, as they come (extra tsq-cli[ray]).",
-        parser=not_empty_path,
-        rich_help_panel=OUTPUT,
-    ),
-]
 
 
 def check_runner(options: VideoOptions) -> None:
@@ -112,7 +101,9 @@ def check_runner(options: VideoOptions) -> None:
     if options.runner == "local":
         given = [name for name, value in only_ray.items() if value is not None]
         if given:
-            raise UsageError(f"{given[0]} was given to a run in one process", wanted="it with --runner ray", fix="add that")
+            raise UsageError(
+                f"{given[0]} was given to a run in one process", wanted="it with --runner ray", fix="add that"
+            )
         return
     whole = {"--json": options.json, "--csv": options.csv, "--html": options.html}
     given = [name for name, value in whole.items() if value]
@@ -123,7 +114,9 @@ def check_runner(options: VideoOptions) -> None:
             fix="drop it; --jsonl FILE has all records",
         )
     if options.jsonl in (None, STDOUT):
-        raise UsageError("--runner ray has no record file", wanted="one that a later run can read", fix="add --jsonl FILE")
+        raise UsageError(
+            "--runner ray has no record file", wanted="one that a later run can read", fix="add --jsonl FILE"
+        )
     if options.files_column is not None and (options.paths or options.files_from in (None, STDOUT) or options.null):
         raise UsageError(
             "--files-column was given with other names, or without a file",

@@ -13,18 +13,9 @@ import typer
 
 from tsq_cli.cli.cluster import check_runner, column_length, on_cluster, run_there
 from tsq_cli.cli.output import Output, info, print_error, progress_bar
+from tsq_cli.cli.settings import limits, select_settings
 from tsq_cli.cli.video_options import VideoOptions
-from tsq_cli.config import (
-    PAPER_FRAMES,
-    Auto,
-    ClassifySettings,
-    Limits,
-    MapFormat,
-    SelectSettings,
-    check_device,
-    too_few_candidates,
-    usual_candidates,
-)
+from tsq_cli.config import ClassifySettings, MapFormat, SelectSettings, check_device
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
@@ -61,7 +52,7 @@ def run_videos(
     check_runner(options)
     inputs = _collect(options)
     outputs = _checked_outputs(options, inputs, maps_dir, map_format)
-    with on_cluster(options) as (options, cluster):  # noqa: PLR1704 - the device is the workers'
+    with on_cluster(options) as (options, cluster):
         with progress_bar("choosing the networks"):
             plan, load = prepare(options, outputs, classify, recognizer)
         with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
@@ -102,7 +93,7 @@ def prepare(
     """
     from tsq_cli.batch import RunPlan
 
-    settings, limits = _select_settings(options), _limits(options)
+    settings = select_settings(options)
     pack = _checked_pack(options)
     matcher = None if settings.query is None else _choose_matcher(pack, settings)
     if matcher is not None:
@@ -115,7 +106,7 @@ def prepare(
         pack_sha256=pack.sha256 if settings.needs_model else None,
         recognition=None if chosen is None else _identity(pack, settings, *chosen),
         dtype=_precision(options) if settings.needs_model or chosen is not None else None,
-        limits=limits,
+        limits=limits(options),
         batch_size=options.batch_size,
         workers=options.workers,
         device=options.device,
@@ -359,53 +350,6 @@ def _choose_matcher(pack: PackConfig, settings: SelectSettings) -> QueryModelCho
     choice = choose_query_model(pack, settings.query_model)
     info(f"query: {choice.reason}")
     return choice
-
-
-def _limits(options: VideoOptions) -> Limits:
-    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels)
-
-
-def _frames_and_candidates(options: VideoOptions) -> tuple[int | Auto, int | Auto]:
-    """Complete K and T: one that was not given follows the other; a pair that does not fit is refused."""
-    k, t = (None if text is None else _count(text) for text in (options.num_frames, options.num_candidates))
-    if t is None:
-        k = PAPER_FRAMES if k is None else k
-        return k, usual_candidates(k, options.selector, adapts=options.usual.num_candidates == "auto")
-    if k is None:
-        return PAPER_FRAMES if t == "auto" else max(1, min(PAPER_FRAMES, t)), t
-    if k != "auto" and t != "auto" and k > t > 0:
-        raise too_few_candidates(k, t)
-    return k, t
-
-
-def _count(text: str) -> int | Auto:
-    return "auto" if text == "auto" else int(text)
-
-
-def _select_settings(options: VideoOptions) -> SelectSettings:
-    num_frames, num_candidates = _frames_and_candidates(options)
-    return SelectSettings(
-        num_frames=num_frames,
-        num_candidates=num_candidates,
-        selector=options.selector,
-        duplicates=options.duplicates,
-        sharpest=options.sharpest,
-        order=options.order,
-        start_seconds=_seconds(options.start),
-        end_seconds=_seconds(options.end),
-        query=options.query or None,
-        query_model=options.query_model,
-        decode_mode=options.decode,
-        seed=options.seed,
-    )
-
-
-def _seconds(timecode: str | None) -> float | None:
-    if timecode is None:
-        return None
-    from tsq_cli.video import parse_timecode
-
-    return parse_timecode(timecode)
 
 
 def _sheet_template(sheet: Path | None, inputs: Inputs) -> Path | None:
