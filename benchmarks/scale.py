@@ -166,7 +166,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--names", type=int, default=10_000)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     paths = made_clips(arguments.folder / "clips", arguments.clips)
     report: dict[str, Any] = {}
     with connect(ClusterSettings(num_workers=2, device="cpu")) as cluster:

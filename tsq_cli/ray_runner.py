@@ -38,6 +38,7 @@ MOST_DEATHS = 2
 """Workers that may die while they process a video by itself before it counts as the cause (ours)."""
 
 _NAMES_PER_BLOCK = 10_000
+_OWN_COLUMN = "\0path"  # no file has a column of this name
 
 Prepare = Callable[[], tuple[RunPlan, Callable[[], Worker]]]
 """Prepares the run anew on a worker: its plan, without videos, and the function that loads the model."""
@@ -215,7 +216,7 @@ def run(
         _group,
         batch_size=_per_call(plan, names, cluster),
         batch_format="pyarrow",
-        fn_args=(ray.put(skip),),
+        fn_args=(ray.put(skip), names.name if isinstance(names, Column) else _OWN_COLUMN),
         compute=TaskPoolStrategy(size=1),
         num_cpus=0,  # the workers may have all cores
     )
@@ -248,12 +249,14 @@ def _given(names: Sequence[str], done: Collection[str], *, has_pictures: bool) -
 
     # A run writes the same pictures, however its list is cut into calls.
     stems = output_stems(names) if has_pictures else {}
-    rows = [{"path": os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done]
+    rows = [
+        {_OWN_COLUMN: os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done
+    ]
     return ray.data.from_items(rows, override_num_blocks=1 + len(rows) // _NAMES_PER_BLOCK)
 
 
 def read_column(column: Column) -> Any:
-    """Open a column of a Parquet or CSV file, or of a folder of them, as a dataset with one name in each row.
+    """Open a column of a Parquet or CSV file, or of a folder of them, as a dataset.
 
     Raises:
         InputNotFoundError: the file cannot be read.
@@ -280,17 +283,17 @@ def read_column(column: Column) -> Any:
             wanted="one of " + ", ".join(found[:20]),
             fix="give its name to --files-column",
         )
-    return data.select_columns([column.name]).rename_columns({column.name: "path"})
+    return data  # with all columns: to leave some out is a task that wants a core, and the workers may have all
 
 
-def _group(names: pa.Table, skipped: Any) -> pa.Table:
+def _group(names: pa.Table, skipped: Any, column: str) -> pa.Table:
     """Put the names of a batch that are not done into one row, which is a call; `skipped` refers to those that are."""
     import pyarrow as pa
     import ray
 
     skip = ray.get(skipped)
-    paths = [_as_bytes(path) for path in names.column("path").to_pylist()]
-    stems = names.column("stem").to_pylist() if "stem" in names.column_names else [b""] * len(paths)
+    paths = [_as_bytes(path) for path in names.column(column).to_pylist()]
+    stems = names.column("stem").to_pylist() if column == _OWN_COLUMN else [b""] * len(paths)
     left = [(path, stem) for path, stem in zip(paths, stems, strict=True) if path not in skip]
     row = {"paths": [[path for path, _ in left]], "stems": [[stem for _, stem in left]]}
     return pa.table(row, schema=pa.schema([(name, pa.list_(pa.binary())) for name in row]))
