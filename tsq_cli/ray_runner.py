@@ -38,7 +38,6 @@ MOST_DEATHS = 2
 """Workers that may die while they process a video by itself before it counts as the cause (ours)."""
 
 _NAMES_PER_BLOCK = 10_000
-_OWN_COLUMN = "\0path"  # no file has a column of this name
 
 Prepare = Callable[[], tuple[RunPlan, Callable[[], Worker]]]
 """Prepares the run anew on a worker: its plan, without videos, and the function that loads the model."""
@@ -208,18 +207,15 @@ def run(
     warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")  # of short lists
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()
+    per_call = _per_call(plan, names, cluster)
+    free = {"compute": TaskPoolStrategy(size=1), "num_cpus": 0, "batch_format": "pyarrow"}  # workers may have all cores
     if isinstance(names, Column):
-        source, skip = read_column(names), frozenset(map(os.fsencode, done))
+        skipped = ray.put(frozenset(map(os.fsencode, done)))
+        source = ray.data.from_items([{"file": str(Path(names.path).absolute())}])
+        calls = source.map_batches(_column_calls, batch_size=None, fn_args=(names.name, skipped, per_call), **free)
     else:
-        source, skip = _given(names, done, has_pictures=plan.outputs.has_pictures), frozenset()
-    calls = source.map_batches(
-        _group,
-        batch_size=_per_call(plan, names, cluster),
-        batch_format="pyarrow",
-        fn_args=(ray.put(skip), names.name if isinstance(names, Column) else _OWN_COLUMN),
-        compute=TaskPoolStrategy(size=1),
-        num_cpus=0,  # the workers may have all cores
-    )
+        source = _given(names, done, has_pictures=plan.outputs.has_pictures)
+        calls = source.map_batches(_given_call, batch_size=per_call, **free)
     records = calls.map_batches(
         _Actor,
         batch_size=None,
@@ -249,53 +245,63 @@ def _given(names: Sequence[str], done: Collection[str], *, has_pictures: bool) -
 
     # A run writes the same pictures, however its list is cut into calls.
     stems = output_stems(names) if has_pictures else {}
-    rows = [
-        {_OWN_COLUMN: os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done
-    ]
+    rows = [{"path": os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done]
     return ray.data.from_items(rows, override_num_blocks=1 + len(rows) // _NAMES_PER_BLOCK)
 
 
-def read_column(column: Column) -> Any:
-    """Open a column of a Parquet or CSV file, or of a folder of them, as a dataset.
+def open_column(column: Column) -> Any:
+    """Open a column of a Parquet or CSV file, or of a folder of Parquet files, as a dataset of pyarrow.
 
     Raises:
         InputNotFoundError: the file cannot be read.
         UsageError: it has no such column.
     """
-    import ray.data
+    from pyarrow import dataset
 
-    free = {"ray_remote_args": {"num_cpus": 0}}
+    kind = "csv" if Path(column.path).suffix.lower() == ".csv" else "parquet"
     try:
-        if Path(column.path).suffix.lower() == ".csv":
-            data = ray.data.read_csv(column.path, **free)
-        else:
-            data = ray.data.read_parquet(column.path, **free)
-        found = data.columns() or []
-    except Exception as error:  # pyarrow's, Ray's and the system's: there is no common class
+        data = dataset.dataset(column.path, format=kind)
+    except (OSError, ValueError) as error:  # of which pyarrow's are
         raise InputNotFoundError(
             f"the list {column.path} cannot be read ({one_line(error)[:200]})",
             wanted="a Parquet or CSV file, or a folder of Parquet files",
             fix="check the path given to --files-from",
         ) from error
-    if column.name not in found:
+    if column.name not in data.schema.names:
         raise UsageError(
             f"{column.path} has no column {column.name}",
-            wanted="one of " + ", ".join(found[:20]),
+            wanted="one of " + ", ".join(data.schema.names[:20]),
             fix="give its name to --files-column",
         )
-    return data  # with all columns: to leave some out is a task that wants a core, and the workers may have all
+    return data
 
 
-def _group(names: pa.Table, skipped: Any, column: str) -> pa.Table:
-    """Put the names of a batch that are not done into one row, which is a call; `skipped` refers to those that are."""
-    import pyarrow as pa
+def _column_calls(files: pa.Table, column: str, skipped: Any, per_call: int) -> Iterator[pa.Table]:
+    """Read a column bit by bit, and yield the calls of the names that are not done; `skipped` refers to those."""
     import ray
 
     skip = ray.get(skipped)
-    paths = [_as_bytes(path) for path in names.column(column).to_pylist()]
-    stems = names.column("stem").to_pylist() if column == _OWN_COLUMN else [b""] * len(paths)
-    left = [(path, stem) for path, stem in zip(paths, stems, strict=True) if path not in skip]
-    row = {"paths": [[path for path, _ in left]], "stems": [[stem for _, stem in left]]}
+    for path in files.column("file").to_pylist():
+        waiting: list[bytes] = []
+        for batch in open_column(Column(path=path, name=column)).to_batches(columns=[column]):
+            waiting += [name for name in map(_as_bytes, batch.column(0).to_pylist()) if name not in skip]
+            whole = len(waiting) - len(waiting) % per_call
+            for first in range(0, whole, per_call):
+                yield _call_row(waiting[first : first + per_call], [])
+            del waiting[:whole]
+        if waiting:
+            yield _call_row(waiting, [])
+
+
+def _given_call(names: pa.Table) -> pa.Table:
+    return _call_row(names.column("path").to_pylist(), names.column("stem").to_pylist())
+
+
+def _call_row(paths: Sequence[bytes], stems: Sequence[bytes]) -> pa.Table:
+    """Put names into one row, which is a call; no stems leave them to the worker."""
+    import pyarrow as pa
+
+    row = {"paths": [paths], "stems": [stems]}
     return pa.table(row, schema=pa.schema([(name, pa.list_(pa.binary())) for name in row]))
 
 
@@ -327,7 +333,9 @@ class _Actor:
         import ray
 
         paths = [os.fsdecode(name) for name in names]
-        stems = {path: os.fsdecode(s) or hashed_stem(path) for path, s in zip(paths, starts, strict=True)}
+        # Not zip's strict: the names of a column come without.
+        stems = {path: os.fsdecode(s) for path, s in zip(paths, starts, strict=False)}
+        stems = {path: stems.get(path) or hashed_stem(path) for path in paths}
         deaths = ray.get(self._ledger.begin.remote(paths))
         records = self._run(paths, stems) if deaths is None else self._run_carefully(paths, stems, deaths)
         lines = [json.dumps(record) for record in records]

@@ -156,9 +156,9 @@ def on_cluster(options: VideoOptions) -> Iterator[tuple[VideoOptions, Cluster | 
 
 def column_length(options: VideoOptions) -> int:
     """Count the names in the column of --files-column."""
-    from tsq_cli.ray_runner import read_column
+    from tsq_cli.ray_runner import open_column
 
-    return int(read_column(_column(options)).count())
+    return int(open_column(_column(options)).count_rows())
 
 
 def _column(options: VideoOptions) -> Column:
