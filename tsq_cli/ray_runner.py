@@ -7,10 +7,12 @@ call; the process that started the run receives the records and writes them. A c
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import logging
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -227,10 +229,16 @@ def run(
     )
     try:
         for batch in records.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for lines in batch.column("records").to_pylist():
-                yield from map(json.loads, lines)
+            for row in batch.to_pylist():
+                if row["stopped"]:
+                    raise pickle.loads(row["stopped"])
+                yield from map(json.loads, row["records"])
     except ray.exceptions.RayError as error:
-        raise _cause(error) from error
+        raise ClusterError(
+            f"Ray ended the run ({one_line(error)[-300:]})",
+            wanted="a cluster that stays up",
+            fix="run the same command again: what is on record is not redone",
+        ) from error
 
 
 def _per_call(plan: RunPlan, names: Sequence[str] | Column, cluster: Cluster) -> int:
@@ -315,18 +323,27 @@ class _Actor:
     def __init__(self, prepare: Prepare, settings_hash: str, folder: str, ledger: Any) -> None:
         with contextlib.suppress(OSError):  # a machine without it finds only absolute paths, and says so for each video
             os.chdir(folder)
-        self._plan, self._load = prepare()
-        self._ledger = ledger
+        self._prepare, self._settings_hash, self._ledger = prepare, settings_hash, ledger
         self._worker: Worker | None = None
-        if self._plan.settings_hash != settings_hash:
+
+    @functools.cached_property
+    def _prepared(self) -> tuple[RunPlan, Callable[[], Worker]]:
+        plan, load = self._prepare()
+        if plan.settings_hash != self._settings_hash:
             raise UsageError(
                 "a worker would compute with other settings than the machine that started the run",
                 wanted="the same version of tsq, packs and weights on all machines",
                 fix="install the same version on each, and compare what tsq packs list says",
             )
+        return plan, load
 
-    def __call__(self, calls: pa.Table) -> dict[str, list[list[str]]]:
-        return {"records": [self._call(call["paths"], call["stems"]) for call in calls.to_pylist()]}
+    def __call__(self, calls: pa.Table) -> dict[str, list[Any]]:
+        """Process calls: lines of JSON for each, or the error that ends the run, pickled, since Ray would wrap it."""
+        try:
+            lines = [self._call(call["paths"], call["stems"]) for call in calls.to_pylist()]
+        except TsqError as error:
+            return {"records": [[]], "stopped": [pickle.dumps(error)]}
+        return {"records": lines, "stopped": [b""] * len(lines)}
 
     def _call(self, names: Sequence[bytes], starts: Sequence[bytes]) -> list[str]:
         """Process the videos of a call; return their records as JSON."""
@@ -343,7 +360,7 @@ class _Actor:
         return lines
 
     def _run(self, paths: Sequence[str], stems: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        return run_batch(replace(self._plan, paths=paths, stems=stems), self._model)
+        return run_batch(replace(self._prepared[0], paths=paths, stems=stems), self._model)
 
     def _run_carefully(
         self, paths: Sequence[str], stems: Mapping[str, str], deaths: Mapping[str, int]
@@ -351,18 +368,18 @@ class _Actor:
         """Process a call's videos one by one after a worker died of it, but not those that kill what reads them."""
         import ray
 
-        killers = find_killers(Death(tuple(paths), None), self._plan.limits)
+        killers = find_killers(Death(tuple(paths), None), self._prepared[0].limits)
         for path in paths:
             if path not in killers and deaths.get(path, 0) < MOST_DEATHS:
                 ray.get(self._ledger.alone.remote(paths, path))
                 yield from self._run([path], stems)
             else:
                 error = killers.get(path) or crash(path, f"{deaths[path]} workers died of it")
-                yield failed(path, error, self._plan).to_dict()
+                yield failed(path, error, self._prepared[0]).to_dict()
 
     def _model(self) -> Worker:
         if self._worker is None:
-            self._worker = self._load()
+            self._worker = self._prepared[1]()
         return self._worker
 
 
@@ -392,17 +409,3 @@ class _Ledger:
     def end(self, paths: Sequence[str]) -> None:
         """Forget a call."""
         del self._calls[tuple(paths)]
-
-
-def _cause(error: BaseException) -> TsqError:
-    """Find why a run on a cluster ended: an error of tsq's own on a worker, or what Ray says."""
-    reason: BaseException | None = error
-    while reason is not None:
-        if isinstance(reason, TsqError):
-            return reason
-        reason = getattr(reason, "cause", None) or reason.__cause__
-    return ClusterError(
-        f"Ray ended the run ({one_line(error)[-300:]})",
-        wanted="a cluster that stays up",
-        fix="run the same command again: what is on record is not redone",
-    )
