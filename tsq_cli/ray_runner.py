@@ -108,13 +108,12 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     # Before the import: no reports of usage to Ray's makers, and no advice on stderr that is none of the user's.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     joined_before = ray.is_initialized()
-    if not joined_before:
-        _init(settings)
     try:
+        if not joined_before:
+            _init(settings)
         yield _shares(settings, ray.cluster_resources())
     finally:
         if not joined_before:
@@ -160,11 +159,7 @@ def _silent() -> Iterator[None]:
 
 
 def _shares(settings: ClusterSettings, resources: Mapping[str, float]) -> Cluster:
-    """Divide the cluster into workers.
-
-    Raises:
-        UsageError: it has no room for a single one, or not for as many as were asked for.
-    """
+    """Divide the cluster into workers; a UsageError if it has no room for them."""
     has_gpus = resources.get("GPU", 0) > 0
     uses_gpus = settings.device.startswith("cuda") or (settings.device == "auto" and has_gpus)
     gpus = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(uses_gpus)
@@ -212,12 +207,13 @@ def run(
     per_call = _per_call(plan, names, cluster)
     free = {"compute": TaskPoolStrategy(size=1), "num_cpus": 0, "batch_format": "pyarrow"}  # workers may have all cores
     if isinstance(names, Column):
+        open_column(names)  # what is wrong with it is found here, not on a worker
         skipped = ray.put(frozenset(map(os.fsencode, done)))
         source = ray.data.from_items([{"file": str(Path(names.path).absolute())}])
         calls = source.map_batches(_column_calls, batch_size=None, fn_args=(names.name, skipped, per_call), **free)
     else:
         source = _given(names, done, has_pictures=plan.outputs.has_pictures)
-        calls = source.map_batches(_given_call, batch_size=per_call, **free)
+        calls = source.map_batches(lambda names: _call_row(*names.to_pydict().values()), batch_size=per_call, **free)
     records = calls.map_batches(
         _Actor,
         batch_size=None,
@@ -292,7 +288,8 @@ def _column_calls(files: pa.Table, column: str, skipped: Any, per_call: int) -> 
     for path in files.column("file").to_pylist():
         waiting: list[bytes] = []
         for batch in open_column(Column(path=path, name=column)).to_batches(columns=[column]):
-            waiting += [name for name in map(_as_bytes, batch.column(0).to_pylist()) if name not in skip]
+            named = (os.fsencode(name or "") for name in batch.column(0).to_pylist())
+            waiting += [name for name in named if name not in skip]
             whole = len(waiting) - len(waiting) % per_call
             for first in range(0, whole, per_call):
                 yield _call_row(waiting[first : first + per_call], [])
@@ -301,20 +298,12 @@ def _column_calls(files: pa.Table, column: str, skipped: Any, per_call: int) -> 
             yield _call_row(waiting, [])
 
 
-def _given_call(names: pa.Table) -> pa.Table:
-    return _call_row(names.column("path").to_pylist(), names.column("stem").to_pylist())
-
-
 def _call_row(paths: Sequence[bytes], stems: Sequence[bytes]) -> pa.Table:
     """Put names into one row, which is a call; no stems leave them to the worker."""
     import pyarrow as pa
 
     row = {"paths": [paths], "stems": [stems]}
     return pa.table(row, schema=pa.schema([(name, pa.list_(pa.binary())) for name in row]))
-
-
-def _as_bytes(name: object) -> bytes:
-    return name if isinstance(name, bytes) else os.fsencode("" if name is None else str(name))
 
 
 class _Actor:
