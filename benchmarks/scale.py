@@ -21,6 +21,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tsq_cli.batch import RunPlan, Worker
 from tsq_cli.batch import run as run_here
 from tsq_cli.benchmark.measure import exit_code
@@ -123,6 +125,7 @@ def faults(paths: Sequence[str], jsonl: Path, cluster: Cluster) -> dict[str, Any
     with RecordFile(jsonl) as file:
         found = dict(file.finished(plan.settings_hash))
         again = [*run(plan, prepare, paths, {*found}, cluster)]
+    torch.set_num_threads(1)  # as in a worker of one core: scores differ in their last bits with the number of threads
     here = {r["video"]["path"]: r for r in run_here(RunPlan(**{**vars(plan), "paths": paths, "workers": 2}), load)}
     plain = {path: {**record, "timings_seconds": None} for path, record in here.items()}
     return {
@@ -157,8 +160,6 @@ def resident() -> float:
 
 def main() -> None:
     """Measure, and write the report."""
-    import torch
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for clips; filled and left")
     parser.add_argument("--json", type=Path, required=True)
