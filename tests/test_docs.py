@@ -14,6 +14,7 @@ from benchmarks import docs_tables
 from benchmarks.docs_tables import PAGES, ROOT, TABLES, Block, blocks, differences, main, rewrite
 
 IN_PROSE = {
+    "scale.json",
     "benchmark/batch32.json",
     "benchmark/threads1.json",
     "benchmark/threads2.json",
