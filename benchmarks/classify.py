@@ -51,7 +51,7 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
     import torch
 
     from tsq_cli.models import Recognizer
-    from tsq_cli.models.device import cpu_microbatches
+    from tsq_cli.models.microbatches import cpu_microbatches
 
     selector = Selector.load(DEFAULT_PACK)
     whole = classifier(selector, name)

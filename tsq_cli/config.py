@@ -34,6 +34,7 @@ Duplicates = Literal["skip", "keep"]
 Auto = Literal["auto"]
 Device = str  # "auto", "cpu", "cuda" or "cuda:<index>"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+EngineChoice = Literal["auto", "onnx", "torch"]
 
 BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
 PASSING_OVER: tuple[SelectorName, ...] = ("auto", "cover")

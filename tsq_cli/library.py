@@ -22,6 +22,7 @@ from tsq_cli.config import (
     ClassifySettings,
     DecodeMode,
     Duplicates,
+    EngineChoice,
     MapScale,
     Order,
     SelectorName,
@@ -80,9 +81,9 @@ class Model:
         >>> [frame.time_seconds for frame in model.select("examples/demo.mp4").frames]  # doctest: +SKIP
     """
 
-    def __init__(self, selector: Selector, recognizer: str = "auto") -> None:
+    def __init__(self, selector: Selector, recognizer: str = "auto", engine: EngineChoice = "auto") -> None:
         self.selector = selector
-        self._requested = recognizer
+        self._requested, self._engine = recognizer, engine
         self._recognizer: LoadedRecognizer | None = None
 
     def select(
@@ -242,7 +243,7 @@ class Model:
             UsageError, WeightsError: as classify.
         """
         if self._recognizer is None:
-            self._recognizer = load_recognizer(self.selector.loaded_pack(), self._requested)
+            self._recognizer = load_recognizer(self.selector.loaded_pack(), self._requested, engine=self._engine)
             enable_cuda_graphs(None, self._recognizer)
         return self._recognizer
 
@@ -256,6 +257,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    engine: EngineChoice = "auto",
     recognizer: str = "auto",
     classes: str | Sequence[str] | None = None,
 ) -> Model:
@@ -265,17 +267,19 @@ def load(
         pack: name of an installed pack, or a folder that holds a pack.json.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
         dtype: "auto" (float32 on a CPU, float16 on CUDA), "float32", "bfloat16" or "float16".
+        engine: what runs the networks: "onnx" (ONNX Runtime), "torch", or "auto": onnx in float32 on a CPU for each
+            network that has a graph in its pack, else torch.
         recognizer: of classify: "auto" (the pack's, where its weights are at hand or the hub answers, else what the
             pack carries), "embedded" (what needs no hub), or a timm model.
         classes: names of classes in words, or a file with one per line, for the image-text model of the pack clip,
             which is the default with them; it has no saliency maps to give.
 
     Raises:
-        UsageError: unknown pack, classes for a pack that has its own, or a device or dtype that is not there.
+        UsageError: unknown pack, classes for a pack that has its own, or a device, dtype or engine that is not there.
         WeightsError: weights that are missing, damaged or out of reach.
     """
     chosen = find_pack(pack) if classes is None else pack_of_classes(pack, classes)
-    return Model(Selector.load(chosen, device=device, dtype=dtype), recognizer)
+    return Model(Selector.load(chosen, device=device, dtype=dtype, engine=engine), recognizer, engine)
 
 
 def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | None = None) -> Media | FrameSource:

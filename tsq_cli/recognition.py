@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tsq_cli.arrays import Array, concat, descending, float32, inference, namespace, split
 from tsq_cli.clip import timed
 from tsq_cli.config import ClassifySettings
 from tsq_cli.consensus import Consensus, EarlyExit
@@ -14,10 +15,8 @@ from tsq_cli.scoring import categories
 from tsq_cli.types import Category, SaliencyMaps
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from tsq_cli.models.outputs import ImageClassifier, RecognizerOutput
     from tsq_cli.models.preprocess import Preprocessor
-    from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
     from tsq_cli.packs.recognizers import LoadedRecognizer
 
 
@@ -30,8 +29,8 @@ class SamplerScores:
         classes: z^v and z^t of the whole clip, [C] each.
     """
 
-    weights: Tensor
-    classes: tuple[Tensor, Tensor]
+    weights: Array
+    classes: tuple[Array, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class ClipOutput:
 
     seen: Sequence[int]
     frames: RecognizerOutput
-    scores: Tensor
+    scores: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Recognition:
 
 def recognize_clips(
     loaded: LoadedRecognizer,
-    clips: Sequence[Tensor],
+    clips: Sequence[Array],
     settings: ClassifySettings,
     *,
     timings: dict[str, float] | None = None,
@@ -93,7 +92,7 @@ def recognize_clips(
 
 def forward_clips(
     loaded: LoadedRecognizer,
-    clips: Sequence[Tensor],
+    clips: Sequence[Array],
     consensus: Consensus,
     samplers: Sequence[SamplerScores | None],
     timings: dict[str, float],
@@ -120,7 +119,7 @@ def forward_clips(
 
 def forward_until_sure(
     loaded: LoadedRecognizer,
-    clips: Sequence[Tensor],
+    clips: Sequence[Array],
     orders: Sequence[Sequence[int]],
     exit_at: EarlyExit,
     consensus: Consensus,
@@ -136,10 +135,8 @@ def forward_until_sure(
         orders: the order in which each clip's frames are seen, as indices of them.
         exit_at: when it is sure; with as many temperatures as a clip has frames, or more.
     """
-    import torch
-
     from tsq_cli.models.early_exit import is_sure
-    from tsq_cli.models.recognizer import RecognizerOutput
+    from tsq_cli.models.outputs import RecognizerOutput
 
     seen: list[list[RecognizerOutput]] = [[] for _ in clips]
     found: dict[int, ClipOutput] = {}
@@ -151,39 +148,37 @@ def forward_until_sure(
             seen[number].append(output)
             order, sampler = list(orders[number][: step + 1]), samplers[number]
             weights = None if sampler is None else replace(sampler, weights=sampler.weights[order])
-            logits = torch.cat([one.logits for one in seen[number]])
-            with torch.inference_mode():
+            logits = concat([one.logits for one in seen[number]])
+            with inference(logits):
                 scores = _clip_scores(logits, consensus, weights, None) / temperature
                 ends = step + 1 == len(clips[number])
                 if ends or bool(is_sure(scores, exit_at.bar, multi_label=consensus.multi_label)):
                     places = sorted(range(step + 1), key=order.__getitem__)
                     frames = RecognizerOutput(
                         logits=logits[places],
-                        activations=torch.cat([one.activations for one in seen[number]])[places],
+                        activations=concat([one.activations for one in seen[number]])[places],
                     )
                     found[number] = ClipOutput(seen=sorted(order), frames=frames, scores=scores)
     return [found[number] for number in range(len(clips))]
 
 
 def _clip_scores(
-    logits: Tensor, consensus: Consensus, sampler: SamplerScores | None, temperature: float | None
-) -> Tensor:
-    import torch
-
+    logits: Array, consensus: Consensus, sampler: SamplerScores | None, temperature: float | None
+) -> Array:
     from tsq_cli.models import video_scores
 
-    with torch.inference_mode():
+    with inference(logits):
         return video_scores(
             logits,
             consensus,
-            weights=None if sampler is None else sampler.weights.to(logits),
+            weights=None if sampler is None else namespace(logits).astype(sampler.weights, logits.dtype),
             class_scores=None if sampler is None else sampler.classes,
             temperature=temperature,
         )
 
 
 def forward_recognizer(
-    loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]
+    loaded: LoadedRecognizer, clips: Sequence[Array], timings: dict[str, float]
 ) -> list[RecognizerOutput]:
     """Run the recognizer on each clip's frames, all as one batch; on a GPU the host waits for nothing.
 
@@ -194,37 +189,33 @@ def forward_recognizer(
     Returns:
         Logits [K, C] in float32 and activations [K, ...] of each clip's frames, on the recognizer's device.
     """
-    import torch
+    from tsq_cli.models.outputs import RecognizerOutput
 
-    from tsq_cli.models.recognizer import RecognizerOutput
-
-    with torch.inference_mode():
+    with inference(clips[0]):
         with timed(timings, "preprocess"):
-            images = torch.cat([prepare_frames(loaded.recognizer, loaded.preprocessor, some) for some in clips])
+            images = concat([prepare_frames(loaded.recognizer, loaded.preprocessor, some) for some in clips])
         with timed(timings, "recognize"):
             output = recognize_images(loaded.recognizer, images)
     lengths = [len(frames) for frames in clips]
-    parts = zip(output.logits.float().split(lengths), output.activations.split(lengths), strict=True)  # type: ignore[no-untyped-call]
+    parts = zip(split(float32(output.logits), lengths), split(output.activations, lengths), strict=True)
     return [RecognizerOutput(logits=logits, activations=activations) for logits, activations in parts]
 
 
-def prepare_frames(recognizer: Recognizer, preprocessor: Preprocessor, frames: Tensor) -> Tensor:
+def prepare_frames(recognizer: ImageClassifier, preprocessor: Preprocessor, frames: Array) -> Array:
     """Preprocess frames uint8 [N, H, W, 3] for a recognizer, on its device and in its precision: [N, 3, S, S]."""
     weight = recognizer.encoder.classifier_weight
     return preprocessor(frames, weight.device, weight.dtype)
 
 
-def recognize_images(recognizer: Recognizer, images: Tensor) -> RecognizerOutput:
+def recognize_images(recognizer: ImageClassifier, images: Array) -> RecognizerOutput:
     """Recognize images [N, 3, S, S], as many at a time as the device likes best."""
-    import torch
-
-    from tsq_cli.models.device import cpu_microbatches
-    from tsq_cli.models.recognizer import RecognizerOutput
+    from tsq_cli.models.microbatches import cpu_microbatches
+    from tsq_cli.models.outputs import RecognizerOutput
 
     outputs = [recognizer(some) for some in cpu_microbatches(images, multiplier=2)]
     return RecognizerOutput(
-        logits=torch.cat([output.logits for output in outputs]),
-        activations=torch.cat([output.activations for output in outputs]),
+        logits=concat([output.logits for output in outputs]),
+        activations=concat([output.activations for output in outputs]),
     )
 
 
@@ -246,13 +237,11 @@ def postprocess_clip(
     Raises:
         UsageError: as recognize_clips.
     """
-    import torch
-
     from tsq_cli.models import video_scores
 
     count, frames = settings.num_predictions, output.frames
     alone = Consensus(multi_label=loaded.consensus.multi_label)
-    with torch.inference_mode():
+    with inference(output.scores):
         predictions = _likeliest(output.scores, frames.activations, loaded, count)
         maps = None
         if settings.maps:
@@ -339,12 +328,12 @@ def early_exit_of(
     return own
 
 
-def _likeliest(scores: Tensor, activations: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
+def _likeliest(scores: Array, activations: Array, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
     """Pick the most likely classes by their scores [C], from frames' activations; of equal ones the lower index."""
     from tsq_cli.models import probabilities
 
     words = loaded.words
-    indices = scores.argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
+    indices = descending(scores, 0)[:count]  # many a sigmoid rounds to one
     likeliest = probabilities(scores, multi_label=loaded.consensus.multi_label)[indices]
     sure = likeliest >= words.least_probability
     if loaded.is_image_text:  # its classes are only told apart from each other: a frame may show none of them

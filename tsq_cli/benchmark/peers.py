@@ -158,5 +158,5 @@ class UniAdaFocusRunner(OtherMethodRunner):
 
 def _prepared(pixels: Tensor, dtype: torch.dtype) -> Tensor:
     """Frames uint8 [B, F, H, W, 3] as the networks take them, [B, F, 3, 224, 224]."""
-    images = IMAGENET_INPUT(pixels.flatten(0, 1), pixels.device, dtype)
+    images: Tensor = IMAGENET_INPUT(pixels.flatten(0, 1), pixels.device, dtype)
     return images.reshape(*pixels.shape[:2], *images.shape[1:])

@@ -156,7 +156,8 @@ class TSQNetRunner(Runner):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the networks as they are now."""
-        return self._pack.dtype
+        dtype: torch.dtype = self._pack.dtype
+        return dtype
 
     def recognizer_cost(self, video: Tensor) -> Cost:
         """Count the recognizer's operations for K frames of one video, uint8 [1, T, H, W, 3]."""
@@ -303,4 +304,5 @@ def _recognizer(setting: BenchmarkConfig, num_classes: int) -> tuple[Recognizer,
 def classes_of(output: RecognizerOutput, num_videos: int, pooling: Pooling, weights: Tensor | None = None) -> Tensor:
     """Class indices [B] by the pooled scores of each video's frames."""
     logits = output.logits.float().reshape(num_videos, -1, output.logits.shape[1])
-    return pool(logits, pooling, weights=weights).argmax(dim=1)
+    classes: Tensor = pool(logits, pooling, weights=weights).argmax(dim=1)
+    return classes

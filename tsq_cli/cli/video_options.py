@@ -16,6 +16,7 @@ from tsq_cli.cli.options import (
     DtypeOption,
     DuplicatesOption,
     End,
+    EngineOption,
     Export,
     FilesFrom,
     Html,
@@ -81,6 +82,7 @@ class VideoOptions:
     classes: ClassesOption = None
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
+    engine: EngineOption = "auto"
     json: JsonOption = False
     jsonl: Jsonl = None
     csv: Csv = None

@@ -224,9 +224,9 @@ def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> dict[str, di
 
 def _precision(options: VideoOptions) -> str:
     """Name the precision that the networks will run in."""
-    from tsq_cli.models.device import dtype_name, resolve_device, resolve_dtype
+    from tsq_cli.models.device import resolve_device, resolve_precision
 
-    return dtype_name(resolve_dtype(options.dtype, resolve_device(options.device)))
+    return resolve_precision(options.dtype, resolve_device(options.device))
 
 
 def _load(
@@ -252,19 +252,20 @@ def _load(
             selects=settings.needs_model,
             device=options.device,
             dtype=options.dtype,
+            engine=options.engine,
         )
         selector = worker.selector
     else:
-        worker = selector = Selector.load(pack, device=options.device, dtype=options.dtype)
+        worker = selector = Selector.load(pack, device=options.device, dtype=options.dtype, engine=options.engine)
     selector.prepare_queries(settings, matcher)  # an invalid query is an error of the run, not of a video
     return worker
 
 
 def _warn_of_slow_precision(options: VideoOptions) -> None:
-    from tsq_cli.models.device import is_slow, resolve_device, resolve_dtype
+    from tsq_cli.models.device import is_slow, resolve_device, resolve_precision
 
     place = resolve_device(options.device)
-    if is_slow(resolve_dtype(options.dtype, place), place):
+    if is_slow(resolve_precision(options.dtype, place), place):
         info(
             f"{options.dtype} takes many times as long as float32 on a CPU without instructions for it (--dtype auto "
             "is float32 there)"

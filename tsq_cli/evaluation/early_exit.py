@@ -37,12 +37,13 @@ def frame_scores(inputs: SelectorInput, frame_logits: FloatArray, k: int, consen
     """
     positions = select(SELECTOR, inputs, k, best_first=True)
     own = inputs.class_scores
-    return scores_so_far(
+    scores: Tensor = scores_so_far(
         torch.from_numpy(np.take_along_axis(frame_logits, positions[:, :, None], axis=1).astype(np.float64)),
         consensus,
         weights=torch.from_numpy(np.take_along_axis(inputs.saliency_visual, positions, axis=1)),
         class_scores=None if own is None else (torch.from_numpy(own[0]), torch.from_numpy(own[1])),
     )
+    return scores
 
 
 def tune_early_exit(scores: Tensor, targets: BoolArray, *, multi_label: bool = False, goal: float = GOAL) -> EarlyExit:
@@ -85,7 +86,7 @@ def _temperature(scores: Tensor, truth: Tensor, multi_label: bool) -> float:
 
 
 def _log_loss(scores: Tensor, truth: Tensor, multi_label: bool) -> Tensor:
-    log_p = log_probabilities(scores, multi_label=multi_label)
+    log_p: Tensor = log_probabilities(scores, multi_label=multi_label)
     if multi_label:
         return -torch.where(truth, log_p, log_probabilities(-scores, multi_label=True)).sum(dim=1).mean()
     return -(log_p * truth).sum(dim=1).mean()
