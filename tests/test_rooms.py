@@ -12,9 +12,9 @@ PACKAGE = ROOT / "tsq_cli"
 ORDER = (
     "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "inputs", "journal",
     "record", "record_file",
-    "video", "data", "rules", "selection",
+    "video", "data", "rules", "selection", "arrays",
     "models", "provenance", "packs", "explain", "report", "export",
-    "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",
+    "networks", "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",
     "pipeline", "classifier", "batch",
     "result", "library", "doctor", "agents",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",
@@ -22,7 +22,7 @@ ORDER = (
 """Folders and modules of the package, lowest first; each imports from itself and from those to its left."""
 
 HEAVY = {"torch", "torchvision", "timm", "transformers"}
-WITHOUT_TORCH = ORDER[: ORDER.index("models")]
+WITHOUT_TORCH = ORDER[: ORDER.index("arrays")]
 
 
 def place_of(module: str) -> str:
@@ -70,7 +70,7 @@ def broken_rules(path: Path, package_root: Path = PACKAGE) -> list[str]:
     if "av" in tops and own != "video":
         broken.append(f"{module} imports av, which lives in tsq_cli.video only")
     if own in WITHOUT_TORCH and tops & HEAVY:
-        broken.append(f"{module} imports {sorted(tops & HEAVY)}, which begin with models")
+        broken.append(f"{module} imports {sorted(tops & HEAVY)}, which begin with arrays")
     if tops & {"benchmarks", "tests", "examples"}:
         broken.append(f"{module} imports what is not in the wheel")
     if "click" in tops:

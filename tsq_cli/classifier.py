@@ -15,7 +15,8 @@ from tsq_cli.clip import Clip, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, EngineChoice, Order, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
-from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, load_sampler, with_timings
+from tsq_cli.networks import enable_cuda_graphs, load_sampler
+from tsq_cli.pipeline import ChosenClip, Selector, with_timings
 from tsq_cli.recognition import (
     Recognition,
     SamplerScores,

@@ -33,10 +33,11 @@ from tsq_cli.config import (
 from tsq_cli.consensus import Pooling
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.loading import decode_ahead
+from tsq_cli.networks import enable_cuda_graphs
 from tsq_cli.packs import find_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer, load_recognizer
 from tsq_cli.packs.registry import pack_of_classes
-from tsq_cli.pipeline import Selector, enable_cuda_graphs
+from tsq_cli.pipeline import Selector
 from tsq_cli.result import Result
 from tsq_cli.video import FrameSource, Media, frame_source
 from tsq_cli.video.frames import Frames

@@ -19,6 +19,7 @@ from tsq_cli.clip import Clip, most_candidates, process_file, timed
 from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, EngineChoice, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
 from tsq_cli.matching import Matchers
+from tsq_cli.networks import enable_cuda_graphs, load_sampler, uploaded
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
 from tsq_cli.rules.evidence import Evidence
@@ -30,11 +31,8 @@ from tsq_cli.sharpest import sharpen
 from tsq_cli.video.refine import closer_frames
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
     from tsq_cli.packs import Pack, PackConfig
     from tsq_cli.packs.image_text import QueryModelChoice
-    from tsq_cli.packs.recognizers import LoadedRecognizer
 
 MOST_CLOSER = 32
 """Candidates at most that a second look adds (ours)."""
@@ -177,7 +175,7 @@ class Selector:
         engine = self.loaded_pack().engine
         for clip in clips:
             if clip not in self._prefetched:
-                self._prefetched[clip] = _uploaded(of_engine(clip.batch.pixels, engine), self.device)
+                self._prefetched[clip] = uploaded(of_engine(clip.batch.pixels, engine), self.device)
 
     def choose(
         self, scored: Sequence[ScoredClip], settings: SelectSettings, timings: dict[str, float]
@@ -374,45 +372,6 @@ class Selector:
         if self.pack is None:
             raise ValueError("this selector was made without a model; use Selector.load for rules that look at pixels")
         return self.pack
-
-
-def load_sampler(pack: str | PackConfig, *, device: str, dtype: str, engine: EngineChoice) -> Pack:
-    """Load the networks that score frames; arguments and errors as Selector.load."""
-    from tsq_cli.models.device import resolve_device, resolve_dtype, resolve_precision
-    from tsq_cli.packs import find_pack, load_pack
-    from tsq_cli.packs.graphs import resolve_engine, sampler_networks
-
-    found = find_pack(pack) if isinstance(pack, str) else pack
-    place = resolve_device(device)
-    precision = resolve_precision(dtype, place)
-    if resolve_engine(engine, found, sampler_networks(found), place, precision) == "onnx":
-        return load_pack(found, engine="onnx")
-    return load_pack(found, device=place, dtype=resolve_dtype(precision, place))
-
-
-def _uploaded(pixels: Array, device: str) -> Callable[[], Array]:
-    """Start copying pixels to a device, see tsq_cli.models.device.upload; on a CPU they are there."""
-    if device == "cpu":
-        return lambda: pixels
-    from tsq_cli.models.device import upload
-
-    return upload(pixels, device)
-
-
-def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
-    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU; image-text models run as they are."""
-    on = {None if loaded is None else loaded.device for loaded in (pack, recognizer)}
-    if on <= {None, "cpu"}:
-        return
-    from tsq_cli.models.graphs import graph_calls
-
-    networks: set[Module] = set()
-    if pack is not None and pack.image_text is None:
-        networks |= {pack.visual_encoder, pack.object_recognizer, pack.tsqnet}
-    if recognizer is not None and not recognizer.is_image_text:
-        networks |= {recognizer.recognizer}
-    for network in networks:
-        graph_calls(network)
 
 
 def with_timings(records: Sequence[Record], timings: Mapping[str, float]) -> list[Record]:

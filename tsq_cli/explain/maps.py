@@ -20,16 +20,16 @@ from tsq_cli.types import Float32Array
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsq_cli.models.outputs import ImageClassifier, RecognizerOutput
+    from tsq_cli.models.outputs import RecognizerOutput
     from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.models.recognizer import Recognizer
 
 
-def saliency_maps(recognizer: ImageClassifier, output: RecognizerOutput, class_index: int) -> Array:
+def saliency_maps(recognizer: Any, output: RecognizerOutput, class_index: int) -> Array:
     """Compute how much each place of N frames speaks for a class: the exact CAM where there is one, else Grad-CAM.
 
     Args:
-        recognizer: the network, in evaluation mode.
+        recognizer: the network, in evaluation mode: Recognizer, or under ONNX Runtime OnnxRecognizer.
         output: its output for the N frames, in inference mode or not.
         class_index: the class, in [0, C).
 
@@ -104,10 +104,10 @@ def normalize_maps(maps: Array, scale: MapScale) -> Float32Array:
     Returns:
         float32 [N, h, w] in [0, 1]; where nothing speaks for the class, all zero.
     """
-    positive: Float32Array = np.maximum(to_numpy(maps).astype(np.float32), 0)
+    positive = np.maximum(to_numpy(maps).astype(np.float32), 0)
     top = positive.max(axis=None if scale == "clip" else (1, 2), keepdims=True)
-    scaled: Float32Array = positive / np.where(top > 0, top, np.float32(1)).astype(np.float32)
-    return scaled
+    scaled = positive / np.where(top > 0, top, 1)
+    return scaled.astype(np.float32)
 
 
 def seen_box(width: int, height: int, preprocessor: Preprocessor) -> tuple[float, float, float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from tsq_cli.errors import WeightsError, one_line
 from tsq_cli.models.attention import Attention
 from tsq_cli.models.outputs import EncoderOutput, RecognizerOutput, TSQNetOutput, TSQOutput
 from tsq_cli.types import Float32Array
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 INPUT, FEATURES, LOGITS, ACTIVATIONS = "images", "features", "logits", "activations"
 """Names of a graph's input [N, 3, S, S] and outputs [N, D], [N, O] and [N, D, h, w], N free."""
@@ -116,7 +113,7 @@ def _run(attention: Attention, tensors: Mapping[str, Float32Array], frames: Floa
     return attention(tensors, frames)
 
 
-def _session(graph: Path, weights: Mapping[str, Float32Array]) -> InferenceSession:
+def _session(graph: Path, weights: Mapping[str, Float32Array]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

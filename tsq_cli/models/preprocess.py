@@ -12,7 +12,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from tsq_cli.arrays import Array
 from tsq_cli.errors import WeightsError
@@ -134,6 +133,8 @@ class Preprocessor:
             raise ValueError(f"pixels must be uint8 [T, H, W, 3] with no empty side, got {pixels.dtype} {pixels.shape}")
         if self.interpolation == "nearest":
             raise ValueError("interpolation bilinear or bicubic where torch does not run, not nearest")
+        from PIL import Image
+
         height, width = pixels.shape[1:3]
         size = self.input_size
         if self.squashes:

@@ -12,13 +12,13 @@ from tsq_cli.models.onnx import ArrayTSQNet, OnnxEncoder
 from tsq_cli.packs.graphs import find_graph, load_graph, read_arrays, sampler_size
 from tsq_cli.packs.load import (
     Pack,
-    load_object_embeddings,
     sampler_preprocessor,
     textual_base,
     textual_start,
     visual_start,
 )
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig, TextualModule, VisualModule
+from tsq_cli.packs.texts import load_object_embeddings
 from tsq_cli.packs.weights import weights_path
 
 

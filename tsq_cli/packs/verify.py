@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs.image_text import load_image_text_model
-from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_object_embeddings, load_pack, load_text_encoder
+from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_pack
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EmbedNames, PackConfig, TimmWeights, TransformersWeights
+from tsq_cli.packs.texts import load_object_embeddings, load_text_encoder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Recognition", TPAMI 2024, arXiv 2412.11228.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
