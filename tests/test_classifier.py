@@ -26,7 +26,8 @@ SETTINGS = SelectSettings(selector="tsq", num_frames=4, num_candidates=10)
 
 @pytest.fixture(scope="module", params=["cpu", ON_CUDA])
 def classifier(request: pytest.FixtureRequest) -> Classifier:
-    return Classifier.load("imagenet-lite", recognizer="embedded", device=request.param, dtype="float32", engine="torch")
+    place = {"device": request.param, "dtype": "float32", "engine": "torch"}
+    return Classifier.load("imagenet-lite", recognizer="embedded", **place)
 
 
 @pytest.fixture(scope="module")
