@@ -208,6 +208,7 @@ class Classifier:
             record,
             dtype=self.dtype_name(),
             device=self.recognizer.device,
+            engine=self.recognizer.engine,
             recognizer=RecognizerInfo(
                 name=choice.name,
                 requested=choice.requested,

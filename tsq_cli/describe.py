@@ -60,6 +60,7 @@ def describe(
         pack_sha256=used.config.sha256 if used else None,
         dtype=dtype,
         device=str(used.textual_embeddings.device) if used else None,
+        engine=used.engine if used else None,
         selector=settings.selector,
         rule=chosen.rule,
         rule_reason=chosen.reason,

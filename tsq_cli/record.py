@@ -121,8 +121,8 @@ class Record:
     reason, a sentence.
 
     `predictions` (most likely first) and `recognizer` are None if no recognizer ran; `maps` holds one map per frame of
-    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are
-    those of the networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file
+    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") and
+    `engine` ("onnx", "torch") are those of the networks, None if none ran; the recognizer's where one did. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file
     whose video failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time
     from its nearest keyframe, None where exact frames were decoded.
     """
@@ -142,6 +142,7 @@ class Record:
     pack_sha256: str | None = None
     dtype: str | None = None
     device: str | None = None
+    engine: str | None = None
     selector: str = "auto"
     rule: str | None = None
     rule_reason: str = ""
@@ -186,6 +187,7 @@ class Record:
             "pack": None if self.pack_name is None else {"name": self.pack_name, "sha256": self.pack_sha256},
             "dtype": self.dtype,
             "device": self.device,
+            "engine": self.engine,
             "selector": self.selector,
             "rule": self.rule,
             "rule_reason": self.rule_reason or None,

@@ -32,6 +32,15 @@ def can_export() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript"))
 
 
+def has_exportable(config: PackConfig) -> bool:
+    """Whether any network of a pack can have a graph.
+
+    Raises:
+        WeightsError: weights that are missing or damaged.
+    """
+    return next(_wanted(config), None) is not None
+
+
 def export_graphs(config: PackConfig) -> list[Graph]:
     """Make the graphs of a pack's networks, check each against torch, and write them beside its pack.json.
 

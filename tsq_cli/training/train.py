@@ -28,6 +28,7 @@ from tsq_cli.files import write_json, write_text
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
+from tsq_cli.packs.export import can_export, export_graphs, has_exportable
 from tsq_cli.packs.registry import PACK_JSON
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.words import Words
@@ -308,6 +309,8 @@ def _write_pack(
         ),
     )
     run.report["pack"] = str(pack.folder)
+    if can_export() and has_exportable(pack):
+        export_graphs(pack)
 
 
 def _metrics(run: TrainingRun) -> dict[str, str | float]:
