@@ -100,17 +100,17 @@ def log_softmax(array: Array, axis: int) -> Array:
     """Compute the logarithm of the softmax along an axis."""
     if is_torch(array):
         return _torch().log_softmax(array, axis)
-    return array - np.expand_dims(logsumexp(array, axis), axis)
+    shifted, _ = _below_highest(array, axis)  # first, for a logarithm is lost beside a large number
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 def logsumexp(array: Array, axis: int) -> Array:
     """Compute the logarithm of the sum of exp(x) along an axis, which is dropped."""
     if is_torch(array):
         return _torch().logsumexp(array, axis)
-    highest = array.max(axis=axis, keepdims=True)
-    highest = np.where(np.isfinite(highest), highest, 0).astype(array.dtype)
+    shifted, highest = _below_highest(array, axis)
     with np.errstate(divide="ignore"):  # of nothing but -inf it is -inf
-        return np.log(np.exp(array - highest).sum(axis=axis)) + highest.squeeze(axis)
+        return np.log(np.exp(shifted).sum(axis=axis)) + highest.squeeze(axis)
 
 
 def softplus(array: Array) -> Array:
@@ -141,6 +141,13 @@ def normalize(array: Array, axis: int) -> Array:
 def concat(arrays: Sequence[Array]) -> Array:
     """Join arrays of one kind along their first axis."""
     return namespace(arrays[0]).concat(list(arrays), axis=0)
+
+
+def _below_highest(array: Array, axis: int) -> tuple[Array, Array]:
+    """Subtract the highest finite number along an axis; returns it too, with that axis of length 1."""
+    highest = array.max(axis=axis, keepdims=True)
+    highest = np.where(np.isfinite(highest), highest, 0).astype(array.dtype)
+    return array - highest, highest
 
 
 def _torch() -> Any:
