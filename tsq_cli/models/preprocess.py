@@ -124,7 +124,9 @@ class Preprocessor:
         return torch.addcmul(shift, frames.float(), scale).to(dtype or torch.float32)  # (x / 255 - mean) / std at once
 
     def _with_pillow(self, pixels: UInt8Array) -> Float32Array:
-        """Prepare frames without torch; Pillow's resize is within one level of 255 of torchvision's, which is its port.
+        """Prepare frames without torch, at most two levels of 255 from torchvision, whose resize is a port of Pillow's.
+
+        Both round to bytes between the horizontal and the vertical pass; Pillow begins with the cheaper one.
 
         Raises:
             ValueError: as __call__, or an interpolation whose grid Pillow lays otherwise.
