@@ -111,7 +111,7 @@ def test_without_torch_a_frame_is_prepared_to_within_two_levels(
     # Both round to bytes between their two passes; Pillow may begin with the vertical one, torchvision never does.
     assert levels.max() < 2.01
     assert levels.mean() < (0.2 if shape[0] > shape[1] else 0.05)
-    if min(shape) == 256 and not squashes or shape == (224, 224) and squashes:
+    if (min(shape) == 256 and not squashes) or (shape == (224, 224) and squashes):
         assert levels.max() < 1e-3  # nothing to resize
 
 
