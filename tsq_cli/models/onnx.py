@@ -30,6 +30,7 @@ class OnnxEncoder:
 
     Attributes:
         feature_dim, num_classes: D and O.
+        input_size: S.
         classifier_weight, classifier_bias: float32 [O, D] and [O].
 
     Raises:
@@ -38,7 +39,14 @@ class OnnxEncoder:
 
     def __init__(self, graph: Path, weights: Mapping[str, Float32Array]) -> None:
         self._session = _session(graph, weights)
-        classifier = self._session.get_modelmeta().custom_metadata_map[CLASSIFIER]
+        self.input_size = self._session.get_inputs()[0].shape[-1]
+        classifier = self._session.get_modelmeta().custom_metadata_map.get(CLASSIFIER)
+        if f"{classifier}.weight" not in weights:
+            raise WeightsError(
+                f"{graph} names no classifier of its network",
+                wanted="a graph as written",
+                fix="make it again with `tsq packs export`, or use --engine torch",
+            )
         self.classifier_weight = weights[f"{classifier}.weight"].astype(np.float32, copy=False)
         self.num_classes, self.feature_dim = self.classifier_weight.shape
         bias = weights.get(f"{classifier}.bias")

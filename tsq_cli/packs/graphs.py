@@ -64,17 +64,20 @@ def read_graphs(config: PackConfig) -> tuple[Graph, ...]:
     path = config.folder / GRAPHS_JSON
     if not path.exists():
         return ()
-    document = read_json(path)
+    fix = "make it again with `tsq packs export`"
     try:
+        document = read_json(path)
         check_document(document)
         found = from_dict(GraphsFile, document)
+    except WeightsError as error:
+        raise WeightsError(error.got, wanted=error.wanted, fix=fix) from error
     except SchemaError as error:
-        raise WeightsError(f"{path}: {error}", wanted="the file as written", fix="run `tsq packs export`") from error
+        raise WeightsError(f"{path}: {error}", wanted="the file as written", fix=fix) from error
     if found.schema_version != GRAPHS_VERSION:
         raise WeightsError(
             f"{path} has schema_version {found.schema_version}",
             wanted=str(GRAPHS_VERSION),
-            fix="upgrade tsq-cli, or make it again with `tsq packs export`",
+            fix=f"upgrade tsq-cli, or {fix}",
         )
     return found.graphs
 
@@ -168,11 +171,18 @@ def load_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> OnnxEncod
     """Load a network for ONNX Runtime.
 
     Raises:
-        WeightsError: a file that is missing or another one, or weights that do not fit the graph.
+        WeightsError: a file that is missing or another one, of another size, or weights that do not fit the graph.
     """
     assert isinstance(role.weights, FileWeights)  # find_graph finds no other
     path = verify_member(config.folder / graph.file, graph.sha256, inside=config.folder)
-    return OnnxEncoder(path, read_arrays(weights_path(role.weights, config.folder)))
+    encoder = OnnxEncoder(path, read_arrays(weights_path(role.weights, config.folder)))
+    if encoder.input_size != graph.input_size:
+        raise WeightsError(
+            f"{path} takes images of {encoder.input_size} pixels",
+            wanted=f"{graph.input_size}, as {GRAPHS_JSON} says",
+            fix="make it again with `tsq packs export`",
+        )
+    return encoder
 
 
 def read_arrays(path: Path) -> dict[str, Float32Array]:
