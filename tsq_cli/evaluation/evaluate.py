@@ -45,7 +45,7 @@ class Evaluation:
         num_frames: K of the pack.
         true_probability: by selector (uniform and tsq), float64 [N]: the probability that the recognizer gives to a
             video's true class from K frames; the highest one for several true classes.
-        tuned: an early exit tuned on these videos; None where that was not asked for.
+        tuned: an early exit tuned on these videos; None where that was not asked for, or no bar met the goal.
     """
 
     report: dict[str, Any]
