@@ -287,7 +287,7 @@ def _write_pack(
         encoder = recognizer.encoder if recognizer is not None and shared else tuned.cpu()
         visual = TrainedNetwork(encoder=encoder, model=role.model, preprocess=role.preprocess)
     classes = run.train.class_names
-    pack = write_pack(
+    write_pack(
         run.out / PACK,
         base=base,
         description=f"{len(classes)} classes ({', '.join(classes[:3])}, ...), trained by tsq train on {base.name}",
@@ -313,7 +313,7 @@ def _write_pack(
             data="; ".join(videos.found for videos in run.lists), command=command, commit=None, metrics=_metrics(run)
         ),
     )
-    run.report["pack"] = str(pack.folder)
+    run.report["pack"] = str(run.out / PACK)
 
 
 def _metrics(run: TrainingRun) -> dict[str, str | float]:
