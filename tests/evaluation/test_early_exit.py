@@ -202,6 +202,17 @@ def test_an_early_exit_that_was_not_tuned_is_refused(measured: Measured) -> None
     ):
         with pytest.raises(UsageError, match=r"frames chosen by .*; wanted those of the rule tsq"):
             classifier.early_exit(others)
+    for changed, words in (
+        ({"num_candidates": 8}, r"num_candidates \(-n\) 8; wanted 4"),
+        ({"num_candidates": "auto"}, r"num_candidates \(-n\) auto; wanted 4"),
+        ({"lambda_v": 0.5}, "lambda_v 0.5; wanted 0.6"),
+        ({"top_n": 1}, "top_n 1; wanted 2"),
+        ({"sharpest": True}, "sharpest .* True; wanted False"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            classifier.early_exit(replace(settings, **changed))
+    own = replace(settings, lambda_v=0.6, top_n=2)  # the pack's own, typed
+    assert classifier.early_exit(own) == enough.early_exit
     assert Classifier(Selector(measured.pack), tuned, ClassifySettings()).early_exit(settings) is None
 
 

@@ -83,10 +83,9 @@ def score_selectors(
         targets: bool [N, C], the true classes, at least one per video.
         selectors: to compare.
         ks: numbers of frames, at least 1 each, at most T count; `all` has one row of T, WITHOUT_FRAMES have one of 0.
-        seeds: of the random selector, at least one.
+        seeds, resamples: of the random selector and of the bootstrap, at least one each.
         consensus: how the frames' scores become the video's, see selected_scores.
         cost: GMACs per video by selector and K; None leaves them out.
-        resamples: of the bootstrap, at least 1.
         extra: another row, the last one; its gains have the reference no_exit (its full_scores) as well.
 
     Returns:
@@ -99,8 +98,7 @@ def score_selectors(
         difference of each metric as {value, low, high}.
 
     Raises:
-        UsageError: no or unknown selectors, a K below 1, no seed or no resample.
-        ValueError: arrays that do not fit each other.
+        UsageError, ValueError: as check_evaluation_plan, and arrays that do not fit each other.
     """
     n, t, c = frame_logits.shape
     if targets.shape != (n, c) or inputs.saliency_visual.shape != (n, t):

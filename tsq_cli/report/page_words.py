@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from tsq_cli.printable import printable
-from tsq_cli.report.text import as_sentence, clock, query_texts, way_to_choose
+from tsq_cli.report.text import as_sentence, clock, early_exit, query_texts, way_to_choose
 from tsq_cli.types import MATCH_LEVEL
 
 _NBSP = "\u00a0"
@@ -181,6 +181,13 @@ def recognizer(described: Mapping[str, Any]) -> str:
     """Name the network that classified the frames, and the origin of its weights."""
     source = _SOURCES.get(described["source"], described["source"])
     return f"{described['name']} ({source})"
+
+
+def looked_at(record: Mapping[str, Any]) -> str:
+    """Say which frames the recognizer saw: the selected ones, or the best of them."""
+    if not early_exit(record):
+        return "the selected frames"
+    return f"the best {record['recognizer']['frames_used']} of the {len(record['frames'])} selected frames"
 
 
 def headline(record: Mapping[str, Any]) -> str:
