@@ -108,7 +108,7 @@ def test_an_early_exit_says_how_many_frames_were_looked_at(tsq: Tsq, demo: Path,
     assert 1 <= used < listed == 5
     assert f"early exit after {used} of 5 frames" in " ".join(tsq("classify", demo, *asked).out.split())
     page = " ".join((tmp_path / "page.html").read_text().split())
-    assert f"from the best {used} of the 5 selected frames alone" in page
+    assert f"from the best {used} of the 5 selected frames and the sampler&#39;s own classes: " in page
 
 
 @pytest.mark.parametrize(

@@ -184,10 +184,12 @@ def recognizer(described: Mapping[str, Any]) -> str:
 
 
 def looked_at(record: Mapping[str, Any]) -> str:
-    """Say which frames the recognizer saw: the selected ones, or the best of them."""
-    if not early_exit(record):
-        return "the selected frames"
-    return f"the best {record['recognizer']['frames_used']} of the {len(record['frames'])} selected frames"
+    """Say what the video's classes come from: the selected frames or the best of them, and the sampler's evidence."""
+    described, seen = record["recognizer"], "the selected frames"
+    if early_exit(record):
+        seen = f"the best {described['frames_used']} of the {len(record['frames'])} selected frames"
+    has_evidence = described["evidence_visual"] > 0 or described["evidence_textual"] > 0
+    return f"{seen} and the sampler's own classes" if has_evidence else f"{seen} alone"
 
 
 def headline(record: Mapping[str, Any]) -> str:
