@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # a folder that
 import needle_report
 
 ROOT = Path(__file__).parents[1]
-CONSOLE_WIDTH = 140
+CONSOLE_WIDTH = 168
 """Characters in a line of a console's table, the same on every terminal; no table here is as wide."""
 
 Json = Any

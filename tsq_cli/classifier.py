@@ -192,11 +192,12 @@ class Classifier:
         Raises:
             UsageError: as there.
         """
+        pack = self.selector.pack
         return early_exit_of(
             self.recognizer.early_exit,
             self.settings,
-            settings.most_frames,
-            chosen_by=settings.chosen_by,
+            settings,
+            None if pack is None else pack.config.settings,
             is_own_consensus=self.consensus(settings) == self.recognizer.consensus,
         )
 

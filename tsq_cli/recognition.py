@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tsq_cli.arrays import Array, concat, descending, float32, inference, namespace, split
 from tsq_cli.clip import timed
-from tsq_cli.config import ClassifySettings
+from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.scoring import categories
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tsq_cli.models.outputs import ImageClassifier, RecognizerOutput
     from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.packs.recognizers import LoadedRecognizer
+    from tsq_cli.packs.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,14 @@ class ClipOutput:
     Attributes:
         seen: the frames that it saw, as rising indices of the clip's K selected ones.
         frames: its logits [k, C] and activations [k, ...] of these.
-        scores: of the clip [C], calibrated; their softmax (or sigmoid) are its probabilities.
+        scores: of the clip [C]; their softmax (or sigmoid) are its probabilities.
+        is_calibrated: whether the scores are: those of the pack's own consensus.
     """
 
     seen: Sequence[int]
     frames: RecognizerOutput
     scores: Array
+    is_calibrated: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +109,14 @@ def forward_clips(
         timings: seconds of each stage are added here.
     """
     # Calibrated for the pack's own consensus; of another one the probabilities are as they come.
-    temperature = loaded.words.recognizer_temperature if consensus == loaded.consensus else None
+    is_own = consensus == loaded.consensus
+    temperature = loaded.words.recognizer_temperature if is_own else None
     return [
         ClipOutput(
             seen=range(len(output.logits)),
             frames=output,
             scores=_clip_scores(output.logits, consensus, sampler, temperature),
+            is_calibrated=is_own,
         )
         for output, sampler in zip(forward_recognizer(loaded, clips, timings), samplers, strict=True)
     ]
@@ -242,14 +247,16 @@ def postprocess_clip(
     count, frames = settings.num_predictions, output.frames
     alone = Consensus(multi_label=loaded.consensus.multi_label)
     with inference(output.scores):
-        predictions = _likeliest(output.scores, frames.activations, loaded, count)
+        level = loaded.words.least_probability
+        of_video = level if output.is_calibrated else 0.0  # as for a recognizer of which none was measured
+        predictions = _likeliest(output.scores, frames.activations, loaded, count, of_video)
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
                 maps = _maps(loaded, frames, predictions[0], size, settings)
         of_frames = video_scores(frames.logits[:, None], alone, temperature=loaded.words.recognizer_temperature)
         each = {
-            index: _likeliest(scores, activations[None], loaded, count)
+            index: _likeliest(scores, activations[None], loaded, count, level)
             for index, scores, activations in zip(output.seen, of_frames, frames.activations, strict=True)
         }
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
@@ -282,19 +289,24 @@ def consensus_of(own: Consensus, settings: ClassifySettings, *, has_sampler: boo
 
 
 def early_exit_of(
-    own: EarlyExit | None, settings: ClassifySettings, most_frames: int, *, chosen_by: str, is_own_consensus: bool
+    own: EarlyExit | None,
+    settings: ClassifySettings,
+    choosing: SelectSettings,
+    pack: Settings | None,
+    *,
+    is_own_consensus: bool,
 ) -> EarlyExit | None:
     """Decide when the recognizer has seen enough; None: it sees all frames.
 
     Args:
         own: of the pack.
         settings: of the recognition.
-        most_frames: K at most.
-        chosen_by: see SelectSettings.chosen_by.
+        choosing: how the frames are chosen.
+        pack: settings of the pack whose sampler chooses them, for which this was tuned; None if none does.
         is_own_consensus: whether the frames' scores become the video's as the pack says, for which this was tuned.
 
     Raises:
-        UsageError: an early exit is asked for that was not tuned, or for other frames, scores or fewer frames.
+        UsageError: one is asked for that was not tuned, or for frames chosen otherwise, other scores or fewer frames.
     """
     if not settings.early_exit:
         return None
@@ -307,35 +319,51 @@ def early_exit_of(
             "`tsq evaluate LIST --pack PACK --recognizer embedded --tune-early-exit FILE` on videos that are not "
             "reported",
         )
-    if chosen_by != "tsq":
+    if choosing.chosen_by != "tsq":
         raise UsageError(
-            f"an early exit was asked for with frames chosen by {chosen_by}",
+            f"an early exit was asked for with frames chosen by {choosing.chosen_by}",
             wanted="those of the rule tsq, for which its bar was tuned",
             fix=f"use --selector tsq and no query, or {fix}",
         )
+    for name, asked, tuned in () if pack is None else _choices(choosing, pack):
+        if asked not in (tuned, None):
+            raise UsageError(
+                f"an early exit was asked for with {name} {asked}",
+                wanted=f"{tuned}, for which its bar was tuned",
+                fix=f"use that, or {fix}",
+            )
     if not is_own_consensus:
         raise UsageError(
             "an early exit was asked for with another pooling or evidence than the pack's",
             wanted="the scores that its bar was tuned for",
             fix=f"leave --pooling and --evidence out, or {fix}",
         )
-    if most_frames > len(own.temperatures):
+    if choosing.most_frames > len(own.temperatures):
         raise UsageError(
-            f"an early exit was asked for with {most_frames} frames",
+            f"an early exit was asked for with {choosing.most_frames} frames",
             wanted=f"at most {len(own.temperatures)}, for which the pack's was tuned",
             fix=f"ask for fewer frames (-k), or {fix}",
         )
     return own
 
 
-def _likeliest(scores: Array, activations: Array, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
+def _choices(choosing: SelectSettings, pack: Settings) -> Iterator[tuple[str, object, object]]:
+    """Name what the bar depends on: what is asked for (None: nothing), and what `tsq evaluate` tunes with."""
+    yield "num_candidates (-n)", choosing.num_candidates, pack.num_candidates
+    yield "lambda_v", choosing.lambda_v, pack.lambda_v
+    yield "top_n", choosing.top_n, pack.top_n
+    yield "sharpest (--sharpest)", choosing.sharpest, False
+
+
+def _likeliest(
+    scores: Array, activations: Array, loaded: LoadedRecognizer, count: int, level: float
+) -> tuple[Category, ...]:
     """Pick the most likely classes by their scores [C], from frames' activations; of equal ones the lower index."""
     from tsq_cli.models import probabilities
 
-    words = loaded.words
     indices = descending(scores, 0)[:count]  # many a sigmoid rounds to one
     likeliest = probabilities(scores, multi_label=loaded.consensus.multi_label)[indices]
-    sure = likeliest >= words.least_probability
+    sure = likeliest >= level
     if loaded.is_image_text:  # its classes are only told apart from each other: a frame may show none of them
         sure = loaded.recognizer.encoder.model.shown(activations).any(dim=1)[indices]
     return categories(indices, likeliest, loaded.class_names, sure=sure)

@@ -121,10 +121,11 @@ class Record:
     reason, a sentence.
 
     `predictions` (most likely first) and `recognizer` are None if no recognizer ran; `maps` holds one map per frame of
-    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") and
-    `engine` ("onnx", "torch") are those of the networks, None if none ran; the recognizer's where one did. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file
-    whose video failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time
-    from its nearest keyframe, None where exact frames were decoded.
+    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16"), `device` ("cpu", "cuda:0") and
+    `engine` ("onnx", "torch") are those of the networks, the recognizer's where one ran, None if none did.
+    `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file whose video failed, if known; otherwise
+    `video` has them. `snap_seconds` is the largest distance of a requested time from its nearest keyframe, None where
+    exact frames were decoded.
     """
 
     path: str

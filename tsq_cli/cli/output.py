@@ -33,7 +33,7 @@ from tsq_cli.printable import printable
 from tsq_cli.record import UNSURE
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
-from tsq_cli.report.text import chosen_for, clock, sparkline, way_to_choose
+from tsq_cli.report.text import chosen_for, clock, early_exit, sparkline, way_to_choose
 from tsq_cli.types import MATCH_LEVEL
 
 MOST_TABLES = 5
@@ -314,7 +314,7 @@ def _predictions_table(record: dict[str, Any]) -> Table:
 
     If the first class may not be named, none is; the record has them.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=early_exit(record) or None, caption_justify="left")
     table.add_column("class")
     table.add_column("score", justify="right")
     table.add_column("")

@@ -119,13 +119,7 @@ def _identity(
 
     own = pack.settings.consensus
     consensus = consensus_of(own, classify, has_sampler=settings.needs_model)
-    early_exit_of(
-        tuned_exit(pack, choice),
-        classify,
-        settings.most_frames,
-        chosen_by=settings.chosen_by,
-        is_own_consensus=consensus == own,
-    )
+    early_exit_of(tuned_exit(pack, choice), classify, settings, pack.settings, is_own_consensus=consensus == own)
     return recognition_identity(choice, classify, consensus)
 
 
