@@ -12,11 +12,14 @@ import torch
 from av.codec.hwaccel import HWAccel
 
 from tests.marks import needs_cuda
+from tests.video import pictures
 from tests.video.clips import clip
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import NvdecError
+from tsq_cli.pipeline import Selector
 from tsq_cli.video import decode_frames, demux, open_video
+from tsq_cli.video.decoder import StreamDecoder
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -48,6 +51,7 @@ class FakeAccelerators:
 
         monkeypatch.setattr(demux.av, "open", opening)
         monkeypatch.setattr(demux, "HWAccel", accelerator)
+        monkeypatch.setattr(demux, "_is_on_gpu", lambda _: True)
 
 
 @pytest.mark.parametrize(("device", "index"), [("cuda:1", "1"), ("cuda", "0"), ("auto", "0")])
@@ -73,6 +77,73 @@ def test_nvdec_is_refused_if_no_context_is_to_be_had(monkeypatch: pytest.MonkeyP
     with pytest.raises(NvdecError, match=r"NVDEC.*use --decode exact"):
         decode_frames(open_video(clip("h264_no_b_frames").path), [1, 14], mode="nvdec", threads=1)
     assert len(fake.asked) == 2
+
+
+class Failing:
+    """A codec context that decodes so many packets and then none."""
+
+    def __init__(self, context: Any, good: int, error: type[Exception] | None) -> None:
+        self._context, self._left, self._error = context, good, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def decode(self, packet: object) -> Any:
+        self._left -= 1
+        if self._left >= 0:
+            return self._context.decode(packet)
+        if self._error is not None and packet is not None:
+            raise self._error(errno.EINVAL, "no such profile")
+        return []
+
+
+def failing_gpu(monkeypatch: pytest.MonkeyPatch, good: int, error: type[Exception] | None) -> None:
+    FakeAccelerators(monkeypatch, refused=0)
+    original = StreamDecoder.__init__
+
+    def made(self: StreamDecoder, opened: demux.OpenStream, *args: Any) -> None:
+        original(self, opened, *args)
+        if opened.gpu is not None:
+            self._context = Failing(self._context, good, error)  # type: ignore[assignment]
+
+    monkeypatch.setattr(StreamDecoder, "__init__", made)
+
+
+LEFT = "NVDEC cannot decode this kind of h264 video; it was decoded on the CPU instead."
+
+
+@pytest.mark.parametrize("error", [av.InvalidDataError, av.ArgumentError, None])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_nvdec_cannot_decode_is_decoded_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None, threads: int
+) -> None:
+    made = clip("h264_10_bit")
+    failing_gpu(monkeypatch, 0, error)
+    wanted = [1, 14, 50]
+    with open_video(made.path) as source:
+        batch = decode_frames(source, wanted, mode="nvdec", threads=threads)
+    assert [pictures.read(pixels) for pixels in batch.pixels] == [made.numbers[i] for i in wanted]
+    assert batch.notes == (LEFT,)
+    assert batch.decode_errors == 0
+
+
+def test_a_damaged_packet_leaves_the_video_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_gpu(monkeypatch, 13, av.InvalidDataError)
+    with open_video(clip("h264_no_b_frames").path) as source:
+        batch = decode_frames(source, [1, 14], mode="nvdec", threads=1)
+    assert LEFT not in batch.notes
+    assert batch.decode_errors > 0
+
+
+def test_a_codec_that_nvdec_does_not_know_is_decoded_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = demux._is_on_gpu
+    FakeAccelerators(monkeypatch, refused=0)
+    monkeypatch.setattr(demux, "_is_on_gpu", known)
+    record = Selector.without_model().select(
+        clip("h264_no_b_frames").path, SelectSettings(num_candidates=5, selector="uniform", decode_mode="nvdec")
+    )
+    assert record.status == "ok"
+    assert LEFT in record.notes
 
 
 def test_the_settings_that_pyav_is_given_are_its_own() -> None:

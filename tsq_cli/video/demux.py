@@ -38,6 +38,10 @@ OPEN_ERRORS = (av.FFmpegError, OSError, ValueError, NotImplementedError, Runtime
 """Errors that PyAV raises for files that it cannot open."""
 
 
+class NotOnGpuError(Exception):
+    """A stream that the GPU's decoder cannot decode, although there is a GPU: its codec, profile or size."""
+
+
 @dataclass(frozen=True, eq=False)
 class OpenStream:
     """A container and the video stream chosen from it, with a codec context that decodes in the calling thread.
@@ -144,6 +148,7 @@ def open_stream(path: Media, *, limits: Limits, gpu: int | None = None, should_s
 
     Raises:
         NvdecError: gpu where there is no such GPU; the file is known to open.
+        NotOnGpuError: the GPU does not know the codec.
         NotAVideoError: no demuxer reads the file, or only one that would read other files too.
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
@@ -183,6 +188,8 @@ def _open(
                 hwaccel=None if gpu is None else _nvdec(gpu, gpu_options),
             )
         stream = _choose_stream(container, path)
+        if gpu is not None and not _is_on_gpu(stream):
+            raise NotOnGpuError(path)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
         media = path if isinstance(path, MediaBytes) else os.fspath(path)
@@ -198,6 +205,11 @@ def _open(
 
 def _nvdec(gpu: int, gpu_options: dict[str, object] | None) -> HWAccel:
     return HWAccel("cuda", device=str(gpu), allow_software_fallback=False, options=gpu_options)
+
+
+def _is_on_gpu(stream: VideoStream) -> bool:
+    """Whether the GPU knows the codec; where it does not, PyAV goes on without it."""
+    return bool(stream.codec_context.is_hwaccel)
 
 
 def _no_nvdec(path: Media, error: Exception) -> NvdecError:
