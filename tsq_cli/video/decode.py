@@ -32,6 +32,9 @@ LOST = -1
 LARGE_PIXELS = 2**26
 """Pixels of a frame above which one decoder works at a time: each holds several frames of its own (ours)."""
 
+NOT_ON_GPU = "NVDEC gave no frame"
+"""How the note begins that says that the CPU decoded in the place of the GPU."""
+
 FULL_SIZE_BYTES = 400 * 10**6
 """Pixels of full-size frames held at once (ours)."""
 
@@ -61,7 +64,7 @@ def decode_frames(
         frame_indices: int [T], T at least 1, in any order, each in [0, N).
         short_side: pixels, or None for full resolution.
         mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU, or on the CPU, as a note
-            then says, where it cannot decode such a video; "keyframes" for the keyframe nearest to each, each once;
+            then says, where it cannot decode the video; "keyframes" for the keyframe nearest to each, each once;
             faster, and off by up to half the distance of two keyframes (see FrameBatch.snap_seconds).
         threads: decoders that work at once, each in its own thread.
         should_stop: polled before each packet, from all threads.
@@ -160,7 +163,7 @@ class _Job:
                     return
                 try:
                     self._decode_run(run, converter, nvdec=self._nvdec)
-                except NotOnGpuError:  # before its first frame, so nothing of the run is there yet
+                except NotOnGpuError:  # all of the run is decoded again: frames that are there get the same pixels
                     self._nvdec, self.left_the_gpu = False, True
                     self._decode_run(run, converter, nvdec=False)
         except BaseException:
@@ -292,7 +295,7 @@ def _notes(
         if len(np.unique(targets)) < len(wanted):
             yield f"{len(wanted)} frames were asked for, but they are nearest to {len(np.unique(targets))} keyframes."
     if job.left_the_gpu:
-        yield f"NVDEC cannot decode this kind of {job.source.info.codec} video; it was decoded on the CPU instead."
+        yield f"{NOT_ON_GPU} of this {job.source.info.codec} video, or of a part of it; the CPU decoded that instead."
     lost = int((decoded != targets).sum())
     if lost:
         yield f"{lost} of {len(wanted)} frames could not be decoded and are replaced by the nearest ones that could."

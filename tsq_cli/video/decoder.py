@@ -42,7 +42,7 @@ class StreamDecoder:
         self._context = opened.stream.codec_context
         self._table = table
         self._bad_packets: set[int] = set()
-        self._is_proven = opened.gpu is None  # a GPU says at the first picture only that it cannot decode its kind
+        self._is_proven = opened.gpu is None  # what a GPU cannot decode shows at the first picture only
         if self._context.name == "mpeg4":
             # FFmpeg's decoder measures the time between fields once, at the first B-frame that it meets, and must not
             # meet one that lacks its references: it would then drop interlaced B-frames for good.
@@ -70,7 +70,7 @@ class StreamDecoder:
 
         Raises:
             CancelledError: should_stop said so.
-            NotOnGpuError: a GPU decodes, and has not given a frame yet: a packet failed, or no frame came out.
+            NotOnGpuError: a GPU decodes, and a packet fails, or no frame comes out, before its first frame.
         """
         self._opened.file.should_stop = should_stop
         if self._table.has_new_headers:  # the context may know the later ones by now
