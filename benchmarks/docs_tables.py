@@ -157,6 +157,8 @@ TABLES: Mapping[str, Callable[..., str]] = {
     "benchmark": lambda report: on_console(report_parts(report)),
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
     "decode": lambda report: _untitled(decode.clips_grid(clip for run in report["runs"] for clip in run["clips"])),
+    "decode-faults": lambda report: _untitled(decode.faults_grid(report["clips"])),
+    "decode-ratios": lambda report: _untitled(decode.ratios_grid(report["clips"])),
     "evaluation": evaluation,
     "poolings": poolings,
     "queries": queries,
