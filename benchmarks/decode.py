@@ -35,8 +35,8 @@ TRIAL_ROUNDS = 2
 NEIGHBORS = 2
 PROOF = 0.25
 SAME = 0.02
-"""A picture is a wrong one if it is closer to a neighbor than to the right frame by more than SAME levels of 256 and a
-quarter of what these two differ by (ours): other scalers and converters round differently, and a film may stand still."""
+"""A picture is a wrong one if it is closer to a neighbor than to the right frame by more than SAME levels of 256
+plus this part of what the two differ by (ours): other converters round differently, and a film may stand still."""
 PACKAGES = ("av", "torchcodec", "decord", "opencv-python-headless", "torch", "numpy", "tsq-cli")
 
 

@@ -21,6 +21,7 @@ from benchmarks.decode import Outcome, compare, fastest_of_families, measure_cli
 from benchmarks.decode_clips import RECIPES, encode, pictures
 from benchmarks.decode_methods import Method, Task, methods, sequential
 from benchmarks.reference_decoder import frame_seconds, repeat_packets
+from tests.video import mp4_boxes
 from tests.video import pictures as numbers
 from tests.video.clips import clip
 from tests.video.encoding import FRAME, Recipe
@@ -138,7 +139,14 @@ def test_task_is_the_middle_of_each_wanted_frames_time_on_screen() -> None:
 
 
 def small_stream_first(path: Path) -> list[int]:
-    encode_streams(path, Recipe(width=64, height=64, num_frames=3, first_number=1000), Recipe(b_frames=3))
+    encode_streams(path, Recipe(width=64, height=64, first_number=1000), Recipe(b_frames=3))
+    data = bytearray(path.read_bytes())
+    for track, is_default in (
+        (0, 0),
+        (1, 1),
+    ):  # the last bit of the flags, which follow 8 bytes of header and the version
+        data[mp4_boxes.find(bytes(data), "moov/trak/tkhd", track)[-1].start + 8 + 3] = 2 | is_default
+    path.write_bytes(data)
     return [1, 5, 9, 13, 16, 20, 24, 28, 31, 35, 39, 43, 46, 50, 54, 58]  # of 60: 60 * (i + 0.5) / 16
 
 
