@@ -82,11 +82,11 @@ RECIPES = (
         options={**_X264, "sc_threshold": "0"},
     ),
     ClipRecipe(
-        name="h264_2160p_10s.mp4",
+        name="h264_2160p_4s.mp4",
         encoder="libx264",
         width=3840,
         height=2160,
-        seconds=10,
+        seconds=4,
         keyframe_every=60,
         options={**_X264, "preset": "veryfast"},
     ),
