@@ -90,7 +90,7 @@ def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
     )
 
 
-def _distances(picture: npt.NDArray[np.generic], others: npt.NDArray[np.generic]) -> Float64Array:
+def _distances(picture: npt.NDArray[Any], others: npt.NDArray[Any]) -> Float64Array:
     """Mean absolute differences of [H, W, 3] from [..., H, W, 3], float64 [...]."""
     distances: Float64Array = np.abs(others.astype(np.float64) - picture).mean(axis=(-3, -2, -1))
     return distances
@@ -261,7 +261,7 @@ def ratios_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
 
 
 def _ratio(timed: Mapping[str, Mapping[str, Any]], slow: str | None, fast: str) -> str:
-    if slow not in timed or fast not in timed:
+    if slow is None or slow not in timed or fast not in timed:
         return ""
     median, low, high = paired_ratios(timed[slow], timed[fast])
     return f"{median:.2f} ({low:.2f}-{high:.2f})"

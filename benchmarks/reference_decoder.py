@@ -26,7 +26,8 @@ def frame_seconds(path: Path, stream_index: int) -> Float64Array:
         times = [frame.pts for frame in _frames(container, stream)]
         if None in times:
             return np.arange(len(times)) / float(stream.guessed_rate or stream.average_rate or 25)
-        return np.sort(np.array(times, dtype=np.float64)) * float(stream.time_base)
+        seconds: Float64Array = np.sort(np.array(times, dtype=np.float64)) * float(stream.time_base or 1)
+        return seconds
 
 
 def decode_all(
