@@ -152,11 +152,17 @@ def queried_things(report: Json) -> str:
     return "\n".join(lines)
 
 
+def _clips(report: Json) -> Iterator[Json]:
+    return (clip for run in report["runs"] for clip in run["clips"])
+
+
 TABLES: Mapping[str, Callable[..., str]] = {
     "attack": lambda report: _untitled(figures_grid(report)),
     "benchmark": lambda report: on_console(report_parts(report)),
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
-    "decode": lambda report: _untitled(decode.clips_grid(clip for run in report["runs"] for clip in run["clips"])),
+    "decode": lambda report: _untitled(decode.clips_grid(_clips(report))),
+    "decode-faults": lambda report: _untitled(decode.faults_grid(_clips(report))),
+    "decode-ratios": lambda report: _untitled(decode.ratios_grid(_clips(report))),
     "evaluation": evaluation,
     "poolings": poolings,
     "queries": queries,

@@ -88,7 +88,7 @@ class VideoTimeoutError(VideoError):
 
 
 class NvdecError(VideoError):
-    """A video that no GPU of this machine can decode."""
+    """Decoding by NVDEC where there is no NVIDIA GPU, or not the one that was asked for."""
 
 
 class DecoderCrashError(VideoError):

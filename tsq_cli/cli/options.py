@@ -80,7 +80,7 @@ Mode = Annotated[
     typer.Option(
         "--decode",
         help="exact: the exact frames. keyframes: the nearest keyframes, several times as fast. "
-        "nvdec: the exact frames, decoded by an NVIDIA GPU.",
+        "nvdec: the exact frames, decoded by an NVIDIA GPU; what it cannot decode, by the CPU, as a note then says.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -38,6 +38,10 @@ OPEN_ERRORS = (av.FFmpegError, OSError, ValueError, NotImplementedError, Runtime
 """Errors that PyAV raises for files that it cannot open."""
 
 
+class NotOnGpuError(Exception):
+    """A stream that NVDEC cannot decode, for its codec, profile or size; the CPU may."""
+
+
 @dataclass(frozen=True, eq=False)
 class OpenStream:
     """A container and the video stream chosen from it, with a codec context that decodes in the calling thread.
@@ -144,6 +148,7 @@ def open_stream(path: Media, *, limits: Limits, gpu: int | None = None, should_s
 
     Raises:
         NvdecError: gpu where there is no such GPU; the file is known to open.
+        NotOnGpuError: gpu, and NVDEC does not know the codec.
         NotAVideoError: no demuxer reads the file, or only one that would read other files too.
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
@@ -183,6 +188,8 @@ def _open(
                 hwaccel=None if gpu is None else _nvdec(gpu, gpu_options),
             )
         stream = _choose_stream(container, path)
+        if gpu is not None:
+            _check_on_gpu(path, stream)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
         media = path if isinstance(path, MediaBytes) else os.fspath(path)
@@ -192,7 +199,7 @@ def _open(
             container.close()
         file.close()
         if container is None and isinstance(error, OPEN_ERRORS):
-            raise (_unreadable if gpu is None else _no_nvdec)(path, error) from error
+            raise (_unreadable if gpu is None else _refused)(path, error) from error
         raise
 
 
@@ -200,10 +207,18 @@ def _nvdec(gpu: int, gpu_options: dict[str, object] | None) -> HWAccel:
     return HWAccel("cuda", device=str(gpu), allow_software_fallback=False, options=gpu_options)
 
 
-def _no_nvdec(path: Media, error: Exception) -> NvdecError:
+def _check_on_gpu(path: Media, stream: VideoStream) -> None:
+    """Refuse a stream whose codec NVDEC does not know: beside another that it knows, PyAV opens it for the CPU."""
+    if not stream.codec_context.is_hwaccel:
+        raise NotOnGpuError(path)
+
+
+def _refused(path: Media, error: Exception) -> NvdecError | NotOnGpuError:
+    if type(error) is RuntimeError:  # PyAV's own: NVDEC knows the codec of no stream; FFmpeg's are subclasses
+        return NotOnGpuError(path)
     return NvdecError(
         f"{path} cannot be decoded by NVDEC ({error})",
-        wanted="an NVIDIA GPU with its driver, and a codec that it decodes",
+        wanted="an NVIDIA GPU with its driver",
         fix="use --decode exact, which gives the same frames",
     )
 

@@ -136,6 +136,7 @@ class VideoSource:
 
         Raises:
             NvdecError: nvdec without such a GPU.
+            NotOnGpuError: nvdec, and this GPU cannot decode the video; decoding may find that out later as well.
             CancelledError: should_stop said so while a new decoder was made.
         """
         idle = self._idle[nvdec]
@@ -144,7 +145,11 @@ class VideoSource:
         except IndexError:
             gpu = self.gpu if nvdec else None
             opened = open_stream(self.media, limits=self.limits, gpu=gpu, should_stop=should_stop)
-            decoder = StreamDecoder(opened, self.table, should_stop)
+            try:
+                decoder = StreamDecoder(opened, self.table, should_stop)
+            except BaseException:
+                opened.close()
+                raise
         try:
             yield decoder
         finally:
