@@ -175,6 +175,20 @@ def test_what_would_end_too_late_is_left_out_but_for_the_first() -> None:
     assert said[1].startswith("FrameExit, tuned: no time for batches of 4")
 
 
+def test_batches_slower_than_foreseen_let_the_next_be_slower_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of four of 0.5 s a video are taken to need 2 s; this one needs 4, so that of 1.5 s a video 12, not 6."""
+    clock = [100.0]
+    monkeypatch.setattr("tsq_cli.benchmark.rounds.time.perf_counter", lambda: clock[0])
+
+    def slow() -> None:
+        clock[0] += 4
+
+    calls: dict[Form, Call] = {TSQNET: slow, EXIT: slow}
+    assert list(batches(0, calls=calls, ends=100 + 4 + 11.9)[0]) == [TSQNET]
+    clock[0] = 100.0
+    assert list(batches(0, calls=calls, ends=100 + 4 + 12.1)[0]) == [TSQNET, EXIT]
+
+
 def test_each_form_is_told_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 

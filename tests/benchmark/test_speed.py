@@ -182,7 +182,8 @@ def test_uni_adafocus_tuned_prepares_only_what_it_looks_at() -> None:
         published = runner.classify(frames_of(2, 30))
         runner.optimize()
         assert runner.classify(frames_of(2, 30)).tolist() == published.tolist()
-    assert seen == [2 * 30, 2 * 10, 2 * 10]  # all of both videos; then the glances, and the frames looked at closely
+    # All of each video, one after the other on a CPU; then both videos' glances, and their frames looked at closely.
+    assert seen == [30, 30, 2 * 10, 2 * 10]
 
 
 def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:

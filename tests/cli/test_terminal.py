@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -10,10 +11,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import DEMO, ROOT
+from tsq_cli.cli.streams import _checked
 
 SELECT = ["-m", "tsq_cli", "select", str(DEMO), "-k", "2", "--selector", "uniform"]
 PRINTS_WHILE_IT_WORKS = """
@@ -188,3 +191,14 @@ def test_a_pipe_that_does_not_block_gets_everything() -> None:
         with os.fdopen(reads, "rb") as file:
             assert len(file.read()) == 10**6 + 1
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("unbuffered", [True, False])
+def test_lines_on_stderr_are_written_at_once(unbuffered: bool, tmp_path: Path) -> None:
+    """As Python opens stderr, and as it does with -u or PYTHONUNBUFFERED, as containers have it."""
+    path = tmp_path / "stderr"
+    with path.open("wb", buffering=0) as raw:
+        buffer: Any = raw if unbuffered else io.BufferedWriter(raw)
+        stream = io.TextIOWrapper(buffer, line_buffering=not unbuffered, write_through=unbuffered)
+        print("this takes about 5 min", file=_checked(stream, 2, lambda _: None))
+        assert path.read_text() == "this takes about 5 min\n"

@@ -186,6 +186,7 @@ def time_batches(
             of a whole batch where warm_ups is 0.
         warm_ups: runs that do not count, before the one for memory.
         ends: time.perf_counter() until which a form's first batch is to end, or it is left out, unless it is the first.
+            Batches that took longer than their videos one by one let the later ones be taken to do so too.
         peak: measures the memory of a call, in MiB.
         progress: told how far it is.
         say: told each form's speed once it is known.
@@ -196,8 +197,12 @@ def time_batches(
     first: dict[Form, list[TimedRun]] = {}
     peaks: dict[Form, float | None] = {}
     title = f"batches of {rounds.batch_size}"
+    begun = time.perf_counter()
     for i, form in enumerate(rounds.batched):
-        if first and time.perf_counter() + rounds.batch_size * rounds.warm[form] > ends:
+        foreseen = sum(rounds.warm[done] for done in first)
+        took = time.perf_counter() - begun
+        expected = rounds.warm[form] * max(rounds.batch_size, took / foreseen) if first else 0.0
+        if first and begun + took + expected > ends:
             say(f"{names[form]}: no time for {title}, everything took longer than foreseen")
             continue
         progress(f"{title}, first and for memory", i, len(rounds.batched))

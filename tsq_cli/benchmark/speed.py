@@ -172,10 +172,7 @@ def speed_table(
         "load_average": load_average(),
         "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, **asked},
         "rounds": {
-            "single": len(rows[0].single.seconds),
-            "batch": max((len(row.batch.seconds) for row in rows if row.batch), default=0),
-            "batch_warm": rounds.batch > 0 or _warm_ups(setting.device) > 0,
-            "no_time_for_batches": no_time,
+            **_made(rows, rounds, no_time, warm_ups=_warm_ups(setting.device)),
             "seconds": time.perf_counter() - started,
         },
         "paper": TABLE_2,
@@ -295,6 +292,16 @@ def _rows(
         for form, runner in runners.items()
     ]
     return rows, rounds, no_time
+
+
+def _made(rows: Sequence[SpeedRow], rounds: Rounds, no_time: Sequence[Form], *, warm_ups: int) -> dict[str, Any]:
+    """Say how many rounds were made of those planned, and of which forms no batch was timed."""
+    return {
+        "single": len(rows[0].single.seconds),
+        "batch": max((len(row.batch.seconds) for row in rows if row.batch), default=0),
+        "batch_warm": rounds.batch > 0 or warm_ups > 0,
+        "no_time_for_batches": list(no_time),
+    }
 
 
 def _warm_ups(device: str) -> int:

@@ -79,7 +79,7 @@ def _checked(stream: TextIO | None, number: int, fail: Callable[[OSError], None]
         io.BufferedWriter(_Checked(raw, fail)),
         encoding=stream.encoding,
         errors=ASCII_FORMS,
-        line_buffering=stream.line_buffering,
+        line_buffering=stream.line_buffering or stream.write_through,  # python -u: the buffer above would keep lines
         write_through=stream.write_through,
     )
 
