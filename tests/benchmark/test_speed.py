@@ -17,7 +17,7 @@ from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tests.reads import Reads
 from tsq_cli import selection
-from tsq_cli.benchmark import peers, speed
+from tsq_cli.benchmark import peers, profile, runners, speed
 from tsq_cli.benchmark.accuracy import pack_accuracy
 from tsq_cli.benchmark.early_exit import MEASURED_FRAMES, SURE_AFTER, EarlyExitRunner
 from tsq_cli.benchmark.end_to_end import random_recognizer, time_files, with_decoding
@@ -48,7 +48,7 @@ SETTING = BenchmarkConfig(
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BACKBONE", SMALL)
-    monkeypatch.setattr(speed, "matrix_peak_gflops", partial(speed.matrix_peak_gflops, repeats=1))
+    monkeypatch.setattr(profile, "matrix_peak_gflops", partial(profile.matrix_peak_gflops, repeats=1))
 
 
 def frames_of(num_videos: int, num_frames: int = 10) -> torch.Tensor:
@@ -268,8 +268,8 @@ def test_a_packs_own_map_stands_beside_the_speed_of_its_own_networks() -> None:
         SETTING, pack="actions40", recognizer="tf_efficientnet_lite2", recognizer_input_size=224,
         num_candidates=16, input_size=None, pooling="best-two",
     )  # fmt: skip
-    runners = {method: METHODS[method](own) for method in ("tsqnet", "tsqnet-early-exit", "uniform")}
-    accuracy = pack_accuracy({**runners, "frameexit": FrameExitRunner(own)}, own)
+    timed = {method: METHODS[method](own) for method in ("tsqnet", "tsqnet-early-exit", "uniform")}
+    accuracy = pack_accuracy({**timed, "frameexit": FrameExitRunner(own)}, own)
     measured = json.loads((ROOT / "docs/training/actions40.json").read_text())
     rows = {row["selector"]: row["map"]["value"] for row in measured["rows"] if row["k"] == 5}
     assert accuracy is not None
@@ -280,9 +280,34 @@ def test_a_packs_own_map_stands_beside_the_speed_of_its_own_networks() -> None:
     }
     assert accuracy["videos"] == measured["num_videos"] == 480
     for changes in ({"num_frames": 3}, {"pooling": "logits"}, {"input_size": 160}, {"recognizer": SMALL}):
-        assert pack_accuracy(runners, replace(own, **changes)) is None  # type: ignore[arg-type]
+        assert pack_accuracy(timed, replace(own, **changes)) is None  # type: ignore[arg-type]
     larger = replace(own, recognizer_input_size=None)  # timm's own, 260
     assert pack_accuracy({"tsqnet": TSQNetRunner(larger)}, larger) is None
+
+
+def test_the_recognizer_is_profiled_in_the_form_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a CUDA graph: once tuned the stage runs it, and the whole, which is a graph, has none within."""
+    launched: list[str] = []
+
+    def graph(function: Any) -> Any:
+        def launch(*inputs: torch.Tensor) -> Any:
+            launched.append(function.__name__)
+            return function(*inputs)
+
+        return launch
+
+    monkeypatch.setattr(runners, "Graphed", graph)
+    runner, state = TSQNetRunner(SETTING), Pass(frames_of(1))
+    with torch.inference_mode():
+        published = runner.classify(frames_of(1))
+        assert launched == []
+        runner.optimize()
+        assert runner.classify(frames_of(1)).tolist() == published.tolist()
+        assert launched == ["forward"]
+        for stage in runner.profiled_stages.values():
+            stage(state)
+    assert launched == ["forward", "_run_recognizer"]
+    assert state.classes.tolist() == published.tolist()
 
 
 def test_whole_files_run_as_the_product_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +374,12 @@ def test_little_time_means_few_rounds(capsys: pytest.CaptureFixture[str]) -> Non
     assert [line for line in said if "fewer rounds than --repeats 9" in line]
     assert said[0].startswith("uniform 5, published: about ")
     assert "no time for batches of uniform 5, published" in said
+
+
+def test_the_batchs_stages_are_left_out_where_there_is_no_time() -> None:
+    report = speed_table(["tsqnet"], SETTING, batch_size=2, repeats=1, minutes=1e-6)
+    assert report["rows"][1]["batch"] is not None
+    assert list(report["stages"]) == list(report["recognizer_share_of_peak"]) == ["1"]
 
 
 def test_peak_memory_sees_what_a_call_takes() -> None:

@@ -146,6 +146,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def warm_ups_on(device: str) -> int:
+    """Batches before the first that counts: on a GPU one as it is, one to record its graph, one more; on a CPU none."""
+    return 3 if device.startswith("cuda") else 0
+
+
 def warm_up(
     calls: Mapping[Form, Call], names: Mapping[Form, str], *, warm_ups: int, progress: Progress, say: Say
 ) -> dict[Form, float]:

@@ -7,7 +7,6 @@ on the host, so preprocessing and copies count.
 from __future__ import annotations
 
 import ctypes
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from tsq_cli.benchmark.measure import Timing, in_turns, load_average, process_mi
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.paper import TABLE_2
 from tsq_cli.benchmark.peers import AdaFocusRunner, FrameExitRunner, UniAdaFocusRunner
+from tsq_cli.benchmark.profile import profile
 from tsq_cli.benchmark.rounds import (
     DEFAULT_MINUTES,
     Form,
@@ -35,10 +35,11 @@ from tsq_cli.benchmark.rounds import (
     rounds_within,
     time_batches,
     warm_up,
+    warm_ups_on,
 )
-from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Pass, Runner, Stage, TSQNetRunner
+from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Runner, TSQNetRunner
 from tsq_cli.errors import UsageError
-from tsq_cli.models.device import keep_freed_memory, to_device
+from tsq_cli.models.device import keep_freed_memory
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
 from tsq_cli.packs import find_pack
@@ -137,13 +138,15 @@ def speed_table(
         A JSON object: provenance, load_average, settings, rounds (made of each kind, whether a batch came before them
         to warm up, and the forms for whose batches there was no time), rows, and Table 2 as paper; the pack's own mAP
         as accuracy, where its recognizer is the one timed; with the tuned TSQNet among them also its stages' seconds by
-        batch size, and what share of the device's matrix_peak_gflops its recognizer reaches.
+        batch size (of batches where there is time), and what share of the device's matrix_peak_gflops its recognizer
+        reaches.
 
     Raises:
         UsageError: an unknown method, a number out of range, or a network that timm does not have.
     """
     _check(methods, batch_size=batch_size, repeats=repeats, minutes=minutes, setting=setting)
     started = time.perf_counter()
+    ends = started + 60 * minutes
     asked = {"repeats": repeats, "minutes": minutes}
 
     @cache
@@ -158,27 +161,26 @@ def speed_table(
             costs,
             {form: videos(runner.num_given) for form, runner in runners.items()},
             repeats=repeats,
-            ends=started + 60 * minutes,
+            ends=ends,
             progress=progress,
             say=say,
         )
         progress("stages", 0, 1)
-        tsqnet = runners.get(_PROFILED)
         frames = videos(setting.num_candidates)
-        profile = _profile(tsqnet, frames, rounds) if isinstance(tsqnet, TSQNetRunner) else {}
+        stages = _profile(runners.get(_PROFILED), frames, rows, rounds, ends=ends)
     accuracy = pack_accuracy({method: runner for (method, _), runner in runners.items()}, setting)
     return {
         "provenance": provenance(device=setting.device, dtype=setting.dtype, seeds={"frames": FRAMES_SEED}),
         "load_average": load_average(),
         "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, **asked},
         "rounds": {
-            **_made(rows, rounds, no_time, warm_ups=_warm_ups(setting.device)),
+            **_made(rows, rounds, no_time, warm_ups=warm_ups_on(setting.device)),
             "seconds": time.perf_counter() - started,
         },
         "paper": TABLE_2,
         "rows": [row.to_dict() for row in rows],
         **({"accuracy": accuracy} if accuracy else {}),
-        **profile,
+        **stages,
     }
 
 
@@ -252,7 +254,7 @@ def _rows(
         if runner.batches and batch_size > 1
     }
     device = str(next(next(iter(runners.values())).networks[0].parameters()).device)
-    warm_ups = _warm_ups(device)
+    warm_ups = warm_ups_on(device)
     warm = warm_up(singles, names, warm_ups=max(1, warm_ups), progress=progress, say=say)
     rounds = rounds_within(
         ends - time.perf_counter(), warm, repeats=repeats, batch_size=batch_size, batched=batches, profiled=_PROFILED
@@ -304,65 +306,17 @@ def _made(rows: Sequence[SpeedRow], rounds: Rounds, no_time: Sequence[Form], *, 
     }
 
 
-def _warm_ups(device: str) -> int:
-    """Batches before the first that counts: on a GPU one as it is, one to record its graph, one more; on a CPU none."""
-    return 3 if device.startswith("cuda") else 0
-
-
-def _profile(runner: TSQNetRunner, frames: Tensor, rounds: Rounds) -> dict[str, Any]:
-    """Profile the tuned TSQNet stage by stage, for one video and for the batch; maps only if the network has them."""
-    stages = runner.profiled_stages
-    try:
-        _stages(runner, stages, frames[:1], 1)
-    except UsageError:
-        del stages["maps"]
-    peak = matrix_peak_gflops(runner.device, runner.dtype)
-    sizes = {1: rounds.single, **({len(frames): max(1, rounds.batch)} if _PROFILED in rounds.batched else {})}
-    seconds = {str(size): _stages(runner, stages, frames[:size], repeats) for size, repeats in sizes.items()}
-    gflops = runner.recognizer_cost(frames[:1]).giga_flops
-    return {
-        "stages": seconds,
-        "matrix_peak_gflops": peak,
-        "recognizer_share_of_peak": {
-            size: int(size) * gflops / of_size["recognizer"] / peak for size, of_size in seconds.items()
-        },
-    }
-
-
-def _stages(runner: TSQNetRunner, stages: Mapping[str, Stage], frames: Tensor, repeats: int) -> dict[str, float]:
-    """Median seconds of each stage, each waited for; on a GPU after runs that do not count."""
-    seconds: dict[str, list[float]] = {}
-    warm_ups = _warm_ups(runner.device)
-    for i in range(warm_ups + repeats):
-        if i == warm_ups:
-            seconds = {}
-        started = _finished(runner.device)
-        state = Pass(to_device(frames, runner.device))
-        seconds.setdefault("copy to the device", []).append(_finished(runner.device) - started)
-        for name, stage in stages.items():
-            started = _finished(runner.device)
-            stage(state)
-            seconds.setdefault(name, []).append(_finished(runner.device) - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def matrix_peak_gflops(device: str, dtype: torch.dtype, *, repeats: int = 7) -> float:
-    """The fastest of some products of large square matrices: what the device does at best, measured, not claimed."""
-    side = 8192 if device.startswith("cuda") else 2048
-    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(repeats):
-        started = _finished(device)
-        one @ other
-        seconds.append(_finished(device) - started)
-    return 2 * side**3 / min(seconds) / 1e9
-
-
-def _finished(device: str) -> float:
-    """The time when all that was asked of the device is done."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def _profile(
+    tsqnet: Runner | None, frames: Tensor, rows: Sequence[SpeedRow], rounds: Rounds, *, ends: float
+) -> dict[str, Any]:
+    """Profile the tuned TSQNet, if it is there; with a batch, if its batches were timed and one more ends in time."""
+    if not isinstance(tsqnet, TSQNetRunner):
+        return {}
+    batch = next(row.batch for row in rows if (row.method, row.treatment) == _PROFILED)
+    sizes = {1: rounds.single}
+    if batch is not None and time.perf_counter() + batch.median <= ends:
+        sizes[len(frames)] = max(1, rounds.batch)
+    return profile(tsqnet, frames, sizes)
 
 
 def _check(methods: Sequence[str], *, batch_size: int, repeats: int, minutes: float, setting: BenchmarkConfig) -> None:
