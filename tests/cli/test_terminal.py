@@ -200,5 +200,6 @@ def test_lines_on_stderr_are_written_at_once(unbuffered: bool, tmp_path: Path) -
     with path.open("wb", buffering=0) as raw:
         buffer: Any = raw if unbuffered else io.BufferedWriter(raw)
         stream = io.TextIOWrapper(buffer, line_buffering=not unbuffered, write_through=unbuffered)
-        print("this takes about 5 min", file=_checked(stream, 2, lambda _: None))
+        checked = _checked(stream, 2, lambda _: None)  # kept: a stream that goes writes what it has
+        print("this takes about 5 min", file=checked)
         assert path.read_text() == "this takes about 5 min\n"
