@@ -179,7 +179,7 @@ def benchmark(
 
 
 def _print(report: dict[str, Any]) -> None:
-    out = SafeConsole(least_width=110)
+    out = SafeConsole(least_width=125)
     for part in report_parts(report):
         out.print(part, soft_wrap=isinstance(part, str))
 
