@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import classify, decode, decode_workers, footage_report, words_report
+from benchmarks import baselines, classify, decode, decode_workers, footage_report, words_report
 from tests.attack.figures import figures_grid
 from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.cli.benchmark import report_parts
@@ -158,6 +158,7 @@ def _clips(report: Json) -> Iterator[Json]:
 
 TABLES: Mapping[str, Callable[..., str]] = {
     "attack": lambda report: _untitled(figures_grid(report)),
+    "baselines": lambda report: _untitled(baselines.baselines_grid(report)),
     "benchmark": lambda report: on_console(report_parts(report)),
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
     "decode": lambda report: _untitled(decode.clips_grid(_clips(report))),

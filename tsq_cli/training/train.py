@@ -288,7 +288,7 @@ def _write_pack(
         encoder = recognizer.encoder if recognizer is not None and shared else tuned.cpu()
         visual = TrainedNetwork(encoder=encoder, model=role.model, preprocess=role.preprocess)
     classes = run.train.class_names
-    write_pack(
+    written = write_pack(
         run.out / PACK,
         base=base,
         description=f"{len(classes)} classes ({', '.join(classes[:3])}, ...), trained by tsq train on {base.name}",
@@ -315,8 +315,8 @@ def _write_pack(
         ),
     )
     run.report["pack"] = str(run.out / PACK)
-    if can_export() and has_exportable(pack):
-        export_graphs(pack)
+    if can_export() and has_exportable(written):
+        export_graphs(written)
 
 
 def _metrics(run: TrainingRun) -> dict[str, str | float]:
