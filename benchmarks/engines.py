@@ -54,10 +54,8 @@ def differences(one: Record, other: Record) -> dict[str, Any]:
     of_one, of_other = ({each.index: each.score for each in record.predictions or ()} for record in (one, other))
     alike = len(one.candidates) == len(other.candidates)
     apart = [abs(of_one[index] - of_other[index]) for index in of_one]
-    frames, reasons = (
-        [[of(frame) for frame in record.frames] for record in (one, other)]
-        for of in (lambda frame: frame.candidate.frame_index, lambda frame: frame.chosen_by)
-    )
+    frames = [[frame.candidate.frame_index for frame in record.frames] for record in (one, other)]
+    reasons = [[frame.chosen_by for frame in record.frames] for record in (one, other)]
     return {
         "same_frames": frames[0] == frames[1],
         "same_reasons": reasons[0] == reasons[1],
@@ -90,7 +88,8 @@ def compare(videos: Sequence[Path], pack: str, seconds: float) -> dict[str, Any]
     loaded = {engine: _classifier(pack, engine) for engine in ENGINES}
     spent: dict[Engine, list[float]] = {engine: [] for engine in ENGINES}
     in_networks: dict[Engine, list[float]] = {engine: [] for engine in ENGINES}
-    rows, failed, start = [], 0, time.monotonic()
+    rows: list[dict[str, Any]] = []
+    failed, start = 0, time.monotonic()
     for number, path in enumerate(videos):
         if rows and time.monotonic() - start > seconds:
             break
