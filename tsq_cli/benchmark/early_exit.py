@@ -59,7 +59,8 @@ class EarlyExitRunner(TSQNetRunner):
             seen.append(self._look(chosen[:, step]))
             scores = pool(torch.stack(seen, dim=1), self._setting.pooling, weights=weights[:, : step + 1])
             is_sure(scores, _BAR).cpu()  # the wait is the method's
-        return scores.argmax(dim=1)
+        classes: Tensor = scores.argmax(dim=1)
+        return classes
 
     def _sample(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Choose frames, best first: uint8 [B, K, H, W, 3], and S^v of each, [B, K]."""
@@ -71,4 +72,5 @@ class EarlyExitRunner(TSQNetRunner):
     def _recognize_frame(self, frames: Tensor) -> Tensor:
         """Class scores [B, C] of one frame of each video, uint8 [B, H, W, 3]."""
         images = prepare_frames(self._recognizer, self._preprocessor, frames)
-        return recognize_images(self._recognizer, images).logits.float()
+        logits: Tensor = recognize_images(self._recognizer, images).logits.float()
+        return logits

@@ -126,7 +126,7 @@ class Preprocessor:
     def _with_pillow(self, pixels: UInt8Array) -> Float32Array:
         """Prepare frames without torch, at most two levels of 255 from torchvision, whose resize is a port of Pillow's.
 
-        Both round to bytes between the horizontal and the vertical pass; Pillow begins with the cheaper one.
+        Both round to bytes between the horizontal and the vertical pass. Left alone, Pillow begins with the cheaper one.
 
         Raises:
             ValueError: as __call__, or an interpolation whose grid Pillow lays otherwise.
@@ -147,9 +147,17 @@ class Preprocessor:
         # Only what the crop keeps is resized: left, top, right and bottom in pixels of the frame.
         left, top = (round((length - size) / 2) for length in resized)
         across, down = width / resized[0], height / resized[1]
-        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        columns = (left * across, 0, (left + size) * across, height)
+        rows = (0, top * down, size, (top + size) * down)
         how = Image.Resampling[self.interpolation.upper()]
-        seen = np.stack([np.asarray(Image.fromarray(frame).resize((size, size), how, box=box)) for frame in pixels])
+        seen = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(frame).resize((size, height), how, box=columns).resize((size, size), how, box=rows)
+                )
+                for frame in pixels
+            ]
+        )
         std, mean = (np.array(values, np.float64) for values in (self.std, self.mean))
         scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
         # (x / 255 - mean) / std at once
