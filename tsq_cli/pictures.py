@@ -19,6 +19,7 @@ from tsq_cli.report.frames import frame_name, may_write, save_frame
 from tsq_cli.report.maps import map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
+from tsq_cli.stores import is_url, name_in
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import decode_frames, frames_at_once
 
@@ -138,12 +139,13 @@ def write_pictures(
     info = clip.source.info
     own = video_id(info.path, info.size_bytes, info.modified_ns)
     try:
-        return _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+        written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
     except OutputError as error:
         if not isinstance(error.__cause__, FileExistsError):
             raise
-    # Another run has just written a picture under one of the names.
-    return _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+        # Another run has just written a picture under one of the names.
+        written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+    return replace(written, bytes_read=clip.bytes_read)
 
 
 def _write(
@@ -256,14 +258,19 @@ def full_frames(
 
 def output_stems(paths: Sequence[str]) -> dict[str, str]:
     """Choose the start of each video's file names: its stem, with a hash of its path if two stems are equal."""
-    stems = {path: safe_stem(Path(path).stem) for path in paths}
+    stems = {path: safe_stem(Path(name_in(path)).stem) for path in paths}
     counts = Counter(stem.lower() for stem in stems.values())
     return {
         path: stem
         if counts[stem.lower()] == 1
-        else f"{stem}-{hashlib.sha256(os.fsencode(Path(path).absolute())).hexdigest()[:6]}"
+        else f"{stem}-{hashlib.sha256(os.fsencode(_place(path))).hexdigest()[:6]}"
         for path, stem in stems.items()
     }
+
+
+def _place(path: str) -> str:
+    """Return where a video lies, from wherever it is named."""
+    return path if is_url(path) else str(Path(path).absolute())
 
 
 def sheet_path(template: Path, stem: str) -> Path:
@@ -273,7 +280,7 @@ def sheet_path(template: Path, stem: str) -> Path:
 
 def video_id(path: str, size_bytes: int, modified_ns: int) -> str:
     """Hash a video file's path, size and time of modification into its identity, 8 hex digits (ours)."""
-    place = os.fsencode(os.path.realpath(path))
+    place = os.fsencode(path if is_url(path) else os.path.realpath(path))
     return hashlib.sha256(place + f"\0{size_bytes}\0{modified_ns}".encode()).hexdigest()[:8]
 
 

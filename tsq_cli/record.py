@@ -124,7 +124,8 @@ class Record:
     `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are
     those of the networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file
     whose video failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time
-    from its nearest keyframe, None where exact frames were decoded.
+    from its nearest keyframe, None where exact frames were decoded. `bytes_read` counts what was fetched of a video
+    in a store, None for others.
     """
 
     path: str
@@ -138,6 +139,7 @@ class Record:
     video: VideoInfo | None = None
     decode_errors: int = 0
     snap_seconds: float | None = None
+    bytes_read: int | None = None
     pack_name: str | None = None
     pack_sha256: str | None = None
     dtype: str | None = None
@@ -230,6 +232,7 @@ class Record:
             "total_num_frames": video.total_num_frames,
             "decode_errors": self.decode_errors,
             "snap_seconds": self.snap_seconds,
+            **({} if self.bytes_read is None else {"bytes_read": self.bytes_read}),
         }
 
 

@@ -50,7 +50,11 @@ def count_or_auto(text: str) -> str:
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="VIDEO", help="Video files, folders, or quoted globs.", show_default=False),
+    typer.Argument(
+        metavar="VIDEO",
+        help="Video files, folders, or quoted globs; s3://, gs:// or az:// too.",
+        show_default=False,
+    ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.", rich_help_panel=INPUT)]
 FilesFrom = Annotated[
@@ -67,6 +71,15 @@ Null = Annotated[
     bool,
     typer.Option(
         "-0", "--null", help="NUL ends each path of --files-from (as in find -print0).", rich_help_panel=INPUT
+    ),
+]
+AllowUrl = Annotated[
+    bool,
+    typer.Option(
+        "--allow-url",
+        help="Read files from web servers too (https://, http://), in parts. Stores (s3://, gs://, az://) need no "
+        "such leave; both need the extra tsq-cli[cloud].",
+        rich_help_panel=INPUT,
     ),
 ]
 Start = Annotated[

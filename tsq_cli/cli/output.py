@@ -339,6 +339,8 @@ def _facts(video: dict[str, Any]) -> str:
         facts.append(f"{video['average_fps']:.4g} fps" + (" variable" if video["is_vfr"] else ""))
     if video["rotation"]:
         facts.append(f"rotated {video['rotation']}°")
+    if "bytes_read" in video:
+        facts.append(f"{video['bytes_read'] / 1e6:.1f} of {video['size_bytes'] / 1e6:.1f} MB read")
     return ", ".join(facts)
 
 

@@ -282,7 +282,11 @@ def _choose(pack: PackConfig, recognizer: str) -> RecognizerChoice:
 
 def _collect(options: VideoOptions) -> Inputs:
     inputs = collect_inputs(
-        options.paths or [], recursive=options.recursive, files_from=options.files_from, null=options.null
+        options.paths or [],
+        recursive=options.recursive,
+        files_from=options.files_from,
+        null=options.null,
+        allow_url=options.allow_url,
     )
     for folder in inputs.unreadable:
         print_error(f"{folder} cannot be read and is skipped; check its permissions")
@@ -321,7 +325,7 @@ def _choose_matcher(pack: PackConfig, settings: SelectSettings) -> QueryModelCho
 
 
 def _limits(options: VideoOptions) -> Limits:
-    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels)
+    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels, allow_url=options.allow_url)
 
 
 def _frames_and_candidates(options: VideoOptions) -> tuple[int | Auto, int | Auto]:
