@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsq_cli"
 ORDER = (
-    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "stores", "inputs", "journal",
+    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "stores",
+    "inputs", "journal",
     "record", "record_file",
     "video", "data", "rules", "selection",
     "models", "provenance", "packs", "explain", "report", "export",

@@ -93,7 +93,9 @@ def check_url(url: str, *, allow_url: bool) -> None:
         raise unknown_url(url)
     if is_web(url) and not allow_url:
         raise UsageError(
-            f"{url} is on a web server", wanted="--allow-url beside it", fix="add --allow-url if you trust it"
+            f"{url} is on a web server",
+            wanted="leave to read from there",
+            fix="add --allow-url if you trust it (in Python load(allow_url=True))",
         )
     parts = urlsplit(url)
     if "@" in parts.netloc:
@@ -153,9 +155,11 @@ def statuses(urls: Iterable[str]) -> dict[str, os.stat_result]:
             async def together(system: Any, some: list[str] = some) -> list[os.stat_result | BaseException]:
                 return await asyncio.gather(*(_status(system, url) for url in some), return_exceptions=True)
 
-            with suppress(StoreError):  # all of them count as unknown then
+            try:
                 answers = _run(some[0], together)
-                found |= {url: one for url, one in zip(some, answers, strict=True) if isinstance(one, os.stat_result)}
+            except StoreError:  # it does not answer: none of the others will be waited for
+                break
+            found |= {url: one for url, one in zip(some, answers, strict=True) if isinstance(one, os.stat_result)}
     return found
 
 
@@ -247,12 +251,10 @@ _making = threading.Lock()
 
 @functools.cache
 def _system_of(scheme: str, _process: int) -> Any:
-    import fsspec
-
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme in ("http", "https"):  # proxies and ~/.netrc as other programs have them
         options["client_kwargs"] = {"trust_env": True}
-    return fsspec.filesystem(scheme, **options)
+    return importlib.import_module("fsspec").filesystem(scheme, **options)
 
 
 def _run(url: str, work: Callable[[Any], Coroutine[Any, Any, _T]], should_stop: Callable[[], bool] | None = None) -> _T:

@@ -20,6 +20,7 @@ from tsq_cli.config import (
 )
 from tsq_cli.consensus import MOST_EVIDENCE, Pooling
 from tsq_cli.errors import UsageError
+from tsq_cli.stores import is_url, local_path
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -37,8 +38,18 @@ def not_empty(text: str) -> str:
 
 
 def not_empty_path(text: str) -> Path:
-    """Parse as not_empty does, into a Path, which would take an empty text for the current folder."""
-    return Path(not_empty(text))
+    """Parse as not_empty does, into a Path, which would take an empty text for the current folder, and URLs apart."""
+    return Path(on_this_machine(text))
+
+
+def on_this_machine(text: str) -> str:
+    """Parse as not_empty does, and refuse a store: records and pictures are written to files."""
+    path = local_path(not_empty(text))
+    if is_url(path):
+        raise typer.BadParameter(
+            f"{path} is in a store; wanted a path on this machine: write there, then copy it, or mount the store"
+        )
+    return path
 
 
 def count_or_auto(text: str) -> str:
@@ -273,7 +284,7 @@ Jsonl = Annotated[
         "--jsonl",
         metavar="FILE|-",
         help="Append one JSON line per video; finished videos are skipped.",
-        parser=not_empty,
+        parser=on_this_machine,
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -210,7 +210,7 @@ class Output:
 
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
         """Return by path the records of the `--jsonl` file that need not be redone."""
-        return {} if self._jsonl is None else self._jsonl.finished(settings_hash)
+        return {} if self._jsonl is None else self._jsonl.finished(settings_hash, set(self._inputs.paths))
 
     def keep(self, record: Mapping[str, Any]) -> None:
         """Write a record to the `--jsonl` file before its video's turn."""
