@@ -5,7 +5,6 @@ fsspec is imported by the first URL only. All requests run in fsspec's own threa
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import glob
 import hashlib
@@ -18,18 +17,15 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError, wait
 from contextlib import suppress
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from tsq_cli.errors import InputNotFoundError, StoreError, TsqError, UsageError, install_extra, one_line
 
 _T = TypeVar("_T")
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 30.0
 """Time for one request, retries included, after which a store counts as not answering (ours)."""
 
 MOST_AT_ONCE = 32
@@ -74,6 +70,8 @@ def local_path(text: str) -> str:
         raise UsageError(
             f"{text} names a file on {parts.netloc}", wanted="file:///PATH", fix="write three slashes before the path"
         )
+    from urllib.request import url2pathname  # which few runs need, and which loads a network's worth of modules
+
     # What looks like a query is a part of the name.
     return url2pathname(text[7 + len(parts.netloc) :])
 
@@ -129,7 +127,7 @@ def unknown_url(url: str) -> InputNotFoundError:
     )
 
 
-def status(url: str) -> os.stat_result:
+def status(url: str, should_stop: Callable[[], bool] | None = None) -> os.stat_result:
     """Return size and time of an object or a folder (prefix), as the status of a file.
 
     The time is the store's, to the second; the rest of its nanoseconds is a hash of the ETag, so that an object
@@ -139,11 +137,13 @@ def status(url: str) -> os.stat_result:
         InputNotFoundError: nothing is there, or no such bucket.
         StoreError: the store refuses or does not answer; a web server that gives no parts of files.
     """
-    return _run(url, lambda system: _status(system, url))
+    return _run(url, lambda system: _status(system, url), should_stop)
 
 
 def statuses(urls: Iterable[str]) -> dict[str, os.stat_result]:
     """Return the status of each object that has one, many at once; others are left out."""
+    import asyncio  # which local runs do without
+
     by_scheme: dict[str, list[str]] = {}
     for url in urls:
         by_scheme.setdefault(_scheme(url), []).append(url)
@@ -259,6 +259,8 @@ def _system_of(scheme: str, _process: int) -> Any:
 
 def _run(url: str, work: Callable[[Any], Coroutine[Any, Any, _T]], should_stop: Callable[[], bool] | None = None) -> _T:
     """Run a request in fsspec's thread and wait for it, but not longer than ANSWER_SECONDS or than the caller wants."""
+    import asyncio
+
     check_url(url, allow_url=True)  # where it may be read was decided before
     end = time.monotonic() + ANSWER_SECONDS
     try:
@@ -316,6 +318,9 @@ async def _missing(system: Any, url: str, error: Exception) -> InputNotFoundErro
 
 def _modified_ns(info: Mapping[str, Any]) -> int:
     """Return when an object was last changed: whole seconds from the store, and a hash of its ETag below them."""
+    from datetime import datetime
+    from email.utils import parsedate_to_datetime
+
     changed = next((info[key] for key in _TIMES if info.get(key)), None)
     tag = next((str(info[key]) for key in _TAGS if info.get(key)), None)
     if isinstance(changed, str):

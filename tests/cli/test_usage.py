@@ -53,7 +53,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("arguments", "message"),
     [
         ([""], "an empty path was given"),
-        (["https://example.org/a.mp4"], "https://example.org/a.mp4 is a URL; wanted a path"),
+        (["https://example.org/a.mp4"], "https://example.org/a.mp4 is on a web server; wanted leave"),
         (["rtsp://camera/1"], "is a URL"),
         (["nul\0.mp4"], "cannot be a file"),
         (["n" * 300], "(300 characters) cannot be a file (File name too long)"),

@@ -137,12 +137,10 @@ def check_file(path: Media) -> tuple[int, int]:
 
 
 def _size_and_time(path: Media) -> tuple[int, int]:
-    if isinstance(path, RemoteMedia):
-        return path.size, path.status.st_mtime_ns
     if isinstance(path, MediaBytes):
         return len(path.data), int(path.sha256[:15], 16)
     fix = "give the path of a video file"
-    status = file_status(path)
+    status = path.status if isinstance(path, RemoteMedia) else file_status(path)
     if stat.S_ISDIR(status.st_mode):
         raise NotAVideoError(f"{path} is a directory", wanted="a video file", fix=fix)
     if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may wait for ever

@@ -206,7 +206,7 @@ def open_video(
     should_stop = deadline(path, limits.timeout_seconds, should_stop)
     if isinstance(path, str) and is_url(path):
         check_url(path, allow_url=limits.allow_url)
-        path = RemoteMedia(path)
+        path = RemoteMedia(path, should_stop)
     status = check_file(path)
     opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 
 from tsq_cli import stores
-from tsq_cli.inputs import file_status
 
 BLOCK = 2**16
 """Bytes that are fetched and kept as one (ours)."""
@@ -50,9 +49,9 @@ class RemoteMedia:
         bytes_read: fetched so far.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, should_stop: Callable[[], bool] | None = None) -> None:
         self.url = url
-        self.status = file_status(url)
+        self.status = stores.status(url, should_stop)
         self.bytes_read = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
