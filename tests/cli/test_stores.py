@@ -257,3 +257,16 @@ def test_times_and_tags_of_every_store_become_one_number() -> None:
     assert one != two
     assert one // 10**9 == two // 10**9 == second
     assert stores._modified_ns({}) == 0
+
+
+def test_a_list_that_needs_leave_or_an_extra_is_refused_as_a_whole(
+    tsq: Tsq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{DEMO}\nhttps://127.0.0.1/a.mp4\n")
+    result = tsq("select", "--files-from", listed, *EVEN)
+    assert (result.code, "is on a web server" in result.err) == (2, True)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    listed.write_text(f"{DEMO}\n{url('a.mp4')}\n")
+    result = tsq("select", "--files-from", listed, *EVEN)
+    assert (result.code, ".[cloud]" in result.err) == (2, True)
