@@ -9,6 +9,7 @@ import functools
 import glob
 import hashlib
 import importlib
+import logging
 import os
 import re
 import stat
@@ -251,6 +252,8 @@ _making = threading.Lock()
 
 @functools.cache
 def _system_of(scheme: str, _process: int) -> Any:
+    # What a library has to say comes with its error, and not as a line of its own on stderr.
+    logging.getLogger(_MODULES[scheme]).addHandler(logging.NullHandler())
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme in ("http", "https"):  # proxies and ~/.netrc as other programs have them
         options["client_kwargs"] = {"trust_env": True}
@@ -361,10 +364,11 @@ async def _web_range(system: Any, url: str, start: int, end: int) -> tuple[bytes
 
 
 def _silent(url: str) -> StoreError:
+    how = _CREDENTIALS.get(_scheme(url), "")  # without any, gcsfs goes on asking for them
     return StoreError(
         f"the store of {url} did not answer within {ANSWER_SECONDS:g} s",
         wanted="a store that answers",
-        fix="check the network and the address, then run again",
+        fix="check the network and the address" + (f"; for credentials {how}" if how else ", then run again"),
     )
 
 

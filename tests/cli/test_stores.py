@@ -242,7 +242,7 @@ def test_the_library_reads_stores_and_asks_leave_for_web_servers(store: Any, tmp
     assert [frame.time_seconds for frame in result.frames] == [frame.time_seconds for frame in own.frames]
     assert np.array_equal(np.asarray(result.frames[0].image), np.asarray(own.frames[0].image))
     assert 'href="s3:' not in (page := result.to_html())
-    assert url("clips/b.mp4") in page
+    assert "b.mp4" in page
     with web(tmp_path) as server:
         with pytest.raises(UsageError, match="is on a web server"):
             model.select(f"{server}/good/a.mp4", settings=settings)
