@@ -42,31 +42,39 @@ LISTED = {
 }
 
 
-@pytest.mark.parametrize("name", LISTED)
-def test_packets_listed_without_their_content_are_those_of_the_file(
-    root: Path, server: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe, options = LISTED[name]
-    encode(root / name, recipe, options=options)
-    monkeypatch.setattr(remote, "WHOLE_BYTES", 0)
+@pytest.fixture
+def hollow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files are read as long ones are, and pictures do not compress: what is left out is more than a buffer."""
     monkeypatch.setattr("tsq_cli.video.demux.WHOLE_BYTES", 0)
     monkeypatch.setattr(remote, "HOLLOW_BYTES", 1)
+    monkeypatch.setattr(remote, "FIRST_BLOCKS", 1)
+    monkeypatch.setattr(remote, "MOST_BLOCKS", 1)
+    random = np.random.default_rng(0)
+    monkeypatch.setattr("tests.video.pictures.draw", lambda _, w, h: random.integers(0, 255, (h, w, 3), dtype=np.uint8))
+
+
+@pytest.mark.usefixtures("hollow")
+@pytest.mark.parametrize("name", LISTED)
+def test_packets_listed_without_their_content_are_those_of_the_file(root: Path, server: str, name: str) -> None:
+    recipe, options = LISTED[name]
+    encode(root / name, recipe, options=options)
     with open_video(root / name) as own, open_video(f"{server}/good/{name}", limits=LIMITS) as far:
         assert far.table.packets is None, "the packets were read, not listed"
         for column in ("pts", "dts", "pos", "duration", "size", "key", "shown"):
             assert np.array_equal(getattr(far.table, column), getattr(own.table, column)), column
         assert len(far.pts) == recipe.num_frames
+        assert far.bytes_read is not None
+        # Each of the five fragments has a header of its own, and a block is half as large as a fragment.
+        assert far.bytes_read < (root / name).stat().st_size * (0.9 if name == "fragmented.mp4" else 0.5)
         assert far.info.codec == own.info.codec
 
 
 @pytest.mark.parametrize(
     ("name", "codec"), [("hides.mp4", "libvpx-vp9"), ("packs.mp4", "mpeg4"), ("other.mkv", "libx264")]
 )
-def test_a_file_whose_packets_say_more_is_read_whole(
-    root: Path, server: str, name: str, codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("hollow")
+def test_a_file_whose_packets_say_more_is_read_whole(root: Path, server: str, name: str, codec: str) -> None:
     encode(root / name, Recipe(codec=codec, time_base=Fraction(1, 25)))
-    monkeypatch.setattr("tsq_cli.video.demux.WHOLE_BYTES", 0)
     settings = SelectSettings(selector="uniform", num_candidates=8, num_frames=5)
     with (
         closing(load_clip(str(root / name), settings)) as own,
@@ -101,6 +109,14 @@ def test_blocks_are_fetched_once_and_in_growing_steps(root: Path, server: str) -
     other.seek(5 * remote.BLOCK)
     assert other.read(3) == data[5 * remote.BLOCK :][:3]
     assert fetches[4:] == [(5, 2)]
+
+
+def test_an_object_that_shrinks_while_it_is_read_is_an_error(root: Path, server: str) -> None:
+    (root / "shrinks").write_bytes(bytes(4 * remote.BLOCK))
+    file = remote.RemoteFile(remote.RemoteMedia(f"{server}/good/shrinks"), stop.never)
+    (root / "shrinks").write_bytes(bytes(remote.BLOCK))
+    with pytest.raises(StoreError, match=r"gave 65536 bytes in the place of 131072"):
+        file.read(1)
 
 
 def test_a_server_of_whole_files_is_refused_and_says_what_to_do(root: Path, server: str) -> None:
