@@ -13,7 +13,7 @@ from tests.video.encoding import FRAME, Recipe, encode
 from tsq_cli.clip import load_clip
 from tsq_cli.config import Limits, SelectSettings
 from tsq_cli.errors import StoreError, UsageError, VideoTimeoutError
-from tsq_cli.video import open_video, remote, stop
+from tsq_cli.video import VideoSource, open_video, remote, stop
 
 LIMITS = Limits(allow_url=True)
 
@@ -81,6 +81,8 @@ def test_a_file_whose_packets_say_more_is_read_whole(root: Path, server: str, na
         closing(load_clip(f"{server}/good/{name}", settings, limits=LIMITS)) as far,
     ):
         assert np.array_equal(far.batch.pixels, own.batch.pixels)
+        assert isinstance(far.source, VideoSource)
+        assert far.source.table.packets is not None, "the packets were listed, not read"
         assert far.bytes_read == (root / name).stat().st_size
         assert own.bytes_read is None
 
