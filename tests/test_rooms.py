@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsq_cli"
 ORDER = (
-    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "stores",
+    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "stores", "uploads",
     "inputs", "journal",
     "record", "record_file",
     "video", "data", "rules", "selection",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import stat
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ LIST_BYTES = 128 * 2**20
 """Largest size of a list of files (ours): more than a million paths of a hundred characters."""
 
 _BOM = b"\xef\xbb\xbf"
-_ANY_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def file_status(path: str | os.PathLike[str]) -> os.stat_result:
 
 
 def _not_found(path: str, error: OSError | ValueError) -> InputNotFoundError:
-    if _ANY_URL.match(path):
+    if stores.has_scheme(path):
         return stores.unknown_url(path)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InputNotFoundError(
@@ -205,7 +203,7 @@ def _named(argument: str) -> list[str]:
     try:
         file_status(argument)
     except InputNotFoundError as error:
-        if not glob.has_magic(argument) or not isinstance(error.__cause__, OSError) or _ANY_URL.match(argument):
+        if not glob.has_magic(argument) or not isinstance(error.__cause__, OSError) or stores.has_scheme(argument):
             raise
         matches = sorted(match for match in glob.glob(argument, recursive=True) if not _is_folder(match))  # noqa: PTH207
         if matches:

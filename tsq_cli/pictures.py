@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
 from tsq_cli.stores import is_url, name_in
 from tsq_cli.types import UInt8Array
+from tsq_cli.uploads import put
 from tsq_cli.video import decode_frames, frames_at_once
 
 
@@ -30,6 +32,7 @@ class Outputs:
 
     Attributes:
         frames_dir, image_format: folder and format of the selected frames at full size.
+        frames_url: prefix in a store for them, in the place of a folder.
         exports: kinds of exports, written to frames_dir beside the frames (see tsq_cli.export).
         max_side, image_quality: longest side and JPEG quality of the pictures in exports.
         sheet: path of the contact sheets; `{stem}` in its name stands for the video's name.
@@ -39,6 +42,7 @@ class Outputs:
     """
 
     frames_dir: Path | None = None
+    frames_url: str | None = None
     image_format: ImageFormat = "jpg"
     exports: tuple[ExportKind, ...] = ()
     max_side: int | None = None
@@ -82,6 +86,7 @@ class Outputs:
         """
         return {
             "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
+            **({} if self.frames_url is None else {"frames_url": self.frames_url.rstrip("/")}),
             "image_format": self.image_format,
             "exports": sorted(self.exports),
             "max_side": self.max_side,
@@ -152,6 +157,8 @@ def _write(
     record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
 ) -> Record:
     frames, jpegs = record.frames, dict[int, export.Jpeg]()
+    if outputs.frames_url is not None:
+        frames = _upload_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.frames_dir is not None:
         frames, jpegs = _save_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.maps_dir is not None and record.maps is not None:
@@ -230,6 +237,24 @@ def _save_frames(
         if export.has_pictures(outputs.exports):
             jpegs[frame.rank] = export.encode(pixels, max_side=outputs.max_side, quality=outputs.image_quality)
     return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames), jpegs
+
+
+def _upload_frames(
+    record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
+) -> tuple[SelectedFrame, ...]:
+    """Save the frames to a store; their names have the video's id, so that they replace its own pictures alone."""
+    assert outputs.frames_url is not None  # for the type checker
+    prefix = outputs.frames_url.rstrip("/")
+    with tempfile.TemporaryDirectory() as folder:
+        staged = replace(outputs, frames_dir=Path(folder), exports=())
+        frames, _ = _save_frames(record, clip, staged, f"{stem}-{own}", own, should_stop)
+        saved = []
+        for frame in frames:
+            assert frame.path is not None  # it was just written
+            url = f"{prefix}/{Path(frame.path).name}"
+            put(url, Path(frame.path).read_bytes(), should_stop)
+            saved.append(replace(frame, path=url))
+    return tuple(saved)
 
 
 def full_frames(

@@ -88,11 +88,16 @@ class RecordFile:
             is_wanted = self._last_line.get(path) == number and (among is None or path in among)
             if is_wanted and _is_done(record, settings_hash):
                 records[path] = record
-        found = stores.statuses(path for path in records if is_url(path))  # many at once: each is a request
+        far = {
+            path: [place for place in _pictures(record) if is_url(place)] if record["status"] == "ok" else []
+            for path, record in records.items()
+        }
+        wanted = [path for path in records if is_url(path)] + [url for urls in far.values() for url in urls]
+        found = stores.statuses(wanted)  # many at once: each is a request
         return {
             path: record
             for path, record in records.items()
-            if not is_url(path) or _is_same(found.get(path), record["video"])
+            if (not is_url(path) or _is_same(found.get(path), record["video"])) and found.keys() >= {*far[path]}
         }
 
     @property
@@ -230,10 +235,15 @@ def _is_same(found: os.stat_result | None, video: Mapping[str, Any]) -> bool:
 
 
 def _has_pictures(record: Mapping[str, Any]) -> bool:
-    """Test whether all the pictures and exports that a record names still exist."""
+    """Test whether all the pictures and exports that a record names still exist; those in a store count as there."""
+    return all(is_url(path) or Path(path).is_file() for path in _pictures(record))
+
+
+def _pictures(record: Mapping[str, Any]) -> list[str]:
+    """List the pictures and exports that a record names; a failed one names none."""
     named = [
         record["sheet"],
         *record["exports"].values(),
         *(frame[key] for frame in record["frames"] for key in ("path", "map")),
     ]
-    return all(Path(path).is_file() for path in named if path is not None)
+    return [path for path in named if path is not None]

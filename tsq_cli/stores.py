@@ -19,12 +19,15 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from tsq_cli.errors import InputNotFoundError, StoreError, TsqError, UsageError, install_extra, one_line
 
 _T = TypeVar("_T")
+
+Work: TypeAlias = Callable[[Any], Coroutine[Any, Any, _T]]
+"""A request: what is done with fsspec's file system of a scheme, in fsspec's thread."""
 
 ANSWER_SECONDS = 30.0
 """Time for one request, retries included, after which a store counts as not answering (ours)."""
@@ -51,6 +54,11 @@ def is_url(text: str | os.PathLike[str]) -> bool:
     """Test whether an input lies in a store or on a web server."""
     found = _SCHEME.match(text) if isinstance(text, str) else None
     return found is not None and found[1].lower() in _MODULES
+
+
+def has_scheme(text: str) -> bool:
+    """Test whether a text is a URL of any kind."""
+    return _SCHEME.match(text) is not None
 
 
 def is_web(url: str) -> bool:
@@ -138,7 +146,7 @@ def status(url: str, should_stop: Callable[[], bool] | None = None) -> os.stat_r
         InputNotFoundError: nothing is there, or no such bucket.
         StoreError: the store refuses or does not answer; a web server that gives no parts of files.
     """
-    return _run(url, lambda system: _status(system, url), should_stop)
+    return request(url, lambda system: _status(system, url), should_stop)
 
 
 def statuses(urls: Iterable[str]) -> dict[str, os.stat_result]:
@@ -157,7 +165,7 @@ def statuses(urls: Iterable[str]) -> dict[str, os.stat_result]:
                 return await asyncio.gather(*(_status(system, url) for url in some), return_exceptions=True)
 
             try:
-                answers = _run(some[0], together)
+                answers = request(some[0], together)
             except StoreError:  # it does not answer: none of the others will be waited for
                 break
             found |= {url: one for url, one in zip(some, answers, strict=True) if isinstance(one, os.stat_result)}
@@ -173,10 +181,10 @@ def listing(url: str, *, recursive: bool) -> list[str]:
 
     async def names(system: Any) -> list[str]:
         if recursive:
-            return list(await system._find(_path(url)))
-        return [entry["name"] for entry in await system._ls(_path(url), detail=True) if entry["type"] == "file"]
+            return list(await system._find(object_name(url)))
+        return [entry["name"] for entry in await system._ls(object_name(url), detail=True) if entry["type"] == "file"]
 
-    return _as_urls(url, _run(url, names))
+    return _as_urls(url, request(url, names))
 
 
 def matches(pattern: str) -> list[str]:
@@ -188,10 +196,10 @@ def matches(pattern: str) -> list[str]:
     """
 
     async def names(system: Any) -> list[str]:
-        found = await system._glob(_path(pattern), detail=True)
+        found = await system._glob(object_name(pattern), detail=True)
         return [name for name, entry in found.items() if entry["type"] == "file"]
 
-    return _as_urls(pattern, _run(pattern, names))
+    return _as_urls(pattern, request(pattern, names))
 
 
 def has_magic(url: str) -> bool:
@@ -200,12 +208,7 @@ def has_magic(url: str) -> bool:
 
 
 def fetch(url: str, start: int, end: int, should_stop: Callable[[], bool]) -> bytes:
-    """Read bytes [start, end) of an object.
-
-    Args:
-        url: of the object.
-        start, end: offsets with 0 <= start < end <= its size.
-        should_stop: polled while the store is waited for.
+    """Read bytes [start, end) of an object, with 0 <= start < end <= its size; should_stop is polled meanwhile.
 
     Raises:
         InputNotFoundError, StoreError: as status; and an object that has changed since, or ended early.
@@ -215,9 +218,9 @@ def fetch(url: str, start: int, end: int, should_stop: Callable[[], bool]) -> by
     async def read(system: Any) -> bytes:
         if is_web(url):
             return (await _web_range(system, url, start, end))[0]
-        return bytes(await system._cat_file(_path(url), start=start, end=end))
+        return bytes(await system._cat_file(object_name(url), start=start, end=end))
 
-    data = _run(url, read, should_stop)
+    data = request(url, read, should_stop)
     if len(data) != end - start:
         raise StoreError(
             f"{url} gave {len(data)} bytes in the place of {end - start}",
@@ -227,7 +230,7 @@ def fetch(url: str, start: int, end: int, should_stop: Callable[[], bool]) -> by
     return data
 
 
-def _path(url: str) -> str:
+def object_name(url: str) -> str:
     """Name an object as fsspec does: bucket and key."""
     return url if is_web(url) else url.partition("://")[2].rstrip("/")
 
@@ -260,7 +263,7 @@ def _system_of(scheme: str, _process: int) -> Any:
     return importlib.import_module("fsspec").filesystem(scheme, **options)
 
 
-def _run(url: str, work: Callable[[Any], Coroutine[Any, Any, _T]], should_stop: Callable[[], bool] | None = None) -> _T:
+def request(url: str, work: Work[_T], should_stop: Callable[[], bool] | None = None) -> _T:
     """Run a request in fsspec's thread and wait for it, but not longer than ANSWER_SECONDS or than the caller wants."""
     import asyncio
 
@@ -291,7 +294,7 @@ async def _status(system: Any, url: str) -> os.stat_result:
         if is_web(url):
             info: Mapping[str, Any] = (await _web_range(system, url, 0, 1))[1]
         else:
-            info = await system._info(_path(url))
+            info = await system._info(object_name(url))
     except FileNotFoundError as error:
         raise await _missing(system, url, error) from error
     is_folder = info["type"] == "directory" or (url.endswith("/") and not is_web(url))
@@ -303,7 +306,7 @@ async def _status(system: Any, url: str) -> os.stat_result:
 
 async def _missing(system: Any, url: str, error: Exception) -> InputNotFoundError:
     """Build the error for an object that is not there: its bucket may not be there either."""
-    bucket = _path(url).partition("/")[0]
+    bucket = object_name(url).partition("/")[0]
     if not is_web(url):
         try:
             await system._info(bucket)

@@ -1,5 +1,6 @@
 """Videos in stores from the command line: named, listed, resumed, and every error in one line."""
 
+import io
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ import av
 import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.servers import BUCKET, new_file_systems, s3, web
@@ -224,12 +226,52 @@ def test_a_web_server_is_read_with_leave(tsq: Tsq, tmp_path: Path) -> None:
         assert "cannot be read (ClientConnector" in result.err
 
 
-@pytest.mark.parametrize("option", ["--jsonl", "-o", "--csv", "--html", "--sheet"])
+def test_pictures_go_into_the_store_and_are_missed_there(tsq: Tsq, store: Any, tmp_path: Path) -> None:
+    lines = tmp_path / "out.jsonl"
+    run = ("select", DEMO, url("clips/b.mp4"), *EVEN, "--jsonl", lines, "-o", url("out/"))
+    result = tsq(*run)
+    assert result.code == 0
+    assert "frames s3://films/out: 2 saved" in result.out
+    records = [json.loads(line) for line in lines.read_text().splitlines()]
+    named = [frame["path"] for record in records for frame in record["frames"]]
+    found = [entry["Key"] for entry in store.list_objects_v2(Bucket=BUCKET, Prefix="out/")["Contents"]]
+    assert sorted(named) == sorted(map(url, found))  # and no trial is left
+    assert len({*named}) == 4, "pictures of two videos have one name"
+    tsq("select", DEMO, *EVEN, "-o", tmp_path / "own")
+    own = sorted(path for path in (tmp_path / "own").iterdir())
+    for picture, path in zip(named[:2], own, strict=True):
+        body = store.get_object(Bucket=BUCKET, Key=picture.removeprefix(url("")))["Body"].read()
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), np.asarray(Image.open(path)))
+    assert "0 selected, 2 done before" in tsq(*run).err
+    store.delete_object(Bucket=BUCKET, Key=found[0])
+    assert "1 selected, 1 done before" in tsq(*run).err
+    assert len(store.list_objects_v2(Bucket=BUCKET, Prefix="out/")["Contents"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "message"),
+    [
+        ("s3://no-such-bucket/out", 1, "cannot write s3://no-such-bucket/out/"),
+        ("https://127.0.0.1/out", 2, "is on a web server; wanted a folder, or s3://"),
+        ("ftp://127.0.0.1/out", 2, "is a URL that tsq does not read"),
+    ],
+)
+def test_a_place_that_takes_no_pictures_is_refused_before_anything_is_read(
+    tsq: Tsq, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = tsq("select", DEMO, *EVEN, "-o", place)
+    assert (result.code, message in result.err) == (code, True), result.err
+    assert (result.out, list(tmp_path.iterdir())) == ("", [])
+    assert tsq("select", DEMO, *EVEN, "-o", place, "--export", "openai").code == code
+
+
+@pytest.mark.parametrize("option", ["--jsonl", "--csv", "--html", "--sheet"])
 def test_outputs_stay_on_this_machine(tsq: Tsq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
     monkeypatch.chdir(tmp_path)
     result = tsq("select", DEMO, *EVEN, option, "s3://films/out")
     assert result.code == 2
-    assert "is in a store; wanted a path on this machine" in result.err
+    assert "is a URL; wanted a path on this machine" in result.err
     assert list(tmp_path.iterdir()) == []
 
 

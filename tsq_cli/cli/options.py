@@ -20,7 +20,7 @@ from tsq_cli.config import (
 )
 from tsq_cli.consensus import MOST_EVIDENCE, Pooling
 from tsq_cli.errors import UsageError
-from tsq_cli.stores import is_url, local_path
+from tsq_cli.stores import has_scheme, local_path
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -42,13 +42,15 @@ def not_empty_path(text: str) -> Path:
     return Path(on_this_machine(text))
 
 
+def folder_or_store(text: str) -> Path | str:
+    """Parse as not_empty_path does; a URL stays a text."""
+    return text if has_scheme(local_path(not_empty(text))) else Path(local_path(text))
+
+
 def on_this_machine(text: str) -> str:
-    """Parse as not_empty does, and refuse a store: records and pictures are written to files."""
-    path = local_path(not_empty(text))
-    if is_url(path):
-        raise typer.BadParameter(
-            f"{path} is in a store; wanted a path on this machine: write there, then copy it, or mount the store"
-        )
+    """Parse as not_empty does, and refuse a store, where nothing can be appended or locked."""
+    if has_scheme(path := local_path(not_empty(text))):
+        raise typer.BadParameter(f"{path} is a URL; wanted a path on this machine: write there, and copy the file then")
     return path
 
 
@@ -61,11 +63,7 @@ def count_or_auto(text: str) -> str:
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="VIDEO",
-        help="Video files, folders, or quoted globs; s3://, gs:// or az:// too.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="VIDEO", help="Videos, folders, quoted globs; s3://, gs://, az:// too.", show_default=False),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.", rich_help_panel=INPUT)]
 FilesFrom = Annotated[
@@ -295,13 +293,13 @@ Csv = Annotated[
     ),
 ]
 OutputDir = Annotated[
-    Path | None,
+    Any,  # Path | str | None, which typer does not take
     typer.Option(
         "-o",
         "--output",
-        metavar="DIR",
-        help="Save the selected frames at full size.",
-        parser=not_empty_path,
+        metavar="DIR|URL",
+        help="Save the selected frames at full size; s3://, gs:// or az:// too.",
+        parser=folder_or_store,
         rich_help_panel=OUTPUT,
     ),
 ]

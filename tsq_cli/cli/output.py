@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -286,9 +287,9 @@ class Output:
             self._stdout.print(line, soft_wrap=True)
         for note in record["notes"]:
             self._print_sentence("note", note, style="yellow")
-        saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
+        saved = [frame["path"] for frame in record["frames"] if frame["path"]]
         if saved:
-            self._stdout.print(f"frames {saved[0].parent}: {len(saved)} saved", soft_wrap=True)
+            self._stdout.print(f"frames {os.path.dirname(saved[0])}: {len(saved)} saved", soft_wrap=True)  # noqa: PTH120
         maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
         if maps:
             shown = record["maps"]["label"] if record["maps"]["is_sure"] else f"the likeliest class ({UNSURE})"
