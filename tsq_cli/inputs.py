@@ -221,7 +221,7 @@ def _in_store(url: str, recursive: bool) -> tuple[list[str], int]:
     try:
         found = file_status(url)
     except InputNotFoundError:
-        if not stores.has_magic(url):
+        if stores.is_web(url) or not glob.has_magic(url):
             raise
         matched = stores.matches(url)
         if not matched:

@@ -6,7 +6,6 @@ fsspec is imported by the first URL only. All requests run in fsspec's own threa
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
 import importlib
 import logging
@@ -31,6 +30,9 @@ Work: TypeAlias = Callable[[Any], Coroutine[Any, Any, _T]]
 
 ANSWER_SECONDS = 30.0
 """Time for one request, retries included, after which a store counts as not answering (ours)."""
+
+LISTING_SECONDS = 1800.0
+"""The same for a listing, which is many requests: some minutes for a million objects (ours)."""
 
 MOST_AT_ONCE = 32
 """Requests for the status of objects under way at once (ours)."""
@@ -91,7 +93,7 @@ def name_in(path: str) -> str:
 
 
 def check_url(url: str, *, allow_url: bool) -> None:
-    """Refuse a URL that this run does not read, before any request is made.
+    """Refuse a URL that this run does not read; no request is made.
 
     Raises:
         UsageError: an unknown scheme, http(s) that was not allowed, a password in it, or a missing extra.
@@ -184,7 +186,7 @@ def listing(url: str, *, recursive: bool) -> list[str]:
             return list(await system._find(object_name(url)))
         return [entry["name"] for entry in await system._ls(object_name(url), detail=True) if entry["type"] == "file"]
 
-    return _as_urls(url, request(url, names))
+    return _as_urls(url, request(url, names, seconds=LISTING_SECONDS))
 
 
 def matches(pattern: str) -> list[str]:
@@ -199,12 +201,7 @@ def matches(pattern: str) -> list[str]:
         found = await system._glob(object_name(pattern), detail=True)
         return [name for name, entry in found.items() if entry["type"] == "file"]
 
-    return _as_urls(pattern, request(pattern, names))
-
-
-def has_magic(url: str) -> bool:
-    """Test whether a URL of a store is a glob; those of web servers are not."""
-    return not is_web(url) and glob.has_magic(url)
+    return _as_urls(pattern, request(pattern, names, seconds=LISTING_SECONDS))
 
 
 def fetch(url: str, start: int, end: int, should_stop: Callable[[], bool]) -> bytes:
@@ -263,12 +260,15 @@ def _system_of(scheme: str, _process: int) -> Any:
     return importlib.import_module("fsspec").filesystem(scheme, **options)
 
 
-def request(url: str, work: Work[_T], should_stop: Callable[[], bool] | None = None) -> _T:
-    """Run a request in fsspec's thread and wait for it, but not longer than ANSWER_SECONDS or than the caller wants."""
+def request(
+    url: str, work: Work[_T], should_stop: Callable[[], bool] | None = None, *, seconds: float | None = None
+) -> _T:
+    """Run a request in fsspec's thread and wait for it, for `seconds` (ANSWER_SECONDS) or as the caller wants."""
     import asyncio
 
     check_url(url, allow_url=True)  # where it may be read was decided before
-    end = time.monotonic() + ANSWER_SECONDS
+    seconds = ANSWER_SECONDS if seconds is None else seconds
+    end = time.monotonic() + seconds
     try:
         system = _system(url)
         future = asyncio.run_coroutine_threadsafe(work(system), system.loop)
@@ -280,7 +280,7 @@ def request(url: str, work: Work[_T], should_stop: Callable[[], bool] | None = N
                 if should_stop is not None and should_stop():
                     raise CancelledError("the request was given up")
                 if time.monotonic() > end:
-                    raise _silent(url)
+                    raise _silent(url, seconds)
         finally:
             future.cancel()
     except (TsqError, CancelledError):
@@ -366,10 +366,10 @@ async def _web_range(system: Any, url: str, start: int, end: int) -> tuple[bytes
         raise OSError(f"status {answer.status} {answer.reason}")
 
 
-def _silent(url: str) -> StoreError:
+def _silent(url: str, seconds: float) -> StoreError:
     how = _CREDENTIALS.get(_scheme(url), "")  # without any, gcsfs goes on asking for them
     return StoreError(
-        f"the store of {url} did not answer within {ANSWER_SECONDS:g} s",
+        f"the store of {url} did not answer within {seconds:g} s",
         wanted="a store that answers",
         fix="check the network and the address" + (f"; for credentials {how}" if how else ", then run again"),
     )
@@ -389,7 +389,7 @@ def _error(url: str, error: Exception) -> TsqError:
             f"{url} may not be read ({said})", wanted="access to it", fix=how or "check who may read the file"
         )
     if isinstance(error, TimeoutError):
-        return _silent(url)
+        return _silent(url, ANSWER_SECONDS)
     return StoreError(
         f"{url} cannot be read ({type(error).__name__}: {said})",
         wanted="a store that answers",

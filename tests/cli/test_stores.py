@@ -22,6 +22,7 @@ from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import UsageError
 from tsq_cli.inputs import collect_inputs, file_status
+from tsq_cli.report.page_links import video_link
 
 Tsq = Callable[..., Result]
 EVEN = ("--selector", "uniform", "-k", "2", "-n", "4")
@@ -290,6 +291,12 @@ def test_the_library_reads_stores_and_asks_leave_for_web_servers(store: Any, tmp
             model.select(f"{server}/good/a.mp4", settings=settings)
         (found,) = load(device="cpu", allow_url=True).select_many([f"{server}/good/a.mp4"], settings=settings)
         assert found.record.bytes_read == DEMO.stat().st_size
+
+
+def test_links_lead_to_web_servers_and_not_into_stores() -> None:
+    assert video_link("s3://films/a.mp4", None) is None
+    link = video_link('https://example.org/a b"<.mp4?x=1&y=%20#part', Path("page.html"))
+    assert link == "https://example.org/a%20b%22%3C.mp4?x=1&amp;y=%20"  # HTML's escape of the one "&"
 
 
 def test_times_and_tags_of_every_store_become_one_number() -> None:
