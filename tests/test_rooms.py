@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsq_cli"
 ORDER = (
-    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "inputs", "journal",
+    "", "errors", "queries", "consensus", "config", "types", "printable", "validation", "files", "stores", "uploads",
+    "inputs", "journal",
     "record", "record_file",
     "video", "data", "rules", "selection", "arrays",
     "models", "provenance", "packs", "explain", "report", "export",
@@ -116,7 +117,7 @@ def test_files_and_functions_stay_short(path: Path) -> None:
 def test_a_look_loads_no_torch(code: str) -> None:
     probe = (
         f"import sys, atexit\natexit.register(lambda: print('HEAVY', sorted(set(sys.modules) & "
-        f"{{'torch', 'timm', 'transformers', 'torchvision', 'av', 'PIL'}})))\n{code}"
+        f"{{'torch', 'timm', 'transformers', 'torchvision', 'av', 'PIL', 'fsspec', 'asyncio'}})))\n{code}"
     )
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.rstrip().endswith("HEAVY []"), result.stdout

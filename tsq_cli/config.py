@@ -218,6 +218,7 @@ class Limits:
         timeout_seconds: time for opening a video, and again for each decoding pass, above 0.
         max_pixels: width times height of a frame, at least 1; the default is one frame of 16,384 x 16,384.
         max_candidate_bytes: memory that all T candidates of a video may take, decoded and as network input.
+        allow_url: whether a video may lie on a web server (http, https).
 
     Raises:
         UsageError: a value out of range.
@@ -226,6 +227,7 @@ class Limits:
     timeout_seconds: float = 600.0
     max_pixels: int = 16384 * 16384
     max_candidate_bytes: int = 4 * 2**30
+    allow_url: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):

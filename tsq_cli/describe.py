@@ -56,6 +56,7 @@ def describe(
         video=clip.source.info,
         decode_errors=clip.batch.decode_errors,
         snap_seconds=clip.batch.furthest_snap_seconds,
+        bytes_read=clip.bytes_read,
         pack_name=used.config.name if used else None,
         pack_sha256=used.config.sha256 if used else None,
         dtype=dtype,

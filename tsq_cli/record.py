@@ -125,7 +125,7 @@ class Record:
     `engine` ("onnx", "torch") are those of the networks, the recognizer's where one ran, None if none did.
     `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file whose video failed, if known; otherwise
     `video` has them. `snap_seconds` is the largest distance of a requested time from its nearest keyframe, None where
-    exact frames were decoded.
+    exact frames were decoded. `bytes_read` counts what was fetched of a video in a store, None for others.
     """
 
     path: str
@@ -139,6 +139,7 @@ class Record:
     video: VideoInfo | None = None
     decode_errors: int = 0
     snap_seconds: float | None = None
+    bytes_read: int | None = None
     pack_name: str | None = None
     pack_sha256: str | None = None
     dtype: str | None = None
@@ -233,6 +234,7 @@ class Record:
             "total_num_frames": video.total_num_frames,
             "decode_errors": self.decode_errors,
             "snap_seconds": self.snap_seconds,
+            **({} if self.bytes_read is None else {"bytes_read": self.bytes_read}),
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -210,7 +211,7 @@ class Output:
 
     def finished(self, settings_hash: str) -> dict[str, dict[str, Any]]:
         """Return by path the records of the `--jsonl` file that need not be redone."""
-        return {} if self._jsonl is None else self._jsonl.finished(settings_hash)
+        return {} if self._jsonl is None else self._jsonl.finished(settings_hash, set(self._inputs.paths))
 
     def keep(self, record: Mapping[str, Any]) -> None:
         """Write a record to the `--jsonl` file before its video's turn."""
@@ -286,9 +287,9 @@ class Output:
             self._stdout.print(line, soft_wrap=True)
         for note in record["notes"]:
             self._print_sentence("note", note, style="yellow")
-        saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
+        saved = [frame["path"] for frame in record["frames"] if frame["path"]]
         if saved:
-            self._stdout.print(f"frames {saved[0].parent}: {len(saved)} saved", soft_wrap=True)
+            self._stdout.print(f"frames {os.path.dirname(saved[0])}: {len(saved)} saved", soft_wrap=True)  # noqa: PTH120
         maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
         if maps:
             shown = record["maps"]["label"] if record["maps"]["is_sure"] else f"the likeliest class ({UNSURE})"
@@ -339,6 +340,8 @@ def _facts(video: dict[str, Any]) -> str:
         facts.append(f"{video['average_fps']:.4g} fps" + (" variable" if video["is_vfr"] else ""))
     if video["rotation"]:
         facts.append(f"rotated {video['rotation']}°")
+    if "bytes_read" in video:
+        facts.append(f"{video['bytes_read'] / 1e6:.1f} of {video['size_bytes'] / 1e6:.1f} MB read")
     return ", ".join(facts)
 
 

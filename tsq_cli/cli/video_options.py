@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 from tsq_cli.cli.options import (
+    AllowUrl,
     BatchSize,
     ClassesOption,
     Csv,
@@ -66,6 +67,7 @@ class VideoOptions:
     recursive: Recursive = False
     files_from: FilesFrom = None
     null: Null = False
+    allow_url: AllowUrl = False
     start: Start = None
     end: End = None
     decode: Mode = "exact"

@@ -26,6 +26,7 @@ from tsq_cli.config import (
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
+from tsq_cli.uploads import check_folder
 
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
@@ -140,8 +141,12 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
     from tsq_cli.export import DEFAULT_QUALITY, check_kinds, export_path
     from tsq_cli.pictures import Outputs, check_sheet, output_stems
 
+    folder, prefix = (None, options.output) if isinstance(options.output, str) else (options.output, None)
+    if prefix is not None:
+        check_folder("-o", prefix)
     outputs = Outputs(
-        frames_dir=options.output,
+        frames_dir=folder,
+        frames_url=prefix,
         image_format=options.image_format,
         exports=check_kinds(options.export or []),
         max_side=options.max_side,
@@ -153,10 +158,10 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
         map_format=map_format,
     )
     exported = {
-        export_path(kind, options.output, stem).resolve()
+        export_path(kind, folder, stem).resolve()
         for kind in outputs.exports
         for stem in output_stems(inputs.paths).values()
-        if options.output is not None
+        if folder is not None
     }
     one_sheet, sheets = (outputs.sheet, None) if inputs.single else (None, outputs.sheet)
     check_outputs(
@@ -277,7 +282,11 @@ def _choose(pack: PackConfig, recognizer: str) -> RecognizerChoice:
 
 def _collect(options: VideoOptions) -> Inputs:
     inputs = collect_inputs(
-        options.paths or [], recursive=options.recursive, files_from=options.files_from, null=options.null
+        options.paths or [],
+        recursive=options.recursive,
+        files_from=options.files_from,
+        null=options.null,
+        allow_url=options.allow_url,
     )
     for folder in inputs.unreadable:
         print_error(f"{folder} cannot be read and is skipped; check its permissions")
@@ -316,7 +325,7 @@ def _choose_matcher(pack: PackConfig, settings: SelectSettings) -> QueryModelCho
 
 
 def _limits(options: VideoOptions) -> Limits:
-    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels)
+    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels, allow_url=options.allow_url)
 
 
 def _frames_and_candidates(options: VideoOptions) -> tuple[int | Auto, int | Auto]:
