@@ -126,7 +126,7 @@ class Preprocessor:
     def _with_pillow(self, pixels: UInt8Array) -> Float32Array:
         """Prepare frames without torch, at most two levels of 255 from torchvision, whose resize is a port of Pillow's.
 
-        Both round to bytes after the horizontal pass, which is first here; by itself Pillow begins with the cheaper one.
+        Both round to bytes after the horizontal pass, which is first; by itself Pillow begins with the cheaper one.
 
         Raises:
             ValueError: as __call__, or an interpolation whose grid Pillow lays otherwise.
