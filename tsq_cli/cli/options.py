@@ -13,7 +13,6 @@ from tsq_cli.config import (
     DecodeMode,
     Dtype,
     Duplicates,
-    EngineChoice,
     ExportKind,
     ImageFormat,
     Order,
@@ -271,15 +270,6 @@ DtypeOption = Annotated[
         "--dtype",
         metavar="DTYPE",
         help="Precision of the networks: float32, bfloat16, float16, or auto: float32 on a CPU, float16 on CUDA.",
-        rich_help_panel=MODEL,
-    ),
-]
-EngineOption = Annotated[
-    EngineChoice,
-    typer.Option(
-        "--engine",
-        metavar="ENGINE",
-        help="What runs the networks: onnx, torch, or auto: onnx on a CPU where the pack has graphs, else torch.",
         rich_help_panel=MODEL,
     ),
 ]

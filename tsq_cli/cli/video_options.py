@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+import typer
 
 from tsq_cli.cli.options import (
+    MODEL,
     AllowUrl,
     BatchSize,
     ClassesOption,
@@ -17,7 +20,6 @@ from tsq_cli.cli.options import (
     DtypeOption,
     DuplicatesOption,
     End,
-    EngineOption,
     Export,
     FilesFrom,
     Html,
@@ -49,10 +51,20 @@ from tsq_cli.cli.options import (
     Workers,
     num_candidates_option,
 )
-from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, Limits, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, EngineChoice, Limits, SelectSettings
 from tsq_cli.errors import UsageError
 
 _LIMITS = Limits()
+
+EngineOption = Annotated[
+    EngineChoice,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="What runs the networks: onnx, torch, or auto: onnx on a CPU where the pack has graphs, else torch.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
