@@ -40,15 +40,14 @@ def uploaded(pixels: Array, device: str) -> Callable[[], Array]:
 
 def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
     """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU; image-text models run as they are."""
-    on = {None if loaded is None else loaded.device for loaded in (pack, recognizer)}
-    if on <= {None, "cpu"}:
+    networks: set[Module] = set()
+    if pack is not None and pack.engine == "torch" and pack.image_text is None:
+        networks |= {pack.visual_encoder, pack.object_recognizer, pack.tsqnet}
+    if recognizer is not None and recognizer.engine == "torch" and not recognizer.is_image_text:
+        networks |= {recognizer.recognizer}
+    if not networks:
         return
     from tsq_cli.models.graphs import graph_calls
 
-    networks: set[Module] = set()
-    if pack is not None and pack.image_text is None:
-        networks |= {pack.visual_encoder, pack.object_recognizer, pack.tsqnet}
-    if recognizer is not None and not recognizer.is_image_text:
-        networks |= {recognizer.recognizer}
     for network in networks:
         graph_calls(network)
