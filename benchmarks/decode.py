@@ -110,7 +110,8 @@ def try_out(method: Method, task: Task, reference: UInt8Array) -> Outcome:
         comparison = compare(pictures, reference) if method.is_exact else None
         trial = Timing.of([timed_run(partial(method.decode, task)) for _ in range(TRIAL_ROUNDS)])
     except Exception as error:  # noqa: BLE001 - another library may fail in any way of its own; the failure is the result
-        return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        said = " ".join(str(error).split()).replace(str(task.path), task.path.name)  # no folder of this machine
+        return replace(blank, failure=f"{type(error).__name__}: {said[:200]}")
     wrong = comparison.wrong_frames if comparison else 0
     failure = f"{wrong} of {task.count} frames are wrong" if wrong else None
     return replace(blank, comparison=comparison, trial=trial, failure=failure)

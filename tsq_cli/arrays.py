@@ -17,7 +17,7 @@ Array = Any
 """A tensor of torch on any device, or an array of numpy. Shapes and types are in the docstrings."""
 
 Engine = Literal["onnx", "torch"]
-"""What runs a network: ONNX Runtime, on arrays of numpy; or torch, on tensors."""
+"""Library that runs a network: ONNX Runtime on arrays of numpy, or torch on its tensors."""
 
 
 def namespace(array: Array) -> Any:
