@@ -51,9 +51,9 @@ def measure(path: Path, name: str, *, repeats: int) -> dict[str, Any]:
     import torch
 
     from tsq_cli.models import Recognizer
-    from tsq_cli.models.device import cpu_microbatches
+    from tsq_cli.models.microbatches import cpu_microbatches
 
-    selector = Selector.load(DEFAULT_PACK)
+    selector = Selector.load(DEFAULT_PACK, engine="torch")
     whole = classifier(selector, name)
     settings = PAPER
     clip = load_clip(path, settings)

@@ -8,6 +8,7 @@ take turns, round after round. Of a family's variants the fastest correct one of
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,21 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.table import Table
 
 from benchmarks.decode_clips import make_clips
-from benchmarks.decode_methods import Method, Task, methods, sequential
+from benchmarks.decode_methods import TARGETS, Method, Task, methods, sequential
 from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts, timed_run
 from tsq_cli.errors import UsageError
 from tsq_cli.files import write_json
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.grid import Grid
-from tsq_cli.types import UInt8Array
+from tsq_cli.types import Float64Array, UInt8Array
 from tsq_cli.video import open_video
 
-TARGETS = 16
 TRIAL_ROUNDS = 2
-NEIGHBOURS = 2
+NEIGHBORS = 2
+PROOF = 0.25
+SAME = 0.02
+"""A picture is a wrong one if it is closer to a neighbor than to the right frame by more than SAME levels of 256
+plus this part of what the two differ by (ours): other converters round differently, and a film may stand still."""
 PACKAGES = ("av", "torchcodec", "decord", "opencv-python-headless", "torch", "numpy", "tsq-cli")
 
 
@@ -40,7 +45,7 @@ class Comparison:
     """A method's pictures against the sequential reference.
 
     Attributes:
-        wrong_frames: targets whose picture is closer to a neighbor of the right frame than to the right frame itself.
+        wrong_frames: targets whose picture is clearly closer to a neighbor of the right frame than to the right one.
         mean_absolute_difference: over all targets and pixels, 0 to 255; scalers differ by 1 or 2.
     """
 
@@ -63,26 +68,38 @@ class Outcome:
 
 
 def compare(produced: UInt8Array, reference: UInt8Array) -> Comparison:
-    """Compare pictures [T, H, W, 3] with the reference [T, 2 * NEIGHBOURS + 1, H, W, 3], the right one in the middle.
+    """Compare pictures [T, H, W, 3] with the reference [T, 2 * NEIGHBORS + 1, H, W, 3], the right one in the middle.
 
     Raises:
         ValueError: shapes that do not fit.
     """
     if produced.shape != (len(reference), *reference.shape[2:]):
         raise ValueError(f"{produced.shape} was returned, wanted {(len(reference), *reference.shape[2:])}")
-    distances = np.array(
-        [
-            [np.abs(picture.astype(np.int16) - candidate).mean() for candidate in candidates]
-            for picture, candidates in zip(produced, reference, strict=True)
-        ]
+    difference = np.array(
+        [_distances(picture, candidates[NEIGHBORS]) for picture, candidates in zip(produced, reference, strict=True)]
     )
-    right = distances[:, NEIGHBOURS]
+    # Another converter's brightness must not look like the next frame of a fade.
+    shapes = [_even(candidates) for candidates in reference]
+    distances = np.array([_distances(_even(picture), shape) for picture, shape in zip(produced, shapes, strict=True)])
+    apart = np.array([_distances(shape[NEIGHBORS], shape) for shape in shapes])
+    is_closer = (distances[:, [NEIGHBORS]] - distances > PROOF * apart + SAME).any(axis=1)
     return Comparison(
-        # A clip that stands still has neighbors equal to the right frame: only a closer one proves a mistake. A frame
-        # from far away is equally far from all of them, hence the limit.
-        wrong_frames=int(((right > distances.min(axis=1) + 1e-9) | (right > 12)).sum()),
-        mean_absolute_difference=float(right.mean()),
+        # A frame from far away is equally far from all of them, hence the limit.
+        wrong_frames=int((is_closer | (difference > 12)).sum()),
+        mean_absolute_difference=float(difference.mean()),
     )
+
+
+def _distances(picture: npt.NDArray[Any], others: npt.NDArray[Any]) -> Float64Array:
+    """Mean absolute differences of [H, W, 3] from [..., H, W, 3], float64 [...]."""
+    distances: Float64Array = np.abs(others.astype(np.float64) - picture).mean(axis=(-3, -2, -1))
+    return distances
+
+
+def _even(pictures: UInt8Array) -> Float64Array:
+    """Pictures [..., H, W, 3] without their mean color, float64."""
+    even: Float64Array = pictures - pictures.mean(axis=(-3, -2), keepdims=True)
+    return even
 
 
 def try_out(method: Method, task: Task, reference: UInt8Array) -> Outcome:
@@ -92,8 +109,9 @@ def try_out(method: Method, task: Task, reference: UInt8Array) -> Outcome:
         pictures = method.decode(task)  # the first run also imports, and warms the file cache
         comparison = compare(pictures, reference) if method.is_exact else None
         trial = Timing.of([timed_run(partial(method.decode, task)) for _ in range(TRIAL_ROUNDS)])
-    except Exception as error:  # noqa: BLE001 - a other may fail in any way of its own; the failure is the result
-        return replace(blank, failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    except Exception as error:  # noqa: BLE001 - another library may fail in any way of its own; the failure is the result
+        said = " ".join(str(error).split()).replace(str(task.path), task.path.name)  # no folder of this machine
+        return replace(blank, failure=f"{type(error).__name__}: {said[:200]}")
     wrong = comparison.wrong_frames if comparison else 0
     failure = f"{wrong} of {task.count} frames are wrong" if wrong else None
     return replace(blank, comparison=comparison, trial=trial, failure=failure)
@@ -117,7 +135,7 @@ def measure_clip(path: Path, *, repeats: int, console: SafeConsole, quick: bool 
         A JSON object: "clip" facts, "outcomes" of every variant, "ratios".
     """
     task = Task.of(path, TARGETS)
-    reference = sequential(task, margin=NEIGHBOURS).reshape(TARGETS, -1, task.height, task.width, 3)
+    reference = sequential(task, threads=1, margin=NEIGHBORS).reshape(task.count, -1, task.height, task.width, 3)
     everyone = {
         method.name: method
         for method in methods()
@@ -161,6 +179,17 @@ def ratios_of(outcomes: Sequence[Outcome]) -> dict[str, float | str | None]:
     }
 
 
+def paired_ratios(slow: Mapping[str, Any], fast: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Ratio of two timings round by round, so that a slow spell of the machine cancels out: median and quartiles.
+
+    Args:
+        slow, fast: Timing as JSON, of the same rounds.
+    """
+    ratios = [a / b for a, b in zip(slow["seconds"], fast["seconds"], strict=True)]
+    low, median, high = np.percentile(ratios, [25, 50, 75]).tolist()
+    return median, low, high
+
+
 def table_of(title: str, outcomes: Sequence[Outcome]) -> Table:
     """The finalists and the failures of one clip, for people."""
     table = Table(
@@ -192,12 +221,12 @@ def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
     rows = []
     for clip in clips:
         timed = {outcome["family"]: outcome for outcome in clip["outcomes"] if outcome["timing"] is not None}
-        exact, ratios = timed["tsq exact"], clip["ratios"]
-        other, peak = ratios["best_other"], exact["peak_memory_mib"]
+        exact, ratios = timed.get("tsq exact"), clip["ratios"]
+        other, peak = ratios["best_other"], exact and exact["peak_memory_mib"]
         rows.append(
             [
                 clip["clip"]["path"],
-                _milliseconds(exact["timing"]),
+                "" if exact is None else _milliseconds(exact["timing"]),
                 "" if other is None else f"{other} {_milliseconds(timed[other]['timing'])}",
                 *(
                     "" if ratios[name] is None else f"{ratios[name]:.{digits}f}"
@@ -212,6 +241,70 @@ def clips_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
         )
     ratio_headings = ["fastest other / exact", "sequential / exact", "exact / keyframes"]
     return Grid(title="", headings=["clip", "exact ms", "fastest other (ms)", *ratio_headings, "peak MiB"], rows=rows)
+
+
+def ratios_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
+    """Compare as clips_grid does, in ratios alone: medians of the rounds' own, with their quartiles.
+
+    Args:
+        clips: of measure_clip.
+    """
+    rows = []
+    for clip in clips:
+        timed = {outcome["family"]: outcome["timing"] for outcome in clip["outcomes"] if outcome["timing"] is not None}
+        other, facts = clip["ratios"]["best_other"], clip["clip"]
+        pairs = [(other, "tsq exact"), ("sequential", "tsq exact"), ("tsq exact", "tsq keyframes")]
+        cells = [_ratio(timed, slow, fast) for slow, fast in pairs]
+        size = f"{facts['codec']} {facts['width']}x{facts['height']}, {facts['total_num_frames']} frames"
+        rows.append([facts["path"], size, other or "", *cells])
+    ratio_headings = ["fastest other / exact", "sequential / exact", "exact / keyframes"]
+    return Grid(title="", headings=["clip", "what it is", "fastest other", *ratio_headings], rows=rows)
+
+
+def _ratio(timed: Mapping[str, Mapping[str, Any]], slow: str | None, fast: str) -> str:
+    if slow is None or slow not in timed or fast not in timed:
+        return ""
+    median, low, high = paired_ratios(timed[slow], timed[fast])
+    return f"{median:.2f} ({low:.2f}-{high:.2f})"
+
+
+def faults_grid(clips: Iterable[Mapping[str, Any]]) -> Grid:
+    """What each other library returns of each clip, every variant: which frames are wrong, or the error.
+
+    Args:
+        clips: of measure_clip.
+    """
+    rows, families = [], {}
+    for clip in clips:
+        others: dict[str, dict[str, list[str]]] = {}
+        for outcome in clip["outcomes"]:
+            if outcome["is_other"]:
+                said = _fault(outcome["failure"])
+                variant = _VARIANT.sub("", outcome["method"].removeprefix(outcome["family"])).strip()
+                others.setdefault(outcome["family"], {}).setdefault(said, []).append(variant)
+        families.update(dict.fromkeys(others))
+        rows.append([clip["clip"]["path"], {family: _said(of) for family, of in others.items()}])
+    return Grid(
+        title="",
+        headings=["clip", *families],
+        rows=[[name, *(said.get(family, "") for family in families)] for name, said in rows],
+    )
+
+
+_VARIANT = re.compile(r",? ?threads=\d+")
+
+
+def _fault(failure: str | None) -> str:
+    if failure is None:
+        return "right"
+    counted = re.match(r"(\d+) of (\d+) frames are wrong", failure)
+    return f"{counted[1]} of {counted[2]} wrong" if counted else failure.split(":")[0]
+
+
+def _said(by_result: Mapping[str, Sequence[str]]) -> str:
+    if len(by_result) == 1:
+        return next(iter(by_result))
+    return "; ".join(f"{', '.join(dict.fromkeys(variants))}: {said}" for said, variants in by_result.items())
 
 
 def _milliseconds(timing: Mapping[str, float]) -> str:

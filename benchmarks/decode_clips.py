@@ -19,7 +19,10 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_dee
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe:
-    """Recipe of one clip: an encoder with its options, and the picture's size and length."""
+    """Recipe of one clip: an encoder with its options, and the picture's size and length.
+
+    A phone's frames come when they are ready, not at equal distances, and its pictures lie on their side.
+    """
 
     name: str
     encoder: str
@@ -30,6 +33,7 @@ class ClipRecipe:
     b_frames: int | None = None
     bit_rate: int | None = None
     options: dict[str, str] = field(default_factory=dict)
+    is_phone: bool = False
 
 
 _X264 = {"preset": "medium", "crf": "23"}
@@ -76,6 +80,25 @@ RECIPES = (
         seconds=10,
         keyframe_every=10_000,
         options={**_X264, "sc_threshold": "0"},
+    ),
+    ClipRecipe(
+        name="h264_2160p_4s.mp4",
+        encoder="libx264",
+        width=3840,
+        height=2160,
+        seconds=4,
+        keyframe_every=60,
+        options={**_X264, "preset": "veryfast"},
+    ),
+    ClipRecipe(
+        name="hevc_phone_10s.mp4",
+        encoder="libx265",
+        width=1920,
+        height=1080,
+        seconds=10,
+        keyframe_every=30,
+        options={"preset": "veryfast", "crf": "26", "x265-params": "log-level=error"},
+        is_phone=True,
     ),
     ClipRecipe(
         name="h264_one_keyframe_2min.mp4",
@@ -138,13 +161,17 @@ def pictures(width: int, height: int, num_frames: int) -> Iterator[UInt8Array]:
 
 def encode(path: Path, recipe: ClipRecipe, *, seconds: int) -> None:
     """Write one clip."""
+    num_frames = seconds * FPS
+    jitter = np.random.default_rng(0).integers(-7, 8, size=num_frames)  # milliseconds
     write_clip(
         path,
-        pictures(recipe.width, recipe.height, seconds * FPS),
+        pictures(recipe.width, recipe.height, num_frames),
         fps=FPS,
         encoder=recipe.encoder,
         keyframe_every=recipe.keyframe_every,
         b_frames=recipe.b_frames,
         bit_rate=recipe.bit_rate,
         options=recipe.options,
+        milliseconds=(10 + np.arange(num_frames) * 1000 // FPS + jitter).tolist() if recipe.is_phone else None,
+        clockwise_degrees=90 if recipe.is_phone else 0,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from tsq_cli.types import Float64Array, Int64Array, UInt8Array
 from tsq_cli.video import decode_frames, open_video, sample_frames
 
 SHORT_SIDE = 256
+TARGETS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +30,17 @@ class Task:
 
     Attributes:
         path: the file.
-        count: number of targets T; they are the centers of T equal segments.
+        stream_index: of the video's stream in the file.
         start_seconds: time of the first frame shown on the file's own clock.
-        times_seconds: float64 [T], times of the targets relative to the first frame shown.
-        indices: int64 [T], the frames on screen at those times, for methods that count frames.
-        width, height: size of the pictures wanted: short side 256.
+        times_seconds: float64 [T], relative to the first frame shown: the middle of the time that each frame is on
+            screen, so that no method loses one by rounding.
+        indices: int64 [T], rising, the frames wanted: those on screen at the centers of 16 equal segments, each once;
+            all of them where there are no more.
+        width, height: size of the pictures wanted: upright, square pixels, short side 256.
     """
 
     path: Path
-    count: int
+    stream_index: int
     start_seconds: float
     times_seconds: Float64Array
     indices: Int64Array
@@ -46,27 +49,37 @@ class Task:
 
     @classmethod
     def of(cls, path: Path, count: int) -> Task:
-        """The task for a clip, from a plain pass with PyAV and not from the planner that is measured.
+        """The task for a clip: which times are wanted is for `tsq` to say, which frames those are for a plain pass.
+
+        Args:
+            path: the file, any that `tsq select` takes.
+            count: centers of so many segments.
 
         Raises:
             NotAVideoError, NoVideoStreamError, NoDecodableFrameError: the clip cannot be used.
         """
-        info = open_video(path).info
+        with open_video(path) as source:
+            info, end = source.info, source.end_seconds
+            wanted = sample_frames(source.pts_seconds, end, count).times_seconds
         shown = frame_seconds(path, info.stream_index)
         seconds = shown - shown[0]
-        end = seconds[-1] + (float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0)
-        times = (np.arange(count) + 0.5) * end / count
+        # A microsecond forgives rounding where a target falls on a frame.
+        indices = np.unique(np.searchsorted(seconds, wanted + 1e-6, side="right") - 1)
         scale = min(1.0, SHORT_SIDE / min(info.width, info.height))
         return cls(
             path=path,
-            count=count,
+            stream_index=info.stream_index,
             start_seconds=float(shown[0]),
-            times_seconds=times,
-            # A microsecond forgives rounding where a target falls on a frame.
-            indices=np.searchsorted(seconds, times + 1e-6, side="right") - 1,
+            times_seconds=(seconds[indices] + np.append(seconds[1:], end)[indices]) / 2,
+            indices=indices,
             width=round(info.width * scale),
             height=round(info.height * scale),
         )
+
+    @property
+    def count(self) -> int:
+        """Number of targets T."""
+        return len(self.indices)
 
     def to_json(self) -> str:
         """The task as text, for another process."""
@@ -152,6 +165,10 @@ def methods() -> list[Method]:
         Method(family="opencv", variant=variant, is_other=True, module="cv2", decode=decode)
         for variant, decode in (("seek", _opencv_seek), ("grab", _opencv_grab))
     ]
+    found += [
+        Method(family="pyav", variant=variant, is_other=True, module="av", decode=decode)
+        for variant, decode in (("seek, first", _pyav_seek), ("seek, search", _pyav_search))
+    ]
     return found
 
 
@@ -160,9 +177,9 @@ def _with(decode: Callable[..., UInt8Array], **settings: Any) -> Callable[[Task]
 
 
 def _ours(task: Task, mode: DecodeMode) -> UInt8Array:
-    source = open_video(task.path)
-    plan = sample_frames(source.pts_seconds, source.end_seconds, task.count)
-    return decode_frames(source, plan.frame_indices, short_side=SHORT_SIDE, mode=mode).pixels
+    with open_video(task.path) as source:
+        plan = sample_frames(source.pts_seconds, source.end_seconds, TARGETS)
+        return decode_frames(source, plan.frame_indices, short_side=SHORT_SIDE, mode=mode).pixels
 
 
 def sequential(task: Task, *, threads: int = 2, margin: int = 0) -> UInt8Array:
@@ -172,7 +189,14 @@ def sequential(task: Task, *, threads: int = 2, margin: int = 0) -> UInt8Array:
         uint8 [T * (2 * margin + 1), H, W, 3]; a neighbor beyond either end of the clip is the frame at that end.
     """
     wanted = task.indices[:, None] + np.arange(-margin, margin + 1)
-    return decode_all(task.path, wanted.ravel(), width=task.width, height=task.height, threads=threads)
+    return decode_all(
+        task.path,
+        wanted.ravel(),
+        stream_index=task.stream_index,
+        width=task.width,
+        height=task.height,
+        threads=threads,
+    )
 
 
 def _torchcodec(task: Task, *, seek_mode: str, threads: int) -> UInt8Array:
@@ -228,3 +252,36 @@ def _opencv_picture(cv2: Any, retrieved: tuple[bool, Any], task: Task) -> UInt8A
     small = cv2.resize(picture, (task.width, task.height), interpolation=cv2.INTER_AREA)
     converted: UInt8Array = cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
     return converted
+
+
+def _pyav_seek(task: Task) -> UInt8Array:
+    """Take the first frame after each seek, as is often written: a keyframe before the time."""
+    return _pyav(task, lambda frames, _: next(frames))
+
+
+def _pyav_search(task: Task) -> UInt8Array:
+    """Decode on from each seek to the frame on screen."""
+    return _pyav(task, _on_screen)
+
+
+def _on_screen(frames: Iterator[Any], seconds: float) -> Any:
+    found = next(frames)
+    for frame in frames:
+        if frame.time > seconds:
+            break
+        found = frame
+    return found
+
+
+def _pyav(task: Task, choose: Callable[[Iterator[Any], float], Any]) -> UInt8Array:
+    av = importlib.import_module("av")
+    pictures = []
+    with av.open(str(task.path)) as container:
+        stream = container.streams.video[0]
+        for seconds in (task.times_seconds + task.start_seconds).tolist():
+            container.seek(round(seconds / stream.time_base), stream=stream)
+            frame = choose(container.decode(stream), seconds)
+            pictures.append(
+                frame.to_ndarray(format="rgb24", width=task.width, height=task.height, interpolation="AREA")
+            )
+    return np.stack(pictures)

@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import classify, decode, decode_workers, footage_report, words_report
+from benchmarks import baselines, classify, decode, decode_workers, footage_report, words_report
 from tests.attack.figures import figures_grid
 from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.cli.benchmark import report_parts
@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))  # a folder that
 import needle_report
 
 ROOT = Path(__file__).parents[1]
-CONSOLE_WIDTH = 140
+CONSOLE_WIDTH = 168
 """Characters in a line of a console's table, the same on every terminal; no table here is as wide."""
 
 Json = Any
@@ -152,11 +152,18 @@ def queried_things(report: Json) -> str:
     return "\n".join(lines)
 
 
+def _clips(report: Json) -> Iterator[Json]:
+    return (clip for run in report["runs"] for clip in run["clips"])
+
+
 TABLES: Mapping[str, Callable[..., str]] = {
     "attack": lambda report: _untitled(figures_grid(report)),
+    "baselines": lambda report: _untitled(baselines.baselines_grid(report)),
     "benchmark": lambda report: on_console(report_parts(report)),
     "classify": lambda report: _untitled(classify.overhead_grid(report)),
-    "decode": lambda report: _untitled(decode.clips_grid(clip for run in report["runs"] for clip in run["clips"])),
+    "decode": lambda report: _untitled(decode.clips_grid(_clips(report))),
+    "decode-faults": lambda report: _untitled(decode.faults_grid(_clips(report))),
+    "decode-ratios": lambda report: _untitled(decode.ratios_grid(_clips(report))),
     "evaluation": evaluation,
     "poolings": poolings,
     "queries": queries,

@@ -82,7 +82,7 @@ def compose(material: Material, videos: Path, seed: int, kinds: Sequence[str]) -
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Choose frames of every video in every way, and measure them; JSON-ready, one entry per video."""
-    observer = Observer(Selector.load(options.pack, device="cpu", dtype="float32"))
+    observer = Observer(Selector.load(options.pack, device="cpu", dtype="float32", engine="torch"))
     measured: list[dict[str, Any]] = []
     composed: list[Path] = []
     for half in options.halves:

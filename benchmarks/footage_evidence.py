@@ -16,7 +16,7 @@ from benchmarks.footage_measures import Frames, difference_hashes
 from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER, SelectSettings
 from tsq_cli.files import atomic_path
-from tsq_cli.models.device import cpu_microbatches
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack, load_recognizer
 from tsq_cli.pipeline import Selector
 from tsq_cli.rules.evidence import Evidence

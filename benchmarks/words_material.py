@@ -18,7 +18,7 @@ from torch import Tensor
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
 from tsq_cli.errors import InputNotFoundError
-from tsq_cli.models.device import cpu_microbatches
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.scoring import encode
 from tsq_cli.types import UInt8Array

@@ -67,8 +67,9 @@ LIMITS = """\
   different breeds is "unsure".
 - Temperatures and levels hold for the networks they were measured on, those of imagenet-lite at their own input sizes.
   The packs `imagenet` and `actions40`, packs that `tsq train` writes, and other recognizers than the embedded one have
-  none: their probabilities are as they come, and they always state a name. `--query` states nothing of the textual
-  module: the objects it lists are near the query."""
+  none: their probabilities are as they come, and they always state a name; so does a video's class where `--pooling`,
+  `--evidence` or a selector without a network makes other scores than the pack's. `--query` states nothing of the
+  textual module: the objects it lists are near the query."""
 
 _PHOTOGRAPHS = ("whole", "needle")
 

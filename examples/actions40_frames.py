@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tsq_cli.files import atomic_path
 from tsq_cli.models import FrameEncoder
-from tsq_cli.models.device import cpu_microbatches
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training.heads import ClipBatch
 from tsq_cli.types import Int64Array

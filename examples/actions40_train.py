@@ -246,7 +246,7 @@ def build(photos: Path, work: Path, out: Path, videos: Path, *, commit: str | No
         draft = write(work / "pack", parts, settings, provenance)
         fitted = measure(draft, tuning, work, progress, tune=True).tuned
         draft = write(work / "pack", parts, replace(settings, early_exit=fitted), provenance)
-        reported = measure(draft, test, work, progress, early_exit=True)
+        reported = measure(draft, test, work, progress, early_exit=fitted is not None)
         metrics: dict[str, str | float] = {"videos": float(len(reported.videos)), "frames": 5.0}
         for row in reported.report["rows"]:
             metrics[f"map_{row['selector'].replace(' ', '_').replace('-', '_')}"] = round(row["map"]["value"], 4)

@@ -26,9 +26,9 @@ from timm.data import ImageNetInfo
 from torchvision.models import ResNet101_Weights
 
 from tsq_cli.files import atomic_path
-from tsq_cli.packs.load import load_text_encoder
 from tsq_cli.packs.registry import read_pack
 from tsq_cli.packs.schema import TextRole
+from tsq_cli.packs.texts import load_text_encoder
 from tsq_cli.validation import from_dict
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"

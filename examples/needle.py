@@ -186,6 +186,12 @@ def tuned_exit(pack: Pack, videos: Mapping[str, Sequence[Video]]) -> dict[str, A
     settings = pack.config.settings
     everything = [video for some in videos.values() for video in some]
     tuned = tune_early_exit(*scores_by_frames(everything, settings.lambda_v, settings.consensus))
+    if tuned is None:
+        raise TsqError(
+            "every bar of an early exit loses too much accuracy on the tuning videos",
+            wanted="one that keeps what all frames give",
+            fix="drop the early exit from this script",
+        )
     exit_at = EarlyExit(
         bar=round(max(tuned.bar, settings.words.least_probability), 3),
         temperatures=tuple(round(one, 3) for one in tuned.temperatures),

@@ -24,8 +24,8 @@ from tsq_cli.errors import InputNotFoundError
 from tsq_cli.evaluation.early_exit import frame_scores
 from tsq_cli.evaluation.selectors import SelectorInput, select, selector_input
 from tsq_cli.models import TSQLayer, frame_saliency, object_text_features, video_scores
-from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.early_exit import frames_needed
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.packs import LoadedRecognizer, Pack, load_recognizer
 from tsq_cli.scoring import score_clips
 from tsq_cli.selection import Choice, RuleSettings

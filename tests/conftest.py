@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.marks import skip_without_cuda
+
 if TYPE_CHECKING:
     from tsq_cli import Selector
 
@@ -29,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
         settings.register_profile("tsq", deadline=None)
         settings.load_profile("tsq")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, before any fixture of it is made."""
+    skip_without_cuda(item)
 
 
 @pytest.fixture(scope="session")

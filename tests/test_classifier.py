@@ -18,7 +18,7 @@ from tsq_cli import Classifier, Selector, SelectSettings, models, selection
 from tsq_cli import recognition as recognition_module
 from tsq_cli.clip import Clip, load_clip
 from tsq_cli.config import Order, SelectorName
-from tsq_cli.models import tsq_layer
+from tsq_cli.models import attention
 from tsq_cli.record import Record
 
 SETTINGS = SelectSettings(selector="tsq", num_frames=4, num_candidates=10)
@@ -26,7 +26,8 @@ SETTINGS = SelectSettings(selector="tsq", num_frames=4, num_candidates=10)
 
 @pytest.fixture(scope="module", params=["cpu", ON_CUDA])
 def classifier(request: pytest.FixtureRequest) -> Classifier:
-    return Classifier.load("imagenet-lite", recognizer="embedded", device=request.param, dtype="float32")
+    place = {"device": request.param, "dtype": "float32", "engine": "torch"}
+    return Classifier.load("imagenet-lite", recognizer="embedded", **place)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_the_recognizer_is_given_the_frames_of_the_record(
 def test_a_device_chooses_and_recognizes_before_the_host_reads(
     classifier: Classifier, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tsq_layer, "refuse_not_finite", lambda *_: None)  # on a CPU only, where reading costs nothing
+    monkeypatch.setattr(attention, "refuse_not_finite", lambda *_: None)  # on a CPU only, where reading costs nothing
     monkeypatch.setattr(Selector, "chooses_on_device", lambda *_: True)
     before: list[int] = []
     make_records, forward_recognizer = Selector.records, recognition_module.forward_recognizer

@@ -19,6 +19,8 @@ IN_PROSE = {
     "benchmark/threads1.json",
     "benchmark/threads2.json",
     "benchmark/threads4.json",
+    "cold.json",
+    "engines.json",
     "training/fights-encoder.json",
 }
 """JSON of which a sentence or two are told, and no table."""

@@ -385,7 +385,7 @@ def test_a_needles_truth_is_read() -> None:
 
 @pytest.fixture(scope="module")
 def observer() -> Observer:
-    return Observer(Selector.load("imagenet-lite", device="cpu", dtype="float32"))
+    return Observer(Selector.load("imagenet-lite", device="cpu", dtype="float32", engine="torch"))
 
 
 def test_every_row_of_a_video_is_measured_once(

@@ -473,7 +473,7 @@ def test_classify_loads_its_recognizer_once_and_chooses_as_the_paper(model: Mode
         ({"pooling": "max"}, "the pooling is 'max'"),
         ({"evidence": "much"}, "evidence is 'much'"),
         ({"evidence": -1}, "evidence is -1"),
-        ({"early_exit": True}, "an early exit was asked for, and the pack has none"),
+        ({"early_exit": True, "pooling": "logits"}, "an early exit was asked for with another pooling"),
     ):
         with pytest.raises(UsageError, match=words):
             model.classify("gone.mp4", **asked)  # type: ignore[arg-type]

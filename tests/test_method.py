@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from tsq_cli.cli.app import app
+from tsq_cli.cli.app import program
 from tsq_cli.packs import find_pack
 from tsq_cli.selection import RULES
 from tsq_cli.training.settings import TrainSettings
@@ -76,7 +76,7 @@ def test_it_names_the_settings_that_the_method_has() -> None:
 
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
 def test_an_option_is_there(command: str, option: str) -> None:
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(program())
     assert option in {name for parameter in group.commands[command].params for name in parameter.opts}
 
 

@@ -6,30 +6,31 @@ import numpy as np
 import pytest
 import torch
 
-from tsq_cli import Selector
+from tsq_cli.arrays import Array, of_engine
 from tsq_cli.config import PAPER
 from tsq_cli.errors import WeightsError
 from tsq_cli.models import FrameSaliency
-from tsq_cli.packs import Pack
+from tsq_cli.packs import Pack, load_pack
 from tsq_cli.scoring import ClipScores, encode, score_clips
 
 
-@pytest.fixture(scope="module")
-def pack(selector: Selector) -> Pack:
-    return selector.loaded_pack()
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def pack(request: pytest.FixtureRequest) -> Pack:
+    return load_pack("imagenet-lite", engine=request.param)
 
 
-def clips_of(*shapes: tuple[int, int, int]) -> list[torch.Tensor]:
-    """Clips of coarse patches, uint8 [T, H, W, 3] for each shape (T, H, W)."""
+def clips_of(pack: Pack, *shapes: tuple[int, int, int]) -> list[Array]:
+    """Clips of coarse patches, uint8 [T, H, W, 3] for each shape (T, H, W), as the pack's engine wants them."""
     rng = np.random.default_rng(0)
-    return [
-        torch.from_numpy(np.kron(rng.integers(0, 256, (t, 4, 6, 3)), np.ones((1, h // 4, w // 6, 1))).astype(np.uint8))
+    clips = [
+        np.kron(rng.integers(0, 256, (t, 4, 6, 3)), np.ones((1, h // 4, w // 6, 1))).astype(np.uint8)
         for t, h, w in shapes
     ]
+    return [of_engine(clip, pack.engine) for clip in clips]
 
 
 def test_clips_of_any_length_and_size_are_scored_in_order_as_they_are_alone(pack: Pack) -> None:
-    clips = clips_of((3, 40, 60), (5, 60, 48), (3, 80, 60))
+    clips = clips_of(pack, (3, 40, 60), (5, 60, 48), (3, 80, 60))
     together = score_clips(pack, clips, PAPER)
     for clip, scores in zip(clips, together, strict=True):
         (alone,) = score_clips(pack, [clip], PAPER)
@@ -43,14 +44,14 @@ def test_clips_of_any_length_and_size_are_scored_in_order_as_they_are_alone(pack
 
 def test_stages_are_timed(pack: Pack) -> None:
     timings: dict[str, float] = {"encode": 100.0}
-    score_clips(pack, clips_of((2, 40, 60)), PAPER, timings=timings)
+    score_clips(pack, clips_of(pack, (2, 40, 60)), PAPER, timings=timings)
     assert set(timings) == {"preprocess", "encode", "tsq"}
     assert timings["encode"] > 100
 
 
 def test_features_and_logits_come_per_clip(pack: Pack) -> None:
     with torch.inference_mode():
-        features, logits = encode(pack, clips_of((2, 40, 60), (3, 60, 60)))
+        features, logits = encode(pack, clips_of(pack, (2, 40, 60), (3, 60, 60)))
     assert [tuple(part.shape) for part in features] == [(2, 1280), (3, 1280)]
     assert [tuple(part.shape) for part in logits] == [(2, 1000), (3, 1000)]
 

@@ -20,6 +20,7 @@ from tests.packs.making import make_pack, write_json
 from tests.report.page_material import CATEGORIES, asked, page, pictures, read, record
 from tsq_cli import Classifier, Selector
 from tsq_cli.cli import csv_rows, output
+from tsq_cli.config import ClassifySettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import WeightsError
 from tsq_cli.inputs import Inputs
@@ -141,6 +142,20 @@ def test_a_recognizer_names_what_reaches_its_level(tmp_path: Path, multi_label: 
     assert not any(prediction["is_sure"] for prediction in unsure["predictions"])
     assert not any(frame["predictions"][0]["is_sure"] for frame in unsure["frames"])
     assert [p["label"] for p in sure["predictions"]] == [p["label"] for p in unsure["predictions"]]
+
+
+def test_a_level_is_of_calibrated_probabilities_only(tmp_path: Path) -> None:
+    """Probabilities of another pooling than the pack's are as they come, and no level was measured for them."""
+    document = make_pack(tmp_path / "small")
+    document["settings"]["words"] = {"recognizer_temperature": 2.0, "least_probability": 1.0}
+    write_json(tmp_path / "small", document)
+    for pooling, named in (("logits", False), ("probabilities", True)):
+        classifier = Classifier.load(
+            str(tmp_path / "small"), recognizer="embedded", settings=ClassifySettings(pooling=pooling), device="cpu"
+        )
+        record = classifier.classify(ROOT / "examples" / "demo.mp4").to_dict()
+        assert [prediction["is_sure"] for prediction in record["predictions"]] == [named] * 3
+        assert not any(frame["predictions"][0]["is_sure"] for frame in record["frames"])  # calibrated by themselves
 
 
 def test_a_pack_that_says_nothing_of_words_is_never_unsure(tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ from dataclasses import asdict, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tsq_cli import config
+from tsq_cli.arrays import Array, Engine, of_engine
 from tsq_cli.clip import Clip, process_file, timed
-from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, Order, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings, EngineChoice, Order, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
-from tsq_cli.pipeline import ChosenClip, Selector, enable_cuda_graphs, with_timings
+from tsq_cli.networks import enable_cuda_graphs, load_sampler
+from tsq_cli.pipeline import ChosenClip, Selector, with_timings
 from tsq_cli.recognition import (
     Recognition,
     SamplerScores,
@@ -27,8 +31,6 @@ from tsq_cli.record import RecognizerInfo, Record
 from tsq_cli.video import decode_frames
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tsq_cli.packs import PackConfig
     from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice
 
@@ -56,11 +58,12 @@ class Classifier:
         selects: bool = True,
         device: str = "auto",
         dtype: str = "auto",
+        engine: EngineChoice = "auto",
     ) -> Classifier:
         """Load a pack and the recognizer that looks at the selected frames.
 
         Args:
-            pack, device, dtype: as for Selector.load.
+            pack, device, dtype, engine: as for Selector.load; each network runs where it can.
             recognizer: "auto" (the pack's, where its weights are at hand or the hub answers, else what the pack
                 carries), "embedded" (what needs no hub), a timm model, or the outcome of packs.choose_recognizer.
             settings: what to say of the frames.
@@ -71,23 +74,22 @@ class Classifier:
                 that has no saliency maps to give.
             WeightsError: weights that are missing, damaged or out of reach.
         """
-        import torch
-
-        from tsq_cli.models.device import resolve_device, resolve_dtype
-        from tsq_cli.packs import find_pack, load_pack
+        from tsq_cli.models.device import resolve_device, resolve_precision
+        from tsq_cli.packs import find_pack
         from tsq_cli.packs.recognizers import choose_recognizer, load_recognizer
 
         config = find_pack(pack) if isinstance(pack, str) else pack
         choice = choose_recognizer(config, recognizer) if isinstance(recognizer, str) else recognizer
         place = resolve_device(device)
-        kind = resolve_dtype(dtype, place)
-        loaded = load_pack(config, device=place, dtype=kind) if selects else None
-        network = load_recognizer(loaded or config, choice, device=place, dtype=kind)
+        loaded = load_sampler(config, device=place, dtype=dtype, engine=engine) if selects else None
+        network = load_recognizer(
+            loaded or config, choice, device=place, dtype=resolve_precision(dtype, place), engine=engine
+        )
         enable_cuda_graphs(loaded, network)
         settings = settings or ClassifySettings()
         if settings.maps and not network.recognizer.is_pooled_linear:
             side = network.preprocessor.resize_side  # better refused now than at every video
-            black = torch.zeros((1, side, side, 3), dtype=torch.uint8)
+            black = of_engine(np.zeros((1, side, side, 3), np.uint8), network.engine)
             recognize_clips(network, [black], replace(settings, pooling=None, evidence=None))
         return cls(Selector(loaded), network, settings)
 
@@ -119,7 +121,7 @@ class Classifier:
             scored = self.selector.score(clips, settings, timings)
             chosen = self.selector.choose(scored, settings, timings)
             frames = [self._frames(each, settings) for each in chosen]
-            samplers = [sampler_scores(each, settings.order) for each in chosen]
+            samplers = [sampler_scores(each, settings.order, self.recognizer.engine) for each in chosen]
             if exit_at is None:
                 outputs = forward_clips(self.recognizer, frames, consensus, samplers, timings)
             else:
@@ -156,22 +158,21 @@ class Classifier:
         """Start copying candidates to the device, see Selector.prefetch."""
         self.selector.prefetch(clips, settings)
 
-    def _frames(self, chosen: ChosenClip, settings: SelectSettings) -> Tensor:
+    def _frames(self, chosen: ChosenClip, settings: SelectSettings) -> Array:
         """Gather the chosen frames uint8 [K, H, W, 3] in the record's order; decode them anew where larger ones help.
 
         Frames chosen on the device are gathered there, unless they are decoded anew.
         """
-        import torch
-
         clip, positions = chosen.scored.clip, chosen.positions(settings.order)
+        engine = self.recognizer.engine
         if self._wants_larger(clip):
             side = self.recognizer.preprocessor.resize_side
-            in_order = positions.tolist() if isinstance(positions, torch.Tensor) else positions
+            in_order = positions if isinstance(positions, list) else positions.tolist()
             in_time = sorted(in_order)
             larger = decode_frames(clip.source, clip.batch.frame_indices[in_time], short_side=side)
-            return torch.from_numpy(larger.pixels)[[in_time.index(position) for position in in_order]]
+            return of_engine(larger.pixels[[in_time.index(position) for position in in_order]], engine)
         pixels = chosen.scored.pixels
-        return (torch.from_numpy(clip.batch.pixels) if pixels is None else pixels)[positions]
+        return of_engine(clip.batch.pixels if pixels is None else pixels, engine)[positions]
 
     def _wants_larger(self, clip: Clip) -> bool:
         """Whether the recognizer wants larger frames than were decoded for scoring, and the video has them."""
@@ -183,7 +184,7 @@ class Classifier:
         """Precision of the recognizer, which is also that of the networks that choose the frames."""
         from tsq_cli.models.device import dtype_name
 
-        return dtype_name(next(self.recognizer.recognizer.parameters()).dtype)
+        return dtype_name(self.recognizer.dtype)
 
     def early_exit(self, settings: SelectSettings) -> EarlyExit | None:
         """Decide when the recognizer has seen enough frames, see recognition.early_exit_of.
@@ -191,11 +192,12 @@ class Classifier:
         Raises:
             UsageError: as there.
         """
+        pack = self.selector.pack
         return early_exit_of(
             self.recognizer.early_exit,
             self.settings,
-            settings.most_frames,
-            chosen_by=settings.chosen_by,
+            settings,
+            None if pack is None else pack.config.settings,
             is_own_consensus=self.consensus(settings) == self.recognizer.consensus,
         )
 
@@ -206,7 +208,8 @@ class Classifier:
         return replace(
             record,
             dtype=self.dtype_name(),
-            device=str(next(self.recognizer.recognizer.parameters()).device),
+            device=self.recognizer.device,
+            engine=self.recognizer.engine,
             recognizer=RecognizerInfo(
                 name=choice.name,
                 requested=choice.requested,
@@ -223,14 +226,21 @@ class Classifier:
         )
 
 
-def sampler_scores(chosen: ChosenClip, order: Order) -> SamplerScores | None:
-    """Gather what the sampler says of a clip and of its chosen frames, in the record's order; None if none ran."""
+def sampler_scores(chosen: ChosenClip, order: Order, engine: Engine) -> SamplerScores | None:
+    """Gather what the sampler says of a clip and of its chosen frames, in the record's order; None if none ran.
+
+    Args:
+        chosen: the clip.
+        order: of the record.
+        engine: what runs the recognizer, whose kind of arrays it wants.
+    """
     scores = chosen.scored.scores
     if scores is None:
         return None
+    visual, textual = scores.visual, scores.textual
     return SamplerScores(
-        weights=scores.visual.scores[0][chosen.positions(order)],
-        classes=(scores.visual.logits[0], scores.textual.logits[0]),
+        weights=of_engine(visual.scores[0][chosen.positions(order)], engine),
+        classes=(of_engine(visual.logits[0], engine), of_engine(textual.logits[0], engine)),
     )
 
 

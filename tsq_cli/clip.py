@@ -61,6 +61,11 @@ class Clip:
         plan = SamplePlan(frame_indices=frame_indices, times_seconds=times, requested=len(frame_indices))
         self.plan, self.batch = merge_plans(self.plan, plan), merge_batches(self.batch, more)
 
+    @property
+    def bytes_read(self) -> int | None:
+        """Bytes fetched from a store so far; None for what lies on this machine."""
+        return None if isinstance(self.source, FrameSource) else self.source.bytes_read
+
     def close(self) -> None:
         """Free the packets kept for a second decoding pass."""
         self.source.close()

@@ -34,6 +34,7 @@ Duplicates = Literal["skip", "keep"]
 Auto = Literal["auto"]
 Device = str  # "auto", "cpu", "cuda" or "cuda:<index>"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+EngineChoice = Literal["auto", "onnx", "torch"]
 
 BASELINES: tuple[SelectorName, ...] = ("uniform", "random", "middle")
 PASSING_OVER: tuple[SelectorName, ...] = ("auto", "cover")
@@ -217,6 +218,7 @@ class Limits:
         timeout_seconds: time for opening a video, and again for each decoding pass, above 0.
         max_pixels: width times height of a frame, at least 1; the default is one frame of 16,384 x 16,384.
         max_candidate_bytes: memory that all T candidates of a video may take, decoded and as network input.
+        allow_url: whether a video may lie on a web server (http, https).
 
     Raises:
         UsageError: a value out of range.
@@ -225,6 +227,7 @@ class Limits:
     timeout_seconds: float = 600.0
     max_pixels: int = 16384 * 16384
     max_candidate_bytes: int = 4 * 2**30
+    allow_url: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):

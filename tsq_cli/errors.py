@@ -97,8 +97,12 @@ class VideoTimeoutError(VideoError):
     """A video that was not read and decoded within its time limit."""
 
 
+class StoreError(VideoError):
+    """A store or a web server that refuses, does not answer, or cannot give parts of a file."""
+
+
 class NvdecError(VideoError):
-    """A video that no GPU of this machine can decode."""
+    """Decoding by NVDEC where there is no NVIDIA GPU, or not the one that was asked for."""
 
 
 class DecoderCrashError(VideoError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-import re
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from tsq_cli import stores
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.files import VIDEO_SUFFIXES
+from tsq_cli.stores import is_url, local_path
 
 LIST_BYTES = 128 * 2**20
 """Largest size of a list of files (ours): more than a million paths of a hundred characters."""
 
 _BOM = b"\xef\xbb\xbf"
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,31 +46,41 @@ def collect_inputs(
     recursive: bool = False,
     files_from: str | None = None,
     null: bool = False,
+    allow_url: bool = False,
     stdin: BinaryIO | None = None,
 ) -> Inputs:
     """Expand files, folders, quoted globs and a list file (or "-" for stdin) into video paths.
 
+    Each may be a URL too: of an object, a prefix or a glob in a store (s3, gs, az), or of a file (file, http, https).
     Paths that a list names or a glob matches are not checked here: one that is missing becomes that video's error
-    record and does not stop the others.
+    record and does not stop the others. In a list, a URL that ends in "/" or has a "*" stands for all that it names.
 
     Args:
         arguments: files, folders and globs, relative to the current folder.
         recursive: search the subfolders of folders too.
         files_from: a file that lists paths, one per line, relative to the current folder.
         null: paths in the list end with NUL instead, as `find -print0` writes them.
+        allow_url: whether files on web servers (http, https) may be read.
         stdin: stream that "-" reads; None for the program's own.
 
     Raises:
         InputNotFoundError: no argument, an argument that does not exist, or a folder or list without a video.
-        UsageError: `null` without a list.
+        UsageError: `null` without a list, a URL that may not be read, or one whose libraries are not installed.
+        StoreError: a store that refuses or does not answer.
     """
     if null and files_from is None:
         raise UsageError("-0 was given without a list", wanted="--files-from FILE beside it", fix="drop -0")
     found: list[str] = []
     skipped = 0
     unreadable: list[str] = []
+    arguments = [local_path(argument) for argument in arguments]
     for argument in arguments:
-        if _is_folder(argument):
+        if is_url(argument):
+            stores.check_url(argument, allow_url=allow_url)
+            videos, others = _in_store(argument, recursive)
+            found += videos
+            skipped += others
+        elif _is_folder(argument):
             videos, others, closed = _in_folder(argument, recursive)
             found += videos
             skipped += others
@@ -77,7 +88,10 @@ def collect_inputs(
         else:
             found += _named(argument)
     if files_from is not None:
-        found += _listed(files_from, null, stdin)
+        for name in _listed(files_from, null, stdin):
+            videos, others = _of_list(name, recursive, allow_url=allow_url)
+            found += videos
+            skipped += others
     if not found:
         raise InputNotFoundError(
             "no video was named", wanted="at least one file, folder, glob or list", fix="try tsq select video.mp4"
@@ -91,11 +105,12 @@ def collect_inputs(
 
 
 def file_status(path: str | os.PathLike[str]) -> os.stat_result:
-    """Return the status of a path, following links, with a one-line error for every obstacle.
+    """Return the status of a path, following links, or of a URL in a store; a one-line error for every obstacle.
 
     Raises:
-        InputNotFoundError: the path does not exist, or cannot: it is empty, a URL, too long, contains a NUL, or leads
-            through a folder without permission.
+        InputNotFoundError: the path does not exist, or cannot: it is empty, an unknown URL, too long, contains a NUL,
+            or leads through a folder without permission.
+        StoreError: the store refuses or does not answer.
     """
     text = os.fspath(path)
     if not text:  # to pathlib it is the current folder
@@ -104,6 +119,8 @@ def file_status(path: str | os.PathLike[str]) -> os.stat_result:
             wanted="a file, folder or glob",
             fix="check for an empty variable in the command",
         )
+    if is_url(text):
+        return stores.status(text)
     try:
         return Path(text).stat()
     except (OSError, ValueError) as error:
@@ -111,10 +128,8 @@ def file_status(path: str | os.PathLike[str]) -> os.stat_result:
 
 
 def _not_found(path: str, error: OSError | ValueError) -> InputNotFoundError:
-    if _URL.match(path):
-        return InputNotFoundError(
-            f"{path} is a URL", wanted="a path: tsq reads files", fix="download it first and give the file's path"
-        )
+    if stores.has_scheme(path):
+        return stores.unknown_url(path)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return InputNotFoundError(
             f"{path} does not exist", wanted="an existing file or folder", fix="check the path for typing errors"
@@ -143,6 +158,9 @@ def _each_once(paths: Sequence[str]) -> tuple[str, ...]:
     folders: dict[str, str] = {}  # by how they are spelled: a list of a million paths names few
     first: dict[tuple[str, str], str] = {}
     for path in paths:
+        if is_url(path):
+            first.setdefault((path, ""), path)
+            continue
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = _whole(folder)
@@ -185,7 +203,7 @@ def _named(argument: str) -> list[str]:
     try:
         file_status(argument)
     except InputNotFoundError as error:
-        if not glob.has_magic(argument) or not isinstance(error.__cause__, OSError) or _URL.match(argument):
+        if not glob.has_magic(argument) or not isinstance(error.__cause__, OSError) or stores.has_scheme(argument):
             raise
         matches = sorted(match for match in glob.glob(argument, recursive=True) if not _is_folder(match))  # noqa: PTH207
         if matches:
@@ -196,6 +214,42 @@ def _named(argument: str) -> list[str]:
             f"{argument} matches no file", wanted="a glob that matches", fix="check the pattern"
         ) from error
     return [argument]
+
+
+def _in_store(url: str, recursive: bool) -> tuple[list[str], int]:
+    """Return the object of that name, the videos under a prefix, or the matches of a glob; and the others' number."""
+    try:
+        found = file_status(url)
+    except InputNotFoundError:
+        if stores.is_web(url) or not glob.has_magic(url):
+            raise
+        matched = stores.matches(url)
+        if not matched:
+            raise InputNotFoundError(
+                f"{url} matches no object", wanted="a glob that matches", fix="check the pattern"
+            ) from None
+        return matched, 0
+    if not stat.S_ISDIR(found.st_mode):
+        return [url], 0
+    visible = [one for one in stores.listing(url, recursive=recursive) if not stores.name_in(one).startswith(".")]
+    videos = [one for one in visible if Path(one).suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise InputNotFoundError(
+            f"{url} has {len(visible)} objects and none with a video's suffix",
+            wanted="a prefix with video files",
+            fix="name the objects themselves" if recursive else "add -r to search below it, or name the objects",
+        )
+    return videos, len(visible) - len(videos)
+
+
+def _of_list(name: str, recursive: bool, *, allow_url: bool) -> tuple[list[str], int]:
+    """Return the path that a list names, or all that its URL stands for; and the number of files skipped."""
+    name = local_path(name)
+    if not is_url(name):
+        return [name], 0
+    stores.check_url(name, allow_url=allow_url)
+    stands_for_many = not stores.is_web(name) and (name.endswith("/") or "*" in name)
+    return _in_store(name, recursive) if stands_for_many else ([name], 0)
 
 
 def _listed(files_from: str, null: bool, stdin: BinaryIO | None) -> list[str]:

@@ -22,6 +22,8 @@ from tsq_cli.config import (
     ClassifySettings,
     DecodeMode,
     Duplicates,
+    EngineChoice,
+    Limits,
     MapScale,
     Order,
     SelectorName,
@@ -32,17 +34,19 @@ from tsq_cli.config import (
 from tsq_cli.consensus import Pooling
 from tsq_cli.errors import TsqError, UsageError, WeightsError
 from tsq_cli.loading import decode_ahead
+from tsq_cli.networks import enable_cuda_graphs
 from tsq_cli.packs import find_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer, load_recognizer
 from tsq_cli.packs.registry import pack_of_classes
-from tsq_cli.pipeline import Selector, enable_cuda_graphs
+from tsq_cli.pipeline import Selector
 from tsq_cli.result import Result
+from tsq_cli.stores import local_path
 from tsq_cli.video import FrameSource, Media, frame_source
 from tsq_cli.video.frames import Frames
 from tsq_cli.video.media import media_of, read_media
 
 Video: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Frames"
-"""A video: a path, the bytes of a file, a binary file object, or frames in order of time."""
+"""A video: a path or URL, the bytes of a file, a binary file object, or frames in order of time."""
 
 _KINDS = {
     int: "a whole number",
@@ -80,9 +84,12 @@ class Model:
         >>> [frame.time_seconds for frame in model.select("examples/demo.mp4").frames]  # doctest: +SKIP
     """
 
-    def __init__(self, selector: Selector, recognizer: str = "auto") -> None:
+    def __init__(
+        self, selector: Selector, recognizer: str = "auto", engine: EngineChoice = "auto", *, allow_url: bool = False
+    ) -> None:
         self.selector = selector
-        self._requested = recognizer
+        self._limits = Limits(allow_url=allow_url)
+        self._requested, self._engine = recognizer, engine
         self._recognizer: LoadedRecognizer | None = None
 
     def select(
@@ -98,8 +105,8 @@ class Model:
         """Select frames of one video.
 
         Args:
-            video: a path; bytes; a binary file object, read from its position to its end and not closed; or frames:
-                an array or tensor uint8 [T, H, W, 3] in RGB, or a list of PIL images.
+            video: a path; a URL (s3, gs, az, file, https); bytes; a binary file object, read from its position to its
+                end and not closed; or frames: an array or tensor uint8 [T, H, W, 3] in RGB, or a list of PIL images.
             num_frames: K, frames to select; "auto" for as many as differ.
             fps, times: of frames: how many per second, or [T] rising seconds. Without either, frame i is at i seconds.
             settings: all options in one value, in the place of num_frames and options.
@@ -111,7 +118,8 @@ class Model:
             WeightsError: the query's text encoder is out of reach.
         """
         chosen = _settings(SelectSettings(), num_frames, settings, options)
-        with closing(load_clip(opened(video, fps=fps, times=times), chosen, device=self.selector.device)) as clip:
+        source = opened(video, fps=fps, times=times)
+        with closing(load_clip(source, chosen, limits=self._limits, device=self.selector.device)) as clip:
             return _processed(clip, chosen, self.selector)
 
     def classify(
@@ -158,7 +166,7 @@ class Model:
         source = opened(video, fps=fps, times=times)
         classifier = Classifier(self.selector, self.recognizer(), says)
         classifier.early_exit(chosen)  # what cannot be had is refused before anything is decoded
-        with closing(load_clip(source, chosen, device=self.selector.device)) as clip:
+        with closing(load_clip(source, chosen, limits=self._limits, device=self.selector.device)) as clip:
             return _processed(clip, chosen, classifier)
 
     def select_many(
@@ -208,7 +216,8 @@ class Model:
             while waiting and (error := waiting[0][1]) is not None:
                 yield self._failed(waiting.popleft()[0], error, settings)
 
-        with closing(decode_ahead(jobs(), workers, device=self.selector.device)) as clips:
+        ahead = decode_ahead(jobs(), workers, device=self.selector.device, limits=self._limits)
+        with closing(ahead) as clips:
             for clip in clips:
                 yield from failures()
                 yield self._result(waiting.popleft()[0], clip, settings)
@@ -242,7 +251,7 @@ class Model:
             UsageError, WeightsError: as classify.
         """
         if self._recognizer is None:
-            self._recognizer = load_recognizer(self.selector.loaded_pack(), self._requested)
+            self._recognizer = load_recognizer(self.selector.loaded_pack(), self._requested, engine=self._engine)
             enable_cuda_graphs(None, self._recognizer)
         return self._recognizer
 
@@ -256,8 +265,10 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    engine: EngineChoice = "auto",
     recognizer: str = "auto",
     classes: str | Sequence[str] | None = None,
+    allow_url: bool = False,
 ) -> Model:
     """Load a pack by name or folder onto a device.
 
@@ -265,17 +276,22 @@ def load(
         pack: name of an installed pack, or a folder that holds a pack.json.
         device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
         dtype: "auto" (float32 on a CPU, float16 on CUDA), "float32", "bfloat16" or "float16".
+        engine: what runs the networks: "onnx" (ONNX Runtime), "torch", or "auto": onnx in float32 on a CPU for each
+            network that has a graph in its pack, else torch.
         recognizer: of classify: "auto" (the pack's, where its weights are at hand or the hub answers, else what the
             pack carries), "embedded" (what needs no hub), or a timm model.
         classes: names of classes in words, or a file with one per line, for the image-text model of the pack clip,
             which is the default with them; it has no saliency maps to give.
+        allow_url: whether videos may lie on web servers (https, http): of those whom you trust, since any address can
+            be reached that this machine reaches. Stores (s3, gs, az) need no such leave.
 
     Raises:
-        UsageError: unknown pack, classes for a pack that has its own, or a device or dtype that is not there.
+        UsageError: unknown pack, classes for a pack that has its own, or a device, dtype or engine that is not there.
         WeightsError: weights that are missing, damaged or out of reach.
     """
     chosen = find_pack(pack) if classes is None else pack_of_classes(pack, classes)
-    return Model(Selector.load(chosen, device=device, dtype=dtype), recognizer)
+    selector = Selector.load(chosen, device=device, dtype=dtype, engine=engine)
+    return Model(selector, recognizer, engine, allow_url=allow_url)
 
 
 def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | None = None) -> Media | FrameSource:
@@ -297,7 +313,8 @@ def opened(video: Video, *, fps: float | None = None, times: npt.ArrayLike | Non
             fix="drop it",
         )
     if isinstance(given, str | os.PathLike):
-        return os.fspath(given)
+        path = os.fspath(given)
+        return local_path(path) if isinstance(path, str) else path
     if are_bytes:
         return media_of(given)
     if callable(getattr(given, "read", None)):

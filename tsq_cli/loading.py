@@ -154,21 +154,25 @@ class Loader:
 
 
 def decode_ahead(
-    jobs: Iterable[tuple[Media | FrameSource, SelectSettings]], workers: int, *, device: str = "cpu"
+    jobs: Iterable[tuple[Media | FrameSource, SelectSettings]],
+    workers: int,
+    *,
+    device: str = "cpu",
+    limits: Limits | None = None,
 ) -> Generator[Clip | Exception]:
     """Decode videos in threads, ahead of the caller: at most `workers` videos beyond the one that is yielded.
 
     Args:
         jobs: video and settings, as for load_clip, taken one by one; a video may come several times.
         workers: videos decoded at once, at least 1.
-        device: as for load_clip.
+        device, limits: as for load_clip.
 
     Yields:
         For each job in order, the clip, which the caller closes, or why there is none. Closing the generator stops all
         decoding.
     """
     waiting, pending = iter(jobs), deque[Loading]()
-    with Loader(Limits(), workers, device=device) as loader:
+    with Loader(limits or Limits(), workers, device=device) as loader:
         while True:
             for job in islice(waiting, workers + 1 - len(pending)):
                 pending.append(loader.begin(*job))
@@ -197,17 +201,17 @@ def find_killers(death: Death, limits: Limits) -> dict[str, DecoderCrashError]:
     return {path: crash(path, died) for path in death.suspects if (died := _dies_alone(path, limits)) is not None}
 
 
-def read_whole(path: str) -> None:
+def read_whole(path: str, limits: Limits) -> None:
     """Open a video, decode its candidates small and then one by one at full size, as every run does."""
-    with contextlib.closing(load_clip(path, SelectSettings())) as clip:
+    with contextlib.closing(load_clip(path, SelectSettings(), limits=limits)) as clip:
         for index in clip.batch.frame_indices:
             decode_frames(clip.source, [index], short_side=None)
 
 
-def _read_and_end(path: str) -> None:
+def _read_and_end(path: str, limits: Limits) -> None:
     faulthandler.disable()  # the journal is the run's, not the child's
     with contextlib.suppress(Exception):  # ordinary errors are reported when the video's own turn comes
-        read_whole(path)
+        read_whole(path, limits)
 
 
 def _dies_alone(path: str, limits: Limits) -> str | None:
@@ -216,7 +220,7 @@ def _dies_alone(path: str, limits: Limits) -> str | None:
 
     # A fork behaves like this run; without forks, a new interpreter comes close.
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "fork")
-    child = context.Process(target=_read_and_end, args=(path,))
+    child = context.Process(target=_read_and_end, args=(path, limits))
     child.start()
     child.join(2 * limits.timeout_seconds)
     if child.exitcode is None:  # the video's own turn has a limit too

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from tsq_cli.arrays import Array, of_engine, to_numpy
 from tsq_cli.clip import timed
+from tsq_cli.packs import load_pack
 from tsq_cli.packs.image_text import NAMES, QueryModelChoice, choose_query_model, load_image_text_model
 from tsq_cli.rules.matching import combine
 from tsq_cli.scoring import categories, encode_images
@@ -117,7 +119,7 @@ class NamesMatcher:
     def nearest(self, text: str, count: int) -> tuple[Category, ...]:
         """Name the objects nearest to a text, with their cosines."""
         cosines, objects = (self.pack.query_embeddings @ self.pack.query_embedding(text)).float().topk(count)
-        return categories(objects.cpu(), cosines.cpu(), self.pack.object_names)
+        return categories(objects, cosines, self.pack.object_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ class ImageTextMatcher:
         """Match frames with texts, see Matcher and ImageTextModel.match."""
         import torch
 
-        from tsq_cli.models.device import cpu_microbatches
+        from tsq_cli.models.microbatches import cpu_microbatches
 
         network = self.network
         with torch.inference_mode():
@@ -194,6 +196,8 @@ def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
     """
     if isinstance(choice, str):
         choice = choose_query_model(pack.config, choice)
+    if pack.engine != "torch":  # the networks of texts have no graph
+        pack = load_pack(pack.config)
     if choice.model == NAMES:
         return NamesMatcher(pack=pack, reason=choice.reason)
     network = pack.image_text
@@ -225,7 +229,7 @@ class Matchers:
         self._of(pack, settings).prepare(settings.query_parts)
 
     def match(
-        self, pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, timings: dict[str, float]
+        self, pack: Pack, clips: Sequence[Array], settings: SelectSettings, timings: dict[str, float]
     ) -> Sequence[Tensor | None]:
         """Match the frames uint8 [T, H, W, 3] of each clip with the parts of all queries: [P, T]; None without a query.
 
@@ -236,7 +240,7 @@ class Matchers:
         if settings.query is None:
             return [None] * len(clips)
         with timed(timings, "match"):
-            return self._of(pack, settings).match(clips, settings.query_parts)
+            return self._of(pack, settings).match([of_engine(clip, "torch") for clip in clips], settings.query_parts)
 
     def answer(
         self, pack: Pack, matches: Tensor, saliency: Saliency, settings: SelectSettings
@@ -253,7 +257,7 @@ class Matchers:
             is nearest to the first query in the place of its categories.
         """
         matcher = self._of(pack, settings)
-        parts = matches.double().cpu().numpy()
+        parts = to_numpy(matches).astype(np.float64)
         found, start = [], 0
         for query in settings.queries:
             stop = start + len(query.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,9 @@ from tsq_cli.report.frames import frame_name, may_write, save_frame
 from tsq_cli.report.maps import map_name, save_map
 from tsq_cli.report.sheet import SHEET_SUFFIXES, save_sheet
 from tsq_cli.report.text import safe_stem
+from tsq_cli.stores import is_url, name_in
 from tsq_cli.types import UInt8Array
+from tsq_cli.uploads import put
 from tsq_cli.video import decode_frames, frames_at_once
 
 
@@ -29,6 +32,7 @@ class Outputs:
 
     Attributes:
         frames_dir, image_format: folder and format of the selected frames at full size.
+        frames_url: prefix in a store for them, in the place of a folder.
         exports: kinds of exports, written to frames_dir beside the frames (see tsq_cli.export).
         max_side, image_quality: longest side and JPEG quality of the pictures in exports.
         sheet: path of the contact sheets; `{stem}` in its name stands for the video's name.
@@ -38,6 +42,7 @@ class Outputs:
     """
 
     frames_dir: Path | None = None
+    frames_url: str | None = None
     image_format: ImageFormat = "jpg"
     exports: tuple[ExportKind, ...] = ()
     max_side: int | None = None
@@ -77,7 +82,7 @@ class Outputs:
     @property
     def has_pictures(self) -> bool:
         """Whether files are written for each video."""
-        return any(path is not None for path in (self.frames_dir, self.sheet, self.maps_dir))
+        return any(path is not None for path in (self.frames_dir, self.frames_url, self.sheet, self.maps_dir))
 
     def identity(self) -> dict[str, object]:
         """Return the outputs that take part in the settings hash: a run that writes other files is another run.
@@ -86,6 +91,7 @@ class Outputs:
         """
         return {
             "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
+            **({} if self.frames_url is None else {"frames_url": self.frames_url.rstrip("/")}),
             "image_format": self.image_format,
             "exports": sorted(self.exports),
             "max_side": self.max_side,
@@ -143,18 +149,21 @@ def write_pictures(
     info = clip.source.info
     own = video_id(info.path, info.size_bytes, info.modified_ns)
     try:
-        return _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+        written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
     except OutputError as error:
         if not isinstance(error.__cause__, FileExistsError):
             raise
-    # Another run has just written a picture under one of the names.
-    return _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+        # Another run has just written a picture under one of the names.
+        written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+    return replace(written, bytes_read=clip.bytes_read)
 
 
 def _write(
     record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
 ) -> Record:
     frames, jpegs = record.frames, dict[int, export.Jpeg]()
+    if outputs.frames_url is not None:
+        frames = _upload_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.frames_dir is not None:
         frames, jpegs = _save_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.maps_dir is not None and record.maps is not None:
@@ -235,6 +244,24 @@ def _save_frames(
     return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames), jpegs
 
 
+def _upload_frames(
+    record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
+) -> tuple[SelectedFrame, ...]:
+    """Save the frames to a store; their names have the video's id, so that they replace its own pictures alone."""
+    assert outputs.frames_url is not None  # for the type checker
+    prefix = outputs.frames_url.rstrip("/")
+    with tempfile.TemporaryDirectory() as folder:
+        staged = replace(outputs, frames_dir=Path(folder), exports=())
+        frames, _ = _save_frames(record, clip, staged, f"{stem}-{own}", own, should_stop)
+        saved = []
+        for frame in frames:
+            assert frame.path is not None  # it was just written
+            url = f"{prefix}/{Path(frame.path).name}"
+            put(url, Path(frame.path).read_bytes(), should_stop)
+            saved.append(replace(frame, path=url))
+    return tuple(saved)
+
+
 def full_frames(
     clip: Clip, positions: Sequence[int], *, should_stop: Callable[[], bool] | None = None
 ) -> Iterator[tuple[int, UInt8Array]]:
@@ -261,14 +288,19 @@ def full_frames(
 
 def output_stems(paths: Sequence[str]) -> dict[str, str]:
     """Choose the start of each video's file names: its stem, with a hash of its path if two stems are equal."""
-    stems = {path: safe_stem(Path(path).stem) for path in paths}
+    stems = {path: safe_stem(Path(name_in(path)).stem) for path in paths}
     counts = Counter(stem.lower() for stem in stems.values())
     return {path: stem if counts[stem.lower()] == 1 else hashed_stem(path) for path, stem in stems.items()}
 
 
 def hashed_stem(path: str) -> str:
     """Build the start of a video's file names that no other video has: its stem, with a hash of its path."""
-    return f"{safe_stem(Path(path).stem)}-{hashlib.sha256(os.fsencode(Path(path).absolute())).hexdigest()[:6]}"
+    return f"{safe_stem(Path(name_in(path)).stem)}-{hashlib.sha256(os.fsencode(_place(path))).hexdigest()[:6]}"
+
+
+def _place(path: str) -> str:
+    """Return where a video lies, from wherever it is named."""
+    return path if is_url(path) else str(Path(path).absolute())
 
 
 def sheet_path(template: Path, stem: str) -> Path:
@@ -278,7 +310,7 @@ def sheet_path(template: Path, stem: str) -> Path:
 
 def video_id(path: str, size_bytes: int, modified_ns: int) -> str:
     """Hash a video file's path, size and time of modification into its identity, 8 hex digits (ours)."""
-    place = os.fsencode(os.path.realpath(path))
+    place = os.fsencode(path if is_url(path) else os.path.realpath(path))
     return hashlib.sha256(place + f"\0{size_bytes}\0{modified_ns}".encode()).hexdigest()[:8]
 
 

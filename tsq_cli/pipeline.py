@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from tsq_cli import config, selection
+from tsq_cli.arrays import Array, of_engine
 from tsq_cli.clip import Clip, most_candidates, process_file, timed
-from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, Order, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PASSING_OVER, EngineChoice, Order, SelectSettings
 from tsq_cli.describe import Seen, describe
 from tsq_cli.matching import Matchers
+from tsq_cli.networks import enable_cuda_graphs, load_sampler, uploaded
 from tsq_cli.record import Record
 from tsq_cli.rules.cover import shows_too_little
 from tsq_cli.rules.evidence import Evidence
@@ -29,12 +31,8 @@ from tsq_cli.sharpest import sharpen
 from tsq_cli.video.refine import closer_frames
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
-
     from tsq_cli.packs import Pack, PackConfig
     from tsq_cli.packs.image_text import QueryModelChoice
-    from tsq_cli.packs.recognizers import LoadedRecognizer
 
 MOST_CLOSER = 32
 """Candidates at most that a second look adds (ours)."""
@@ -52,9 +50,9 @@ class ScoredClip:
     """
 
     clip: Clip
-    pixels: Tensor | None = None
+    pixels: Array | None = None
     scores: ClipScores | None = None
-    matches: Tensor | None = None
+    matches: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +68,9 @@ class ChosenClip:
     scored: ScoredClip
     seen: Seen | None = None
     selection: Selection | None = None
-    picks: tuple[Tensor, Tensor] | None = None
+    picks: tuple[Array, Array] | None = None
 
-    def positions(self, order: Order) -> Tensor | list[int]:
+    def positions(self, order: Order) -> Array | list[int]:
         """Candidates chosen, int64 [K], in the order of the record's list; where the device chose they stay there."""
         if self.picks is not None:
             return self.picks[0].sort().values if order == "time" else self.picks[0]
@@ -92,26 +90,30 @@ class Selector:
         self.pack = pack
         self.device = "cpu" if pack is None else pack.device
         self._matchers = Matchers()
-        self._prefetched: WeakKeyDictionary[Clip, Callable[[], Tensor]] = WeakKeyDictionary()
+        self._prefetched: WeakKeyDictionary[Clip, Callable[[], Array]] = WeakKeyDictionary()
 
     @classmethod
-    def load(cls, pack: str | PackConfig = DEFAULT_PACK, *, device: str = "auto", dtype: str = "auto") -> Selector:
+    def load(
+        cls,
+        pack: str | PackConfig = DEFAULT_PACK,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        engine: EngineChoice = "auto",
+    ) -> Selector:
         """Load a pack by name or folder onto a device.
 
         Args:
             pack: name of an installed pack, or a folder that holds a pack.json, or its description.
             device: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:<index>".
             dtype: "auto" (float32 on a CPU, float16 on CUDA), "float32", "bfloat16" or "float16".
+            engine: what runs the networks: "onnx" (ONNX Runtime), "torch", or "auto" (see resolve_engine).
 
         Raises:
-            UsageError: unknown pack, or a device or dtype that is not there.
+            UsageError: unknown pack, or a device, dtype or engine that is not there.
             WeightsError: weights that are missing, damaged or out of reach.
         """
-        from tsq_cli.models.device import resolve_device, resolve_dtype
-        from tsq_cli.packs import load_pack
-
-        place = resolve_device(device)
-        loaded = load_pack(pack, device=place, dtype=resolve_dtype(dtype, place))
+        loaded = load_sampler(pack, device=device, dtype=dtype, engine=engine)
         enable_cuda_graphs(loaded)
         return cls(loaded)
 
@@ -168,14 +170,12 @@ class Selector:
 
     def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
         """Start copying candidates to the device, so that they are there when `score` wants them."""
-        if settings.needs_model:
-            import torch
-
-            from tsq_cli.models.device import upload
-
-            for clip in clips:
-                if clip not in self._prefetched:
-                    self._prefetched[clip] = upload(torch.from_numpy(clip.batch.pixels), self.device)
+        if not settings.needs_model:
+            return
+        engine = self.loaded_pack().engine
+        for clip in clips:
+            if clip not in self._prefetched:
+                self._prefetched[clip] = uploaded(of_engine(clip.batch.pixels, engine), self.device)
 
     def choose(
         self, scored: Sequence[ScoredClip], settings: SelectSettings, timings: dict[str, float]
@@ -372,19 +372,6 @@ class Selector:
         if self.pack is None:
             raise ValueError("this selector was made without a model; use Selector.load for rules that look at pixels")
         return self.pack
-
-
-def enable_cuda_graphs(pack: Pack | None, recognizer: LoadedRecognizer | None = None) -> None:
-    """Run the networks as CUDA graphs, one per batch shape, if they are on a GPU; image-text models run as they are."""
-    from tsq_cli.models.graphs import graph_calls
-
-    networks: set[Module] = set()
-    if pack is not None and pack.image_text is None:
-        networks |= {pack.visual_encoder, pack.object_recognizer, pack.tsqnet}
-    if recognizer is not None and not recognizer.is_image_text:
-        networks |= {recognizer.recognizer}
-    for network in networks:
-        graph_calls(network)
 
 
 def with_timings(records: Sequence[Record], timings: Mapping[str, float]) -> list[Record]:

@@ -8,20 +8,18 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tsq_cli import __version__
+from tsq_cli.arrays import Engine
 
 if TYPE_CHECKING:
     import torch
 
     from tsq_cli.data import VideoList
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "av")
+LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "av")
 """Libraries whose version can change a number of a report."""
-
-Engine = Literal["torch"]
-"""What runs the networks that score frames."""
 
 
 def provenance(

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tsq_cli.arrays import Array, concat, descending, float32, inference, namespace, split
 from tsq_cli.clip import timed
-from tsq_cli.config import ClassifySettings
+from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.scoring import categories
 from tsq_cli.types import Category, SaliencyMaps
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from tsq_cli.models.outputs import ImageClassifier, RecognizerOutput
     from tsq_cli.models.preprocess import Preprocessor
-    from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
     from tsq_cli.packs.recognizers import LoadedRecognizer
+    from tsq_cli.packs.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class SamplerScores:
         classes: z^v and z^t of the whole clip, [C] each.
     """
 
-    weights: Tensor
-    classes: tuple[Tensor, Tensor]
+    weights: Array
+    classes: tuple[Array, Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,14 @@ class ClipOutput:
     Attributes:
         seen: the frames that it saw, as rising indices of the clip's K selected ones.
         frames: its logits [k, C] and activations [k, ...] of these.
-        scores: of the clip [C], calibrated; their softmax (or sigmoid) are its probabilities.
+        scores: of the clip [C]; their softmax (or sigmoid) are its probabilities.
+        is_calibrated: whether the scores are: those of the pack's own consensus.
     """
 
     seen: Sequence[int]
     frames: RecognizerOutput
-    scores: Tensor
+    scores: Array
+    is_calibrated: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Recognition:
 
 def recognize_clips(
     loaded: LoadedRecognizer,
-    clips: Sequence[Tensor],
+    clips: Sequence[Array],
     settings: ClassifySettings,
     *,
     timings: dict[str, float] | None = None,
@@ -93,7 +95,7 @@ def recognize_clips(
 
 def forward_clips(
     loaded: LoadedRecognizer,
-    clips: Sequence[Tensor],
+    clips: Sequence[Array],
     consensus: Consensus,
     samplers: Sequence[SamplerScores | None],
     timings: dict[str, float],
@@ -107,12 +109,14 @@ def forward_clips(
         timings: seconds of each stage are added here.
     """
     # Calibrated for the pack's own consensus; of another one the probabilities are as they come.
-    temperature = loaded.words.recognizer_temperature if consensus == loaded.consensus else None
+    is_own = consensus == loaded.consensus
+    temperature = loaded.words.recognizer_temperature if is_own else None
     return [
         ClipOutput(
             seen=range(len(output.logits)),
             frames=output,
             scores=_clip_scores(output.logits, consensus, sampler, temperature),
+            is_calibrated=is_own,
         )
         for output, sampler in zip(forward_recognizer(loaded, clips, timings), samplers, strict=True)
     ]
@@ -120,7 +124,7 @@ def forward_clips(
 
 def forward_until_sure(
     loaded: LoadedRecognizer,
-    clips: Sequence[Tensor],
+    clips: Sequence[Array],
     orders: Sequence[Sequence[int]],
     exit_at: EarlyExit,
     consensus: Consensus,
@@ -136,10 +140,8 @@ def forward_until_sure(
         orders: the order in which each clip's frames are seen, as indices of them.
         exit_at: when it is sure; with as many temperatures as a clip has frames, or more.
     """
-    import torch
-
     from tsq_cli.models.early_exit import is_sure
-    from tsq_cli.models.recognizer import RecognizerOutput
+    from tsq_cli.models.outputs import RecognizerOutput
 
     seen: list[list[RecognizerOutput]] = [[] for _ in clips]
     found: dict[int, ClipOutput] = {}
@@ -151,39 +153,37 @@ def forward_until_sure(
             seen[number].append(output)
             order, sampler = list(orders[number][: step + 1]), samplers[number]
             weights = None if sampler is None else replace(sampler, weights=sampler.weights[order])
-            logits = torch.cat([one.logits for one in seen[number]])
-            with torch.inference_mode():
+            logits = concat([one.logits for one in seen[number]])
+            with inference(logits):
                 scores = _clip_scores(logits, consensus, weights, None) / temperature
                 ends = step + 1 == len(clips[number])
                 if ends or bool(is_sure(scores, exit_at.bar, multi_label=consensus.multi_label)):
                     places = sorted(range(step + 1), key=order.__getitem__)
                     frames = RecognizerOutput(
                         logits=logits[places],
-                        activations=torch.cat([one.activations for one in seen[number]])[places],
+                        activations=concat([one.activations for one in seen[number]])[places],
                     )
                     found[number] = ClipOutput(seen=sorted(order), frames=frames, scores=scores)
     return [found[number] for number in range(len(clips))]
 
 
 def _clip_scores(
-    logits: Tensor, consensus: Consensus, sampler: SamplerScores | None, temperature: float | None
-) -> Tensor:
-    import torch
-
+    logits: Array, consensus: Consensus, sampler: SamplerScores | None, temperature: float | None
+) -> Array:
     from tsq_cli.models import video_scores
 
-    with torch.inference_mode():
+    with inference(logits):
         return video_scores(
             logits,
             consensus,
-            weights=None if sampler is None else sampler.weights.to(logits),
+            weights=None if sampler is None else namespace(logits).astype(sampler.weights, logits.dtype),
             class_scores=None if sampler is None else sampler.classes,
             temperature=temperature,
         )
 
 
 def forward_recognizer(
-    loaded: LoadedRecognizer, clips: Sequence[Tensor], timings: dict[str, float]
+    loaded: LoadedRecognizer, clips: Sequence[Array], timings: dict[str, float]
 ) -> list[RecognizerOutput]:
     """Run the recognizer on each clip's frames, all as one batch; on a GPU the host waits for nothing.
 
@@ -194,37 +194,33 @@ def forward_recognizer(
     Returns:
         Logits [K, C] in float32 and activations [K, ...] of each clip's frames, on the recognizer's device.
     """
-    import torch
+    from tsq_cli.models.outputs import RecognizerOutput
 
-    from tsq_cli.models.recognizer import RecognizerOutput
-
-    with torch.inference_mode():
+    with inference(clips[0]):
         with timed(timings, "preprocess"):
-            images = torch.cat([prepare_frames(loaded.recognizer, loaded.preprocessor, some) for some in clips])
+            images = concat([prepare_frames(loaded.recognizer, loaded.preprocessor, some) for some in clips])
         with timed(timings, "recognize"):
             output = recognize_images(loaded.recognizer, images)
     lengths = [len(frames) for frames in clips]
-    parts = zip(output.logits.float().split(lengths), output.activations.split(lengths), strict=True)  # type: ignore[no-untyped-call]
+    parts = zip(split(float32(output.logits), lengths), split(output.activations, lengths), strict=True)
     return [RecognizerOutput(logits=logits, activations=activations) for logits, activations in parts]
 
 
-def prepare_frames(recognizer: Recognizer, preprocessor: Preprocessor, frames: Tensor) -> Tensor:
+def prepare_frames(recognizer: ImageClassifier, preprocessor: Preprocessor, frames: Array) -> Array:
     """Preprocess frames uint8 [N, H, W, 3] for a recognizer, on its device and in its precision: [N, 3, S, S]."""
     weight = recognizer.encoder.classifier_weight
     return preprocessor(frames, weight.device, weight.dtype)
 
 
-def recognize_images(recognizer: Recognizer, images: Tensor) -> RecognizerOutput:
+def recognize_images(recognizer: ImageClassifier, images: Array) -> RecognizerOutput:
     """Recognize images [N, 3, S, S], as many at a time as the device likes best."""
-    import torch
-
-    from tsq_cli.models.device import cpu_microbatches
-    from tsq_cli.models.recognizer import RecognizerOutput
+    from tsq_cli.models.microbatches import cpu_microbatches
+    from tsq_cli.models.outputs import RecognizerOutput
 
     outputs = [recognizer(some) for some in cpu_microbatches(images, multiplier=2)]
     return RecognizerOutput(
-        logits=torch.cat([output.logits for output in outputs]),
-        activations=torch.cat([output.activations for output in outputs]),
+        logits=concat([output.logits for output in outputs]),
+        activations=concat([output.activations for output in outputs]),
     )
 
 
@@ -246,21 +242,21 @@ def postprocess_clip(
     Raises:
         UsageError: as recognize_clips.
     """
-    import torch
-
     from tsq_cli.models import video_scores
 
     count, frames = settings.num_predictions, output.frames
     alone = Consensus(multi_label=loaded.consensus.multi_label)
-    with torch.inference_mode():
-        predictions = _likeliest(output.scores, frames.activations, loaded, count)
+    with inference(output.scores):
+        level = loaded.words.least_probability
+        of_video = level if output.is_calibrated else 0.0  # as for a recognizer of which none was measured
+        predictions = _likeliest(output.scores, frames.activations, loaded, count, of_video)
         maps = None
         if settings.maps:
             with timed(timings, "maps"):
                 maps = _maps(loaded, frames, predictions[0], size, settings)
         of_frames = video_scores(frames.logits[:, None], alone, temperature=loaded.words.recognizer_temperature)
         each = {
-            index: _likeliest(scores, activations[None], loaded, count)
+            index: _likeliest(scores, activations[None], loaded, count, level)
             for index, scores, activations in zip(output.seen, of_frames, frames.activations, strict=True)
         }
     return Recognition(predictions=predictions, frame_predictions=each, maps=maps)
@@ -293,19 +289,24 @@ def consensus_of(own: Consensus, settings: ClassifySettings, *, has_sampler: boo
 
 
 def early_exit_of(
-    own: EarlyExit | None, settings: ClassifySettings, most_frames: int, *, chosen_by: str, is_own_consensus: bool
+    own: EarlyExit | None,
+    settings: ClassifySettings,
+    choosing: SelectSettings,
+    pack: Settings | None,
+    *,
+    is_own_consensus: bool,
 ) -> EarlyExit | None:
     """Decide when the recognizer has seen enough; None: it sees all frames.
 
     Args:
         own: of the pack.
         settings: of the recognition.
-        most_frames: K at most.
-        chosen_by: see SelectSettings.chosen_by.
+        choosing: how the frames are chosen.
+        pack: settings of the pack whose sampler chooses them, for which this was tuned; None if none does.
         is_own_consensus: whether the frames' scores become the video's as the pack says, for which this was tuned.
 
     Raises:
-        UsageError: an early exit is asked for that was not tuned, or for other frames, scores or fewer frames.
+        UsageError: one is asked for that was not tuned, or for frames chosen otherwise, other scores or fewer frames.
     """
     if not settings.early_exit:
         return None
@@ -318,35 +319,51 @@ def early_exit_of(
             "`tsq evaluate LIST --pack PACK --recognizer embedded --tune-early-exit FILE` on videos that are not "
             "reported",
         )
-    if chosen_by != "tsq":
+    if choosing.chosen_by != "tsq":
         raise UsageError(
-            f"an early exit was asked for with frames chosen by {chosen_by}",
+            f"an early exit was asked for with frames chosen by {choosing.chosen_by}",
             wanted="those of the rule tsq, for which its bar was tuned",
             fix=f"use --selector tsq and no query, or {fix}",
         )
+    for name, asked, tuned in () if pack is None else _choices(choosing, pack):
+        if asked not in (tuned, None):
+            raise UsageError(
+                f"an early exit was asked for with {name} {asked}",
+                wanted=f"{tuned}, for which its bar was tuned",
+                fix=f"use that, or {fix}",
+            )
     if not is_own_consensus:
         raise UsageError(
             "an early exit was asked for with another pooling or evidence than the pack's",
             wanted="the scores that its bar was tuned for",
             fix=f"leave --pooling and --evidence out, or {fix}",
         )
-    if most_frames > len(own.temperatures):
+    if choosing.most_frames > len(own.temperatures):
         raise UsageError(
-            f"an early exit was asked for with {most_frames} frames",
+            f"an early exit was asked for with {choosing.most_frames} frames",
             wanted=f"at most {len(own.temperatures)}, for which the pack's was tuned",
             fix=f"ask for fewer frames (-k), or {fix}",
         )
     return own
 
 
-def _likeliest(scores: Tensor, activations: Tensor, loaded: LoadedRecognizer, count: int) -> tuple[Category, ...]:
+def _choices(choosing: SelectSettings, pack: Settings) -> Iterator[tuple[str, object, object]]:
+    """Name what the bar depends on: what is asked for (None: nothing), and what `tsq evaluate` tunes with."""
+    yield "num_candidates (-n)", choosing.num_candidates, pack.num_candidates
+    yield "lambda_v", choosing.lambda_v, pack.lambda_v
+    yield "top_n", choosing.top_n, pack.top_n
+    yield "sharpest (--sharpest)", choosing.sharpest, False
+
+
+def _likeliest(
+    scores: Array, activations: Array, loaded: LoadedRecognizer, count: int, level: float
+) -> tuple[Category, ...]:
     """Pick the most likely classes by their scores [C], from frames' activations; of equal ones the lower index."""
     from tsq_cli.models import probabilities
 
-    words = loaded.words
-    indices = scores.argsort(descending=True, stable=True)[:count]  # many a sigmoid rounds to one
+    indices = descending(scores, 0)[:count]  # many a sigmoid rounds to one
     likeliest = probabilities(scores, multi_label=loaded.consensus.multi_label)[indices]
-    sure = likeliest >= words.least_probability
+    sure = likeliest >= level
     if loaded.is_image_text:  # its classes are only told apart from each other: a frame may show none of them
         sure = loaded.recognizer.encoder.model.shown(activations).any(dim=1)[indices]
     return categories(indices, likeliest, loaded.class_names, sure=sure)

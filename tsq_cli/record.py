@@ -121,10 +121,11 @@ class Record:
     reason, a sentence.
 
     `predictions` (most likely first) and `recognizer` are None if no recognizer ran; `maps` holds one map per frame of
-    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16") and `device` ("cpu", "cuda:0") are
-    those of the networks, None if none ran. `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file
-    whose video failed, if known; otherwise `video` has them. `snap_seconds` is the largest distance of a requested time
-    from its nearest keyframe, None where exact frames were decoded.
+    `frames` that it saw, in their order. `dtype` ("float32", "bfloat16", "float16"), `device` ("cpu", "cuda:0") and
+    `engine` ("onnx", "torch") are those of the networks, the recognizer's where one ran, None if none did.
+    `size_bytes` and `modified_ns` (nanoseconds since 1970) are those of a file whose video failed, if known; otherwise
+    `video` has them. `snap_seconds` is the largest distance of a requested time from its nearest keyframe, None where
+    exact frames were decoded. `bytes_read` counts what was fetched of a video in a store, None for others.
     """
 
     path: str
@@ -138,10 +139,12 @@ class Record:
     video: VideoInfo | None = None
     decode_errors: int = 0
     snap_seconds: float | None = None
+    bytes_read: int | None = None
     pack_name: str | None = None
     pack_sha256: str | None = None
     dtype: str | None = None
     device: str | None = None
+    engine: str | None = None
     selector: str = "auto"
     rule: str | None = None
     rule_reason: str = ""
@@ -186,6 +189,7 @@ class Record:
             "pack": None if self.pack_name is None else {"name": self.pack_name, "sha256": self.pack_sha256},
             "dtype": self.dtype,
             "device": self.device,
+            "engine": self.engine,
             "selector": self.selector,
             "rule": self.rule,
             "rule_reason": self.rule_reason or None,
@@ -230,6 +234,7 @@ class Record:
             "total_num_frames": video.total_num_frames,
             "decode_errors": self.decode_errors,
             "snap_seconds": self.snap_seconds,
+            **({} if self.bytes_read is None else {"bytes_read": self.bytes_read}),
         }
 
 

@@ -6,18 +6,22 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from tsq_cli import stores
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.files import atomic_path, cannot_write, is_written_straight
 from tsq_cli.inputs import file_status
 from tsq_cli.journal import CRASHED, Journal
+from tsq_cli.stores import is_url
 
 RECORD_START = b'{"schema_version": '
 """Start of each line that RecordFile writes: tells a line that a kill cut short from another program's text."""
+
+_AT_ONCE = 1024  # records looked up together: a request for each object of a store, and some 16 MB of memory
 
 _LONGEST_NAME = 200  # bytes; the files beside it have a few more, and file systems allow 255
 
@@ -74,16 +78,24 @@ class RecordFile:
     def __exit__(self, *exception: object) -> None:
         self._held.close()
 
-    def finished(self, settings_hash: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield path and record of the videos that a run with this hash need not redo.
+    def finished(
+        self, settings_hash: str, among: Collection[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield path and record of the videos that a run with this hash need not redo; only of some, if given.
 
         These are videos that finished well with the same settings, are unchanged (size and time of modification) and
         still have all their pictures, and unchanged videos that crashed an earlier run, whatever the settings.
         """
+        records: dict[str, dict[str, Any]] = {}
         for number, line in enumerate(self._lines()):
             path, record = _parsed(line)
-            if self._last_line.get(path) == number and _is_done(record, settings_hash):
-                yield path, record
+            is_wanted = self._last_line.get(path) == number and (among is None or path in among)
+            if is_wanted and _is_done(record, settings_hash):
+                records[path] = record
+            if len(records) == _AT_ONCE:
+                yield from _still_stored(records)
+                records.clear()
+        yield from _still_stored(records)
 
     @property
     def progress(self) -> int:
@@ -203,19 +215,45 @@ def _is_done(record: Mapping[str, Any], settings_hash: str) -> bool:
 
 
 def _is_unchanged(video: Mapping[str, Any]) -> bool:
+    """Test whether a file is as its record says; of a video in a store that is to be seen yet."""
+    if is_url(video["path"]):
+        return True
     try:
-        found = file_status(video["path"])
+        return _is_same(file_status(video["path"]), video)
     except InputNotFoundError:
+        return False
+
+
+def _still_stored(records: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield path and record of those whose video and pictures, where they are in a store, are still there."""
+    far = {
+        path: [place for place in _pictures(record) if is_url(place)] if record["status"] == "ok" else []
+        for path, record in records.items()
+    }
+    wanted = [path for path in records if is_url(path)] + [url for urls in far.values() for url in urls]
+    found = stores.statuses(wanted)
+    for path, record in records.items():
+        if (not is_url(path) or _is_same(found.get(path), record["video"])) and found.keys() >= {*far[path]}:
+            yield path, record
+
+
+def _is_same(found: os.stat_result | None, video: Mapping[str, Any]) -> bool:
+    if found is None:
         return False
     same = (found.st_size, found.st_mtime_ns) == (video.get("size_bytes"), video.get("modified_ns"))
     return same and stat.S_ISREG(found.st_mode)
 
 
 def _has_pictures(record: Mapping[str, Any]) -> bool:
-    """Test whether all the pictures and exports that a record names still exist."""
+    """Test whether all the pictures and exports that a record names still exist; those in a store count as there."""
+    return all(is_url(path) or Path(path).is_file() for path in _pictures(record))
+
+
+def _pictures(record: Mapping[str, Any]) -> list[str]:
+    """List the pictures and exports that a record names; a failed one names none."""
     named = [
         record["sheet"],
         *record["exports"].values(),
         *(frame[key] for frame in record["frames"] for key in ("path", "map")),
     ]
-    return all(Path(path).is_file() for path in named if path is not None)
+    return [path for path in named if path is not None]

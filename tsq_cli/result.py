@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +79,12 @@ class FrameDecoder:
         return batch.pixels
 
     @property
-    def file(self) -> str | PathLike[str] | None:
-        """The video's path; None for bytes and frames in memory."""
+    def file(self) -> str | None:
+        """The video's path or URL; None for bytes and frames in memory."""
         source = self._clip.source
-        return source.media if isinstance(source, VideoSource) and not isinstance(source.media, MediaBytes) else None
+        return (
+            str(source.media) if isinstance(source, VideoSource) and not isinstance(source.media, MediaBytes) else None
+        )
 
     @contextmanager
     def opened(self) -> Iterator[Clip]:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tsq_cli.arrays import Array, concat, float32, inference, namespace, normalize, split, take, to_numpy
 from tsq_cli.clip import timed
 from tsq_cli.config import SelectSettings
 from tsq_cli.types import Category, Float32Array, Saliency
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tsq_cli.models import FrameEncoder, FrameSaliency
+    from tsq_cli.models.outputs import FrameSaliency, ImageNetwork
     from tsq_cli.models.preprocess import Preprocessor
     from tsq_cli.packs import Pack
 
@@ -30,7 +31,7 @@ class ClipScores:
 
     visual: FrameSaliency
     textual: FrameSaliency
-    features: Tensor
+    features: Array
     names_visual: Sequence[str]
     names_textual: Sequence[str]
 
@@ -56,9 +57,9 @@ class ClipScores:
 
         curves = []
         for module in (self.visual, self.textual):
-            scores = module.scores[0].double().cpu()
+            scores = to_numpy(module.scores[0]).astype(np.float64)
             refuse_not_finite(scores, "saliency scores")
-            curves.append((scores / scores.sum()).numpy())  # float32 sums to one within its rounding only
+            curves.append(scores / scores.sum())  # float32 sums to one within its rounding only
         return Saliency(
             visual=curves[0],
             textual=curves[1],
@@ -68,14 +69,12 @@ class ClipScores:
 
     def unit_features(self) -> Float32Array:
         """Copy the features of one clip (B = 1) to the host, [T, Dv] of unit length."""
-        from torch.nn import functional
-
-        features: Float32Array = functional.normalize(self.features[0].float(), dim=1).cpu().numpy()
+        features: Float32Array = to_numpy(normalize(float32(self.features[0]), 1))
         return features
 
 
 def score_clips(
-    pack: Pack, clips: Sequence[Tensor], settings: SelectSettings, *, timings: dict[str, float] | None = None
+    pack: Pack, clips: Sequence[Array], settings: SelectSettings, *, timings: dict[str, float] | None = None
 ) -> list[ClipScores]:
     """Score every candidate of every clip, all encoded as one batch; on a GPU the host waits for nothing.
 
@@ -91,23 +90,21 @@ def score_clips(
     Raises:
         WeightsError: on a CPU features that are not finite.
     """
-    import torch
-
     timings = {} if timings is None else timings
     top_n = settings.top_n or pack.config.settings.top_n
     scored: dict[int, ClipScores] = {}
-    with torch.inference_mode():
+    with inference(clips[0]):
         features, objects = encode(pack, clips, timings)
         with timed(timings, "tsq"):
             for length in {len(clip) for clip in clips}:  # clips of one length go through the layers together
                 alike = [number for number, clip in enumerate(clips) if len(clip) == length]
-                x_v, logits = (torch.stack([of[number] for number in alike]) for of in (features, objects))
+                x_v, logits = (namespace(of[0]).stack([of[number] for number in alike]) for of in (features, objects))
                 scores = tsq_scores(pack, x_v, logits, top_n=top_n)
                 scored.update(zip(alike, scores.split(), strict=True))
     return [scored[number] for number in range(len(clips))]
 
 
-def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: int) -> ClipScores:
+def tsq_scores(pack: Pack, features: Array, object_logits: Array, *, top_n: int) -> ClipScores:
     """Run the TSQ layers and compute the saliency of B clips; on a GPU the host waits for nothing.
 
     Args:
@@ -129,7 +126,7 @@ def tsq_scores(pack: Pack, features: Tensor, object_logits: Tensor, *, top_n: in
     )
     if words.least_evidence is not None and output.visual.evidence is not None:
         first = visual.categories[:, :1]  # [B, 1]
-        named = (first == textual.categories[:, :1]) & (output.visual.evidence.gather(1, first) >= words.least_evidence)
+        named = (first == textual.categories[:, :1]) & (take(output.visual.evidence, first, 1) >= words.least_evidence)
         visual, textual = (replace(of, sure=named & (of.categories == first)) for of in (visual, textual))
     if pack.image_text is not None:  # its classes are only told apart from each other: a frame may show none of them
         shown = pack.visual_encoder.model.shown(features.flatten(0, 1)).unflatten(1, features.shape[:2]).any(dim=2)
@@ -158,12 +155,12 @@ def _of_clip(saliency: FrameSaliency, number: int) -> FrameSaliency:
 
 def _categories(saliency: FrameSaliency, names: Sequence[str]) -> tuple[Category, ...]:
     """Name the categories behind one clip's curve."""
-    sure = None if saliency.sure is None else saliency.sure[0].cpu()
-    return categories(saliency.categories[0].cpu(), saliency.probabilities[0].cpu(), names, sure=sure)
+    sure = None if saliency.sure is None else saliency.sure[0]
+    return categories(saliency.categories[0], saliency.probabilities[0], names, sure=sure)
 
 
 def categories(
-    indices: Tensor, scores: Tensor, names: Sequence[str], *, sure: Tensor | None = None
+    indices: Array, scores: Array, names: Sequence[str], *, sure: Array | None = None
 ) -> tuple[Category, ...]:
     """Name classes by their indices [n], with their scores [n]: probabilities, or cosines.
 
@@ -172,8 +169,9 @@ def categories(
         names: of all classes, or objects.
         sure: bool [n], which of them may be named; None is all.
     """
-    bounded = scores.float().clamp(-1, 1).tolist()  # single precision rounds some of them past their bounds
-    are_sure = [True] * len(bounded) if sure is None else sure.tolist()
+    indices, scores = to_numpy(indices), to_numpy(float32(scores))
+    bounded = scores.clip(-1, 1).tolist()  # single precision rounds some of them past their bounds
+    are_sure = [True] * len(bounded) if sure is None else to_numpy(sure).tolist()
     return tuple(
         Category(index=index, label=names[index], score=score, is_sure=is_sure)
         for index, score, is_sure in zip(indices.tolist(), bounded, are_sure, strict=True)
@@ -181,8 +179,8 @@ def categories(
 
 
 def encode(
-    pack: Pack, clips: Sequence[Tensor], timings: dict[str, float] | None = None
-) -> tuple[list[Tensor], list[Tensor]]:
+    pack: Pack, clips: Sequence[Array], timings: dict[str, float] | None = None
+) -> tuple[list[Array], list[Array]]:
     """Encode clips: visual features [T, Dv] and object logits [T, O] of each, in one pass where the encoder is shared.
 
     Args:
@@ -190,8 +188,6 @@ def encode(
         clips: uint8 [T, H, W, 3] each; T, H and W may differ.
         timings: seconds of each stage are added here.
     """
-    import torch
-
     timings = {} if timings is None else timings
     lengths = [len(pixels) for pixels in clips]
     with timed(timings, "preprocess"):
@@ -205,25 +201,21 @@ def encode(
             object_input = prepare_clips(pack, pack.object_preprocessor, clips)
         with timed(timings, "encode"):
             object_logits = encode_images(pack.object_recognizer, object_input)[1]
-    return list(torch.split(visual_features, lengths)), list(torch.split(object_logits, lengths))
+    return split(visual_features, lengths), split(object_logits, lengths)
 
 
-def prepare_clips(pack: Pack, preprocessor: Preprocessor, clips: Sequence[Tensor]) -> Tensor:
+def prepare_clips(pack: Pack, preprocessor: Preprocessor, clips: Sequence[Array]) -> Array:
     """Preprocess all frames of clips uint8 [T, H, W, 3] for a network of the pack: [N, 3, S, S]."""
-    import torch
-
-    return torch.cat([preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
+    return concat([preprocessor(pixels, pack.device, pack.dtype) for pixels in clips])
 
 
-def encode_images(encoder: FrameEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
+def encode_images(encoder: ImageNetwork, images: Array) -> tuple[Array, Array]:
     """Encode images [N, 3, S, S]: features [N, D] and logits [N, O]."""
-    import torch
-
-    from tsq_cli.models.device import cpu_microbatches
+    from tsq_cli.models.microbatches import cpu_microbatches
 
     features, logits = [], []
     for some in cpu_microbatches(images):
         output = encoder(some)
         features.append(output.features)
         logits.append(output.logits)
-    return torch.cat(features), torch.cat(logits)
+    return concat(features), concat(logits)

@@ -12,7 +12,8 @@ from tsq_cli.config import SelectSettings
 from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.rules.quality import frame_quality
 from tsq_cli.types import Float64Array, FrameBatch, Int64Array, UInt8Array
-from tsq_cli.video import decode_frames
+from tsq_cli.video import Source, decode_frames
+from tsq_cli.video.decode import NOT_ON_GPU
 from tsq_cli.video.sample import shown_between
 
 REACH_SECONDS = 0.5
@@ -55,7 +56,8 @@ def sharpen(
 
     Returns:
         The clip's batch with those frames replaced and their shift added to snap_seconds; frame_indices still rise. A
-        note states how many moved, and how far. The batch itself if none did.
+        note states how many moved, and how far. A note also states it if the CPU
+        decoded in NVDEC's place. The batch itself if there is nothing to state.
 
     Raises:
         VideoTimeoutError, CancelledError, NvdecError: as decode_frames.
@@ -66,6 +68,7 @@ def sharpen(
     at_once = max(1, BYTES_AT_ONCE // (NEIGHBORS * frame_bytes))
     waiting = [position for position, indices in beside.items() if len(indices)]
     better: dict[int, tuple[UInt8Array, int]] = {}
+    refusals: set[str] = set()
     for first in range(0, len(waiting), at_once):
         part = waiting[first : first + at_once]
         try:
@@ -79,12 +82,15 @@ def sharpen(
             )
         except NoDecodableFrameError:  # the candidates themselves could be decoded
             continue
+        refusals |= {note for note in found.notes if note.startswith(NOT_ON_GPU)} - set(batch.notes)
         for position in part:
             near = np.flatnonzero(np.isin(found.frame_indices, beside[position]))
             best = _sharpest(batch.pixels[position], int(batch.frame_indices[position]), found, near)
             if best is not None:
                 better[position] = found.pixels[best], int(found.frame_indices[best])
-    return _replaced(clip, better, len(beside))
+    if refusals:
+        batch = replace(batch, notes=(*batch.notes, *refusals))
+    return _replaced(clip.source, batch, better, len(beside))
 
 
 def _beside(clip: Clip, positions: list[int], settings: SelectSettings) -> dict[int, Int64Array]:
@@ -136,8 +142,9 @@ def _thumbnails(pixels: UInt8Array) -> Float64Array:
     return thumbnails
 
 
-def _replaced(clip: Clip, better: dict[int, tuple[UInt8Array, int]], num_selected: int) -> FrameBatch:
-    batch, source = clip.batch, clip.source
+def _replaced(
+    source: Source, batch: FrameBatch, better: dict[int, tuple[UInt8Array, int]], num_selected: int
+) -> FrameBatch:
     if not better:
         return batch
     pixels, indices = batch.pixels.copy(), batch.frame_indices.copy()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,9 +20,14 @@ from benchmarks import decode as bench
 from benchmarks.decode import Outcome, compare, fastest_of_families, measure_clip, ratios_of
 from benchmarks.decode_clips import RECIPES, encode, pictures
 from benchmarks.decode_methods import Method, Task, methods, sequential
-from benchmarks.reference_decoder import repeat_packets
+from benchmarks.reference_decoder import frame_seconds, repeat_packets
+from tests.video import mp4_boxes
+from tests.video import pictures as numbers
 from tests.video.clips import clip
+from tests.video.encoding import FRAME, Recipe
+from tests.video.encoding import encode as encode_streams
 from tsq_cli.benchmark.measure import TimedRun, Timing, in_turns
+from tsq_cli.video import open_video
 
 
 def outcome(family: str, seconds: list[float], *, is_other: bool = False, failure: str | None = None) -> Outcome:
@@ -119,17 +126,99 @@ def test_repeated_packets_play_on(moving_clip: Path, tmp_path: Path) -> None:
     assert [data for _, data in shown[long_clip]] == [data for _, data in shown[moving_clip]] * 3
 
 
-def test_task_is_worked_out_from_a_plain_pass() -> None:
-    known = clip("vfr_rising_gaps")
-    task = Task.of(known.path, 16)
-    # Gaps rise to 0.77 s and their median is 0.39 s, which the task takes as the last frame's length.
-    centers = [(15.21 + 0.39) * (i + 0.5) / 16 for i in range(16)]
-    np.testing.assert_allclose(task.times_seconds, centers)
-    assert task.indices.tolist() == [known.position_at(center) for center in centers]
+def test_task_is_the_middle_of_each_wanted_frames_time_on_screen() -> None:
+    task = Task.of(clip("slide_show").path, 16)  # at 0, 12, 25, 31 and 60 s, the last one for 30 s
+    assert task.indices.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(task.times_seconds, [6, 18.5, 28, 45.5, 75])
     assert (task.width, task.height) == (160, 120)
     assert task.start_seconds == 0
+    task = Task.of(clip("vfr_rising_gaps").path, 16)  # frame i comes at i * i / 100 s
+    np.testing.assert_allclose(task.times_seconds[:-1], [(i * i + (i + 1) ** 2) / 200 for i in task.indices[:-1]])
     assert Task.of(clip("mpeg4_b_frames").path, 2).start_seconds == pytest.approx(0.04)
     assert Task.from_json(task.to_json()).indices.tolist() == task.indices.tolist()
+
+
+def small_stream_first(path: Path) -> list[int]:
+    encode_streams(path, Recipe(width=64, height=64, first_number=1000), Recipe(b_frames=3))
+    data = bytearray(path.read_bytes())
+    for track, is_default in (
+        (0, 0),
+        (1, 1),
+    ):  # the last bit of the flags, which follow 8 bytes of header and the version
+        data[mp4_boxes.find(bytes(data), "moov/trak/tkhd", track)[-1].start + 8 + 3] = 2 | is_default
+    path.write_bytes(data)
+    return [1, 5, 9, 13, 16, 20, 24, 28, 31, 35, 39, 43, 46, 50, 54, 58]  # of 60: 60 * (i + 0.5) / 16
+
+
+def ten_frames(path: Path) -> list[int]:
+    encode_streams(path, Recipe(num_frames=10, b_frames=3))
+    return list(range(10))
+
+
+def cut_in_a_packet(path: Path) -> list[int]:
+    whole = clip("mpeg2_late_start").path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    return []
+
+
+@pytest.mark.parametrize("make", [small_stream_first, ten_frames])
+def test_any_file_is_judged_by_the_frames_that_it_shows(make: Callable[[Path], list[int]], tmp_path: Path) -> None:
+    path = tmp_path / "odd.mp4"
+    expected = make(path)
+    task = Task.of(path, 16)
+    assert [numbers.read(picture) for picture in sequential(task)] == expected
+    assert [numbers.read(picture) for picture in methods()[0].decode(task)] == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["edit_cuts_end", "edit_hides_start", "vfr_wild_gaps", "slide_show", "one_frame", "turned_90", "two_video_streams"],
+)
+def test_any_clip_is_judged_by_the_frames_that_it_shows(name: str) -> None:
+    known = clip(name)
+    task = Task.of(known.path, 16)
+    end = known.end_seconds or known.pts[-1] - known.pts[0] + FRAME  # the median gap, of vfr_wild_gaps
+    expected = [known.numbers[i] for i in known.sampled(16, Fraction(0), end)]
+    assert [numbers.read(picture) for picture in sequential(task)] == expected
+    assert [numbers.read(picture) for picture in methods()[0].decode(task)] == expected
+
+
+def test_frames_without_times_follow_each_other_and_a_file_may_be_cut_off(tmp_path: Path) -> None:
+    raw = clip("raw_h264")
+    np.testing.assert_allclose(frame_seconds(raw.path, 0), np.arange(60) / 25)
+    path = tmp_path / "cut.ts"
+    assert cut_in_a_packet(path) == []
+    seconds = frame_seconds(path, 0)
+    assert 20 < len(seconds) < 60
+    np.testing.assert_allclose(np.diff(seconds), 1 / 25)
+
+
+def test_a_scalers_rounding_is_no_wrong_frame_where_a_film_fades() -> None:
+    random = np.random.default_rng(0)
+    base = random.integers(0, 200, size=(60, 80, 3))
+    fade = [base + (random.random(base.shape) < 0.2 * n) for n in range(5)]  # neighbors differ by a fifth of a level
+    reference = np.stack(fade)[None].astype(np.uint8)
+    assert compare((reference[:, 2] + 2), reference).wrong_frames == 0  # nearer to brighter neighbors by that fifth
+    cut = reference.copy()
+    cut[0, 3] += 20
+    assert compare(cut[:, 3] + 2, cut).wrong_frames == 1
+
+
+def test_the_usual_seek_gives_keyframes_and_a_search_the_frame_on_screen() -> None:
+    known = clip("h264_b_frames")  # a keyframe every 12 frames
+    task = Task.of(known.path, 4)
+    seek, search = (next(m for m in methods() if m.variant == name) for name in ("seek, first", "seek, search"))
+    assert [numbers.read(picture) for picture in search.decode(task)] == [7, 22, 37, 52]
+    assert [numbers.read(picture) for picture in seek.decode(task)] == [0, 12, 36, 48]
+
+
+def test_a_phones_clip_is_on_its_side_and_of_variable_rate(tmp_path: Path) -> None:
+    phone = next(recipe for recipe in RECIPES if recipe.is_phone)
+    small = replace(phone, encoder="libx264", width=160, height=120, options={"preset": "veryfast"})
+    encode(tmp_path / "phone.mp4", small, seconds=1)
+    info = open_video(tmp_path / "phone.mp4").info
+    assert (info.width, info.height, info.rotation, info.is_vfr) == (120, 160, 90, True)
+    assert info.total_num_frames == 30
 
 
 def shifted(by: int) -> Callable[[Task], np.ndarray]:
@@ -170,6 +259,51 @@ def test_measure_clip(moving_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     peak = found["tsq exact"]["peak_memory_mib"]
     assert peak is None or 20 < peak < 1000
     json.dumps(result)
+
+
+def test_a_clip_of_few_frames_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "methods", stand_ins)
+    ten_frames(tmp_path / "ten.mp4")
+    console = Console(record=True, width=200, quiet=True)
+    result = measure_clip(tmp_path / "ten.mp4", repeats=1, console=console, quick=True)
+    found = {item["method"]: item for item in result["outcomes"]}
+    assert found["tsq exact"]["failure"] is None
+    assert found["late"]["failure"] == "9 of 10 frames are wrong"  # there is none after the last
+
+
+def json_of(*outcomes: Outcome) -> dict[str, Any]:
+    facts = {"path": "a.mp4", "codec": "h264", "width": 640, "height": 360, "total_num_frames": 99}
+    return {"clip": facts, "outcomes": [asdict(o) for o in outcomes], "ratios": ratios_of(outcomes)}
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    exact, other = outcome("tsq exact", [1.0, 10.0, 2.0]), outcome("opencv", [2.0, 10.0, 6.0], is_other=True)
+    assert bench.ratios_grid([json_of(exact, other)]).rows == [
+        ["a.mp4", "h264 640x360, 99 frames", "opencv", "2.00 (1.50-2.50)", "", ""]
+    ]
+    alone = replace(exact, timing=None, failure="it failed")
+    assert bench.ratios_grid([json_of(alone)]).rows[0][2:] == ["", "", "", ""]
+    assert bench.clips_grid([json_of(alone)]).rows[0][1:3] == ["", ""]
+
+
+def test_faults_are_told_by_library_and_variant() -> None:
+    def of(method: str, failure: str | None) -> Outcome:
+        return Outcome(method=method, family=method.split()[0], is_other=True, failure=failure)
+
+    grid = bench.faults_grid(
+        [
+            json_of(
+                outcome("tsq exact", [1.0]),
+                of("decord threads=1", "3 of 16 frames are wrong"),
+                of("decord threads=2", "3 of 16 frames are wrong"),
+                of("torchcodec exact, threads=2", None),
+                of("torchcodec approximate, threads=2", "IndexError: Invalid frame index"),
+                of("opencv seek", None),
+            )
+        ]
+    )
+    assert grid.headings == ["clip", "decord", "torchcodec", "opencv"]
+    assert grid.rows == [["a.mp4", "3 of 16 wrong", "exact: right; approximate: IndexError", "right"]]
 
 
 def test_command_line(

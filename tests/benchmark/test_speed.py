@@ -17,18 +17,27 @@ from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tests.reads import Reads
 from tsq_cli import selection
-from tsq_cli.benchmark import peers, speed
-from tsq_cli.benchmark.end_to_end import time_files, with_decoding
+from tsq_cli.benchmark import peers, profile, runners, speed
+from tsq_cli.benchmark.accuracy import pack_accuracy
+from tsq_cli.benchmark.early_exit import MEASURED_FRAMES, SURE_AFTER, EarlyExitRunner
+from tsq_cli.benchmark.end_to_end import random_recognizer, time_files, with_decoding
 from tsq_cli.benchmark.peers import AdaFocusRunner, FrameExitRunner, UniAdaFocusRunner
 from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Pass, TSQNetRunner, classes_of
 from tsq_cli.benchmark.speed import METHODS, peak_memory_mib, speed_table
+from tsq_cli.cli.benchmark import report_parts
+from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.explain import normalize_maps
 from tsq_cli.models import RecognizerOutput, create_encoder
 from tsq_cli.models.flops import count
+from tsq_cli.packs import RecognizerChoice
+from tsq_cli.packs.recognizers import LoadedRecognizer
+from tsq_cli.recognition import SamplerScores, forward_until_sure
+from tsq_cli.report.console import SafeConsole
 from tsq_cli.scoring import encode, tsq_scores
 
 BatchNorms = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d
+ROOT = Path(__file__).parents[2]
 SMALL = "test_efficientnet"
 SETTING = BenchmarkConfig(
     pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=10, device="cpu", dtype=torch.float32,
@@ -39,7 +48,7 @@ SETTING = BenchmarkConfig(
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BACKBONE", SMALL)
-    monkeypatch.setattr(speed, "matrix_peak_gflops", partial(speed.matrix_peak_gflops, repeats=1))
+    monkeypatch.setattr(profile, "matrix_peak_gflops", partial(profile.matrix_peak_gflops, repeats=1))
 
 
 def frames_of(num_videos: int, num_frames: int = 10) -> torch.Tensor:
@@ -121,6 +130,7 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     one_frame = count(create_encoder(SMALL).model, torch.zeros(1, 3, 160, 160)).giga_macs  # the size that it is fed
     assert macs["uniform"] == pytest.approx(5 * one_frame, rel=1e-6)
     assert macs["all"] == pytest.approx(10 * one_frame, rel=1e-6)
+    assert macs["tsqnet"] - macs["tsqnet-early-exit"] == pytest.approx((5 - 3) * one_frame, rel=1e-6)
     sampler = count(create_encoder("tf_efficientnet_lite0").model, torch.zeros(10, 3, 64, 64)).giga_macs
     layers = macs["tsqnet"] - sampler - macs["uniform"]
     # Two modules: queries times keys and attention times values, 1000 x 10 x D each, a classifier row for each class;
@@ -133,6 +143,8 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     assert all(len(row["single"]["seconds"]) == 1 for row in rows)
     assert report["rounds"]["single"] == report["rounds"]["batch"] == 1
     assert report["rounds"]["batch_warm"] is True
+    assert report["rounds"]["no_time_for_batches"] == []
+    assert "accuracy" not in report  # the pack has none, and this is not its recognizer
     assert report["provenance"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert list(report["stages"]) == ["1", "2"]
     stages = report["stages"]["2"]
@@ -170,7 +182,8 @@ def test_uni_adafocus_tuned_prepares_only_what_it_looks_at() -> None:
         published = runner.classify(frames_of(2, 30))
         runner.optimize()
         assert runner.classify(frames_of(2, 30)).tolist() == published.tolist()
-    assert seen == [2 * 30, 2 * 10, 2 * 10]  # all of both videos; then the glances, and the frames looked at closely
+    # All of each video, one after the other on a CPU; then both videos' glances, and their frames looked at closely.
+    assert seen == [30, 30, 2 * 10, 2 * 10]
 
 
 def test_frameexit_leaves_when_told_and_adafocus_sees_all_frames() -> None:
@@ -191,6 +204,136 @@ def test_frameexit_waits_for_its_gate_at_every_step_but_not_for_later_ones() -> 
     assert reads.seen == ["cpu"] * 5  # one per frame, and the class
 
 
+def test_an_early_exit_is_the_products_own_chain_and_waits_after_each_frame() -> None:
+    runner, frames = EarlyExitRunner(replace(SETTING, pooling="weighted-probabilities")), frames_of(1)
+    assert runner.title == f"TSQNet early exit, 3 of 5 frames (imagenet-lite, 64 px) + {SMALL} (160 px)"
+    seen: list[torch.Tensor] = []
+    runner._recognizer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with Reads() as reads, torch.inference_mode():
+        classes = runner.classify(frames)
+    assert reads.seen.count("cpu") == 4  # one per frame, and the class
+    pack = runner._pack
+    names = tuple(map(str, range(1000)))
+    choice = RecognizerChoice(requested=SMALL, name=SMALL, source="timm", reason="", role=None, pack_sha256="")
+    loaded = LoadedRecognizer(
+        choice=choice, recognizer=runner._recognizer, preprocessor=runner._preprocessor, class_names=names
+    )
+    with torch.inference_mode():
+        features, logits = encode(pack, list(frames))
+        scores = tsq_scores(pack, features[0][None], logits[0][None], top_n=3)
+        visual, textual = scores.visual.scores[0], scores.textual.scores[0]
+        best = [choice.position for choice in selection.fuse(visual.numpy(), textual.numpy(), 5)]
+        ours = list(seen)
+        seen.clear()
+        (output,) = forward_until_sure(
+            loaded, [frames[0][best]], [[0, 1, 2, 3, 4]],
+            EarlyExit(bar=1.0, temperatures=(1.0, 1.0, 1e-9)),  # sure of the third frame, and of none before
+            Consensus(pooling="weighted-probabilities"),
+            [SamplerScores(weights=visual[best], classes=(torch.zeros(1000), torch.zeros(1000)))], {},
+        )  # fmt: skip
+    assert len(ours) == len(seen) == len(output.seen) == 3
+    for mine, products in zip(ours, seen, strict=True):
+        torch.testing.assert_close(mine, products)
+    assert int(classes) == int(output.scores.argmax())
+
+
+def test_an_early_exit_stands_for_what_a_pack_was_measured_to_need() -> None:
+    measured = json.loads((ROOT / "docs/training/actions40.json").read_text())["early_exit"]
+    assert measured["num_frames"] == 5
+    assert measured["mean_frames"] == pytest.approx(MEASURED_FRAMES, abs=0.005)
+    assert SURE_AFTER == 3  # 2.47 rounded up
+    for changes, of in (
+        ({"num_frames": 2}, "2 of 2 frames"),
+        ({"sure_after": 1}, "1 of 5 frames"),
+        ({"sure_after": 5}, "5 of 5 frames"),
+    ):
+        assert of in EarlyExitRunner(replace(SETTING, **changes)).title  # type: ignore[arg-type]
+
+
+def test_the_recognizers_input_size_is_set_for_all_that_have_one() -> None:
+    setting = replace(SETTING, recognizer_input_size=96)
+    one_frame = count(create_encoder(SMALL).model, torch.zeros(1, 3, 96, 96)).giga_macs
+    report = speed_table(["tsqnet", "tsqnet-early-exit", "uniform"], setting, batch_size=1, repeats=1)
+    macs = {row["method"]: row["giga_macs"] for row in report["rows"]}
+    assert macs["uniform"] == pytest.approx(5 * one_frame, rel=1e-6)
+    assert macs["tsqnet"] - macs["tsqnet-early-exit"] == pytest.approx(2 * one_frame, rel=1e-6)
+    assert report["settings"]["recognizer_input_size"] == 96
+    assert all(row["title"].endswith(f"{SMALL} (96 px)") for row in report["rows"])
+    recognizer = random_recognizer(SMALL, TSQNetRunner(SETTING)._pack, input_size=96)
+    assert recognizer.preprocessor.input_size == 96
+
+
+def test_a_packs_own_map_stands_beside_the_speed_of_its_own_networks() -> None:
+    own = replace(
+        SETTING, pack="actions40", recognizer="tf_efficientnet_lite2", recognizer_input_size=224,
+        num_candidates=16, input_size=None, pooling="best-two",
+    )  # fmt: skip
+    timed = {method: METHODS[method](own) for method in ("tsqnet", "tsqnet-early-exit", "uniform")}
+    accuracy = pack_accuracy({**timed, "frameexit": FrameExitRunner(own)}, own)
+    measured = json.loads((ROOT / "docs/training/actions40.json").read_text())
+    rows = {row["selector"]: row["map"]["value"] for row in measured["rows"] if row["k"] == 5}
+    assert accuracy is not None
+    assert accuracy["map"] == {
+        "tsqnet": pytest.approx(rows["tsq"], abs=1e-4),
+        "tsqnet-early-exit": pytest.approx(rows["tsq early exit"], abs=1e-4),
+        "uniform": pytest.approx(rows["uniform"], abs=1e-4),
+    }
+    assert accuracy["videos"] == measured["num_videos"] == 480
+    for changes in ({"num_frames": 3}, {"pooling": "logits"}, {"input_size": 160}, {"recognizer": SMALL}):
+        assert pack_accuracy(timed, replace(own, **changes)) is None  # type: ignore[arg-type]
+    larger = replace(own, recognizer_input_size=None)  # timm's own, 260
+    assert pack_accuracy({"tsqnet": TSQNetRunner(larger)}, larger) is None
+
+
+def test_the_recognizer_is_profiled_in_the_form_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a CUDA graph: once tuned the stage runs it, and the whole, which is a graph, has none within."""
+    launched: list[str] = []
+
+    def graph(function: Any) -> Any:
+        def launch(*inputs: torch.Tensor) -> Any:
+            launched.append(function.__name__)
+            return function(*inputs)
+
+        return launch
+
+    monkeypatch.setattr(runners, "Graphed", graph)
+    runner, state = TSQNetRunner(SETTING), Pass(frames_of(1))
+    with torch.inference_mode():
+        published = runner.classify(frames_of(1))
+        assert launched == []
+        runner.optimize()
+        assert runner.classify(frames_of(1)).tolist() == published.tolist()
+        assert launched == ["forward"]
+        for stage in runner.profiled_stages.values():
+            stage(state)
+    assert launched == ["forward", "_run_recognizer"]
+    assert state.classes.tolist() == published.tolist()
+
+
+def test_whole_files_run_as_the_product_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphed: list[torch.nn.Module] = []
+    monkeypatch.setattr("tsq_cli.models.graphs.graph_calls", graphed.append)
+    time_files([DEMO], SETTING, workers=[1], rounds=1)
+    assert {type(network).__name__ for network in graphed} == {"FrameEncoder", "TSQNet", "Recognizer"}
+
+
+def test_freed_memory_is_kept_whichever_methods_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(speed, "keep_freed_memory", lambda: kept.append(True))
+    speed_table(["frameexit"], SETTING, batch_size=1, repeats=1, treatments=["published"])
+    assert kept
+
+
+def test_memory_on_a_gpu_is_what_is_reserved_at_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for CUDA's allocator: a graph's pool is reserved, and only its outputs are allocated."""
+    held = {"reserved": 300 << 20, "peak": 900 << 20}
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.update(reserved=100 << 20))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: held.update(peak=held["reserved"]))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: held["reserved"])
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: held["peak"])
+    assert peak_memory_mib(lambda: held.update(peak=164 << 20), "cuda:1") == 64
+
+
 @pytest.mark.parametrize(
     ("methods", "changes", "options", "word"),
     [
@@ -201,6 +344,10 @@ def test_frameexit_waits_for_its_gate_at_every_step_but_not_for_later_ones() -> 
         (["tsqnet"], {"num_frames": 11}, {}, "-k is 11"),
         (["frameexit"], {"exit_after": 11}, {}, "--exit-after"),
         (["tsqnet"], {"input_size": 8}, {}, "--input-size"),
+        (["uniform"], {"recognizer_input_size": 8}, {}, "--recognizer-input-size is 8"),
+        (["uniform"], {"recognizer_input_size": 96, "recognizer": "test_vit"}, {}, "test_vit takes 160 pixels only"),
+        (["tsqnet-early-exit"], {"sure_after": 0}, {}, "--sure-after is 0"),
+        (["tsqnet-early-exit"], {"sure_after": 6}, {}, "--sure-after is 6"),
         (["uniform"], {"recognizer": "resnet1001"}, {}, "resnet1001"),
     ],
 )
@@ -211,14 +358,28 @@ def test_what_cannot_be_run_is_refused(
         speed_table(methods, replace(SETTING, **changes), **{"batch_size": 1, "repeats": 1, **options})
 
 
-def test_little_time_means_few_rounds() -> None:
+def test_little_time_means_few_rounds(capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
     report = speed_table(["uniform"], SETTING, batch_size=2, repeats=9, minutes=1e-6, say=said.append)
     assert report["rounds"]["single"] == report["rounds"]["batch"] == 1
     assert report["rounds"]["batch_warm"] is False
-    assert {len(row[kind]["seconds"]) for row in report["rows"] for kind in ("single", "batch")} == {1}
+    assert report["rounds"]["no_time_for_batches"] == [("uniform", "published")]
+    published, tuned = report["rows"]
+    assert [len(kind["seconds"]) for kind in (published["single"], tuned["single"], tuned["batch"])] == [1, 1, 1]
+    assert published["batch"] is published["peak_mib"] is None
+    for part in report_parts(report):
+        SafeConsole(least_width=200).print(part)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "uniform 5   published" in line)
+    assert "no time" in line
     assert [line for line in said if "fewer rounds than --repeats 9" in line]
     assert said[0].startswith("uniform 5, published: about ")
+    assert "no time for batches of uniform 5, published" in said
+
+
+def test_the_batchs_stages_are_left_out_where_there_is_no_time() -> None:
+    report = speed_table(["tsqnet"], SETTING, batch_size=2, repeats=1, minutes=1e-6)
+    assert report["rows"][1]["batch"] is not None
+    assert list(report["stages"]) == list(report["recognizer_share_of_peak"]) == ["1"]
 
 
 def test_peak_memory_sees_what_a_call_takes() -> None:
@@ -230,10 +391,31 @@ def test_peak_memory_sees_what_a_call_takes() -> None:
 
 def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) -> None:  # noqa: F811
     plot = tmp_path / "speed.png"
-    options = ("--methods", "tsqnet, uniform", "--recognizer", SMALL, "--input-size", "64", "--repeats", "2", "-b", "1")
+    options = (
+        "--methods",
+        "tsqnet, tsqnet-early-exit, uniform",
+        "--recognizer",
+        SMALL,
+        "--input-size",
+        "64",
+        "--repeats",
+        "2",
+        "-b",
+        "1",
+    )
     table = tsq("benchmark", *options, "--plot", plot, "--decode", DEMO)
     assert table.code == 0
-    for word in ("TSQNet", "uniform 5", "published", "tuned", "GMACs", "videos/s", "recognizer", "1 files, from path"):
+    for word in (
+        "TSQNet",
+        "TSQNet early exit, 3 of 5 frames",
+        "uniform 5",
+        "published",
+        "tuned",
+        "GMACs",
+        "videos/s",
+        "recognizer",
+        "1 files, from path",
+    ):
         assert word in table.out, word
     said = table.err.splitlines()
     for word in (

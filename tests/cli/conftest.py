@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import tsq_cli.packs
+from tsq_cli.arrays import Engine
 from tsq_cli.cli.app import main
 from tsq_cli.packs import Pack, PackConfig, find_pack, load_pack
 
@@ -26,17 +27,19 @@ class Result:
 
 
 @functools.cache
-def default_pack(device: str, dtype: torch.dtype | None) -> Pack:
-    return load_pack("imagenet-lite", device=device, dtype=dtype)
+def default_pack(device: str, dtype: torch.dtype | None, engine: Engine) -> Pack:
+    return load_pack("imagenet-lite", device=device, dtype=dtype, engine=engine)
 
 
 def load_default_pack_once(
-    pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None
+    pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None, engine: Engine = "torch"
 ) -> Pack:
     """Load a pack as the program does, the default one a single time per worker."""
     config = pack if isinstance(pack, PackConfig) else find_pack(pack)
     is_default = config == find_pack("imagenet-lite")
-    return default_pack(device, dtype) if is_default else load_pack(config, device=device, dtype=dtype)
+    if not is_default:
+        return load_pack(config, device=device, dtype=dtype, engine=engine)
+    return default_pack(device, dtype, engine)
 
 
 @pytest.fixture

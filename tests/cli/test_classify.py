@@ -101,6 +101,16 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
     assert [frame["predictions"] for frame in record["frames"]] == [frame["predictions"] for frame in usual["frames"]]
 
 
+def test_an_early_exit_says_how_many_frames_were_looked_at(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    asked = ("--recognizer", "embedded", "--early-exit", "--html", tmp_path / "page.html")
+    record = json.loads(tsq("classify", demo, "--json", *asked[:3]).out)
+    used, listed = record["recognizer"]["frames_used"], len(record["frames"])
+    assert 1 <= used < listed == 5
+    assert f"early exit after {used} of 5 frames" in " ".join(tsq("classify", demo, *asked).out.split())
+    page = " ".join((tmp_path / "page.html").read_text().split())
+    assert f"from the best {used} of the 5 selected frames and the sampler&#39;s own classes: " in page
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -113,6 +123,8 @@ def test_pooling_and_evidence_are_in_the_record(tsq: Tsq, demo: Path) -> None:
         (("--early-exit", "--pooling", "logits"), "with another pooling or evidence than the pack's"),
         (("--early-exit", "-k", "6"), "with 6 frames; wanted at most 5"),
         (("--early-exit", "--selector", "vqm"), "with frames chosen by vqm; wanted those of"),
+        (("--early-exit", "-n", "20"), "with num_candidates (-n) 20; wanted 16, for which its bar was tuned; use that"),
+        (("--early-exit", "--sharpest"), "with sharpest (--sharpest) True; wanted False, for which its bar was tuned"),
     ],
 )
 def test_what_cannot_be_pooled_is_refused_before_decoding(

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.cli.conftest import Result
 from tests.evaluation.world import write_list
 from tests.packs.making import make_pack
+from tsq_cli.evaluation import evaluate as evaluation
 
 Tsq = Callable[..., Result]
 
@@ -56,8 +57,18 @@ def test_an_early_exit_is_tuned_and_then_measured(tsq: Tsq, given: Path, tmp_pat
     document["settings"] |= found
     (pack / "pack.json").write_text(json.dumps(document))
     result = tsq(*options(given), "--pack", pack, "--early-exit", "--selectors", "tsq,uniform", "--pooling", "logits")
-    for words in ("tsq early exit", "Early exit: at most", "mAP over TSQNet", "Pooling of the frames: logits."):
+    for words in ("tsq early exit", "Early exit: at most", "mAP over no exit", "Pooling of the frames: logits."):
         assert words in result.out, words
+
+
+def test_an_early_exit_that_no_bar_allows_is_said_and_not_written(
+    tsq: Tsq, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "tune_early_exit", lambda *_, **__: None)
+    tuned = tsq(*options(given), "--selectors", "tsq", "--tune-early-exit", tmp_path / "exit.json")
+    assert "no early exit: each bar loses more than 0.5 points of top-1 accuracy on these videos, or" in tuned.err
+    assert f"{tmp_path / 'exit.json'} is not written" in tuned.err
+    assert not (tmp_path / "exit.json").exists()
 
 
 def test_files_are_written_where_asked(tsq: Tsq, given: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tsq_cli.cli.app import app
+from tsq_cli.cli.app import program
 
 
 def commands(group: Any, *names: str) -> Iterator[tuple[str, ...]]:
@@ -18,13 +18,13 @@ def commands(group: Any, *names: str) -> Iterator[tuple[str, ...]]:
         yield from commands(command, *names, name)
 
 
-PROGRAM = typer.main.get_command(app)
+PROGRAM = typer.main.get_command(program())
 COMMANDS = sorted(commands(PROGRAM))
 
 
 def shown_examples(names: tuple[str, ...], width: int) -> list[str]:
     """The lines below "Examples" in a command's help on a terminal of a width."""
-    shown = CliRunner().invoke(app, [*names, "--help"], prog_name="tsq", env={"COLUMNS": str(width)})
+    shown = CliRunner().invoke(program(), [*names, "--help"], prog_name="tsq", env={"COLUMNS": str(width)})
     assert shown.exit_code == 0, shown.output
     lines = [line.strip() for line in shown.output.splitlines()]
     below = lines[lines.index("Examples") + 2 :]

@@ -84,6 +84,16 @@ def test_a_line_names_class_and_notes() -> None:
     assert video_line(unsure.to_dict()).endswith("auto (cover)  unsure")
 
 
+def test_a_line_says_where_an_early_exit_ended() -> None:
+    made = record(selector="tsq")
+    assert made.recognizer is not None
+    early, whole = (
+        video_line(replace(made, recognizer=replace(made.recognizer, frames_used=used)).to_dict()) for used in (2, 3)
+    )
+    assert early.endswith("tsq  Egyptian cat 0.520  early exit after 2 of 3 frames")
+    assert whole.endswith("tsq  Egyptian cat 0.520")
+
+
 def test_a_line_names_the_queries_and_says_that_no_frame_shows_them() -> None:
     shown, absent = (
         video_line(record(query=asked("a dog", matches=matches)).to_dict()).split("  ")

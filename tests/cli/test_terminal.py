@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import DEMO, ROOT
+from tsq_cli.cli.streams import safe_streams
 
 SELECT = ["-m", "tsq_cli", "select", str(DEMO), "-k", "2", "--selector", "uniform"]
 PRINTS_WHILE_IT_WORKS = """
@@ -188,3 +192,22 @@ def test_a_pipe_that_does_not_block_gets_everything() -> None:
         with os.fdopen(reads, "rb") as file:
             assert len(file.read()) == 10**6 + 1
         assert process.wait() == 0
+
+
+def test_without_a_buffer_text_is_there_at_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under PYTHONUNBUFFERED=1, into a pipe that takes a part of what is written."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    own = io.TextIOWrapper(io.FileIO(writes, "w"), encoding="utf-8", write_through=True)  # type: ignore[arg-type]
+    for name in ("stdout", "__stdout__"):
+        monkeypatch.setattr(sys, name, own)
+    with os.fdopen(reads, "rb") as file, ThreadPoolExecutor() as pool:
+        with safe_streams():
+            print("one")
+            assert select.select([reads], [], [], 0)[0], "it waits in a buffer"
+            assert os.read(reads, 100) == b"one\n"
+            rest = pool.submit(file.read)
+            print("x" * 10**6)  # a pipe holds 64 KiB
+            print("é" * 10**5, end="")
+        own.close()
+        assert rest.result() == b"x" * 10**6 + b"\n" + "é".encode() * 10**5

@@ -93,12 +93,13 @@ def test_a_video_that_does_not_decode_is_named_and_is_an_input_that_failed(
         (["nowhere.txt"], "nowhere.txt does not exist"),
         (["nowhere.txt", "--epochs", "0"], "epochs is 0"),
         (["nowhere.txt", "--stages", "head"], "stages is 'head'"),
-        (["nowhere.txt", "--val", "0"], "val_list is 0; wanted a list of labeled videos, or the share"),
-        (["nowhere.txt", "--val", "1"], "val_list is 1; wanted"),
+        (["nowhere.txt", "--val", "0"], "--val (val_list) is 0; wanted a list of labeled videos, or the share"),
+        (["nowhere.txt", "--val", "1"], "--val (val_list) is 1; wanted"),
         (["nowhere.txt", "--val", "1.5"], "try --val 0.2; a file of that name is ./1.5"),
-        (["nowhere.txt", "--val", "-0.2"], "val_list is -0.2; wanted"),
-        (["nowhere.txt", "--patience", "3"], "patience of encoder is 3, without videos to evaluate on"),
-        (["nowhere.txt", "--val", "0.2", "--val-subset", "test"], "val_subset is 'test', and val_list the share 0.2"),
+        (["nowhere.txt", "--val", "-0.2"], "--val (val_list) is -0.2; wanted"),
+        (["nowhere.txt", "--patience", "3"], "--patience (heads.fit.patience) is 3, without videos to"),
+        (["nowhere.txt", "--patience", "3", "--stages", "recognizer"], "--patience (recognizer.fit.patience) is 3"),
+        (["nowhere.txt", "--val", "0.2", "--val-subset", "test"], "is 'test', and --val the share 0.2"),
         (["--config", "nowhere.toml"], "nowhere.toml cannot be read"),
     ],
 )
@@ -169,6 +170,25 @@ def test_a_split_never_replaces_a_list_of_ones_own(tsq: Tsq, tmp_path: Path) -> 
     assert "train.csv has other videos than this split" in result.err
     assert listed.read_text() == text
     assert sorted(path.name for path in videos.iterdir()) == ["eat", "run", "train.csv"]
+
+
+def test_a_folder_where_the_split_would_be_saved_is_refused_before_anything_is_computed(
+    tsq: Tsq, tmp_path: Path
+) -> None:
+    videos = folder_of(tmp_path / "videos", {"run": 2, "eat": 2})
+    (tmp_path / "out" / "train.csv").mkdir(parents=True)
+    result = tsq("train", videos, "--val", "0.5", "--out", tmp_path / "out")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"tsq: {tmp_path / 'out' / 'train.csv'} is no file that can be read; wanted the list, the share and the seed "
+        "that the run in this folder began with; choose another --out, or train on the two lists of that split\n"
+    )
+
+
+def test_patience_is_explained_by_the_rule_that_keeps_an_epoch(tsq: Tsq) -> None:
+    """History.best_epoch compares (mAP, top-1, -loss), so an equal mAP may still be better."""
+    said = " ".join(re.sub(r"[│]", " ", tsq("train", "--help").out).split())
+    assert "End a stage after N epochs without a better one: by mAP, then top-1, then loss, on the videos of" in said
 
 
 def test_a_missing_extra_is_named(tsq: Tsq, monkeypatch: pytest.MonkeyPatch) -> None:

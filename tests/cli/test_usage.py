@@ -53,7 +53,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("arguments", "message"),
     [
         ([""], "an empty path was given"),
-        (["https://example.org/a.mp4"], "https://example.org/a.mp4 is a URL; wanted a path"),
+        (["https://example.org/a.mp4"], "https://example.org/a.mp4 is on a web server; wanted leave"),
         (["rtsp://camera/1"], "is a URL"),
         (["nul\0.mp4"], "cannot be a file"),
         (["n" * 300], "(300 characters) cannot be a file (File name too long)"),
@@ -247,7 +247,7 @@ def test_one_bad_name_of_a_list_fails_alone(tsq: Tsq, clip: Path) -> None:
     names = [" edges .mp4 ", "new\nline.mp4"]
     for name in names:
         (clip.parent / name).write_bytes(clip.read_bytes())
-    bad = ["gone.mp4", "https://example.org/a.mp4", "n" * 300]
+    bad = ["gone.mp4", "ftp://example.org/a.mp4", "n" * 300]
     Path("list").write_bytes(b"\0".join(os.fsencode(name) for name in ["clip.mp4", *bad, *names]) + b"\0")
     result = tsq("select", *UNIFORM, "--files-from", "list", "-0")
     assert result.code == 1

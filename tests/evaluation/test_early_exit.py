@@ -18,6 +18,7 @@ from tsq_cli.config import ClassifySettings, SelectorName, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.data import read_video_list
 from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.evaluation.compare import METRICS
 from tsq_cli.evaluation.costs import Costs
 from tsq_cli.evaluation.early_exit import exit_report, exit_row, frame_scores, tune_early_exit
 from tsq_cli.evaluation.evaluate import evaluate
@@ -40,12 +41,13 @@ def test_the_temperatures_are_those_of_the_truth() -> None:
     scores = scores_of([[0.9, 0.6]] * 10)
     targets = np.array([[True, False]] * 8 + [[False, True]] * 2)
     tuned = tune_early_exit(scores, targets)
+    assert tuned is not None
     assert tuned.temperatures == pytest.approx((np.log(9) / np.log(4), np.log(1.5) / np.log(4)), rel=2e-3)
-    several = torch.full((10, 1, 1), np.log(9))
+    several = torch.full((10, 2, 1), np.log(9))
     truth = np.array([[True]] * 8 + [[False]] * 2)
-    assert tune_early_exit(several, truth, multi_label=True).temperatures[0] == pytest.approx(
-        np.log(9) / np.log(4), rel=2e-3
-    )
+    found = tune_early_exit(several, truth, multi_label=True)
+    assert found is not None
+    assert found.temperatures[0] == pytest.approx(np.log(9) / np.log(4), rel=2e-3)
 
 
 def test_the_bar_is_the_one_of_the_fewest_frames_that_loses_nothing() -> None:
@@ -53,16 +55,39 @@ def test_the_bar_is_the_one_of_the_fewest_frames_that_loses_nothing() -> None:
     p = [[0.9, 0.9]] * 50 + [[0.3, 0.9]] * 50
     targets = np.array([[True, False]] * 100)
     tuned = tune_early_exit(scores_of(p), targets)
+    assert tuned is not None
     row, mean = exit_row(scores_of(p), tuned, COSTS, Consensus())
     assert mean == pytest.approx(1.5)
     assert (row.k, row.giga_macs) == (2, 9 + 1.5 * 2)
     assert (row.scores.argmax(axis=1) == 0).all()
     # Half of them may be wrong: one frame is enough.
     lax = tune_early_exit(scores_of(p), targets, goal=0.5)
+    assert lax is not None
     assert exit_row(scores_of(p), lax, COSTS, Consensus())[1] == 1.0
     # Where one frame says it all, it stops at once.
     same = tune_early_exit(scores_of([[0.9, 0.9]] * 4), targets[:4])
+    assert same is not None
     assert exit_row(scores_of([[0.9, 0.9]] * 4), same, COSTS, Consensus())[1] == 1.0
+
+
+def test_where_every_bar_loses_too_much_there_is_none() -> None:
+    """A video that is surest of the wrong class is lost by every bar that ends any video early."""
+    p = [[0.1, 0.9]] * 5 + [[0.8, 0.9]] * 5
+    assert tune_early_exit(scores_of(p), np.array([[True, False]] * 10)) is None
+    assert tune_early_exit(scores_of([[0.9]] * 4), np.array([[True, False]] * 4)) is None  # one frame saves none
+
+
+def test_an_exit_is_compared_with_the_same_scores_after_all_frames(measured: Measured) -> None:
+    """An exit that never comes changes nothing, whatever its temperatures."""
+    videos = read_video_list(measured.list_file, root=measured.folder / "videos")
+    k = measured.pack.config.settings.num_frames
+    never = replace(measured.recognizer, early_exit=EarlyExit(bar=1.0, temperatures=(3.0,) * (k - 1) + (0.1,)))
+    cache = FeatureCache(measured.folder / "cache")
+    report = evaluate(videos, measured.pack, never, cache, selectors=("uniform",), early_exit=True, resamples=5).report
+    row, last = report["rows"][-1], report["early_exit"]["curve"][-1]
+    assert report["early_exit"]["mean_frames"] == k
+    assert (row["map"]["value"], row["top1"]["value"]) == (last["map"], last["top1"])
+    assert row["gains"]["no_exit"] == {name: {"value": 0.0, "low": 0.0, "high": 0.0} for name in METRICS}
 
 
 def test_a_report_has_the_packs_bar_among_others_and_ends_without_one() -> None:
@@ -177,6 +202,17 @@ def test_an_early_exit_that_was_not_tuned_is_refused(measured: Measured) -> None
     ):
         with pytest.raises(UsageError, match=r"frames chosen by .*; wanted those of the rule tsq"):
             classifier.early_exit(others)
+    for changed, words in (
+        ({"num_candidates": 8}, r"num_candidates \(-n\) 8; wanted 4"),
+        ({"num_candidates": "auto"}, r"num_candidates \(-n\) auto; wanted 4"),
+        ({"lambda_v": 0.5}, "lambda_v 0.5; wanted 0.6"),
+        ({"top_n": 1}, "top_n 1; wanted 2"),
+        ({"sharpest": True}, "sharpest .* True; wanted False"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            classifier.early_exit(replace(settings, **changed))
+    own = replace(settings, lambda_v=0.6, top_n=2)  # the pack's own, typed
+    assert classifier.early_exit(own) == enough.early_exit
     assert Classifier(Selector(measured.pack), tuned, ClassifySettings()).early_exit(settings) is None
 
 
@@ -196,7 +232,9 @@ def test_evaluate_tunes_one_and_a_pack_with_it_has_a_row(measured: Measured, tmp
     assert (row["selector"], row["k"]) == ("tsq early exit", k)
     assert row["giga_macs"] == pytest.approx(found.report["early_exit"]["giga_macs"])
     assert 1 <= found.report["early_exit"]["mean_frames"] <= k
-    assert set(row["gains"]) >= {"all"}
+    assert set(row["gains"]) >= {"all", "no_exit"}
+    last = found.report["early_exit"]["curve"][-1]
+    assert row["gains"]["no_exit"]["map"]["value"] == pytest.approx(row["map"]["value"] - last["map"])
     json.dumps(found.report)
 
 

@@ -171,6 +171,12 @@ def test_the_best_of_the_baselines_is_named_and_beaten_or_not(report: dict[str, 
     assert (alone["best_baselines"], row_of(alone, "tsq", 2)["gains"]) == ({}, {})
 
 
+def test_of_equal_baselines_all_frames_are_named() -> None:
+    """With K = T every one of them has all frames."""
+    scored = score_selectors(*world(), selectors=("tsq", "uniform", "middle", "all"), ks=(T,), resamples=5)
+    assert scored["best_baselines"] == {str(T): "all"}
+
+
 def test_random_is_the_mean_over_seeds_with_its_spread() -> None:
     inputs, logits, targets = world()
     several = score_selectors(inputs, logits, targets, selectors=("random",), ks=(2,), seeds=(3, 4, 9), resamples=20)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsq_cli.evaluation.tables import evaluation_grids, evaluation_markdown
+from tsq_cli.evaluation.tables import consensus_notes, evaluation_grids, evaluation_markdown
 from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.grid import Grid
 
@@ -89,7 +89,12 @@ def test_the_best_baseline_is_a_column_and_a_row_may_have_no_frame() -> None:
     assert by_map.rows[-1] == ["VQM's own classes, no frame", "55.0", ""]
     page = evaluation_markdown(BEATEN)
     assert "- Pooling of the frames: best-two. Evidence of the sampler: visual 0.5, textual 0." in page
-    assert "all their frames weigh the same" in page
+    said = "The row 'two frames that agree' runs no TSQ layer: no evidence, and all frames weigh the same."
+    assert f"- {said}\n" in page
+    more = [*BEATEN["rows"], row("all", 16, 0.4), row("oracle", 4, 0.9)]
+    several = consensus_notes(BEATEN | {"rows": [*more, *more]})
+    assert several[-1].startswith("The rows 'two frames that agree', 'all frames', 'oracle (true class known)' run no")
+    assert len(consensus_notes(BEATEN | {"rows": [row("tsq", 4, 0.6)]})) == 1
     assert "Pooling" not in evaluation_markdown(REPORT)  # a report that does not tell
 
 
@@ -99,9 +104,10 @@ def test_an_early_exit_has_a_row_with_its_frames_and_a_table_of_bars() -> None:
         {"bar": None, "mean_frames": 5.0, "giga_macs": 6.0, "map": 0.63, "top1": 0.64},
     ]
     exited = {"bar": 0.75, "num_frames": 5, "mean_frames": 2.345, "giga_macs": 3.456, "curve": curve}
-    rows = [row("tsq", 4, 0.6), row("tsq early exit", 5, 0.59, gains={"tsq": {"map": metric(-0.01)}}, giga_macs=3.456)]
+    gains = {"no_exit": {"map": metric(-0.01)}}
+    rows = [row("tsq", 4, 0.6), row("tsq early exit", 5, 0.59, gains=gains, giga_macs=3.456)]
     details, *_, bars = evaluation_grids(REPORT | {"rows": rows, "early_exit": exited})
-    assert details.headings[-1] == "mAP over TSQNet"
+    assert details.headings[-1] == "mAP over no exit"
     assert details.rows[1][:2] == ["tsq early exit, 2.3 frames", "3.46"]
     assert details.rows[1][-1] == "-1.0 [-11.0, +9.0]"
     assert "at most 5 frames" in bars.title

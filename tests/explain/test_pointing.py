@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.reference_decoder import write_clip
 from tsq_cli.explain import normalize_maps, saliency_maps, seen_box, upsample_to_frame
-from tsq_cli.models.device import cpu_microbatches
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
 from tsq_cli.packs import find_pack
 from tsq_cli.packs.load import load_encoder

@@ -90,6 +90,58 @@ def test_the_device_gives_what_the_processor_gives() -> None:
     assert (on_device.cpu() - preprocess(pixels)).abs().max() < 1.01 / 255
 
 
+@pytest.mark.parametrize("squashes", [False, True], ids=["cropped", "squashed"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    "shape",
+    [(300, 451), (640, 360), (300, 300), (256, 455), (455, 256), (256, 256), (224, 224), (120, 161), (257, 256)],
+    ids=str,
+)
+def test_without_torch_a_frame_is_prepared_to_within_two_levels(
+    shape: tuple[int, int], interpolation: str, squashes: bool
+) -> None:
+    change: dict[str, Any] = {"interpolation": interpolation, "squashes": squashes}
+    preprocess = Preprocessor(**{**SETTINGS, **change, "mean": (0.0,) * 3, "std": (1.0,) * 3})
+    picture = _picture(*shape)
+    pixels = np.stack([picture, picture[::-1]])
+    given, wanted = preprocess(pixels), preprocess(torch.from_numpy(pixels)).numpy()
+    assert (type(given), given.dtype, given.shape) == (np.ndarray, np.float32, (2, 3, 224, 224))
+    assert given.flags.c_contiguous
+    levels = np.abs(given - wanted) * 255
+    # Both round to bytes between their two passes; Pillow may begin with the vertical one, torchvision never does.
+    assert levels.max() < 2.01
+    assert levels.mean() < (0.2 if shape[0] > shape[1] else 0.05)
+    if (min(shape) == 256 and not squashes) or (shape == (224, 224) and squashes):
+        assert levels.max() < 1e-3  # nothing to resize
+
+
+def test_without_torch_a_frame_is_normalized_as_with_it() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 256, 455, 3), dtype=np.uint8)
+    wanted = Preprocessor(**SETTINGS)(torch.from_numpy(pixels))
+    np.testing.assert_allclose(Preprocessor(**SETTINGS)(pixels), wanted, atol=1e-6)
+
+
+def test_without_torch_what_pillow_does_otherwise_is_refused() -> None:
+    preprocess = Preprocessor(**{**SETTINGS, "interpolation": "nearest"})
+    with pytest.raises(ValueError, match="bilinear or bicubic where torch does not run, not nearest"):
+        preprocess(np.zeros((1, 300, 300, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((2, 3, 8, 8), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+    ],
+    ids=lambda pixels: f"{pixels.dtype} {pixels.shape}",
+)
+def test_without_torch_pixels_of_another_kind_are_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"pixels must be uint8 \[T, H, W, 3\] with no empty side"):
+        Preprocessor(**SETTINGS)(pixels)
+
+
 def test_settings_are_read_from_timm() -> None:
     published = timm.get_pretrained_cfg("tf_efficientnet_lite0").to_dict()
     by_hand = {"input_size": 224, "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "crop_pct": 0.875}

@@ -284,7 +284,8 @@ def test_embeddings_must_be_a_finite_row_per_name(
 def test_verify_tells_each_check_and_stops_at_the_first_failure(folder: Path, document: dict[str, Any]) -> None:
     checks = verify_pack("imagenet-lite")
     assert [check.name for check in checks] == [
-        "pack.json", "classes.txt", "text.safetensors", "visual_encoder.safetensors", "weights", "forward"
+        "pack.json", "classes.txt", "text.safetensors", "visual_encoder.safetensors", "weights", "forward",
+        "visual_encoder-160.onnx", "visual_encoder-224.onnx",
     ]  # fmt: skip
     assert all(check.ok for check in checks)
 

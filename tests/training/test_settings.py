@@ -120,7 +120,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_values_out_of_range_are_refused_by_name(kind: Any, values: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="patience of heads is 3, without" if "heads" in values else list(values)[-1]):
+    with pytest.raises(UsageError, match=r"heads\.fit\.patience\) is 3" if "heads" in values else list(values)[-1]):
         kind(**values)
 
 

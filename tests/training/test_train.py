@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from tests.studies.videos import COLORS, write_study
 from tsq_cli import Classifier, Selector, SelectSettings
+from tsq_cli.cli.train import evaluation_parts
 from tsq_cli.errors import InputNotFoundError, UsageError
 from tsq_cli.packs import choose_recognizer, find_pack, load, load_encoder, load_pack, verify_pack
 from tsq_cli.scoring import encode
@@ -146,6 +147,29 @@ def test_the_packs_recognizer_says_what_was_measured(given: Path, trained: tuple
         for path, name in lines
     ]
     assert np.mean(hits) == pytest.approx(row(report, "all")["top1"]["value"])
+
+
+def test_a_pooling_that_reads_the_visual_module_is_paid_for(given: Path, tmp_path: Path) -> None:
+    """With frames weighted by S^v, a selector by the textual module runs the visual one too."""
+    how = {"recognizer.pooling": "weighted-logits", "heads.fit.epochs": 1, "recognizer.fit.epochs": 1}
+    report = run(given, tmp_path / "out", **how)
+    assert report["evaluation"]["pooling"] == "weighted-logits"
+    cost = {name: row(report, name)["giga_macs"] for name in ("tsq", "vqm", "tqm")}
+    assert cost["tqm"] == cost["tsq"] > cost["vqm"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(report))
+
+
+def test_videos_that_chose_an_epoch_are_named_so_where_patience_alone_asked_them(
+    given: Path, trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    def said(**changed: Any) -> bool:
+        report = run(given, tmp_path / "-".join(map(str, changed.values())), **changed)
+        return "chose the epoch" in " ".join(map(str, evaluation_parts(report)))
+
+    last = {f"{stage}.fit.keep": "last" for stage in ("heads", "recognizer")}
+    assert "chose the epoch" in " ".join(map(str, evaluation_parts(trained[1])))
+    assert said(**last, **{"recognizer.fit.patience": 2})
+    assert not said(**last)
 
 
 def test_a_run_that_was_cut_goes_on_and_ends_the_same(

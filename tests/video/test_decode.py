@@ -305,6 +305,7 @@ def test_what_stands_in_for_a_lost_frame_keeps_its_place_in_time() -> None:
         bad_packets=set(),
         damaged=set(),
         recolored=set(),
+        left_the_gpu=False,
         source=SimpleNamespace(
             pts=np.arange(30),
             pts_seconds=np.arange(30) / 25,

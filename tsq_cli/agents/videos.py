@@ -71,7 +71,7 @@ class Videos:
         if not folders:
             raise UsageError("no folder was named", wanted="folders with videos", fix="name at least one")
         self._roots = [Path(os.path.realpath(folder)) for folder in folders]
-        self._model = {"pack": pack, "device": device, "dtype": dtype}
+        self._model: dict[str, Any] = {"pack": pack, "device": device, "dtype": dtype}
         self._frames_dir = None if frames_dir is None else frames_dir.absolute()
         self._selector: Selector | None = None
         self._lock = threading.Lock()

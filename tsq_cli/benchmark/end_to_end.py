@@ -12,13 +12,13 @@ from typing import Any
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.benchmark.measure import in_turns, process_mib
 from tsq_cli.benchmark.rounds import DEFAULT_MINUTES, Say, Treatment
-from tsq_cli.benchmark.runners import BenchmarkConfig, random_pack
+from tsq_cli.benchmark.runners import BenchmarkConfig, random_pack, recognizer_network
 from tsq_cli.benchmark.speed import TREATMENTS, speed_table
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import PAPER, ClassifySettings
 from tsq_cli.errors import InputNotFoundError, UsageError, VideoError
-from tsq_cli.models import Recognizer, create_encoder
-from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.models import Recognizer
+from tsq_cli.networks import enable_cuda_graphs
 from tsq_cli.packs import RecognizerChoice, find_pack
 from tsq_cli.packs.load import Pack, optimize_for_inference, optimize_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer
@@ -28,15 +28,19 @@ from tsq_cli.types import Progress, no_progress
 from tsq_cli.video import open_video
 
 
-def random_recognizer(name: str, pack: Pack) -> LoadedRecognizer:
-    """A recognizer of random weights for a loaded pack's classes: costs what the real one costs."""
-    encoder = create_encoder(name, num_classes=len(pack.class_names))
+def random_recognizer(name: str, pack: Pack, *, input_size: int | None = None) -> LoadedRecognizer:
+    """A recognizer of random weights for a loaded pack's classes: costs what the real one costs.
+
+    Args, Raises:
+        as recognizer_network.
+    """
+    encoder, preprocessor = recognizer_network(name, len(pack.class_names), input_size)
     return LoadedRecognizer(
         choice=RecognizerChoice(
             requested=name, name=name, source="timm", reason="random weights", role=None, pack_sha256=pack.config.sha256
         ),
         recognizer=Recognizer(optimize_for_inference(encoder, pack.device, pack.dtype)),
-        preprocessor=Preprocessor.from_timm(encoder.pretrained_cfg),
+        preprocessor=preprocessor,
         class_names=pack.class_names,
     )
 
@@ -92,7 +96,9 @@ def time_files(
     check_files(paths)
     pack = optimize_pack(random_pack(find_pack(setting.pack), setting.device), setting.dtype)
     says = ClassifySettings(num_predictions=1, pooling=setting.pooling)
-    classifier = Classifier(Selector(pack), random_recognizer(setting.recognizer, pack), says)
+    recognizer = random_recognizer(setting.recognizer, pack, input_size=setting.recognizer_input_size)
+    enable_cuda_graphs(pack, recognizer)
+    classifier = Classifier(Selector(pack), recognizer, says)
     stages: dict[int, Counter[str]] = {number: Counter() for number in workers}
     held: dict[int, float | None] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -62,7 +63,11 @@ def timed_run(work: Callable[[], object]) -> TimedRun:
 
 
 def in_turns(
-    methods: Mapping[Name, Callable[[], object]], repeats: int, *, told: Callable[[int, int], None] = lambda *_: None
+    methods: Mapping[Name, Callable[[], object]],
+    repeats: int,
+    *,
+    ends: float = math.inf,
+    told: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[Name, Timing]:
     """Time methods round after round; everyone takes every place in the order.
 
@@ -71,11 +76,14 @@ def in_turns(
     Args:
         methods: by name, ready to run and warm.
         repeats: rounds, at least 1.
+        ends: time.perf_counter() from which no further round begins; one is made in any case.
         told: after every run, outside of what is timed: how many are done, and of how many.
     """
     names = list(methods)
     rounds: dict[Name, list[TimedRun]] = {name: [] for name in names}
     for i in range(repeats):
+        if i and time.perf_counter() >= ends:
+            break
         for name in names[i % len(names) :] + names[: i % len(names)]:
             rounds[name].append(timed_run(methods[name]))
             told(sum(map(len, rounds.values())), repeats * len(names))

@@ -21,4 +21,5 @@ TABLE_2: dict[str, Any] = {
         },
     ],
 }  # fmt: skip
-"""What S measured; None where a method takes one video at a time. Its GFLOPs count a multiply-add once."""
+"""Speeds that the supplementary reports; None where a method takes one video at a time. Its GFLOPs count a multiply-add
+once."""

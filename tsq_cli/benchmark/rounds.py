@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,24 +29,46 @@ class Rounds:
     Attributes:
         single: of one video at a time, at least 1.
         batch: of batches, after a first one in which their memory is measured; 0: there is time for that one only.
-        single_seconds, batch_seconds: about how long one round takes; without batches the latter is 0.
-        profiled_seconds: about how long the form takes whose stages are timed as well, with one video.
+        warm: seconds of one warm run of each form, with one video.
+        batched: the forms whose batches are timed, in this order.
+        left_out: those that take batches too, and for which there is no time.
         batch_size: videos in a batch.
+        profiled: the form whose stages are timed as well, if any.
     """
 
     single: int
     batch: int
-    single_seconds: float
-    batch_seconds: float
-    profiled_seconds: float
+    warm: Mapping[Form, float]
+    batched: tuple[Form, ...]
+    left_out: tuple[Form, ...]
     batch_size: int
+    profiled: Form | None
+
+    @property
+    def single_seconds(self) -> float:
+        """About how long one round of single videos takes."""
+        return sum(self.warm.values())
+
+    @property
+    def batch_seconds(self) -> float:
+        """About how long one round of batches takes, 0 without: as on a CPU, batch_size times as long as one video."""
+        return self.batch_size * sum(self.warm[form] for form in self.batched)
+
+    @property
+    def profile_seconds(self) -> float:
+        """About how long the stages take: of one video, and of a batch where the form's batches are timed."""
+        batches = self.batch_size * max(1, self.batch) if self.profiled in self.batched else 0
+        return self.warm.get(self.profiled, 0.0) * (self.single + 1 + batches) if self.profiled else 0.0
 
     @property
     def seconds(self) -> float:
         """About how long all of it takes: a round of batches, or else one of single videos, is for memory."""
-        rounds = self.single_seconds * (self.single + 1) + self.batch_seconds * (self.batch + 1)
-        batches = self.batch_size * max(1, self.batch) if self.batch_seconds else 0
-        return rounds + self.profiled_seconds * (self.single + 1 + batches)
+        return self.single_seconds * (self.single + 1) + self.batch_seconds * (self.batch + 1) + self.profile_seconds
+
+    def all_wanted(self, repeats: int) -> Rounds:
+        """All rounds of all forms."""
+        batched = self.batched + self.left_out
+        return replace(self, single=repeats, batch=repeats if batched else 0, batched=batched, left_out=())
 
 
 def rounds_within(
@@ -57,7 +80,10 @@ def rounds_within(
     batched: Collection[Form],
     profiled: Form | None = None,
 ) -> Rounds:
-    """Fit rounds into a time: those of single videos first, into a quarter of it or what batches leave.
+    """Fit rounds into a time: first those of single videos, into a quarter of it or what batches leave.
+
+    Then one batch of each form, the tuned ones first, as far as there is time, and of the first one in any case; then
+    more rounds of batches.
 
     Args:
         seconds: that are left.
@@ -68,42 +94,48 @@ def rounds_within(
         batched: the forms that take batches; empty without.
         profiled: the form whose stages are timed as well, if any.
     """
-
-    def fitted(num_single: int, num_batch: int) -> Rounds:
-        return Rounds(
-            single=num_single,
-            batch=num_batch,
-            single_seconds=sum(warm.values()),
-            batch_seconds=batch_size * sum(warm[form] for form in batched),
-            profiled_seconds=warm.get(profiled, 0.0) if profiled else 0.0,
-            batch_size=batch_size,
-        )
+    in_order = tuple(sorted(batched, key=lambda form: form[1] != "tuned"))
+    wanted = Rounds(
+        single=1, batch=0, warm=warm, batched=in_order, left_out=(), batch_size=batch_size, profiled=profiled
+    )
 
     def fits(rounds: Rounds) -> bool:
-        alone = rounds.batch == 0 and rounds.single_seconds * rounds.single <= seconds / 4
-        return alone or rounds.seconds <= seconds
+        return rounds.seconds <= seconds
 
-    single = max((count for count in range(1, repeats + 1) if fits(fitted(count, 0))), default=1)
-    batch = max((count for count in range(1, repeats + 1) if fits(fitted(single, count))), default=0)
-    return fitted(single, batch if batched else 0)
+    def is_short(rounds: Rounds) -> bool:
+        return fits(rounds) or rounds.single_seconds * rounds.single <= seconds / 4
+
+    counts = range(1, repeats + 1)
+    single = max((count for count in counts if is_short(replace(wanted, single=count))), default=1)
+    chosen: tuple[Form, ...] = ()
+    for form in in_order:
+        if not chosen or fits(replace(wanted, single=single, batched=(*chosen, form))):
+            chosen += (form,)
+    left_out = tuple(form for form in in_order if form not in chosen)
+    rounds = replace(wanted, single=single, batched=chosen, left_out=left_out)
+    if not chosen or left_out:
+        return rounds
+    return replace(rounds, batch=max((count for count in counts if fits(replace(rounds, batch=count))), default=0))
 
 
-def announcement(rounds: Rounds, *, repeats: int) -> list[str]:
+def announcement(rounds: Rounds, names: Mapping[Form, str], *, repeats: int) -> list[str]:
     """Say how long a benchmark is about to take, of what, and what would shorten it or add rounds."""
     kinds = [f"{_rounds(rounds.single)} of one video at a time ({duration(rounds.single_seconds)} each)"]
-    if rounds.batch_seconds:
+    if rounds.batched:
         number = f"{_rounds(rounds.batch)} after one for memory" if rounds.batch else "1 round, for memory as well,"
         kinds.append(f"{number} of batches of {rounds.batch_size} (at most {duration(rounds.batch_seconds)} each)")
-    shorter = ["--tuned-only", "fewer --methods", *(["--batch-size 1"] if rounds.batch_seconds else [])]
+    shorter = ["--tuned-only", "fewer --methods", *(["--batch-size 1"] if rounds.batched else [])]
     lines = [
         f"this takes about {duration(rounds.seconds)} more: " + ", ".join([*kinds, "and TSQNet's stages"]),
         "shorter with " + ", ".join(shorter),
     ]
-    most = replace(rounds, single=repeats, batch=repeats if rounds.batch_seconds else 0)
-    if most != rounds:
+    if rounds.left_out:
+        lines.append("no time for batches of " + "; ".join(names[form] for form in rounds.left_out))
+    wanted = rounds.all_wanted(repeats)
+    if wanted != rounds:
         lines.append(
             f"fewer rounds than --repeats {repeats} are made, to end in time; "
-            f"--minutes {math.ceil(most.seconds / 60) + 1} has room for all"
+            f"--minutes {math.ceil(wanted.seconds / 60) + 1} has room for all"
         )
     return lines
 
@@ -114,14 +146,27 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def warm_ups_on(device: str) -> int:
+    """Batches before the first that counts: on a GPU one as it is, one to record its graph, one more; on a CPU none."""
+    return 3 if device.startswith("cuda") else 0
+
+
 def warm_up(
-    calls: Mapping[Form, Call], names: Mapping[Form, str], *, progress: Progress, say: Say
+    calls: Mapping[Form, Call], names: Mapping[Form, str], *, warm_ups: int, progress: Progress, say: Say
 ) -> dict[Form, float]:
-    """Run each form twice with one video; say, and return, how many seconds the second run took."""
+    """Run each form with one video until it is warm, and once more; say, and return, the seconds of that run.
+
+    Args:
+        calls, names: of the forms.
+        warm_ups: runs that do not count, at least 1.
+        progress: told how far it is.
+        say: told each form's speed.
+    """
     seconds: dict[Form, float] = {}
     for i, (form, call) in enumerate(calls.items()):
         progress("warming up", i, len(calls))
-        call()
+        for _ in range(warm_ups):
+            call()
         seconds[form] = timed_run(call).seconds
         say(f"{names[form]}: about {1 / seconds[form]:.2f} videos/s (one warm run)")
     return seconds
@@ -130,41 +175,56 @@ def warm_up(
 def time_batches(
     calls: Mapping[Form, Call],
     names: Mapping[Form, str],
+    rounds: Rounds,
     *,
-    rounds: int,
-    batch_size: int,
+    warm_ups: int,
+    ends: float,
     peak: Peak,
     progress: Progress,
     say: Say,
 ) -> tuple[dict[Form, Timing], dict[Form, float | None]]:
-    """Run each form's batch once for its memory, then in turns.
+    """Run the batches of some forms for their memory, then in turns.
 
     Args:
         calls, names: of the forms.
-        rounds: of the turns; 0: the first runs count, which no run of a whole batch has warmed.
-        batch_size: videos in a batch.
+        rounds: which of the forms, in what order, and how many turns; 0: the run for memory counts, and is the first
+            of a whole batch where warm_ups is 0.
+        warm_ups: runs that do not count, before the one for memory.
+        ends: time.perf_counter() until which a form's first batch is to end, or it is left out, unless it is the first.
+            Batches that took longer than their videos one by one let the later ones be taken to do so too.
         peak: measures the memory of a call, in MiB.
         progress: told how far it is.
         say: told each form's speed once it is known.
 
     Returns:
-        timings and peaks by form.
+        timings and peaks by form, of those that were not left out.
     """
-    first: dict[Form, list[TimedRun]] = {form: [] for form in calls}
+    first: dict[Form, list[TimedRun]] = {}
     peaks: dict[Form, float | None] = {}
-    title = f"batches of {batch_size}"
-    for i, (form, call) in enumerate(calls.items()):
-        progress(f"{title}, first and for memory", i, len(calls))
+    title = f"batches of {rounds.batch_size}"
+    begun = time.perf_counter()
+    for i, form in enumerate(rounds.batched):
+        foreseen = sum(rounds.warm[done] for done in first)
+        took = time.perf_counter() - begun
+        expected = rounds.warm[form] * max(rounds.batch_size, took / foreseen) if first else 0.0
+        if first and begun + took + expected > ends:
+            say(f"{names[form]}: no time for {title}, everything took longer than foreseen")
+            continue
+        progress(f"{title}, first and for memory", i, len(rounds.batched))
+        runs: list[TimedRun] = []
 
-        def timed(form: Form = form, call: Call = call) -> None:
-            first[form].append(timed_run(call))  # within the measurement of memory, so that its own time does not count
+        def timed(runs: list[TimedRun] = runs, call: Call = calls[form]) -> None:
+            # Within the measurement of memory, so that its own time does not count; a graph is recorded there too.
+            runs.extend(timed_run(call) for _ in range(warm_ups + 1))
 
         peaks[form] = peak(timed)
-        if not first[form]:  # where memory cannot be measured, the call is not made
+        if not runs:  # where memory cannot be measured, the call is not made
             timed()
-        say(f"{names[form]}, {title}: about {batch_size / first[form][0].seconds:.2f} videos/s (first run)")
-    if rounds:
-        return in_turns(calls, rounds, told=partial(progress, title)), peaks
+        first[form] = runs[-1:]
+        say(f"{names[form]}, {title}: about {rounds.batch_size / runs[-1].seconds:.2f} videos/s (one run)")
+    if rounds.batch and first:
+        some = {form: calls[form] for form in first}
+        return in_turns(some, rounds.batch, ends=ends, told=partial(progress, title)), peaks
     return {form: Timing.of(runs) for form, runs in first.items()}, peaks
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from tsq_cli import selection
 from tsq_cli.consensus import Pooling
+from tsq_cli.errors import UsageError
 from tsq_cli.explain import normalize_maps, saliency_maps
-from tsq_cli.models import Recognizer, RecognizerOutput, create_encoder, fuse_on_device, pool
+from tsq_cli.models import FrameEncoder, Recognizer, RecognizerOutput, create_encoder, fuse_on_device, pool
 from tsq_cli.models.device import to_device
 from tsq_cli.models.flops import Cost, count
 from tsq_cli.models.graphs import Graphed
@@ -46,6 +47,8 @@ class BenchmarkConfig:
         input_size: of TSQNet's sampler, in pixels; None is the pack's own.
         exit_after: frames after which FrameExit leaves, 1 to 10.
         pooling: of the recognizer's frames, behind TSQNet, uniform and all.
+        sure_after: frames after which TSQNet with early exit leaves, 1 to K; None is SURE_AFTER, or K if that is less.
+        recognizer_input_size: of the recognizer, in pixels; None is what timm says of the network.
     """
 
     pack: str
@@ -57,6 +60,8 @@ class BenchmarkConfig:
     input_size: int | None
     exit_after: int
     pooling: Pooling = "logits"
+    sure_after: int | None = None
+    recognizer_input_size: int | None = None
 
 
 class Runner(ABC):
@@ -145,8 +150,18 @@ class TSQNetRunner(Runner):
     def __init__(self, setting: BenchmarkConfig) -> None:
         super().__init__(setting)
         self._pack = self._load()
-        self.title = f"TSQNet ({self._pack.config.name}, {self.input_size} px) + {setting.recognizer}"
         self._recognizer, self._preprocessor = _recognizer(setting, len(self._pack.class_names))
+        self._recognize_alone: Callable[[Tensor], RecognizerOutput] = self._run_recognizer
+        self.title = f"{self.name} ({self._pack.config.name}, {self.input_size} px) + {self._recognizer_title}"
+
+    @property
+    def recognizer_size(self) -> int:
+        """Side of the recognizer's input, in pixels."""
+        return self._preprocessor.input_size
+
+    @property
+    def _recognizer_title(self) -> str:
+        return f"{self._setting.recognizer} ({self.recognizer_size} px)"
 
     @property
     def device(self) -> str:
@@ -156,7 +171,8 @@ class TSQNetRunner(Runner):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the networks as they are now."""
-        return self._pack.dtype
+        dtype: torch.dtype = self._pack.dtype
+        return dtype
 
     def recognizer_cost(self, video: Tensor) -> Cost:
         """Count the recognizer's operations for K frames of one video, uint8 [1, T, H, W, 3]."""
@@ -185,6 +201,7 @@ class TSQNetRunner(Runner):
         self._pack = optimize_pack(self._pack, self._setting.dtype)
         optimize_for_inference(self._recognizer.encoder, self._setting.device, self._setting.dtype)
         self._whole = Graphed(self.forward)
+        self._recognize_alone = Graphed(self._run_recognizer)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See Runner."""
@@ -192,6 +209,14 @@ class TSQNetRunner(Runner):
         for stage in self.stages.values():
             stage(state)
         return state.classes
+
+    @property
+    def profiled_stages(self) -> dict[str, Stage]:
+        """Stages as they are timed one by one: the tuned recognizer, on a GPU, in a graph, as it runs in the whole.
+
+        The others are launched kernel by kernel there, which takes longer than in the graph of the whole.
+        """
+        return {**self.stages, "recognizer": self._recognize_in_graph, "maps": self.explain}
 
     @property
     def stages(self) -> dict[str, Stage]:
@@ -230,12 +255,17 @@ class TSQNetRunner(Runner):
         state.weights = scores.visual.scores.gather(1, state.positions)
 
     def _gather(self, state: Pass) -> None:
-        videos = torch.arange(len(state.pixels), device=state.pixels.device)[:, None]
-        chosen = state.pixels[videos, state.positions].flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
+        chosen = chosen_frames(state).flatten(0, 1)  # [B, K, H, W, 3] -> [B * K, H, W, 3]
         state.images = prepare_frames(self._recognizer, self._preprocessor, chosen)
 
-    def _recognize(self, state: Pass) -> None:
-        state.output = recognize_images(self._recognizer, state.images)
+    def _run_recognizer(self, images: Tensor) -> RecognizerOutput:
+        return recognize_images(self._recognizer, images)
+
+    def _recognize_in_graph(self, state: Pass) -> None:
+        self._recognize(state, self._recognize_alone)
+
+    def _recognize(self, state: Pass, run: Callable[[Tensor], RecognizerOutput] | None = None) -> None:
+        state.output = (run or self._run_recognizer)(state.images)
         state.classes = classes_of(state.output, len(state.pixels), self._setting.pooling, state.weights)
 
     def explain(self, state: Pass) -> None:
@@ -256,11 +286,16 @@ class FramesRunner(Runner):
 
     def __init__(self, setting: BenchmarkConfig, num_frames: int) -> None:
         super().__init__(setting)
-        self.name = f"{'all' if num_frames == setting.num_candidates else 'uniform'} {num_frames}"
-        self.title = f"{self.name} frames + {setting.recognizer}"
         self._positions = [choice.position for choice in selection.uniform(setting.num_candidates, num_frames)]
         num_classes = len(find_pack(setting.pack).class_names)
         self._recognizer, self._preprocessor = _recognizer(setting, num_classes)
+        self.name = f"{'all' if num_frames == setting.num_candidates else 'uniform'} {num_frames}"
+        self.title = f"{self.name} frames + {setting.recognizer} ({self.recognizer_size} px)"
+
+    @property
+    def recognizer_size(self) -> int:
+        """Side of the recognizer's input, in pixels."""
+        return self._preprocessor.input_size
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -282,6 +317,12 @@ class FramesRunner(Runner):
         return classes_of(recognize_images(self._recognizer, images), len(pixels), self._setting.pooling)
 
 
+def chosen_frames(state: Pass) -> Tensor:
+    """Frames at the positions of a pass, uint8 [B, K, H, W, 3], gathered on the device."""
+    videos = torch.arange(len(state.pixels), device=state.pixels.device)[:, None]
+    return state.pixels[videos, state.positions]
+
+
 def random_pack(config: PackConfig, device: str) -> Pack:
     """Build the networks that a pack describes with random weights, as they are published: enough to time them."""
     num_objects = len(config.object_names)
@@ -295,12 +336,37 @@ def random_pack(config: PackConfig, device: str) -> Pack:
     )
 
 
+def recognizer_network(name: str, num_classes: int, input_size: int | None) -> tuple[FrameEncoder, Preprocessor]:
+    """Build a recognizer with random weights, and its preprocessing.
+
+    Args:
+        name: of timm.
+        num_classes: C.
+        input_size: side of its input in pixels; None is what timm says of the network.
+
+    Raises:
+        UsageError: timm has no such network, or it takes inputs of one size only and another is asked for.
+    """
+    encoder = create_encoder(name, num_classes=num_classes)
+    preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
+    if input_size is None or input_size == preprocessor.input_size:
+        return encoder, preprocessor
+    if encoder.model.pretrained_cfg.get("fixed_input_size", False):
+        raise UsageError(
+            f"--recognizer-input-size is {input_size}, and {name} takes {preprocessor.input_size} pixels only",
+            wanted=f"{preprocessor.input_size}, or a network that takes other sizes",
+            fix="leave it at the default, or choose a convolutional network, for example resnet50",
+        )
+    return encoder, replace(preprocessor, input_size=input_size)
+
+
 def _recognizer(setting: BenchmarkConfig, num_classes: int) -> tuple[Recognizer, Preprocessor]:
-    encoder = create_encoder(setting.recognizer, num_classes=num_classes)
-    return Recognizer(encoder.to(setting.device)), Preprocessor.from_timm(encoder.pretrained_cfg)
+    encoder, preprocessor = recognizer_network(setting.recognizer, num_classes, setting.recognizer_input_size)
+    return Recognizer(encoder.to(setting.device)), preprocessor
 
 
 def classes_of(output: RecognizerOutput, num_videos: int, pooling: Pooling, weights: Tensor | None = None) -> Tensor:
     """Class indices [B] by the pooled scores of each video's frames."""
     logits = output.logits.float().reshape(num_videos, -1, output.logits.shape[1])
-    return pool(logits, pooling, weights=weights).argmax(dim=1)
+    classes: Tensor = pool(logits, pooling, weights=weights).argmax(dim=1)
+    return classes

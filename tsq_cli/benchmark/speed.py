@@ -7,7 +7,6 @@ on the host, so preprocessing and copies count.
 from __future__ import annotations
 
 import ctypes
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,10 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsq_cli.benchmark.accuracy import pack_accuracy
+from tsq_cli.benchmark.early_exit import EarlyExitRunner
 from tsq_cli.benchmark.measure import Timing, in_turns, load_average, process_mib
 from tsq_cli.benchmark.methods.frameexit import FRAME_ORDER
 from tsq_cli.benchmark.paper import TABLE_2
 from tsq_cli.benchmark.peers import AdaFocusRunner, FrameExitRunner, UniAdaFocusRunner
+from tsq_cli.benchmark.profile import profile
 from tsq_cli.benchmark.rounds import (
     DEFAULT_MINUTES,
     Form,
@@ -33,11 +35,13 @@ from tsq_cli.benchmark.rounds import (
     rounds_within,
     time_batches,
     warm_up,
+    warm_ups_on,
 )
-from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Pass, Runner, Stage, TSQNetRunner
+from tsq_cli.benchmark.runners import BenchmarkConfig, FramesRunner, Runner, TSQNetRunner
 from tsq_cli.errors import UsageError
-from tsq_cli.models.device import to_device
+from tsq_cli.models.device import keep_freed_memory
 from tsq_cli.models.flops import Cost, count
+from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
 from tsq_cli.packs import find_pack
 from tsq_cli.provenance import provenance
 from tsq_cli.types import Progress, no_progress
@@ -45,6 +49,7 @@ from tsq_cli.types import Progress, no_progress
 TREATMENTS: tuple[Treatment, ...] = ("published", "tuned")
 METHODS: dict[str, Callable[[BenchmarkConfig], Runner]] = {
     "tsqnet": TSQNetRunner,
+    "tsqnet-early-exit": EarlyExitRunner,
     "frameexit": FrameExitRunner,
     "adafocus": AdaFocusRunner,
     "uni-adafocus-96": lambda setting: UniAdaFocusRunner(setting, 96),
@@ -67,10 +72,11 @@ class SpeedRow:
         treatment: as published, or tuned.
         cost: of one video.
         single: seconds of one video at a time.
-        batch: seconds of one batch; None for a method that takes one video at a time, or where none was asked for.
+        batch: seconds of one batch; None for a method that takes one video at a time, where none was asked for, or
+            where there was no time for one.
         batch_size: videos in it.
         peak_mib: memory that one batch (or one video) takes at its peak above what is held before; None where the
-            system does not tell.
+            system does not tell, and without a batch where others have one.
     """
 
     method: str
@@ -129,15 +135,18 @@ def speed_table(
         say: told in a line each how long it will take, and every speed as soon as it is known.
 
     Returns:
-        A JSON object: provenance, load_average, settings, rounds (made of each kind, and whether one of batches came
-        before them to warm up), rows, and Table 2 as paper; with the tuned TSQNet among them also its
-        stages' seconds by batch size, and what share of the device's matrix_peak_gflops its recognizer reaches.
+        A JSON object: provenance, load_average, settings, rounds (made of each kind, whether a batch came before them
+        to warm up, and the forms for whose batches there was no time), rows, and Table 2 as paper; the pack's own mAP
+        as accuracy, where its recognizer is the one timed; with the tuned TSQNet among them also its stages' seconds by
+        batch size (of batches where there is time), and what share of the device's matrix_peak_gflops its recognizer
+        reaches.
 
     Raises:
         UsageError: an unknown method, a number out of range, or a network that timm does not have.
     """
     _check(methods, batch_size=batch_size, repeats=repeats, minutes=minutes, setting=setting)
     started = time.perf_counter()
+    ends = started + 60 * minutes
     asked = {"repeats": repeats, "minutes": minutes}
 
     @cache
@@ -147,32 +156,31 @@ def speed_table(
 
     runners, costs = _built(methods, setting, treatments, videos, progress)
     with torch.inference_mode():
-        rows, rounds = _rows(
+        rows, rounds, no_time = _rows(
             runners,
             costs,
             {form: videos(runner.num_given) for form, runner in runners.items()},
             repeats=repeats,
-            ends=started + 60 * minutes,
+            ends=ends,
             progress=progress,
             say=say,
         )
         progress("stages", 0, 1)
-        tsqnet = runners.get(_PROFILED)
         frames = videos(setting.num_candidates)
-        profile = _profile(tsqnet, frames, rounds) if isinstance(tsqnet, TSQNetRunner) else {}
+        stages = _profile(runners.get(_PROFILED), frames, rows, rounds, ends=ends)
+    accuracy = pack_accuracy({method: runner for (method, _), runner in runners.items()}, setting)
     return {
         "provenance": provenance(device=setting.device, dtype=setting.dtype, seeds={"frames": FRAMES_SEED}),
         "load_average": load_average(),
         "settings": {**asdict(setting), "dtype": str(setting.dtype), "frame_shape": FRAME_SHAPE, **asked},
         "rounds": {
-            "single": rounds.single,
-            "batch": max(1, rounds.batch) if batch_size > 1 else 0,
-            "batch_warm": rounds.batch > 0,
+            **_made(rows, rounds, no_time, warm_ups=warm_ups_on(setting.device)),
             "seconds": time.perf_counter() - started,
         },
         "paper": TABLE_2,
         "rows": [row.to_dict() for row in rows],
-        **profile,
+        **({"accuracy": accuracy} if accuracy else {}),
+        **stages,
     }
 
 
@@ -184,6 +192,7 @@ def _built(
     progress: Progress,
 ) -> tuple[dict[Form, Runner], dict[str, Cost]]:
     """Build every form, and count every method's cost by one of the videos of so many frames."""
+    keep_freed_memory()  # all methods alike, whichever are asked for: others' buffers would be mapped anew each time
     runners: dict[Form, Runner] = {}
     costs: dict[str, Cost] = {}
     with torch.no_grad():  # not in inference mode: Grad-CAM, where maps need it, differentiates by what is built here
@@ -203,10 +212,12 @@ def _built(
 def peak_memory_mib(work: Callable[[], object], device: str) -> float | None:
     """Memory that a call takes at its peak above what is held before it; None where the system does not tell."""
     if device.startswith("cuda"):
+        # Reserved, not allocated: what lies in the graphs' pool is no allocation of the allocator's count.
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        before = torch.cuda.memory_reserved(device)
         work()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        return (torch.cuda.max_memory_reserved(device) - before) / 2**20
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what earlier calls left behind, or this one would reuse it
     before_mib = process_mib("VmRSS")
@@ -228,8 +239,12 @@ def _rows(
     ends: float,
     progress: Progress,
     say: Say,
-) -> tuple[list[SpeedRow], Rounds]:
-    """Time each form with its videos, until about `ends` of time.perf_counter; also the rounds made."""
+) -> tuple[list[SpeedRow], Rounds, list[Form]]:
+    """Time each form with its videos, until about `ends` of time.perf_counter.
+
+    Returns:
+        The rows, the rounds planned, and the forms whose batches were left out for lack of time.
+    """
     batch_size = len(next(iter(videos.values())))
     names = {form: f"{runner.name}, {form[1]}" for form, runner in runners.items()}
     singles = {form: partial(runner.classify, videos[form][:1]) for form, runner in runners.items()}
@@ -238,91 +253,70 @@ def _rows(
         for form, runner in runners.items()
         if runner.batches and batch_size > 1
     }
-    warm = warm_up(singles, names, progress=progress, say=say)
+    device = str(next(next(iter(runners.values())).networks[0].parameters()).device)
+    warm_ups = warm_ups_on(device)
+    warm = warm_up(singles, names, warm_ups=max(1, warm_ups), progress=progress, say=say)
     rounds = rounds_within(
         ends - time.perf_counter(), warm, repeats=repeats, batch_size=batch_size, batched=batches, profiled=_PROFILED
     )
-    for line in announcement(rounds, repeats=repeats):
+    for line in announcement(rounds, names, repeats=repeats):
         say(line)
-    single = in_turns(singles, rounds.single, told=partial(progress, "one video at a time"))
+    for_batches = rounds.batch_seconds * (rounds.batch + 1)
+    single = in_turns(
+        singles,
+        rounds.single,
+        ends=ends - for_batches - rounds.profile_seconds,
+        told=partial(progress, "one video at a time"),
+    )
     for form, timing in single.items():
         say(f"{names[form]}: {1 / timing.median:.2f} videos/s")
-    device = str(next(next(iter(runners.values())).networks[0].parameters()).device)
     peak = partial(peak_memory_mib, device=device)
     batch, peaks = time_batches(
-        batches, names, rounds=rounds.batch, batch_size=batch_size, peak=peak, progress=progress, say=say
-    )
-    rows = []
-    for i, (form, runner) in enumerate(runners.items()):
-        progress("memory", i, len(runners))
-        method, treatment = form
-        rows.append(
-            SpeedRow(
-                method=method,
-                name=runner.name,
-                title=runner.title,
-                treatment=treatment,
-                cost=costs[method],
-                single=single[form],
-                batch=batch.get(form),
-                batch_size=batch_size,
-                peak_mib=peaks[form] if form in peaks else peak(singles[form]),
-            )
+        batches, names, rounds, warm_ups=warm_ups, ends=ends - rounds.profile_seconds, peak=peak, progress=progress,
+        say=say,
+    )  # fmt: skip
+    no_time = [form for form in batches if form not in batch]
+    for i, form in enumerate(form for form in runners if form not in batches):
+        progress("memory", i, len(runners) - len(batches))
+        peaks[form] = peak(singles[form])
+    rows = [
+        SpeedRow(
+            method=form[0],
+            name=runner.name,
+            title=runner.title,
+            treatment=form[1],
+            cost=costs[form[0]],
+            single=single[form],
+            batch=batch.get(form),
+            batch_size=batch_size,
+            peak_mib=peaks.get(form),
         )
-    return rows, rounds
+        for form, runner in runners.items()
+    ]
+    return rows, rounds, no_time
 
 
-def _profile(runner: TSQNetRunner, frames: Tensor, rounds: Rounds) -> dict[str, Any]:
-    """Profile the tuned TSQNet stage by stage, for one video and for the batch; maps only if the network has them."""
-    stages = {**runner.stages, "maps": runner.explain}
-    try:
-        _stages(runner, stages, frames[:1], 1)
-    except UsageError:
-        del stages["maps"]
-    peak = matrix_peak_gflops(runner.device, runner.dtype)
-    sizes = {1: rounds.single, len(frames): max(1, rounds.batch)} if len(frames) > 1 else {1: rounds.single}
-    seconds = {str(size): _stages(runner, stages, frames[:size], repeats) for size, repeats in sizes.items()}
-    gflops = runner.recognizer_cost(frames[:1]).giga_flops
+def _made(rows: Sequence[SpeedRow], rounds: Rounds, no_time: Sequence[Form], *, warm_ups: int) -> dict[str, Any]:
+    """Say how many rounds were made of those planned, and of which forms no batch was timed."""
     return {
-        "stages": seconds,
-        "matrix_peak_gflops": peak,
-        "recognizer_share_of_peak": {
-            size: int(size) * gflops / of_size["recognizer"] / peak for size, of_size in seconds.items()
-        },
+        "single": len(rows[0].single.seconds),
+        "batch": max((len(row.batch.seconds) for row in rows if row.batch), default=0),
+        "batch_warm": rounds.batch > 0 or warm_ups > 0,
+        "no_time_for_batches": list(no_time),
     }
 
 
-def _stages(runner: TSQNetRunner, stages: Mapping[str, Stage], frames: Tensor, repeats: int) -> dict[str, float]:
-    """Median seconds of each stage, each waited for."""
-    seconds: dict[str, list[float]] = {}
-    for _ in range(repeats):
-        started = _finished(runner.device)
-        state = Pass(to_device(frames, runner.device))
-        seconds.setdefault("copy to the device", []).append(_finished(runner.device) - started)
-        for name, stage in stages.items():
-            started = _finished(runner.device)
-            stage(state)
-            seconds.setdefault(name, []).append(_finished(runner.device) - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def matrix_peak_gflops(device: str, dtype: torch.dtype, *, repeats: int = 7) -> float:
-    """The fastest of some products of large square matrices: what the device does at best, measured, not claimed."""
-    side = 8192 if device.startswith("cuda") else 2048
-    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    seconds = []
-    for _ in range(repeats):
-        started = _finished(device)
-        one @ other
-        seconds.append(_finished(device) - started)
-    return 2 * side**3 / min(seconds) / 1e9
-
-
-def _finished(device: str) -> float:
-    """The time when all that was asked of the device is done."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def _profile(
+    tsqnet: Runner | None, frames: Tensor, rows: Sequence[SpeedRow], rounds: Rounds, *, ends: float
+) -> dict[str, Any]:
+    """Profile the tuned TSQNet, if it is there; with a batch, if its batches were timed and one more ends in time."""
+    if not isinstance(tsqnet, TSQNetRunner):
+        return {}
+    batch = next(row.batch for row in rows if (row.method, row.treatment) == _PROFILED)
+    sizes = {1: rounds.single}
+    if batch is not None and time.perf_counter() + batch.median <= ends:
+        sizes[len(frames)] = max(1, rounds.batch)
+    return profile(tsqnet, frames, sizes)
 
 
 def _check(methods: Sequence[str], *, batch_size: int, repeats: int, minutes: float, setting: BenchmarkConfig) -> None:
@@ -338,6 +332,10 @@ def _check(methods: Sequence[str], *, batch_size: int, repeats: int, minutes: fl
         "-k": (setting.num_frames, 1, setting.num_candidates),
         "--exit-after": (setting.exit_after, 1, len(FRAME_ORDER)),
     }
+    if setting.sure_after is not None:
+        ranges["--sure-after"] = (setting.sure_after, 1, setting.num_frames)
+    if setting.recognizer_input_size is not None:
+        ranges["--recognizer-input-size"] = (setting.recognizer_input_size, MIN_INPUT, MAX_INPUT)
     for name, (value, least, most) in ranges.items():
         if value < least or (most is not None and value > most):
             wanted = f"{least} or more" if most is None else f"{least} to {most}"

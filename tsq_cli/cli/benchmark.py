@@ -40,11 +40,11 @@ def benchmark(
         typer.Option(
             "--methods",
             metavar="LIST",
-            help="Methods to compare, separated by commas: tsqnet, frameexit, adafocus, uni-adafocus-96, "
-            "uni-adafocus-128, uniform, all.",
+            help="Methods to compare, separated by commas: tsqnet, tsqnet-early-exit, frameexit, adafocus, "
+            "uni-adafocus-96, uni-adafocus-128, uniform, all.",
             rich_help_panel=RUN,
         ),
-    ] = "tsqnet,frameexit,adafocus,uni-adafocus-96,uniform,all",
+    ] = "tsqnet,tsqnet-early-exit,frameexit,adafocus,uni-adafocus-96,uniform,all",
     batch_size: Annotated[
         int, typer.Option("-b", "--batch-size", help="Videos per batch; 1: no batches.", rich_help_panel=RUN)
     ] = 32,
@@ -71,6 +71,16 @@ def benchmark(
     exit_after: Annotated[
         int, typer.Option("--exit-after", help="Frames after which FrameExit stops, 1 to 10.", rich_help_panel=RUN)
     ] = 6,
+    sure_after: Annotated[
+        int | None,
+        typer.Option(
+            "--sure-after",
+            help="Frames after which TSQNet with early exit stops, 1 to K; default: 3, what actions40 needs (2.47 on "
+            "average), rounded up.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     pack: options.PackOption = DEFAULT_PACK,
     recognizer: Annotated[
         str,
@@ -82,6 +92,15 @@ def benchmark(
         int | None,
         typer.Option(
             "--input-size", metavar="PX", help="Input size of the sampler; default: the pack's.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    recognizer_input_size: Annotated[
+        int | None,
+        typer.Option(
+            "--recognizer-input-size",
+            metavar="PX",
+            help="Input size of the recognizer; default: timm's for the network.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     device: options.DeviceOption = "auto",
@@ -132,6 +151,8 @@ def benchmark(
             input_size=input_size,
             exit_after=exit_after,
             pooling=pooling or find_pack(pack).settings.pooling,
+            sure_after=sure_after,
+            recognizer_input_size=recognizer_input_size,
         )
         info("building the networks; one warm run of each will tell how long this takes")
         report = run_benchmark(
@@ -158,7 +179,7 @@ def benchmark(
 
 
 def _print(report: dict[str, Any]) -> None:
-    out = SafeConsole(least_width=110)
+    out = SafeConsole(least_width=125)
     for part in report_parts(report):
         out.print(part, soft_wrap=isinstance(part, str))
 
@@ -168,9 +189,11 @@ def report_parts(report: dict[str, Any]) -> Iterator[str | Table]:
     machine, versions = machine_and_versions(report["provenance"])
     yield f"{machine}; tuned: {report['provenance']['dtype']}; as published: float32"
     yield f"{versions}; {_rounds_made(report)}"
-    yield _speed_table(report["rows"])
+    yield _speed_table(report)
     for title in dict.fromkeys(row["title"] for row in report["rows"]):
         yield f"  {title}"
+    if "accuracy" in report:
+        yield _accuracy(report["accuracy"], report["rows"])
     yield ""
     if "paper" in report:
         paper = report["paper"]
@@ -198,8 +221,16 @@ def _rounds_made(report: dict[str, Any]) -> str:
         return f"{report['settings']['repeats']} rounds"
     made = f"{rounds['single']} rounds"
     if rounds["batch"]:
-        made += f", of batches {rounds['batch']}" + " (the first run of each)" * (not rounds["batch_warm"])
+        made += f", of batches {rounds['batch']}" + " (one run of each)" * (not rounds["batch_warm"])
     return made
+
+
+def _accuracy(accuracy: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Say which mAP the pack's own networks reach, which cost what these random ones cost."""
+    names = {row["method"]: row["name"] for row in rows}
+    values = ", ".join(f"{names[method]} {100 * value:.1f}" for method, value in accuracy["map"].items())
+    videos = f" on {accuracy['videos']:.0f} videos" if accuracy["videos"] else ""
+    return f"  mAP of the pack {accuracy['pack']} with its own weights, measured{videos}: {values}"
 
 
 def _paper_table(paper: dict[str, Any]) -> Table:
@@ -238,8 +269,10 @@ def _file_parts(files: dict[str, Any]) -> Iterator[str | Table]:
     yield _share_table("a file's stages, one worker", files["workers"][0]["stages"])
 
 
-def _speed_table(rows: list[dict[str, Any]]) -> Table:
+def _speed_table(report: dict[str, Any]) -> Table:
+    rows = report["rows"]
     batch_size = rows[0]["batch_size"]
+    no_time = [tuple(form) for form in report.get("rounds", {}).get("no_time_for_batches", [])]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method")
     table.add_column("form")
@@ -261,10 +294,11 @@ def _speed_table(rows: list[dict[str, Any]]) -> Table:
             f"{1 / single['upper_quartile']:.2f}-{1 / single['lower_quartile']:.2f}",
         ]
         if batch_size > 1:
-            cells.append("-" if row["batch"] is None else f"{row['batch_videos_per_second']:.2f}")
+            lacks = "no time" if (row["method"], row["treatment"]) in no_time else "-"
+            cells.append(lacks if row["batch"] is None else f"{row['batch_videos_per_second']:.2f}")
         mine = ours.get(row["treatment"])
         cells.append("-" if mine is None else f"{single['median'] / mine:.2f} x")
-        cells.append("?" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}")
+        cells.append("-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}")
         table.add_row(*cells)
     return table
 

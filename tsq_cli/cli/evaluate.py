@@ -228,9 +228,8 @@ def _check_pictures(plot: Path | None, sheets: Path | None, drawn: list[str], la
 def _write(
     result: Evaluation, *, report: Path | None, markdown: Path | None, plot: Path | None, tuned: Path | None
 ) -> None:
-    if tuned is not None and result.tuned is not None:
-        write_json(tuned, _pack_settings(result.report) | {"early_exit": asdict(result.tuned)})
-        info(f"early exit: {tuned}, to be copied into settings of pack.json")
+    if tuned is not None:
+        _write_tuned(result, tuned)
     if report is not None:
         write_json(report, result.report)
     if markdown is not None:
@@ -242,6 +241,19 @@ def _write(
 
         plot_accuracy(result.report, plot)
         info(f"plot: {plot}")
+
+
+def _write_tuned(result: Evaluation, path: Path) -> None:
+    from tsq_cli.evaluation.early_exit import GOAL
+
+    if result.tuned is None:
+        info(
+            f"no early exit: each bar loses more than {100 * GOAL:g} points of top-1 accuracy on these videos, or "
+            f"saves no frame, so {path} is not written"
+        )
+        return
+    write_json(path, _pack_settings(result.report) | {"early_exit": asdict(result.tuned)})
+    info(f"early exit: {path}, to be copied into settings of pack.json")
 
 
 def _pack_settings(report: dict[str, Any]) -> dict[str, Any]:

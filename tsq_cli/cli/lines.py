@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tsq_cli.record import UNSURE
-from tsq_cli.report.text import clock, query_texts, way_to_choose
+from tsq_cli.report.text import clock, early_exit, query_texts, way_to_choose
 
 MOST_TIMES = 8
 """Times that a line lists at most (ours): with a path of usual length it then fits into 120 characters."""
 
 
 def video_line(record: Mapping[str, Any]) -> str:
-    """Summarize a record (status "ok"): frames with their times, the rule, the first class, the number of notes.
+    """Summarize a record (status "ok"): frames with their times, rule, first class, early exit, number of notes.
 
     Returns:
         "5 frames at 0:05.680 0:07.280 0:08.880 0:12.160 0:21.920  auto (cover)"; not made printable yet.
@@ -28,6 +28,8 @@ def video_line(record: Mapping[str, Any]) -> str:
     if record["predictions"]:
         first = record["predictions"][0]
         parts.append(f"{first['label']} {first['score']:.3f}" if first["is_sure"] else UNSURE)
+    if ended := early_exit(record):
+        parts.append(ended)
     if record["notes"]:
         parts.append(_count(len(record["notes"]), "note"))
     return "  ".join(parts)
@@ -52,4 +54,6 @@ def facts(video: dict[str, Any]) -> str:
         told.append(f"{video['average_fps']:.4g} fps" + (" variable" if video["is_vfr"] else ""))
     if video["rotation"]:
         told.append(f"rotated {video['rotation']}°")
+    if "bytes_read" in video:
+        told.append(f"{video['bytes_read'] / 1e6:.1f} of {video['size_bytes'] / 1e6:.1f} MB read")
     return ", ".join(told)

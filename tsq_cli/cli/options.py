@@ -20,6 +20,7 @@ from tsq_cli.config import (
 )
 from tsq_cli.consensus import MOST_EVIDENCE, Pooling
 from tsq_cli.errors import UsageError
+from tsq_cli.stores import has_scheme, local_path
 
 INPUT, SELECTION, MODEL, OUTPUT, RUN = "Input", "Selection", "Model", "Output", "Run"
 
@@ -37,8 +38,20 @@ def not_empty(text: str) -> str:
 
 
 def not_empty_path(text: str) -> Path:
-    """Parse as not_empty does, into a Path, which would take an empty text for the current folder."""
-    return Path(not_empty(text))
+    """Parse as not_empty does, into a Path, which would take an empty text for the current folder, and URLs apart."""
+    return Path(on_this_machine(text))
+
+
+def folder_or_store(text: str) -> Path | str:
+    """Parse as not_empty_path does; a URL stays a text."""
+    return text if has_scheme(local_path(not_empty(text))) else Path(local_path(text))
+
+
+def on_this_machine(text: str) -> str:
+    """Parse as not_empty does, and refuse a store, where nothing can be appended or locked."""
+    if has_scheme(path := local_path(not_empty(text))):
+        raise typer.BadParameter(f"{path} is a URL; wanted a path on this machine: write there, and copy the file then")
+    return path
 
 
 def count_or_auto(text: str) -> str:
@@ -50,7 +63,7 @@ def count_or_auto(text: str) -> str:
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="VIDEO", help="Video files, folders, or quoted globs.", show_default=False),
+    typer.Argument(metavar="VIDEO", help="Videos, folders, quoted globs; s3://, gs://, az:// too.", show_default=False),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Search subfolders too.", rich_help_panel=INPUT)]
 FilesFrom = Annotated[
@@ -69,6 +82,15 @@ Null = Annotated[
         "-0", "--null", help="NUL ends each path of --files-from (as in find -print0).", rich_help_panel=INPUT
     ),
 ]
+AllowUrl = Annotated[
+    bool,
+    typer.Option(
+        "--allow-url",
+        help="Read files from web servers too (https://, http://), in parts. Stores (s3://, gs://, az://) need no "
+        "such leave; both need the extra tsq-cli[cloud].",
+        rich_help_panel=INPUT,
+    ),
+]
 Start = Annotated[
     str | None,
     typer.Option("--start", metavar="TIME", help="Start at this time: 90, 1:30 or 00:01:30.5.", rich_help_panel=INPUT),
@@ -79,7 +101,7 @@ Mode = Annotated[
     typer.Option(
         "--decode",
         help="exact: the exact frames. keyframes: the nearest keyframes, several times as fast. "
-        "nvdec: the exact frames, decoded by an NVIDIA GPU.",
+        "nvdec: the exact frames, decoded by an NVIDIA GPU; what it cannot decode, by the CPU, as a note then says.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -260,7 +282,7 @@ Jsonl = Annotated[
         "--jsonl",
         metavar="FILE|-",
         help="Append one JSON line per video; finished videos are skipped.",
-        parser=not_empty,
+        parser=on_this_machine,
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -271,13 +293,13 @@ Csv = Annotated[
     ),
 ]
 OutputDir = Annotated[
-    Path | None,
+    Any,  # Path | str | None, which typer does not take
     typer.Option(
         "-o",
         "--output",
-        metavar="DIR",
-        help="Save the selected frames at full size.",
-        parser=not_empty_path,
+        metavar="DIR|URL",
+        help="Save the selected frames at full size; s3://, gs:// or az:// too.",
+        parser=folder_or_store,
         rich_help_panel=OUTPUT,
     ),
 ]

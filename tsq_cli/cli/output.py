@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,7 @@ from tsq_cli.printable import printable
 from tsq_cli.record import UNSURE
 from tsq_cli.record_file import RecordFile
 from tsq_cli.report.console import SafeConsole
-from tsq_cli.report.text import chosen_for, clock, sparkline, way_to_choose
+from tsq_cli.report.text import chosen_for, clock, early_exit, sparkline, way_to_choose
 from tsq_cli.types import MATCH_LEVEL
 
 MOST_TABLES = 5
@@ -212,8 +213,11 @@ class Output:
         return None if self._jsonl is None else self._jsonl.journal
 
     def finished(self, settings_hash: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield path and record of the videos of the `--jsonl` file that need not be redone."""
-        return iter(()) if self._jsonl is None else self._jsonl.finished(settings_hash)
+        """Yield path and record of the videos of the `--jsonl` file that need not be redone.
+
+        Only those of this run; of a run whose names are not known yet (`--files-column`) all that the file has.
+        """
+        return iter(()) if self._jsonl is None else self._jsonl.finished(settings_hash, set(self._inputs.paths) or None)
 
     def keep(self, record: Mapping[str, Any]) -> None:
         """Write a record to the `--jsonl` file before its video's turn."""
@@ -294,9 +298,9 @@ class Output:
             self._stdout.print(line, soft_wrap=True)
         for note in record["notes"]:
             self._print_sentence("note", note, style="yellow")
-        saved = [Path(frame["path"]) for frame in record["frames"] if frame["path"]]
+        saved = [frame["path"] for frame in record["frames"] if frame["path"]]
         if saved:
-            self._stdout.print(f"frames {saved[0].parent}: {len(saved)} saved", soft_wrap=True)
+            self._stdout.print(f"frames {os.path.dirname(saved[0])}: {len(saved)} saved", soft_wrap=True)  # noqa: PTH120
         maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
         if maps:
             shown = record["maps"]["label"] if record["maps"]["is_sure"] else f"the likeliest class ({UNSURE})"
@@ -322,7 +326,7 @@ def _predictions_table(record: dict[str, Any]) -> Table:
 
     If the first class may not be named, none is; the record has them.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=early_exit(record) or None, caption_justify="left")
     table.add_column("class")
     table.add_column("score", justify="right")
     table.add_column("")

@@ -1,4 +1,4 @@
-"""`tsq packs`: list, show, pull, verify."""
+"""`tsq packs`: list, show, pull, export, verify."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tsq_cli.errors import EXIT_WEIGHTS
 from tsq_cli.report.console import SafeConsole
 
 app = typer.Typer(
-    help="List, show, download and verify packs of weights.",
+    help="List, show, download, export and verify packs of weights.",
     epilog=examples("tsq packs list", "tsq packs show imagenet-lite", "tsq packs pull imagenet"),
     no_args_is_help=True,
 )
@@ -92,9 +92,26 @@ def pull(name: Name) -> None:
         SafeConsole().print(str(item), soft_wrap=True)
 
 
+@app.command("export", epilog=examples("tsq packs export trained/pack", "tsq packs export imagenet-lite"))
+def export(name: Name) -> None:
+    """Make the graphs by which ONNX Runtime runs a pack's networks on a CPU, without torch.
+
+    Each is checked against torch and written beside pack.json; the weights stay where they are, once. Needs the extra
+    `train`.
+    """
+    from tsq_cli.packs import find_pack
+    from tsq_cli.packs.export import export_graphs
+
+    config = find_pack(name)
+    with progress_bar(f"exporting {config.name}"):
+        graphs = export_graphs(config)
+    for graph in graphs:
+        SafeConsole().print(f"{graph.file}  {graph.model} at {graph.input_size} pixels", soft_wrap=True)
+
+
 @app.command("verify", epilog=examples("tsq packs verify imagenet-lite", "tsq packs verify trained/pack"))
 def verify(name: Name) -> None:
-    """Check a pack's files, hashes and tensors (names, shapes, types), and run one forward pass."""
+    """Check a pack's files, hashes and tensors (names, shapes, types), run one forward pass, and compare its graphs."""
     from tsq_cli.packs import verify_pack
 
     with progress_bar(f"verifying {name}"):

@@ -8,7 +8,7 @@ from tsq_cli.config import PAPER_FRAMES, Auto, Limits, SelectSettings, too_few_c
 
 def limits(options: VideoOptions) -> Limits:
     """Read the limits per video."""
-    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels)
+    return Limits(timeout_seconds=options.timeout, max_pixels=options.max_pixels, allow_url=options.allow_url)
 
 
 def _frames_and_candidates(options: VideoOptions) -> tuple[int | Auto, int | Auto]:

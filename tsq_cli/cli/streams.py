@@ -75,8 +75,9 @@ def _checked(stream: TextIO | None, number: int, fail: Callable[[OSError], None]
         return io.TextIOWrapper(io.BufferedWriter(_Checked(raw, fail)), encoding="utf-8", errors=ASCII_FORMS)
     assert isinstance(stream, io.TextIOWrapper)
     raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer between
+    buffer: Any = _Unbuffered(raw, fail) if stream.write_through else io.BufferedWriter(_Checked(raw, fail))
     return io.TextIOWrapper(
-        io.BufferedWriter(_Checked(raw, fail)),
+        buffer,
         encoding=stream.encoding,
         errors=ASCII_FORMS,
         line_buffering=stream.line_buffering,
@@ -116,3 +117,14 @@ class _Checked(io.RawIOBase):
     def isatty(self) -> bool:
         """Return whether the stream itself is a terminal."""
         return self._raw.isatty()
+
+
+class _Unbuffered(_Checked):
+    """The same for python -u, where no buffer above keeps what a short write leaves."""
+
+    def write(self, data: Any, /) -> int:
+        """Write all of the bytes; drop what is left once the stream has failed."""
+        left = memoryview(data).cast("B")
+        while left:
+            left = left[super().write(left) :]
+        return memoryview(data).nbytes

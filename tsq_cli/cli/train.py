@@ -140,7 +140,8 @@ def train(
         typer.Option(
             "--patience",
             metavar="N",
-            help="End a stage after N epochs without a better mAP on the videos of --val.",
+            help="End a stage after N epochs without a better one: by mAP, then top-1, then loss, on the videos of "
+            "--val.",
             show_default="off",
             rich_help_panel=TRAINING,
         ),
@@ -303,6 +304,9 @@ def evaluation_parts(report: dict[str, Any]) -> list[str | Table]:
     chance = report["chance"]
     by_chance = f"by chance: mAP {100 * chance['map']:.1f}, top-1 {100 * chance['top1']:.1f}"
     parts: list[str | Table] = [evaluation_grids(shown)[0].rich(), by_chance]
-    if any("kept" in done["last_epoch"] for done in report["stages"].values()):
+    if any(
+        "kept" in done["last_epoch"] or report["settings"][stage]["fit"]["patience"]
+        for stage, done in report["stages"].items()
+    ):
         parts.append("these videos also chose the epochs that were kept: measure on others before you rely on a number")
     return parts

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+import typer
 
 from tsq_cli.cli.cluster import (
     CpusPerWorker,
@@ -17,6 +19,8 @@ from tsq_cli.cli.cluster import (
     RunnerOption,
 )
 from tsq_cli.cli.options import (
+    MODEL,
+    AllowUrl,
     BatchSize,
     ClassesOption,
     Csv,
@@ -55,10 +59,20 @@ from tsq_cli.cli.options import (
     Workers,
     num_candidates_option,
 )
-from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, Limits, SelectSettings
+from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, EngineChoice, Limits, SelectSettings
 from tsq_cli.errors import UsageError
 
 _LIMITS = Limits()
+
+EngineOption = Annotated[
+    EngineChoice,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="What runs the networks: onnx, torch, or auto: onnx on a CPU where the pack has graphs, else torch.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +87,7 @@ class VideoOptions:
     recursive: Recursive = False
     files_from: FilesFrom = None
     null: Null = False
+    allow_url: AllowUrl = False
     files_column: FilesColumn = None
     start: Start = None
     end: End = None
@@ -90,6 +105,7 @@ class VideoOptions:
     classes: ClassesOption = None
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
+    engine: EngineOption = "auto"
     json: JsonOption = False
     jsonl: Jsonl = None
     csv: Csv = None

@@ -19,6 +19,7 @@ from tsq_cli.config import ClassifySettings, MapFormat, SelectSettings, check_de
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
+from tsq_cli.uploads import check_folder
 
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
@@ -143,13 +144,7 @@ def _identity(
 
     own = pack.settings.consensus
     consensus = consensus_of(own, classify, has_sampler=settings.needs_model)
-    early_exit_of(
-        tuned_exit(pack, choice),
-        classify,
-        settings.most_frames,
-        chosen_by=settings.chosen_by,
-        is_own_consensus=consensus == own,
-    )
+    early_exit_of(tuned_exit(pack, choice), classify, settings, pack.settings, is_own_consensus=consensus == own)
     return recognition_identity(choice, classify, consensus)
 
 
@@ -172,8 +167,12 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
     from tsq_cli.export import DEFAULT_QUALITY, check_kinds, export_path
     from tsq_cli.pictures import Outputs, check_sheet, output_stems
 
+    folder, prefix = (None, options.output) if isinstance(options.output, str) else (options.output, None)
+    if prefix is not None:
+        check_folder("-o", prefix)
     outputs = Outputs(
-        frames_dir=options.output,
+        frames_dir=folder,
+        frames_url=prefix,
         image_format=options.image_format,
         exports=check_kinds(options.export or []),
         max_side=options.max_side,
@@ -185,10 +184,10 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
         map_format=map_format,
     )
     exported = {
-        export_path(kind, options.output, stem).resolve()
+        export_path(kind, folder, stem).resolve()
         for kind in outputs.exports
         for stem in output_stems(inputs.paths).values()
-        if options.output is not None
+        if folder is not None
     }
     one_sheet, sheets = (outputs.sheet, None) if inputs.single else (None, outputs.sheet)
     check_outputs(
@@ -252,11 +251,11 @@ def _done_before(plan: RunPlan, out: Output, *, overwrite: bool) -> Iterator[tup
 
 def _precision(options: VideoOptions) -> str:
     """Name the precision that the networks will run in."""
-    from tsq_cli.models.device import dtype_name, resolve_device, resolve_dtype
+    from tsq_cli.models.device import resolve_device, resolve_precision
 
     # The machine that starts a run on others may have no GPU itself.
     device = resolve_device(options.device) if options.runner == "local" else options.device
-    return dtype_name(resolve_dtype(options.dtype, device))
+    return resolve_precision(options.dtype, device)
 
 
 def _load(
@@ -282,19 +281,20 @@ def _load(
             selects=settings.needs_model,
             device=options.device,
             dtype=options.dtype,
+            engine=options.engine,
         )
         selector = worker.selector
     else:
-        worker = selector = Selector.load(pack, device=options.device, dtype=options.dtype)
+        worker = selector = Selector.load(pack, device=options.device, dtype=options.dtype, engine=options.engine)
     selector.prepare_queries(settings, matcher)  # an invalid query is an error of the run, not of a video
     return worker
 
 
 def _warn_of_slow_precision(options: VideoOptions) -> None:
-    from tsq_cli.models.device import is_slow, resolve_device, resolve_dtype
+    from tsq_cli.models.device import is_slow, resolve_device, resolve_precision
 
     place = resolve_device(options.device)
-    if is_slow(resolve_dtype(options.dtype, place), place):
+    if is_slow(resolve_precision(options.dtype, place), place):
         info(
             f"{options.dtype} takes many times as long as float32 on a CPU without instructions for it (--dtype auto "
             "is float32 there)"
@@ -314,7 +314,11 @@ def _collect(options: VideoOptions) -> Inputs:
     if options.files_column is not None:
         return Inputs(paths=(), single=False)  # the workers' side reads the list as the run goes
     inputs = collect_inputs(
-        options.paths or [], recursive=options.recursive, files_from=options.files_from, null=options.null
+        options.paths or [],
+        recursive=options.recursive,
+        files_from=options.files_from,
+        null=options.null,
+        allow_url=options.allow_url,
     )
     for folder in inputs.unreadable:
         print_error(f"{folder} cannot be read and is skipped; check its permissions")

@@ -52,12 +52,14 @@ class ExtraRow:
         name: as printed.
         k: K, frames at most.
         scores: class probabilities of the N videos, [N, C].
+        full_scores: the same with all K frames of each video, which the row is compared with.
         giga_macs: per video.
     """
 
     name: str
     k: int
     scores: Float64Array
+    full_scores: Float64Array
     giga_macs: float
 
 
@@ -81,11 +83,10 @@ def score_selectors(
         targets: bool [N, C], the true classes, at least one per video.
         selectors: to compare.
         ks: numbers of frames, at least 1 each, at most T count; `all` has one row of T, WITHOUT_FRAMES have one of 0.
-        seeds: of the random selector, at least one.
+        seeds, resamples: of the random selector and of the bootstrap, at least one each.
         consensus: how the frames' scores become the video's, see selected_scores.
         cost: GMACs per video by selector and K; None leaves them out.
-        resamples: of the bootstrap, at least 1.
-        extra: another row, the last one; its gains have the reference tsq (at the same K) as well.
+        extra: another row, the last one; its gains have the reference no_exit (its full_scores) as well.
 
     Returns:
         JSON-ready: num_videos, num_classes, num_candidates, multi_label, pooling, evidence ({visual, textual}, the
@@ -97,8 +98,7 @@ def score_selectors(
         difference of each metric as {value, low, high}.
 
     Raises:
-        UsageError: no or unknown selectors, a K below 1, no seed or no resample.
-        ValueError: arrays that do not fit each other.
+        UsageError, ValueError: as check_evaluation_plan, and arrays that do not fit each other.
     """
     n, t, c = frame_logits.shape
     if targets.shape != (n, c) or inputs.saliency_visual.shape != (n, t):
@@ -118,6 +118,10 @@ def score_selectors(
         scored[extra.name, extra.k] = _score(extra.scores, targets, bootstrap)
         costs[extra.name, extra.k] = extra.giga_macs
     best = _best_baselines(scored)
+    gains = {key: _gains(key, scored, best.get(key[1])) for key in scored}
+    if extra is not None:
+        full = _score(extra.full_scores, targets, bootstrap)
+        gains[extra.name, extra.k]["no_exit"] = scored[extra.name, extra.k].gains(full)
     return {
         "num_videos": n,
         "num_classes": c,
@@ -128,10 +132,8 @@ def score_selectors(
         **{"ks": counts, "seeds": list(seeds), "resamples": resamples, "metrics": METRICS, "interval": INTERVAL},
         "best_baselines": {str(k): selector for k, (selector, _) in best.items()},
         "rows": [
-            {"selector": selector, "k": k, "giga_macs": costs.get((selector, k))}
-            | row.to_report()
-            | {"gains": _gains(selector, k, scored, best.get(k))}
-            for (selector, k), row in scored.items()
+            {"selector": key[0], "k": key[1], "giga_macs": costs.get(key)} | row.to_report() | {"gains": gains[key]}
+            for key, row in scored.items()
         ],
     }
 
@@ -223,25 +225,23 @@ class _Scored:
 
 
 def _best_baselines(scored: Mapping[_Key, _Scored]) -> dict[int, _Key]:
-    """Find, for each K, the selector without a TSQ layer that has the highest mAP; the first of equal ones."""
+    """Find, for each K, the selector without a TSQ layer of the highest mAP; of equal ones `all`, then the first."""
     baselines = [key for key in scored if key[0] in WITHOUT_SAMPLER]
     best = {}
     for k in dict.fromkeys(k for _, k in scored):
         if rivals := [key for key in baselines if key[1] == k or key[0] == "all"]:
-            best[k] = max(rivals, key=lambda key: scored[key].values["map"])
+            best[k] = max(rivals, key=lambda key: (scored[key].values["map"], key[0] == "all"))
     return best
 
 
-def _gains(selector: str, k: int, scored: Mapping[_Key, _Scored], best: _Key | None) -> dict[str, Any]:
+def _gains(row: _Key, scored: Mapping[_Key, _Scored], best: _Key | None) -> dict[str, Any]:
     """Compute a row's gains over uniform at the same K, all frames and the best baseline, where these were scored."""
     everything = next((key for key in scored if key[0] == "all"), None)
-    references: dict[str, _Key | None] = {"uniform": ("uniform", k), "all": everything, "best": best}
-    if selector not in ALL_SELECTORS:
-        references["tsq"] = ("tsq", k)
+    references: dict[str, _Key | None] = {"uniform": ("uniform", row[1]), "all": everything, "best": best}
     return {
-        name: scored[selector, k].gains(scored[key])
+        name: scored[row].gains(scored[key])
         for name, key in references.items()
-        if key is not None and key in scored and selector not in (key[0], "all")
+        if key is not None and key in scored and row[0] not in (key[0], "all")
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,18 @@ def frame_scores(inputs: SelectorInput, frame_logits: FloatArray, k: int, consen
     """
     positions = select(SELECTOR, inputs, k, best_first=True)
     own = inputs.class_scores
-    return scores_so_far(
+    scores: Tensor = scores_so_far(
         torch.from_numpy(np.take_along_axis(frame_logits, positions[:, :, None], axis=1).astype(np.float64)),
         consensus,
         weights=torch.from_numpy(np.take_along_axis(inputs.saliency_visual, positions, axis=1)),
         class_scores=None if own is None else (torch.from_numpy(own[0]), torch.from_numpy(own[1])),
     )
+    return scores
 
 
-def tune_early_exit(scores: Tensor, targets: BoolArray, *, multi_label: bool = False, goal: float = GOAL) -> EarlyExit:
+def tune_early_exit(
+    scores: Tensor, targets: BoolArray, *, multi_label: bool = False, goal: float = GOAL
+) -> EarlyExit | None:
     """Tune an early exit on videos that are not reported.
 
     The temperatures minimize, for each number of frames by itself, the negative log-likelihood of the true classes
@@ -57,6 +61,9 @@ def tune_early_exit(scores: Tensor, targets: BoolArray, *, multi_label: bool = F
         targets: bool [N, C], the true classes, at least one per video.
         multi_label: sigmoid instead of softmax.
         goal: accuracy that may be lost, a share of 1.
+
+    Returns:
+        The early exit; None where every bar by which some video ends early loses more than the goal.
     """
     truth = torch.from_numpy(targets)
     temperatures = tuple(_temperature(of_count, truth, multi_label) for of_count in scores.unbind(dim=1))
@@ -64,13 +71,13 @@ def tune_early_exit(scores: Tensor, targets: BoolArray, *, multi_label: bool = F
     confidence = probabilities(calibrated, multi_label=multi_label).amax(dim=2)  # [N, K]
     right = truth.gather(1, scores.argmax(dim=2))  # [N, K]
     least = float(right[:, -1].double().mean()) - goal - 1e-9
-    best, fewest = 1.0, float("inf")
+    best, fewest = None, float("inf")
     for bar in sorted(set(confidence[:, :-1].flatten().tolist())):
         needed = frames_needed(calibrated, EarlyExit(bar=bar, temperatures=temperatures), multi_label=multi_label)
         accuracy, mean = float(right.gather(1, needed[:, None] - 1).double().mean()), float(needed.double().mean())
         if accuracy >= least and mean < fewest:
             best, fewest = bar, mean
-    return EarlyExit(bar=best, temperatures=temperatures)
+    return None if best is None else EarlyExit(bar=best, temperatures=temperatures)
 
 
 def _temperature(scores: Tensor, truth: Tensor, multi_label: bool) -> float:
@@ -85,7 +92,7 @@ def _temperature(scores: Tensor, truth: Tensor, multi_label: bool) -> float:
 
 
 def _log_loss(scores: Tensor, truth: Tensor, multi_label: bool) -> Tensor:
-    log_p = log_probabilities(scores, multi_label=multi_label)
+    log_p: Tensor = log_probabilities(scores, multi_label=multi_label)
     if multi_label:
         return -torch.where(truth, log_p, log_probabilities(-scores, multi_label=True)).sum(dim=1).mean()
     return -(log_p * truth).sum(dim=1).mean()
@@ -101,8 +108,8 @@ def exit_row(scores: Tensor, exit_at: EarlyExit, costs: Costs, consensus: Consen
         consensus: of the scores.
 
     Returns:
-        The row for score_selectors: class probabilities after as many frames as each video needs, calibrated by their
-        number, and the GMACs of the mean; and the mean number of frames.
+        The row for score_selectors: class probabilities after as many frames as each video needs, and after all K, both
+        calibrated by their number, and the GMACs of the mean; and the mean number of frames.
     """
     count = scores.shape[1]
     temperatures = torch.tensor(exit_at.temperatures[:count], dtype=scores.dtype)
@@ -111,8 +118,8 @@ def exit_row(scores: Tensor, exit_at: EarlyExit, costs: Costs, consensus: Consen
     last = calibrated[torch.arange(len(scores)), needed - 1]
     mean = float(needed.double().mean())
     cost = costs.of(SELECTOR, 0, consensus) + mean * costs.frame
-    p = probabilities(last, multi_label=consensus.multi_label).numpy()
-    return ExtraRow(name=ROW, k=count, scores=p, giga_macs=cost), mean
+    p, full = (probabilities(of, multi_label=consensus.multi_label).numpy() for of in (last, calibrated[:, -1]))
+    return ExtraRow(name=ROW, k=count, scores=p, full_scores=full, giga_macs=cost), mean
 
 
 def exit_report(
@@ -132,9 +139,8 @@ def exit_report(
     for bar in sorted({*CURVE_BARS, exit_at.bar}):
         row, mean = exit_row(scores, EarlyExit(bar=bar, temperatures=exit_at.temperatures), costs, consensus)
         curve.append(_point(bar, row, mean, targets))
-    multi_label, count = consensus.multi_label, scores.shape[1]
-    everything = probabilities(scores[:, -1] / exit_at.temperatures[count - 1], multi_label=multi_label).numpy()
-    full = ExtraRow(name=ROW, k=count, scores=everything, giga_macs=costs.of(SELECTOR, count, consensus))
+    count = scores.shape[1]
+    full = replace(row, scores=row.full_scores, giga_macs=costs.of(SELECTOR, count, consensus))
     own = next(point for point in curve if point["bar"] == exit_at.bar)
     return {
         "bar": exit_at.bar,

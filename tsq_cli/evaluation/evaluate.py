@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tsq_cli import __version__
-from tsq_cli.config import ClassifySettings
+from tsq_cli.config import ClassifySettings, SelectSettings
 from tsq_cli.consensus import Consensus, EarlyExit, Pooling
 from tsq_cli.data import LabeledVideo, VideoList
 from tsq_cli.evaluation.bootstrap import SEED
@@ -25,6 +25,7 @@ from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, r
 from tsq_cli.models import refuse_not_finite
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.packs.recognizers import check_tunable
+from tsq_cli.packs.settings import Settings
 from tsq_cli.provenance import provenance
 from tsq_cli.recognition import consensus_of, early_exit_of
 from tsq_cli.scoring import tsq_scores
@@ -45,7 +46,7 @@ class Evaluation:
         num_frames: K of the pack.
         true_probability: by selector (uniform and tsq), float64 [N]: the probability that the recognizer gives to a
             video's true class from K frames; the highest one for several true classes.
-        tuned: an early exit tuned on these videos; None where that was not asked for.
+        tuned: an early exit tuned on these videos; None where that was not asked for, or no bar met the goal.
     """
 
     report: dict[str, Any]
@@ -97,7 +98,7 @@ def evaluate(
     videos = videos.aligned(pack.class_names)
     settings = pack.config.settings
     says = ClassifySettings(pooling=pooling, evidence=evidence, early_exit=early_exit)
-    consensus, exit_at = _asked(recognizer, says, settings.num_frames)
+    consensus, exit_at = _asked(recognizer, says, settings)
     networks = [*pack_networks(pack), recognizer_network(recognizer)]
     extracted = cache.extract(
         videos.videos, networks, num_frames=settings.num_candidates, workers=workers, progress=progress
@@ -134,10 +135,11 @@ def evaluate(
     )
 
 
-def _asked(recognizer: LoadedRecognizer, says: ClassifySettings, k: int) -> tuple[Consensus, EarlyExit | None]:
+def _asked(recognizer: LoadedRecognizer, says: ClassifySettings, pack: Settings) -> tuple[Consensus, EarlyExit | None]:
     consensus = consensus_of(recognizer.consensus, says, has_sampler=True)
-    is_own = consensus == recognizer.consensus
-    return consensus, early_exit_of(recognizer.early_exit, says, k, chosen_by="tsq", is_own_consensus=is_own)
+    is_own, t = consensus == recognizer.consensus, pack.num_candidates
+    choosing = SelectSettings(selector="tsq", num_frames=min(pack.num_frames, t), num_candidates=t)
+    return consensus, early_exit_of(recognizer.early_exit, says, choosing, pack, is_own_consensus=is_own)
 
 
 def _true_probability(

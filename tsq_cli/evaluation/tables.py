@@ -55,10 +55,11 @@ def consensus_notes(report: Mapping[str, Any]) -> list[str]:
         f"Pooling of the frames: {report['pooling']}. Evidence of the sampler: visual {visual:g}, textual {textual:g}."
     ]
     if visual or textual or report["pooling"] in UNWEIGHTED:
-        notes.append(
-            f"The rows {', '.join(WITHOUT_SAMPLER)} and oracle run no TSQ layer: they have no evidence, and all their "
-            "frames weigh the same."
-        )
+        plain = {row["selector"]: None for row in report["rows"] if row["selector"] in (*WITHOUT_SAMPLER, "oracle")}
+        rows = ", ".join(f"'{title(name)}'" for name in plain)
+        if plain:
+            subject = f"The row {rows} runs" if len(plain) == 1 else f"The rows {rows} run"
+            notes.append(f"{subject} no TSQ layer: no evidence, and all frames weigh the same.")
     return notes
 
 
@@ -100,7 +101,7 @@ def _details(report: Mapping[str, Any], k: int) -> Grid:
         "uniform": "uniform",
         "all": "all frames",
         "best": f"best baseline ({_best(report, k)})",
-        "tsq": "TSQNet",
+        "no_exit": "no exit",
     }
     references = {name: said for name, said in references.items() if any(name in row["gains"] for row in rows)}
     return Grid(

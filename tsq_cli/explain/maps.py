@@ -10,6 +10,9 @@ from __future__ import annotations
 from math import isqrt
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tsq_cli.arrays import Array, float32, inference, namespace, to_numpy
 from tsq_cli.config import MapScale
 from tsq_cli.errors import UsageError
 from tsq_cli.types import Float32Array
@@ -17,15 +20,16 @@ from tsq_cli.types import Float32Array
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tsq_cli.models.outputs import RecognizerOutput
     from tsq_cli.models.preprocess import Preprocessor
-    from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
+    from tsq_cli.models.recognizer import Recognizer
 
 
-def saliency_maps(recognizer: Recognizer, output: RecognizerOutput, class_index: int) -> Tensor:
+def saliency_maps(recognizer: Any, output: RecognizerOutput, class_index: int) -> Array:
     """Compute how much each place of N frames speaks for a class: the exact CAM where there is one, else Grad-CAM.
 
     Args:
-        recognizer: the network, in evaluation mode.
+        recognizer: the network, in evaluation mode: Recognizer, or under ONNX Runtime OnnxRecognizer.
         output: its output for the N frames, in inference mode or not.
         class_index: the class, in [0, C).
 
@@ -38,11 +42,12 @@ def saliency_maps(recognizer: Recognizer, output: RecognizerOutput, class_index:
     """
     if recognizer.is_pooled_linear:
         weight_row = recognizer.encoder.classifier_weight[class_index]
-        return class_activation_maps(output.activations, weight_row).detach()
+        with inference(output.activations):
+            return class_activation_maps(output.activations, weight_row)
     return grad_cam(recognizer, output.activations, class_index)
 
 
-def class_activation_maps(activations: Tensor, weight_row: Tensor) -> Tensor:
+def class_activation_maps(activations: Array, weight_row: Array) -> Array:
     """Apply the classifier's row of one class at each place, without a backward pass (CAM, Zhou et al. 2016).
 
     Args:
@@ -52,7 +57,7 @@ def class_activation_maps(activations: Tensor, weight_row: Tensor) -> Tensor:
     Returns:
         float32 [N, h, w].
     """
-    return activations.float().movedim(1, -1) @ weight_row.float()
+    return namespace(activations).permute_dims(float32(activations), (0, 2, 3, 1)) @ float32(weight_row)
 
 
 def grad_cam(recognizer: Recognizer, activations: Tensor, class_index: int) -> Tensor:
@@ -89,7 +94,7 @@ def grad_cam(recognizer: Recognizer, activations: Tensor, class_index: int) -> T
         return (weights * places).sum(dim=3)
 
 
-def normalize_maps(maps: Tensor, scale: MapScale) -> Float32Array:
+def normalize_maps(maps: Array, scale: MapScale) -> Float32Array:
     """Scale maps to [0, 1]: negative values become 0, the highest place 1.
 
     Args:
@@ -99,10 +104,10 @@ def normalize_maps(maps: Tensor, scale: MapScale) -> Float32Array:
     Returns:
         float32 [N, h, w] in [0, 1]; where nothing speaks for the class, all zero.
     """
-    positive = maps.detach().float().relu()
-    top = positive.amax() if scale == "clip" else positive.amax(dim=(1, 2), keepdim=True)
-    scaled: Float32Array = (positive / top.where(top > 0, 1.0)).cpu().numpy()
-    return scaled
+    positive = np.maximum(to_numpy(maps).astype(np.float32), 0)
+    top = positive.max(axis=None if scale == "clip" else (1, 2), keepdims=True)
+    scaled = positive / np.where(top > 0, top, 1)
+    return scaled.astype(np.float32)
 
 
 def seen_box(width: int, height: int, preprocessor: Preprocessor) -> tuple[float, float, float, float]:

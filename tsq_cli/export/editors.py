@@ -12,6 +12,7 @@ from urllib.parse import quote
 from tsq_cli.errors import UsageError, install_extra
 from tsq_cli.export.material import Material
 from tsq_cli.printable import printable
+from tsq_cli.stores import is_url
 
 EDITING_RATES = (24, 25, 30, 48, 50, 60)
 """Frames per second that timecode counts in editors, 23.976 as 24."""
@@ -104,6 +105,8 @@ def otio(material: Material) -> str:
 
 def _url(path: str) -> str:
     """Link to a video, from wherever the file with the link lies; frames and bytes in memory only have a name."""
+    if is_url(path):
+        return quote(path, safe="/:?&=%#")
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links that the user means
     return place.as_uri() if os.path.lexists(place) else quote(printable(path))
 

@@ -28,7 +28,8 @@ from tsq_cli.errors import WeightsError
 from tsq_cli.features.extraction import FeatureSpec, digest, extract, repeat_indices
 from tsq_cli.features.shards import Arrays, ShardStore
 from tsq_cli.models import FrameEncoder
-from tsq_cli.models.device import cpu_microbatches, dtype_name
+from tsq_cli.models.device import dtype_name
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.packs.schema import EncoderRole, TimmWeights, TransformersWeights

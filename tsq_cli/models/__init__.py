@@ -7,24 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsq_cli.models.encoders import EncoderOutput, FrameEncoder, create_encoder
+    from tsq_cli.models.attention import refuse_not_finite
+    from tsq_cli.models.encoders import FrameEncoder, create_encoder
     from tsq_cli.models.layer_config import TSQLayerConfig
     from tsq_cli.models.logits import log_probabilities, probabilities
+    from tsq_cli.models.outputs import EncoderOutput, FrameSaliency, RecognizerOutput, TSQNetOutput, TSQOutput
     from tsq_cli.models.pooling import pool, video_scores
     from tsq_cli.models.preprocess import Preprocessor
-    from tsq_cli.models.recognizer import Recognizer, RecognizerOutput
+    from tsq_cli.models.recognizer import Recognizer
+    from tsq_cli.models.saliency import frame_saliency, object_text_features, query_lift
     from tsq_cli.models.text import TextEncoder
-    from tsq_cli.models.tsq_layer import TSQLayer, TSQOutput, refuse_not_finite
-    from tsq_cli.models.tsqnet import (
-        CHOSEN_ON_DEVICE,
-        FrameSaliency,
-        TSQNet,
-        TSQNetOutput,
-        frame_saliency,
-        fuse_on_device,
-        object_text_features,
-        query_lift,
-    )
+    from tsq_cli.models.tsq_layer import TSQLayer
+    from tsq_cli.models.tsqnet import CHOSEN_ON_DEVICE, TSQNet, fuse_on_device
 
 __all__ = [
     "CHOSEN_ON_DEVICE",
@@ -53,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EncoderOutput": "encoders",
+    "EncoderOutput": "outputs",
     "FrameEncoder": "encoders",
     "create_encoder": "encoders",
     "TSQLayerConfig": "layer_config",
@@ -63,19 +57,19 @@ _HOMES = {
     "pool": "pooling",
     "video_scores": "pooling",
     "Recognizer": "recognizer",
-    "RecognizerOutput": "recognizer",
+    "RecognizerOutput": "outputs",
     "TextEncoder": "text",
     "TSQLayer": "tsq_layer",
-    "TSQOutput": "tsq_layer",
-    "refuse_not_finite": "tsq_layer",
+    "TSQOutput": "outputs",
+    "refuse_not_finite": "attention",
     "CHOSEN_ON_DEVICE": "tsqnet",
-    "FrameSaliency": "tsqnet",
+    "FrameSaliency": "outputs",
     "TSQNet": "tsqnet",
-    "TSQNetOutput": "tsqnet",
-    "frame_saliency": "tsqnet",
+    "TSQNetOutput": "outputs",
+    "frame_saliency": "saliency",
     "fuse_on_device": "tsqnet",
-    "object_text_features": "tsqnet",
-    "query_lift": "tsqnet",
+    "object_text_features": "saliency",
+    "query_lift": "saliency",
 }
 
 

@@ -1,4 +1,4 @@
-"""Devices and precisions of networks, sizes of batches, and copies to a GPU."""
+"""Devices and precisions of networks, and copies to a GPU. torch is loaded by the functions that need it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import torch
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from tsq_cli.config import check_device
 from tsq_cli.errors import UsageError
 
-# On a CPU a few frames at a time stay in the cache: 16 frames of 160 x 160 through EfficientNet-Lite0 take 1.15 times
-# as long all at once as in eights, and 1.2 times as long in fours. Fewer of larger frames fit; a deep network such as
-# ResNet-101, whose weights outweigh its activations, is fastest with twice as many.
-CPU_PIXELS_AT_ONCE = 8 * 162 * 162  # four frames of 224 x 224, eight of 160 x 160
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -31,10 +30,12 @@ def resolve_device(device: str) -> str:
         UsageError: an unknown device, or CUDA where torch sees none.
     """
     check_device(device)
+    if device == "cpu" or (device == "auto" and not has_nvidia_driver()):
+        return "cpu"
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return device
     index = device.partition(":")[2]
     count = torch.cuda.device_count()
     if count <= int(index or 0):
@@ -59,8 +60,19 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
-def resolve_dtype(dtype: str, device: str) -> torch.dtype:
-    """Resolve a precision's name to torch's type; "auto" is float16 on CUDA and float32 on every CPU.
+def has_nvidia_driver() -> bool:
+    """Whether the CUDA driver is installed and finds a GPU; without loading torch, which takes a second (ours)."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def resolve_precision(dtype: str, device: str) -> Precision:
+    """Resolve the name of a precision; "auto" is float16 on CUDA and float32 on every CPU.
 
     bfloat16 is faster on a CPU with instructions for it (AVX512-BF16), but other frames may be chosen, so results would
     depend on the processor: it has to be asked for (ours).
@@ -68,43 +80,37 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
     Raises:
         UsageError: an unknown dtype.
     """
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    names["auto"] = torch.float16 if device.startswith("cuda") else torch.float32
-    if dtype not in names:
+    if dtype == "auto":
+        return "float16" if device.startswith("cuda") else "float32"
+    if dtype not in get_args(Precision):
         raise UsageError(f"dtype is {dtype!r}", wanted="auto, float32, bfloat16 or float16", fix="try --dtype auto")
-    return names[dtype]
+    return cast(Precision, dtype)
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """Name a precision as users and records do: "float32", "bfloat16", "float16"."""
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """Resolve the name of a precision to torch's type, see resolve_precision."""
+    import torch
+
+    named: torch.dtype = getattr(torch, resolve_precision(dtype, device))
+    return named
+
+
+def dtype_name(dtype: object) -> str:
+    """Name a type of torch or numpy as users and records do: "float32", "bfloat16", "float16"."""
     return str(dtype).removeprefix("torch.")
 
 
-def is_slow(dtype: torch.dtype, device: str) -> bool:
+def is_slow(precision: Precision, device: str) -> bool:
     """Tell whether a precision may be many times slower than float32: a half one on a CPU without instructions for it.
 
     Without them torch computes in another type and converts: 23 times as long for EfficientNet-Lite0 on
     an AMD EPYC with AVX2, in float16 and bfloat16 alike (ours).
     """
-    if device != "cpu" or dtype == torch.float32:
+    if device != "cpu" or precision == "float32":
         return False
-    return not (dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported())
+    import torch
 
-
-def cpu_microbatches(images: torch.Tensor, *, multiplier: int = 1) -> tuple[torch.Tensor, ...]:
-    """Split images [N, 3, H, W] into microbatches: one batch on a GPU, small ones on a CPU, where they are faster.
-
-    Args:
-        images: N at least 1.
-        multiplier: pixels of a microbatch on a CPU, as a multiple of what is best for a light network.
-
-    Returns:
-        Equal parts, give or take one image.
-    """
-    if images.device.type != "cpu":
-        return (images,)
-    most = max(1, multiplier * CPU_PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
-    return torch.tensor_split(images, -(-len(images) // most))
+    return not (precision == "bfloat16" and torch.cpu._is_avx512_bf16_supported())
 
 
 @contextmanager
@@ -113,6 +119,8 @@ def convolutions_by_trial(device: str | torch.device) -> Iterator[None]:
 
     For shapes that come again: a trial takes many times as long as the convolution.
     """
+    import torch
+
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or torch.device(device).type == "cuda"
     try:
@@ -127,6 +135,8 @@ def upload(pixels: torch.Tensor, device: str | torch.device) -> Callable[[], tor
     Returns:
         A function that returns the copy, of the same shape and dtype; the current stream waits for it, not the host.
     """
+    import torch
+
     if torch.device(device).type != "cuda":
         return lambda: pixels
     with torch.cuda.stream(_copy_stream(device)):
@@ -144,11 +154,15 @@ def upload(pixels: torch.Tensor, device: str | torch.device) -> Callable[[], tor
 
 @functools.cache
 def _copy_stream(device: str | torch.device) -> torch.cuda.Stream:
+    import torch
+
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def to_device(pixels: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     """Copy a tensor, whatever its shape and dtype, to a device; to a GPU through pinned memory, without waiting."""
+    import torch
+
     if torch.device(device).type == "cuda" and pixels.device.type == "cpu":
         return pixels.pin_memory().to(device, non_blocking=True)
     return pixels.to(device)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
+from tsq_cli.arrays import Array, namespace
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.models.logits import probabilities
 from tsq_cli.models.pooling import video_scores
 
 
 def scores_so_far(
-    logits: Tensor,
+    logits: Array,
     consensus: Consensus,
     *,
-    weights: Tensor | None = None,
-    class_scores: tuple[Tensor, Tensor] | None = None,
+    weights: Array | None = None,
+    class_scores: tuple[Array, Array] | None = None,
     temperatures: Sequence[float] | None = None,
-) -> Tensor:
+) -> Array:
     """Compute the video's class scores after 1, 2, ..., K frames, [..., K, C].
 
     Args:
@@ -40,15 +38,15 @@ def scores_so_far(
         / (1.0 if temperatures is None else temperatures[count - 1])
         for count in counts
     ]
-    return torch.stack(scores, dim=-2)
+    return namespace(logits).stack(scores, axis=-2)
 
 
-def is_sure(scores: Tensor, bar: float, *, multi_label: bool = False) -> Tensor:
+def is_sure(scores: Array, bar: float, *, multi_label: bool = False) -> Array:
     """Tell whether the first class of scores [..., C] is as probable as the bar, bool [...]."""
-    return probabilities(scores, multi_label=multi_label).amax(dim=-1) >= bar
+    return namespace(scores).max(probabilities(scores, multi_label=multi_label), axis=-1) >= bar
 
 
-def frames_needed(scores: Tensor, exit_at: EarlyExit, *, multi_label: bool = False) -> Tensor:
+def frames_needed(scores: Array, exit_at: EarlyExit, *, multi_label: bool = False) -> Array:
     """Count the frames after which each video is sure, or all K, int64 [...].
 
     Args:
@@ -58,4 +56,5 @@ def frames_needed(scores: Tensor, exit_at: EarlyExit, *, multi_label: bool = Fal
     """
     sure = is_sure(scores, exit_at.bar, multi_label=multi_label)
     sure[..., -1] = True
-    return sure.long().argmax(dim=-1) + 1
+    xp = namespace(scores)
+    return xp.argmax(xp.astype(sure, xp.int64), axis=-1) + 1

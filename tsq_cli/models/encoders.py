@@ -6,29 +6,16 @@ import difflib
 import pickle
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.models.outputs import EncoderOutput
 
 # Errors of timm, huggingface_hub, torch and safetensors for weights that are missing, damaged or of another network.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
-
-
-@dataclass(frozen=True)
-class EncoderOutput:
-    """Features and class scores of N images.
-
-    Attributes:
-        features: [N, D], pooled, as they enter the classifier.
-        logits: [N, O] class scores, or None for a network without a classifier.
-    """
-
-    features: Tensor
-    logits: Tensor | None
 
 
 class FrameEncoder(nn.Module):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional
+from tsq_cli.arrays import Array, log_sigmoid, log_softmax, sigmoid, softmax
 
 
-def probabilities(logits: Tensor, *, multi_label: bool = False) -> Tensor:
+def probabilities(logits: Array, *, multi_label: bool = False) -> Array:
     """Compute the probability of each class.
 
     Args:
@@ -16,13 +15,13 @@ def probabilities(logits: Tensor, *, multi_label: bool = False) -> Tensor:
     Returns:
         [..., C], from 0 to 1, in the dtype of the logits.
     """
-    return logits.sigmoid() if multi_label else logits.softmax(dim=-1)
+    return sigmoid(logits) if multi_label else softmax(logits, -1)
 
 
-def log_probabilities(logits: Tensor, *, multi_label: bool = False) -> Tensor:
+def log_probabilities(logits: Array, *, multi_label: bool = False) -> Array:
     """Compute the logarithm of each class's probability, [..., C], finite where the probability rounds to zero.
 
     Args:
         logits, multi_label: as for probabilities.
     """
-    return functional.logsigmoid(logits) if multi_label else logits.log_softmax(dim=-1)
+    return log_sigmoid(logits) if multi_label else log_softmax(logits, -1)

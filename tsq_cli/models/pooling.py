@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
+from tsq_cli.arrays import Array, log_sigmoid, log_softmax, logsumexp, namespace, sigmoid
 from tsq_cli.consensus import UNWEIGHTED, Consensus, Pooling
 from tsq_cli.models.logits import log_probabilities
+
+_TINY = 1.2e-38  # the least positive number of float32 that is normal
 
 RECURRENCE = 0.5
 """r of the pooling `recurrence`: the odds that a frame shows the video's class, not anything else; one frame in three
@@ -21,13 +20,13 @@ RECURRENCE = 0.5
 
 
 def pool(
-    logits: Tensor,
+    logits: Array,
     method: Pooling = "logits",
     *,
-    weights: Tensor | None = None,
+    weights: Array | None = None,
     multi_label: bool = False,
     recurrence: float = RECURRENCE,
-) -> Tensor:
+) -> Array:
     """Pool the logits of K frames into scores of their video, whose softmax (or sigmoid) are its probabilities.
 
     With p the softmax of a frame's logits (the sigmoid if `multi_label`) and sums over the K frames:
@@ -56,35 +55,34 @@ def pool(
         raise ValueError(f"logits must be [..., K, C] with a frame or more, got {list(logits.shape)}")
     if weights is not None and weights.shape != logits.shape[:-1]:
         raise ValueError(f"weights {list(weights.shape)} do not fit logits {list(logits.shape)}")
+    xp = namespace(logits)
     shares = _shares(weights) if method in UNWEIGHTED and weights is not None else None
     kind = UNWEIGHTED.get(method, method)
     if kind == "logits":
-        return logits.mean(dim=-2) if shares is None else (shares.to(logits.dtype) * logits).sum(dim=-2)
+        return logits.mean(axis=-2) if shares is None else (xp.astype(shares, logits.dtype) * logits).sum(axis=-2)
     log_p = log_probabilities(logits, multi_label=multi_label)
     if kind == "probabilities":
         pooled = _log_mean(log_p, shares)
-        return pooled - _log_mean(functional.logsigmoid(-logits), shares) if multi_label else pooled
+        return pooled - _log_mean(log_sigmoid(-logits), shares) if multi_label else pooled
     if kind == "best-two":
-        pooled = log_p.topk(min(2, logits.shape[-2]), dim=-2).values.mean(dim=-2)
+        pooled = xp.sort(log_p, axis=-2)[..., -2:, :].mean(axis=-2)
         # of several labels log p - log(1 - p), finite where p rounds to one
-        return (
-            pooled - (-torch.expm1(pooled.clamp(max=-torch.finfo(pooled.dtype).tiny))).log() if multi_label else pooled
-        )
+        return pooled - xp.log(-xp.expm1(xp.clip(pooled, None, -_TINY))) if multi_label else pooled
     num_classes = 2 if multi_label else logits.shape[-1]
-    recurs = torch.log1p(recurrence * num_classes * log_p.exp()).sum(dim=-2)
+    recurs = xp.log1p(recurrence * num_classes * xp.exp(log_p)).sum(axis=-2)
     if not multi_label:
         return recurs
-    return recurs - torch.log1p(recurrence * num_classes * (-logits).sigmoid()).sum(dim=-2)
+    return recurs - xp.log1p(recurrence * num_classes * sigmoid(-logits)).sum(axis=-2)
 
 
 def video_scores(
-    logits: Tensor,
+    logits: Array,
     consensus: Consensus = Consensus(),  # noqa: B008 - frozen
     *,
-    weights: Tensor | None = None,
-    class_scores: tuple[Tensor, Tensor] | None = None,
+    weights: Array | None = None,
+    class_scores: tuple[Array, Array] | None = None,
     temperature: float | None = None,
-) -> Tensor:
+) -> Array:
     """Compute the class scores of a video, whose softmax (or sigmoid) are its probabilities.
 
     score = pooled + evidence_visual log p^v + evidence_textual log p^t, p^v = softmax(z^v) and p^t = softmax(z^t) of
@@ -112,29 +110,34 @@ def video_scores(
         if class_scores is None:
             raise ValueError("evidence needs the class scores of the sampler")
         for share, of_module in zip((consensus.evidence_visual, consensus.evidence_textual), class_scores, strict=True):
-            own = of_module.to(scores.dtype)
-            scores = scores + share * (own if multi_label else own.log_softmax(dim=-1))
+            own = namespace(scores).astype(of_module, scores.dtype)
+            scores = scores + share * (own if multi_label else log_softmax(own, -1))
     if temperature is None:
         return scores
     if not multi_label and UNWEIGHTED.get(consensus.pooling, consensus.pooling) == "logits":
-        of_frames, of_mean = _strength(logits).mean(dim=-1), _strength(pooled)  # a mean's is never the greater one
-        scores = scores * (of_frames / of_mean.clamp_min(1e-6))[..., None]
+        of_frames, of_mean = _strength(logits).mean(axis=-1), _strength(pooled)  # a mean's is never the greater one
+        scores = scores * (of_frames / namespace(scores).clip(of_mean, 1e-6, None))[..., None]
     return scores / temperature
 
 
-def _shares(weights: Tensor) -> Tensor:
+def _shares(weights: Array) -> Array:
     """Bring weights [..., K] to a sum of one, [..., K, 1]; where all are zero, all are alike."""
-    total = weights.sum(dim=-1, keepdim=True)
-    return torch.where(total > 0, weights / total.where(total > 0, 1.0), 1.0 / weights.shape[-1])[..., None]
+    xp = namespace(weights)
+    total = weights.sum(axis=-1, keepdims=True)
+    safe = xp.where(total > 0, total, xp.ones_like(total))
+    return xp.where(total > 0, weights / safe, xp.full_like(weights, 1.0 / weights.shape[-1]))[..., None]
 
 
-def _log_mean(log_p: Tensor, shares: Tensor | None) -> Tensor:
+def _log_mean(log_p: Array, shares: Array | None) -> Array:
     """Logarithm of the mean of p over the frames, [..., K, C] to [..., C]."""
     if shares is None:
-        return log_p.logsumexp(dim=-2) - math.log(log_p.shape[-2])
-    return (log_p + shares.to(log_p.dtype).log()).logsumexp(dim=-2)
+        return logsumexp(log_p, -2) - math.log(log_p.shape[-2])
+    xp = namespace(log_p)
+    # a share of zero counts for nothing, and has no logarithm
+    log_shares = xp.log(xp.clip(xp.astype(shares, log_p.dtype), _TINY, None))
+    return logsumexp(log_p + xp.where(shares > 0, log_shares, xp.full_like(log_shares, -math.inf)), -2)
 
 
-def _strength(logits: Tensor) -> Tensor:
+def _strength(logits: Array) -> Array:
     """Distance of the strongest class from the mean of all classes, per row of logits."""
-    return logits.amax(dim=-1) - logits.mean(dim=-1)
+    return namespace(logits).max(logits, axis=-1) - logits.mean(axis=-1)

@@ -11,7 +11,11 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
+from tsq_cli.arrays import Array
 from tsq_cli.errors import WeightsError
+from tsq_cli.types import Float32Array, UInt8Array
 from tsq_cli.validation import check_range
 
 if TYPE_CHECKING:
@@ -83,22 +87,25 @@ class Preprocessor:
         """Pixels of the shorter side before the crop: S / crop_pct, rounded down as timm does."""
         return math.floor(self.input_size / self.crop_pct)
 
-    def __call__(self, pixels: Tensor, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Tensor:
+    def __call__(self, pixels: Array, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Array:
         """Prepare frames of one size for the network.
 
         The bytes travel to the device and all arithmetic happens there, the normalization in float32 whatever dtype is.
 
         Args:
-            pixels: uint8 RGB, [T, H, W, 3] or [T, 3, H, W] (the first if both fit), T, H and W at least 1.
+            pixels: uint8 RGB, [T, H, W, 3] or [T, 3, H, W] (the first if both fit), T, H and W at least 1; of numpy
+                [T, H, W, 3].
             device: where to compute, and where the result lies.
-            dtype: floating point type of the result; None is float32.
+            dtype: floating point type of the result; None is float32, and of numpy it always is.
 
         Returns:
-            dtype [T, 3, S, S].
+            dtype [T, 3, S, S], of the kind of the pixels.
 
         Raises:
             ValueError: pixels of another type or shape.
         """
+        if isinstance(pixels, np.ndarray):
+            return self._with_pillow(pixels)
         import torch
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as untyped
@@ -115,6 +122,46 @@ class Preprocessor:
         frames = functional.center_crop(frames, [self.input_size, self.input_size])
         scale, shift = _normalization(self.mean, self.std, frames.device)
         return torch.addcmul(shift, frames.float(), scale).to(dtype or torch.float32)  # (x / 255 - mean) / std at once
+
+    def _with_pillow(self, pixels: UInt8Array) -> Float32Array:
+        """Prepare frames without torch, at most two levels of 255 from torchvision, whose resize is a port of Pillow's.
+
+        Both round to bytes after the horizontal pass, which is first; by itself Pillow begins with the cheaper one.
+
+        Raises:
+            ValueError: as __call__, or an interpolation whose grid Pillow lays otherwise.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
+            raise ValueError(f"pixels must be uint8 [T, H, W, 3] with no empty side, got {pixels.dtype} {pixels.shape}")
+        if self.interpolation == "nearest":
+            raise ValueError("interpolation bilinear or bicubic where torch does not run, not nearest")
+        from PIL import Image
+
+        height, width = pixels.shape[1:3]
+        size = self.input_size
+        if self.squashes:
+            resized = (size, size)
+        else:
+            side, shorter = self.resize_side, min(height, width)
+            resized = (side * width // shorter, side * height // shorter)
+        # Only what the crop keeps is resized: left, top, right and bottom in pixels of the frame.
+        left, top = (round((length - size) / 2) for length in resized)
+        across, down = width / resized[0], height / resized[1]
+        columns = (left * across, 0, (left + size) * across, height)
+        rows = (0, top * down, size, (top + size) * down)
+        how = Image.Resampling[self.interpolation.upper()]
+        seen = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(frame).resize((size, height), how, box=columns).resize((size, size), how, box=rows)
+                )
+                for frame in pixels
+            ]
+        )
+        std, mean = (np.array(values, np.float64) for values in (self.std, self.mean))
+        scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        # (x / 255 - mean) / std at once
+        return np.ascontiguousarray((seen.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))
 
 
 def _from_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:

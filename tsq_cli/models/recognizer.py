@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError
 from tsq_cli.models.encoders import FrameEncoder
-
-
-@dataclass(frozen=True)
-class RecognizerOutput:
-    """Class scores and activations of N images.
-
-    Attributes:
-        logits: [N, C] class scores.
-        activations: of the network's last stage before pooling, in its own layout: [N, D, h, w]; [N, h, w, D]
-            for networks that keep channels last; [N, L, D] for those that see L tokens.
-    """
-
-    logits: Tensor
-    activations: Tensor
+from tsq_cli.models.outputs import RecognizerOutput
 
 
 class Recognizer(nn.Module):

@@ -17,34 +17,17 @@ The classifier "counting" (ours) asks how often a class is seen, not how strongl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.models.attention import Attention
 from tsq_cli.models.layer_config import TSQLayerConfig
+from tsq_cli.models.outputs import TSQOutput
 
 _RECURRING_SHARE = 0.2
 """Share of a video's frames that show its class, at which `count_shift` starts (ours)."""
-
-
-@dataclass(frozen=True)
-class TSQOutput:
-    """Class scores and saliency of B clips of T frames.
-
-    Attributes:
-        logits: [B, C], one score per class, in float32 or wider.
-        attention: [B, C, T], from 0 to 1, sums to one over the T frames: the mean over the heads of the last layer, in
-            float32 or wider. With class-agnostic attention all C rows are the same, a view that takes no memory.
-        evidence: [B, C], the highest score that a single frame gives each class, before queries compete; without
-            gradients. None where the layer does not give it.
-    """
-
-    logits: Tensor
-    attention: Tensor
-    evidence: Tensor | None = None
 
 
 class TSQLayer(nn.Module):
@@ -112,9 +95,9 @@ class TSQLayer(nn.Module):
         self.position = nn.Parameter(torch.zeros(num_frames, dim)) if self.config.positional_embedding else None
         layers = range(self.config.num_layers)
         self.self_attention = nn.ModuleList(
-            _Attention(dim, scale, self.config) for _ in layers if self.config.self_attention
+            _Projections(dim, self.config) for _ in layers if self.config.self_attention
         )
-        self.cross = nn.ModuleList(_Attention(dim, scale, self.config) for _ in layers)
+        self.cross = nn.ModuleList(_Projections(dim, self.config) for _ in layers)
 
     def forward(self, frames: Tensor) -> TSQOutput:
         """Score the frames of B clips.
@@ -130,59 +113,12 @@ class TSQLayer(nn.Module):
             WeightsError: features that are not finite (half precision that overflowed, or damaged weights). Checked
                 on a CPU only: checking on a GPU means waiting for it, so there the caller checks the outcome.
         """
-        self._check_frames(frames)
-        frames = frames.to(self.queries.dtype)
-        keys = frames + self._position(frames.shape[1])  # X + P
-        if self.config.counts:
-            return self._count(keys)
-        queries = self.queries[None]  # E [1, N, D]: not yet copied per clip, so the first attention is one product
-        for i, cross in enumerate(self.cross):
-            if self.config.self_attention:
-                attend = self.self_attention[i]
-                queries = _mix(*attend(queries, queries, queries)[:2])
-            # A [B, H, N, T], V [B, T, H, D/H], what is subtracted from each frame's scores [B, H, 1, T]
-            attention, values, competition = cross(queries, keys, frames)
-            if i + 1 < len(self.cross):
-                queries = _mix(attention, values)  # [B, N, D]
-        logits, evidence = self._classify(attention, values, competition)
-        clip_attention = attention.mean(dim=1).expand(-1, self.num_classes, -1)  # [B, N, T] -> [B, C, T]
-        return TSQOutput(logits=logits, attention=clip_attention, evidence=evidence)
-
-    def _count(self, keys: Tensor) -> TSQOutput:
-        """Score B clips by how many of their frames show each class, from X + P [B, T, D]."""
-        cross = self.cross[0]
-        assert isinstance(cross, _Attention)
-        scores = cross.scores(self.queries[None], keys)[:, 0] + self.classifier_bias[:, None]  # [B, C, T]
-        frame_evidence = scores.log_softmax(dim=1)
-        return TSQOutput(
-            logits=self.count_gain * functional.softplus(frame_evidence + self.count_shift).sum(dim=2),
-            attention=frame_evidence.softmax(dim=2),
-            evidence=scores.detach().amax(dim=2) if self.gives_evidence else None,
+        if frames.ndim != 3 or frames.shape[2] != self.dim or 0 in frames.shape:
+            raise ValueError(f"frames must be [B, T, {self.dim}] with B, T >= 1, got {list(frames.shape)}")
+        attention = Attention(
+            config=self.config, num_classes=self.num_classes, scale=self.scale, gives_evidence=self.gives_evidence
         )
-
-    def _classify(self, attention: Tensor, values: Tensor, competition: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Compute scores and evidence [B, C] from A [B, H, N, T], V [B, T, H, D/H] and rivals [B, H, 1, T] if any.
-
-        z_c = <w_c, sum_t A_ct V_t> + b_c = sum_t A_ct <w_c, V_t> + b_c: classifying the frames before they are pooled
-        is exact and needs no [B, C, D] outputs. A shared classifier scores each frame once for all classes.
-        """
-        heads = self.config.num_heads
-        weight = self.classifier_weight.reshape(-1, heads, self.dim // heads)  # [C or 1, H, D/H]
-        frame_scores = torch.einsum("chd,bthd->bhct", weight, values)
-        evidence = None
-        if self.gives_evidence:
-            evidence = frame_scores.detach().sum(dim=1).amax(dim=2) + self.classifier_bias.detach()
-            evidence = evidence.expand(-1, self.num_classes)
-        if competition is not None:
-            frame_scores = frame_scores - competition
-        return (attention * frame_scores).sum(dim=(1, 3)) + self.classifier_bias, evidence
-
-    def _position(self, num_frames: int) -> Tensor | float:
-        """Interpolate P to [T, D]; frames are centers of T equal segments, as align_corners=False assumes."""
-        if self.position is None or num_frames == len(self.position):
-            return 0.0 if self.position is None else self.position
-        over_time = self.position.T[None]  # [1, D, num_frames of the layer]
-        return functional.interpolate(over_time, size=num_frames, mode="linear", align_corners=False)[0].T
+        return attention(dict(self.named_parameters()), frames.to(self.queries.dtype))
 
     def _check_settings(self, num_queries: int) -> None:
         for name in ("dim", "num_classes", "num_frames"):
@@ -195,82 +131,22 @@ class TSQLayer(nn.Module):
         if self.config.self_attention and num_queries == 1:
             raise _bad_setting("self_attention", True, "false where there is a single query, which has no other to see")
 
-    def _check_frames(self, frames: Tensor) -> None:
-        if frames.ndim != 3 or frames.shape[2] != self.dim or 0 in frames.shape:
-            raise ValueError(f"frames must be [B, T, {self.dim}] with B, T >= 1, got {list(frames.shape)}")
-        if frames.device.type == "cpu":
-            refuse_not_finite(frames, "frame features")
 
+class _Projections(nn.Module):
+    """Parameters of one attention: Wq, Wk and Wv where it has them."""
 
-class _Attention(nn.Module):
-    """Softmax attention of N queries to T keys: its weights and values, not yet mixed; scores in float32 or wider."""
-
-    def __init__(self, dim: int, scale: float | None, config: TSQLayerConfig) -> None:
+    def __init__(self, dim: int, config: TSQLayerConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.scale = (dim // config.num_heads) ** -0.5 if scale is None else scale
-        self.competition_floor, self.competition_weight = config.competition_floor, config.competition_weight
-        self.blank_frame_penalty = config.blank_frame_penalty
         self.query, self.key, self.value = (
             _identity_linear(dim) if projected else nn.Identity()
             for projected in (config.projections, config.projections, config.projections and not config.counts)
         )
-
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Attend from queries [B or 1, N, D] to keys [B, T, D] with values [B, T, D].
-
-        Returns:
-            weights [B, H, N, T]; projected values [B, T, H, D/H]; where queries compete, the amount that each frame's
-            scores lose, [B, H, 1, T], unscaled.
-        """
-        scores, v = self.scores(queries, keys), self._by_head(self.value(values))
-        if self.competition_floor is None:
-            return scores.softmax(dim=-1), v, None
-        strongest = scores.amax(dim=2, keepdim=True) / self.scale
-        blankness = (self.competition_floor - strongest).clamp_min(0.0)
-        competition = self.competition_weight * strongest.clamp_min(self.competition_floor)
-        competition = competition + self.blank_frame_penalty * blankness
-        return (scores - self.scale * competition).softmax(dim=-1), v, competition
-
-    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Compute Q K^T s [B, H, N, T] of queries [B or 1, N, D] and keys [B, T, D], in float32 or wider."""
-        q, k = self._by_head(self.query(queries)), self._by_head(self.key(keys))
-        scores = torch.einsum("bnhd,bthd->bhnt", q, k * self.scale)  # T keys are fewer than N queries
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-    def _by_head(self, projected: Tensor) -> Tensor:
-        """Split [B, N, D] into heads: [B, N, H, D/H]."""
-        return projected.reshape(*projected.shape[:2], self.num_heads, -1)
-
-
-def _mix(weights: Tensor, values: Tensor) -> Tensor:
-    """Mix values by their weights, heads concatenated: the outputs [B, N, D] of an attention."""
-    return torch.einsum("bhnt,bthd->bnhd", weights.to(values.dtype), values).flatten(2)
 
 
 def _identity_linear(dim: int) -> nn.Linear:
     linear = nn.Linear(dim, dim, bias=False)
     nn.init.eye_(linear.weight)
     return linear
-
-
-def refuse_not_finite(values: Tensor, what: str) -> None:
-    """Refuse values, a tensor of any shape, among which some are NaN or infinite.
-
-    Args:
-        values: to look at; on a GPU this waits for them.
-        what: their name in the message, in the plural.
-
-    Raises:
-        WeightsError: some are; the message counts them.
-    """
-    if not torch.isfinite(values).all():
-        bad = int((~torch.isfinite(values)).sum())
-        raise WeightsError(
-            f"{bad} of {values.numel()} {what} are NaN or infinite",
-            wanted="finite numbers",
-            fix="try --dtype float32, then check the weights with `tsq packs verify`",
-        )
 
 
 def _parameter(name: str, value: Tensor, shape: tuple[int, ...], num_classes: int) -> nn.Parameter:

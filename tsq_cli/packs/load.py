@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tsq_cli.arrays import Array, Engine, float32, normalize, of_engine
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.files import atomic_path
 from tsq_cli.packs.registry import PACK_JSON, find_pack
 from tsq_cli.packs.schema import (
     ClassifierWeights,
     EmbeddingWeights,
-    EmbedNames,
     EncoderRole,
     FileWeights,
     PackConfig,
-    PipWeights,
-    TextRole,
     TextualModule,
     TimmWeights,
     TransformersWeights,
     VisualModule,
 )
 from tsq_cli.packs.tensors import fill, read_tensors
+from tsq_cli.packs.texts import load_object_embeddings, load_text_encoder
 from tsq_cli.packs.weights import require_weights, weights_path
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer, TSQNet
+    from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer
     from tsq_cli.models.image_text import ImageTextModel
-
-_EMBEDDINGS, _QUERY_EMBEDDINGS = "object_embeddings", "query_embeddings"
+    from tsq_cli.models.outputs import ImageNetwork
 
 
 @dataclass(kw_only=True)
@@ -45,6 +41,7 @@ class Pack:
 
     Attributes:
         config: the content of pack.json.
+        engine: what runs the networks: torch, or ONNX Runtime on a CPU, where all that follows is of numpy.
         device, dtype: where the networks live; `dtype` is that of the image networks. TSQ layers and embeddings stay
             in float32, where they cost nothing and keep small differences of saliency.
         tsqnet: the two TSQ modules.
@@ -60,15 +57,16 @@ class Pack:
 
     config: PackConfig
     device: str
-    dtype: torch.dtype
-    tsqnet: TSQNet
-    visual_encoder: FrameEncoder
-    object_recognizer: FrameEncoder
+    dtype: Any
+    tsqnet: Any
+    visual_encoder: Any
+    object_recognizer: Any
     visual_preprocessor: Preprocessor
     object_preprocessor: Preprocessor
-    object_embeddings: Tensor
-    query_embeddings: Tensor
-    textual_embeddings: Tensor
+    object_embeddings: Array
+    query_embeddings: Array
+    textual_embeddings: Array
+    engine: Engine = "torch"
     image_text: ImageTextModel | None = field(default=None, repr=False)
     _text_encoder: TextEncoder | None = field(default=None, repr=False)
     _queries: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -101,17 +99,21 @@ class Pack:
             WeightsError: as text_encoder.
         """
         if query not in self._queries:
-            self._queries[query] = self.text_encoder().embed([query])[0].to(self.object_embeddings)
+            embedded = self.text_encoder().embed([query])[0]
+            self._queries[query] = embedded.to(self.object_embeddings)
         return self._queries[query]
 
 
-def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Pack:
+def load_pack(
+    pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torch.dtype | None = None, engine: Engine = "torch"
+) -> Pack:
     """Load a pack's networks, ready to run.
 
     Args:
         pack: name, folder or description (see find_pack).
         device: as torch names it.
         dtype: of the image networks, None is float32.
+        engine: what runs them; "onnx" only where resolve_engine says so, in float32 on a CPU.
 
     Raises:
         UsageError: no such pack.
@@ -122,11 +124,15 @@ def load_pack(pack: str | Path | PackConfig, *, device: str = "cpu", dtype: torc
         from tsq_cli.packs.image_text import load_image_text_pack
 
         return load_image_text_pack(config, device=device, dtype=dtype)
+    if engine == "onnx":
+        from tsq_cli.packs.onnx import load_onnx_pack
+
+        return load_onnx_pack(config)
     with as_pack_error(config):
         visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
         if config.roles.objects is not config.roles.visual_encoder:
             object_recognizer = load_encoder(config.roles.objects, config.folder)
-        embeddings = load_object_embeddings(config)
+        embeddings = (of_engine(each, "torch") for each in load_object_embeddings(config))
         built = build_pack(config, visual_encoder, object_recognizer, *embeddings, device=device)
     return optimize_pack(built, dtype)
 
@@ -163,9 +169,9 @@ def build_pack(
             wanted=f"{len(config.object_names)}, one for each name in {config.folder / config.objects.file}",
             fix="correct the names or the model in pack.json",
         )
-    textual_embeddings = _centered(object_embeddings) if config.settings.center_object_embeddings else object_embeddings
+    textual_embeddings = textual_base(config, object_embeddings)
     tsqnet = TSQNet(_visual_layer(config, visual_encoder), _textual_layer(config, textual_embeddings))
-    visual_preprocessor = _sampler_preprocessor(config, config.roles.visual_encoder)
+    visual_preprocessor = sampler_preprocessor(config, config.roles.visual_encoder)
     shared = object_recognizer is visual_encoder
     return Pack(
         config=config,
@@ -175,7 +181,7 @@ def build_pack(
         visual_encoder=visual_encoder.to(device),
         object_recognizer=object_recognizer.to(device),
         visual_preprocessor=visual_preprocessor,
-        object_preprocessor=visual_preprocessor if shared else _sampler_preprocessor(config, config.roles.objects),
+        object_preprocessor=visual_preprocessor if shared else sampler_preprocessor(config, config.roles.objects),
         object_embeddings=object_embeddings.to(device),
         query_embeddings=(object_embeddings if query_embeddings is None else query_embeddings).to(device),
         textual_embeddings=textual_embeddings.to(device),
@@ -255,71 +261,14 @@ def load_encoder(role: EncoderRole, folder: Path) -> FrameEncoder:
     return encoder
 
 
-def find_text_encoder(role: TextRole) -> str:
-    """Find the text network of a role for transformers: a folder, or its name on the hub. Loads nothing.
-
-    Raises:
-        WeightsError: its package is not installed, or its weights are damaged or out of reach.
-    """
-    if isinstance(role.weights, PipWeights):
-        # A folder inside the package holds tokenizer and configuration beside the weights.
-        return str(weights_path(role.weights, Path()).parent)
-    require_weights(role)
-    return role.model
+def textual_base(config: PackConfig, object_embeddings: Array) -> Array:
+    """The base of TQM's frame features: the object embeddings, centered where the pack's settings say so."""
+    if not config.settings.center_object_embeddings:
+        return object_embeddings
+    return normalize(object_embeddings - object_embeddings.mean(axis=0), 1)
 
 
-def load_text_encoder(role: TextRole) -> TextEncoder:
-    """Load the text network of a role.
-
-    Raises:
-        WeightsError: as find_text_encoder.
-    """
-    from tsq_cli.models import TextEncoder
-
-    return TextEncoder.from_pretrained(find_text_encoder(role))
-
-
-def load_object_embeddings(config: PackConfig) -> tuple[Tensor, Tensor | None]:
-    """Load the object names' embeddings: the pack's, or computed once and cached.
-
-    Returns:
-        Object embeddings, float32 [O, Dt] of unit length, and query embeddings of the same shape, if the pack has any.
-
-    Raises:
-        WeightsError: a missing or damaged file, another number of rows, or a text encoder out of reach.
-    """
-    import torch
-
-    if isinstance(config.object_embeddings, EmbedNames):
-        path = _computed_embeddings(config)
-    else:
-        path = weights_path(config.object_embeddings, config.folder)
-    tensors = read_tensors(path)
-    if not {_EMBEDDINGS} <= set(tensors) <= {_EMBEDDINGS, _QUERY_EMBEDDINGS}:
-        raise WeightsError(
-            f"{path} holds {sorted(tensors)}",
-            wanted=f"the tensor {_EMBEDDINGS}, and perhaps {_QUERY_EMBEDDINGS}",
-            fix="rebuild it",
-        )
-    width = tensors[_EMBEDDINGS].shape[-1:]
-    for name, embeddings in tensors.items():
-        if embeddings.shape != (len(config.object_names), *width) or not embeddings.isfinite().all():
-            raise WeightsError(
-                f"{path} holds {name} {list(embeddings.shape)}",
-                wanted=f"finite numbers [{len(config.object_names)}, width], a row per object name",
-                fix="rebuild it",
-            )
-    units = {name: torch.nn.functional.normalize(tensor.float(), dim=1) for name, tensor in tensors.items()}
-    return units[_EMBEDDINGS], units.get(_QUERY_EMBEDDINGS)
-
-
-def _centered(embeddings: Tensor) -> Tensor:
-    import torch
-
-    return torch.nn.functional.normalize(embeddings - embeddings.mean(dim=0), dim=1)
-
-
-def _sampler_preprocessor(config: PackConfig, role: EncoderRole) -> Preprocessor:
+def sampler_preprocessor(config: PackConfig, role: EncoderRole) -> Preprocessor:
     """The role's preprocessing, at the sampler's input size where the pack's settings give one."""
     input_size = config.settings.sampler_input_size
     return role.preprocess if input_size is None else replace(role.preprocess, input_size=input_size)
@@ -327,23 +276,33 @@ def _sampler_preprocessor(config: PackConfig, role: EncoderRole) -> Preprocessor
 
 def _visual_layer(config: PackConfig, encoder: FrameEncoder) -> TSQLayer:
     module, settings = config.modules.visual, config.settings
-    start = {}
-    if isinstance(module.weights, ClassifierWeights):
-        rows, bias = encoder.classifier_weight.float(), encoder.classifier_bias.float()
-        start = {"queries": rows, "classifier_weight": rows, "classifier_bias": bias}
+    start = visual_start(config, encoder)
     layer = _layer(config, module, dim=encoder.feature_dim, scale=settings.visual_scale, **start)
     layer.gives_evidence = settings.words.least_evidence is not None
     return layer
 
 
 def _textual_layer(config: PackConfig, embeddings: Tensor) -> TSQLayer:
-    module, settings = config.modules.textual, config.settings
-    start = {}
-    if isinstance(module.weights, EmbeddingWeights):
-        if settings.text_logit_scale is None:
-            raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
-        start = {"queries": embeddings, "classifier_weight": settings.text_logit_scale * embeddings}
-    return _layer(config, module, dim=embeddings.shape[1], scale=settings.textual_scale, **start)
+    start = textual_start(config, embeddings)
+    return _layer(config, config.modules.textual, dim=embeddings.shape[1], scale=config.settings.textual_scale, **start)
+
+
+def visual_start(config: PackConfig, encoder: ImageNetwork) -> dict[str, Array]:
+    """Where the parameters of VQM start; nothing where they are read from a file."""
+    if not isinstance(config.modules.visual.weights, ClassifierWeights):
+        return {}
+    rows, bias = float32(encoder.classifier_weight), float32(encoder.classifier_bias)
+    return {"queries": rows, "classifier_weight": rows, "classifier_bias": bias}
+
+
+def textual_start(config: PackConfig, embeddings: Array) -> dict[str, Array]:
+    """Where the parameters of TQM start; nothing where they are read from a file."""
+    if not isinstance(config.modules.textual.weights, EmbeddingWeights):
+        return {}
+    scale = config.settings.text_logit_scale
+    if scale is None:
+        raise ValueError("PackFile lets no pack through without the text_logit_scale that its weights need")
+    return {"queries": embeddings, "classifier_weight": scale * embeddings}
 
 
 def _layer(
@@ -364,18 +323,3 @@ def _layer(
         path = weights_path(module.weights, config.folder)
         fill(layer, read_tensors(path), origin=str(path))
     return layer
-
-
-def _computed_embeddings(config: PackConfig) -> Path:
-    """Return the cache file of the object names' embeddings; the pack's text encoder makes it if it is missing."""
-    from huggingface_hub.constants import HF_HOME
-    from safetensors.torch import save_file
-
-    role = config.roles.text_encoder
-    key = hashlib.sha256("\n".join([role.model, *config.object_names]).encode()).hexdigest()[:16]
-    path = Path(HF_HOME) / "tsq" / f"{key}.safetensors"
-    if not path.exists():
-        embeddings = load_text_encoder(role).embed(list(config.object_names))
-        with atomic_path(path) as temporary:
-            save_file({_EMBEDDINGS: embeddings.contiguous()}, temporary)
-    return path

@@ -1,7 +1,7 @@
 """Compression of a pack's weights: half precision, or 8 bits with a scale per output channel (ours).
 
 A safetensors file says in its metadata that it holds 8-bit weights; read_tensors restores them, so that whatever reads
-a pack meets plain tensors. torch is loaded inside the functions only.
+a pack meets plain tensors. torch is loaded by the functions that compress.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tsq_cli.arrays import Array
 from tsq_cli.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ def quantize_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def dequantize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None, *, origin: str) -> dict[str, Tensor]:
+def dequantize(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None, *, origin: str) -> dict[str, Array]:
     """Undo quantize_int8 where a file's metadata says that it was done; return other files' tensors unchanged.
 
     Args:
-        tensors: all of a file.
+        tensors: all of a file, of torch or numpy.
         metadata: of the same file; None where it has none.
         origin: name of the file for errors.
 
@@ -86,8 +87,6 @@ def dequantize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
     Raises:
         WeightsError: weights packed in a way that is not known here, or an int8 tensor without its scales.
     """
-    import torch
-
     kind = (metadata or {}).get(_KEY)
     if kind is None:
         return dict(tensors)
@@ -99,11 +98,11 @@ def dequantize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
         )
     restored = dict(tensors)
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.int8:
+        if _type(tensor) != "int8":
             continue
         scale = restored.pop(name + _SCALE, None)
         wanted = (*tensor.shape[:1], *[1] * (tensor.ndim - 1))
-        if scale is None or not tensor.ndim or not scale.is_floating_point() or scale.shape != wanted:
+        if scale is None or not tensor.ndim or not _type(scale).startswith("float") or tuple(scale.shape) != wanted:
             raise WeightsError(
                 f"{origin} holds {name} {list(tensor.shape)} in 8 bits without a scale for each output channel",
                 wanted=f"{name}{_SCALE} beside it",
@@ -111,6 +110,10 @@ def dequantize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
             )
         restored[name] = tensor * scale
     return restored
+
+
+def _type(tensor: Array) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _refuse_not_finite(name: str, stored: Tensor) -> None:

@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from tsq_cli.arrays import Engine
+from tsq_cli.config import EngineChoice
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
+from tsq_cli.models.device import dtype_name
+from tsq_cli.packs.graphs import find_graph, load_graph, resolve_engine
 from tsq_cli.packs.load import Pack, load_encoder, load_pack, optimize_for_inference
 from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights, TransformersWeights
@@ -28,7 +32,8 @@ from tsq_cli.packs.words import Words
 if TYPE_CHECKING:
     import torch
 
-    from tsq_cli.models import FrameEncoder, Preprocessor, Recognizer
+    from tsq_cli.models import FrameEncoder, Preprocessor
+    from tsq_cli.models.outputs import ImageClassifier
 
 _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
 
@@ -64,23 +69,36 @@ class LoadedRecognizer:
 
     Attributes:
         choice: how it was chosen.
-        recognizer: in evaluation mode, on its device, batch norms folded away.
+        recognizer: Recognizer, or under ONNX Runtime OnnxRecognizer; in evaluation mode, on its device, batch norms
+            folded away.
         preprocessor: from frames to its input.
         class_names: of its C classes.
         consensus: how the scores of frames become those of their video, by the pack's settings.
         early_exit: when it has seen enough frames, see tuned_exit.
         words: calibration of its names; known for the pack's embedded recognizer only.
         is_image_text: whether it is a pack's image-text model, which may show none of the classes.
+        engine: what runs it, and so the kind of arrays that it takes and gives.
     """
 
     choice: RecognizerChoice
-    recognizer: Recognizer
+    recognizer: Any
     preprocessor: Preprocessor
     class_names: tuple[str, ...]
     consensus: Consensus = field(default_factory=Consensus)
     early_exit: EarlyExit | None = None
     words: Words = field(default_factory=Words)
     is_image_text: bool = False
+    engine: Engine = "torch"
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the network's weights, of torch or numpy."""
+        return self.recognizer.encoder.classifier_weight.dtype
+
+    @property
+    def device(self) -> str:
+        """Where the network is: "cpu", "cuda:0"."""
+        return str(self.recognizer.encoder.classifier_weight.device)
 
 
 def choose_recognizer(config: PackConfig, requested: str = "auto") -> RecognizerChoice:
@@ -171,7 +189,8 @@ def load_recognizer(
     choice: RecognizerChoice | str = "auto",
     *,
     device: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
+    engine: EngineChoice = "torch",
 ) -> LoadedRecognizer:
     """Load the network that classifies the selected frames.
 
@@ -181,24 +200,30 @@ def load_recognizer(
             the sampler's input size.
         choice: of choose_recognizer for this pack, or what that takes: "auto", "embedded" or a timm name.
         device: as torch names it; None is that of a loaded pack, else the CPU.
-        dtype: of the network; None is that of a loaded pack, else float32.
+        dtype: of the network, or its name; None is that of a loaded pack, else float32.
+        engine: what runs it, see resolve_engine.
 
     Raises:
-        UsageError: no such pack or network, a network without a classifier, or one of other classes than the pack's.
+        UsageError: no such pack or network, an engine that cannot run it, a network without a classifier, or one of
+            other classes than the pack's.
         WeightsError: weights that are missing, damaged, unsafe, of the wrong names or shapes, or out of reach.
     """
+    loaded = pack if isinstance(pack, Pack) else None
+    config = pack.config if isinstance(pack, Pack) else pack if isinstance(pack, PackConfig) else find_pack(pack)
+    device = device or (loaded.device if loaded else "cpu")
+    if isinstance(choice, str):
+        choice = choose_recognizer(config, choice)
+    role, size = choice.role, 0 if choice.role is None else choice.role.preprocess.input_size
+    precision = dtype_name(dtype or (loaded.dtype if loaded else "float32"))
+    if resolve_engine(engine, config, [(role, size)], device, precision) == "onnx":
+        return _onnx_recognizer(config, choice)
     import torch
 
     from tsq_cli.models import Preprocessor, Recognizer, create_encoder
 
-    loaded = pack if isinstance(pack, Pack) else None
-    config = pack.config if isinstance(pack, Pack) else pack if isinstance(pack, PackConfig) else find_pack(pack)
-    device = device or (loaded.device if loaded else "cpu")
-    dtype = dtype or (loaded.dtype if loaded else torch.float32)
-    if isinstance(choice, str):
-        choice = choose_recognizer(config, choice)
+    kind: torch.dtype = getattr(torch, precision)
     if config.is_image_text:  # its classes and its preprocessing are known once it is loaded
-        loaded = loaded or load_pack(config, device=device, dtype=dtype)
+        loaded = loaded or load_pack(config, device=device, dtype=kind)
         config = loaded.config
         if choice.role is not None:
             choice = replace(choice, role=config.roles.recognizer)
@@ -206,11 +231,32 @@ def load_recognizer(
         encoder = create_encoder(choice.name, pretrained=True)
         preprocessor = Preprocessor.from_timm(encoder.pretrained_cfg)
     else:
-        same = loaded is not None and (loaded.device, loaded.dtype) == (device, dtype)
+        same = loaded is not None and (loaded.engine, loaded.device, loaded.dtype) == ("torch", device, kind)
         shared = _in_memory(loaded, choice.role) if loaded is not None and same else None
         encoder = load_encoder(choice.role, config.folder) if shared is None else shared
         preprocessor = choice.role.preprocess
-    recognizer = Recognizer(optimize_for_inference(encoder, device, dtype))
+    recognizer = Recognizer(optimize_for_inference(encoder, device, kind))
+    return _loaded(config, choice, recognizer, preprocessor, "torch")
+
+
+def _onnx_recognizer(config: PackConfig, choice: RecognizerChoice) -> LoadedRecognizer:
+    """Load a network that has a graph, see resolve_engine; nothing loads torch."""
+    from tsq_cli.models.onnx import OnnxRecognizer
+
+    role = choice.role
+    graph = None if role is None else find_graph(config, role, role.preprocess.input_size)
+    assert role is not None  # resolve_engine has found its graph
+    assert graph is not None
+    return _loaded(config, choice, OnnxRecognizer(load_graph(config, role, graph)), role.preprocess, "onnx")
+
+
+def _loaded(
+    config: PackConfig,
+    choice: RecognizerChoice,
+    recognizer: ImageClassifier,
+    preprocessor: Preprocessor,
+    engine: Engine,
+) -> LoadedRecognizer:
     _check_classes(config, choice.name, recognizer.num_classes)
     is_embedded = choice.role is not None and choice.role == _embedded(config)
     return LoadedRecognizer(
@@ -222,6 +268,7 @@ def load_recognizer(
         early_exit=tuned_exit(config, choice),
         words=config.settings.words if is_embedded else Words(),
         is_image_text=config.is_image_text and choice.role is not None,
+        engine=engine,
     )
 
 
@@ -253,6 +300,7 @@ def _exiting(config: PackConfig) -> EncoderRole:
 def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
     """Find a network that the pack has loaded for another role with the same weights, ignoring preprocessing."""
     roles = pack.config.roles
+    encoder: FrameEncoder
     for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
         if replace(other, preprocess=role.preprocess) == role:
             return encoder

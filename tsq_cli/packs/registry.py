@@ -149,7 +149,7 @@ def read_pack(folder: Path) -> PackConfig:
             f"a pack's folder is called {shown(folder.name)}", wanted="a name that can be shown", fix="rename it"
         )
     path = folder / PACK_JSON
-    document = _read_json(path)
+    document = read_json(path)
     try:
         check_document(document)
         if document.get("schema_version") != PACK_SCHEMA_VERSION:
@@ -226,7 +226,12 @@ def _not_entered(error: OSError) -> UsageError:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a pack's folder.
+
+    Raises:
+        WeightsError: a file that is missing, too large, or no such object.
+    """
     content = read_member(path, inside=path.parent, at_most=MAX_JSON_BYTES)
     try:
         document = json.loads(content.decode("utf-8"))

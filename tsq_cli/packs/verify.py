@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsq_cli.errors import WeightsError
+from tsq_cli.packs.export import check_graph
+from tsq_cli.packs.graphs import graphs_and_roles
 from tsq_cli.packs.image_text import load_image_text_model
-from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_object_embeddings, load_pack, load_text_encoder
+from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_pack
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EmbedNames, PackConfig, TimmWeights, TransformersWeights
+from tsq_cli.packs.texts import load_object_embeddings, load_text_encoder
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Check:
 def verify_pack(name_or_path: str | Path) -> list[Check]:
     """Check a pack from its description to a forward pass; stops at the first failure.
 
-    Checks pack.json, the sha256 of each file, names and shapes of all tensors, and that a forward pass on two gray
-    frames gives finite logits and attention that sums to one. The recognizer and the text encoder are not needed to
-    select frames and are not loaded.
+    Checks pack.json, the sha256 of each file, names and shapes of all tensors, that a forward pass on two gray frames
+    gives finite logits and attention that sums to one, and that each graph gives what torch gives. The recognizer and
+    the text encoder are not needed to select frames; only a recognizer with a graph is loaded.
 
     Raises:
         UsageError: no such pack.
@@ -47,6 +50,9 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
         checks.append(Check(name, True, _described(pack)))
         name = "forward"
         checks.append(Check(name, True, _run_forward(pack)))
+        for role, graph in graphs_and_roles(config):
+            name = graph.file
+            checks.append(Check(name, True, f"within {check_graph(config, role, graph):.1g} of torch"))
     except WeightsError as error:
         checks.append(Check(name, False, str(error)))
     return checks

@@ -18,6 +18,7 @@ from uuid import uuid4
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.files import cannot_write
 from tsq_cli.packs import PackConfig, verify_pack
+from tsq_cli.packs.graphs import GRAPHS_JSON, read_graphs
 from tsq_cli.packs.limits import MAX_NAME, MAX_NAMES
 from tsq_cli.packs.load import load_encoder
 from tsq_cli.packs.quantized import METADATA, quantize_int8, to_float16
@@ -153,7 +154,7 @@ def check_pack_folder(folder: Path) -> None:
         found = {str(path.relative_to(folder)) for path in entries} if folder.is_dir() else None
     except OSError as error:
         raise cannot_write(folder, error) from error
-    known = {PACK_JSON, *(part.file for part in read_pack(folder).files)} if found and PACK_JSON in found else set()
+    known = _members(folder) if found and PACK_JSON in found else set()
     if found is None or found - known:
         what = "a file" if found is None else f"a folder that holds {min(found - known)}"
         raise UsageError(
@@ -161,6 +162,12 @@ def check_pack_folder(folder: Path) -> None:
             wanted="a new folder, an empty one, or one with a pack and nothing else",
             fix="choose another folder for the pack",
         )
+
+
+def _members(folder: Path) -> set[str]:
+    """Names of the files of a pack, its graphs among them."""
+    config = read_pack(folder)
+    return {PACK_JSON, GRAPHS_JSON, *(part.file for part in (*config.files, *read_graphs(config)))}
 
 
 class _Files:

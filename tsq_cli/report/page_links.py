@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from tsq_cli.stores import is_url, is_web
+
 NEAR = 2
 """Folders up from the page's own within which a video is linked to by a relative path (ours)."""
 
@@ -41,8 +43,11 @@ def video_link(video: str, page: Path | None) -> Markup | None:
 
     Returns:
         A percent-encoded URL, which has no character of markup, and no fragment yet (see moment); None if it is longer
-        than a path can be.
+        than a path can be, or leads into a store, which no browser opens.
     """
+    if is_url(video):  # what is quoted already stays so
+        link = quote(video.partition("#")[0], safe="/:?=%;,+~@!$*()[]&") if is_web(video) else ""
+        return Markup.escape(link) if 0 < len(link) <= MOST_PATH else None
     link = _video_url(video, page)
     return Markup(link) if len(link) <= MOST_PATH else None
 

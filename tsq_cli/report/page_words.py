@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from tsq_cli.printable import printable
-from tsq_cli.report.text import as_sentence, clock, query_texts, way_to_choose
+from tsq_cli.report.text import as_sentence, clock, early_exit, query_texts, way_to_choose
 from tsq_cli.types import MATCH_LEVEL
 
 _NBSP = "\u00a0"
@@ -181,6 +181,15 @@ def recognizer(described: Mapping[str, Any]) -> str:
     """Name the network that classified the frames, and the origin of its weights."""
     source = _SOURCES.get(described["source"], described["source"])
     return f"{described['name']} ({source})"
+
+
+def looked_at(record: Mapping[str, Any]) -> str:
+    """Say what the video's classes come from: the selected frames or the best of them, and the sampler's evidence."""
+    described, seen = record["recognizer"], "the selected frames"
+    if early_exit(record):
+        seen = f"the best {described['frames_used']} of the {len(record['frames'])} selected frames"
+    has_evidence = described["evidence_visual"] > 0 or described["evidence_textual"] > 0
+    return f"{seen} and the sampler's own classes" if has_evidence else f"{seen} alone"
 
 
 def headline(record: Mapping[str, Any]) -> str:

@@ -92,6 +92,12 @@ def query_texts(record: Mapping[str, Any]) -> list[str]:
     return [query["text"] for query in record["query"]["queries"]] if record["query"] else []
 
 
+def early_exit(record: Mapping[str, Any]) -> str:
+    """Say after how many of a record's frames the recognizer was sure; empty where it saw all, or none ran."""
+    used, listed = (record["recognizer"] or {}).get("frames_used"), len(record["frames"])
+    return f"early exit after {used} of {listed} frames" if used is not None and used < listed else ""
+
+
 def chosen_for(chosen_by: str, event: int | None) -> str:
     """Name the reason for a frame in a word or two; an event, counted from 0, by its number: "event 3"."""
     return f"event {event + 1}" if chosen_by == "event" and event is not None else chosen_by

@@ -15,8 +15,8 @@ from tsq_cli.data import VideoList
 from tsq_cli.errors import UsageError
 from tsq_cli.features.cache import FeatureCache, VideoFeatures, pack_networks, recognizer_network
 from tsq_cli.packs import LoadedRecognizer, Pack
-from tsq_cli.packs.load import load_text_encoder
 from tsq_cli.packs.schema import TextRole, TransformersWeights
+from tsq_cli.packs.texts import load_text_encoder
 from tsq_cli.studies.ablation import StudyData, TrainingData
 from tsq_cli.studies.registry import RANDOM_TEXT
 from tsq_cli.training.datasets import Clips, clips_of, name_queries, prototype_queries, read_lists

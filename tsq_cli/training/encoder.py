@@ -19,7 +19,7 @@ from tsq_cli.consensus import Pooling
 from tsq_cli.errors import UsageError
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
 from tsq_cli.models import FrameEncoder, pool, probabilities
-from tsq_cli.models.device import cpu_microbatches
+from tsq_cli.models.microbatches import cpu_microbatches
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.training import distributed
 from tsq_cli.training.fit import TrainingTask, fit

@@ -148,7 +148,8 @@ def image_batches(
 def normalized(images: Tensor, preprocessor: Preprocessor, device: torch.device | str) -> Tensor:
     """Normalize images uint8 [..., 3, S, S] to the network's input, float32 [M, 3, S, S] on its device."""
     exact = replace(preprocessor, crop_pct=1.0)  # the images already have the input's size: no resize, no crop
-    return exact(images.flatten(end_dim=-4), device)
+    prepared: Tensor = exact(images.flatten(end_dim=-4), device)
+    return prepared
 
 
 def _transform(preprocessor: Preprocessor, augmentation: Augmentation | None) -> Any:

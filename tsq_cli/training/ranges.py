@@ -57,7 +57,7 @@ def one_of(settings: Any, **choices: Any) -> None:
 
 
 def check_validation(settings: Any, stages: Sequence[str]) -> None:
-    """Refuse TrainSettings whose validation list, its part, its share and the patience do not fit together.
+    """Refuse TrainSettings whose validation list, its part, its share and the stages' patience do not fit together.
 
     Raises:
         UsageError: a share out of range, a share of a part, or a patience with nothing to measure on.
@@ -65,19 +65,20 @@ def check_validation(settings: Any, stages: Sequence[str]) -> None:
     share = settings.val_share
     if share is not None and not 0 < share < 1:
         raise UsageError(
-            f"val_list is {settings.val_list}",
+            f"--val (val_list) is {settings.val_list}",
             wanted="a list of labeled videos, or the share of the training list to hold out, above 0 and below 1",
             fix=f"try --val 0.2; a file of that name is ./{settings.val_list}",
         )
     if share is not None and settings.val_subset is not None:
         raise UsageError(
-            f"val_subset is {settings.val_subset!r}, and val_list the share {settings.val_list}",
+            f"--val-subset (val_subset) is {settings.val_subset!r}, and --val the share {settings.val_list}",
             wanted="a part of a list, or a share",
             fix="drop one of them",
         )
     if settings.val_list is None and (patient := [name for name in stages if getattr(settings, name).fit.patience]):
         raise UsageError(
-            f"patience of {patient[0]} is {getattr(settings, patient[0]).fit.patience}, without videos to evaluate on",
+            f"--patience ({patient[0]}.fit.patience) is {getattr(settings, patient[0]).fit.patience}, without videos "
+            "to evaluate on",
             wanted="a list or a share of validation videos, by which a better epoch is known",
             fix="add --val, or drop the patience",
         )

@@ -165,7 +165,8 @@ class ProbeTask(TrainingTask):
     def _scores(self, features: Tensor) -> Tensor:
         """Pool the logits of features [B, k, D] to [B, C], in float32."""
         logits = self.model((features.to(self._device, torch.float32) - self._mean) / self._std)
-        return pool(logits, self._settings.pooling, multi_label=self._multi_label)
+        pooled: Tensor = pool(logits, self._settings.pooling, multi_label=self._multi_label)
+        return pooled
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -265,7 +265,7 @@ class TrainSettings:
         at_most(self, MAX_CANDIDATES, "num_candidates", "num_frames")
         if set(self.stages.split(",")) - set(STAGES):
             raise bad("stages", repr(self.stages), "some of " + ",".join(STAGES), self)
-        check_validation(self, STAGES)
+        check_validation(self, self.stages.split(","))
 
     @property
     def val_share(self) -> float | None:

@@ -28,6 +28,7 @@ from tsq_cli.files import write_json, write_text
 from tsq_cli.models import FrameEncoder, TSQNet
 from tsq_cli.models.device import resolve_device
 from tsq_cli.packs import choose_recognizer, find_pack, load_pack, load_recognizer
+from tsq_cli.packs.export import can_export, export_graphs, has_exportable
 from tsq_cli.packs.registry import PACK_JSON
 from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.words import Words
@@ -140,16 +141,22 @@ def split_files(settings: TrainSettings, lists: tuple[VideoList, VideoList | Non
     """The files of a run that say how it split its list, with their texts; none if it has two lists.
 
     Raises:
-        UsageError: one of them is there with another text, so a split of another run would be lost; or a name that
-            cannot stand in a list.
+        UsageError: something is there that is no file, or one with another text, so a split of another run would be
+            lost; or a name that cannot stand in a list.
     """
     if settings.val_share is None:
         return {}
     files = {out / name: list_csv(of) for name, of in zip(SPLIT, lists, strict=True) if of is not None}
     for path, text in files.items():
-        if path.exists() and path.read_bytes() != text.encode():
+        if not path.exists():
+            continue
+        try:
+            found = path.read_bytes() if path.is_file() else None
+        except OSError:
+            found = None
+        if found != text.encode():
             raise UsageError(
-                f"{path} has other videos than this split",
+                f"{path} " + ("is no file that can be read" if found is None else "has other videos than this split"),
                 wanted="the list, the share and the seed that the run in this folder began with",
                 fix="choose another --out, or train on the two lists of that split",
             )
@@ -262,10 +269,10 @@ def _add_costs(run: TrainingRun) -> None:
     if run.report["evaluation"] is None or run.report["pack"] is None:
         return
     pack = load_pack(find_pack(run.out / PACK))
-    choice = choose_recognizer(pack.config)
-    costs = count_costs(pack, load_recognizer(pack, choice))
+    recognizer = load_recognizer(pack, choose_recognizer(pack.config))
+    costs = count_costs(pack, recognizer)
     for row in run.report["evaluation"]["rows"]:
-        row["giga_macs"] = costs.of(row["selector"], row["k"])
+        row["giga_macs"] = costs.of(row["selector"], row["k"], recognizer.consensus)
     write_json(run.out / REPORT, run.report)
 
 
@@ -281,7 +288,7 @@ def _write_pack(
         encoder = recognizer.encoder if recognizer is not None and shared else tuned.cpu()
         visual = TrainedNetwork(encoder=encoder, model=role.model, preprocess=role.preprocess)
     classes = run.train.class_names
-    pack = write_pack(
+    written = write_pack(
         run.out / PACK,
         base=base,
         description=f"{len(classes)} classes ({', '.join(classes[:3])}, ...), trained by tsq train on {base.name}",
@@ -307,7 +314,9 @@ def _write_pack(
             data="; ".join(videos.found for videos in run.lists), command=command, commit=None, metrics=_metrics(run)
         ),
     )
-    run.report["pack"] = str(pack.folder)
+    run.report["pack"] = str(run.out / PACK)
+    if can_export() and has_exportable(written):
+        export_graphs(written)
 
 
 def _metrics(run: TrainingRun) -> dict[str, str | float]:

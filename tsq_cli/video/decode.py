@@ -17,6 +17,7 @@ from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.types import FrameBatch, Int64Array, UInt8Array
 from tsq_cli.video.convert import Converter
 from tsq_cli.video.decoder import StreamDecoder
+from tsq_cli.video.demux import NotOnGpuError
 from tsq_cli.video.frames import FrameSource, Source
 from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
 from tsq_cli.video.probe import VideoSource
@@ -30,6 +31,9 @@ LOST = -1
 
 LARGE_PIXELS = 2**26
 """Pixels of a frame above which one decoder works at a time: each holds several frames of its own (ours)."""
+
+NOT_ON_GPU = "NVDEC gave no frame"
+"""How the note begins that says that the CPU decoded in the place of the GPU."""
 
 FULL_SIZE_BYTES = 400 * 10**6
 """Pixels of full-size frames held at once (ours)."""
@@ -59,9 +63,9 @@ def decode_frames(
         source: an open video, or frames in memory, which are only scaled.
         frame_indices: int [T], T at least 1, in any order, each in [0, N).
         short_side: pixels, or None for full resolution.
-        mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU; "keyframes" for the
-            keyframe nearest to each, each once; faster, and off by up to half the distance of two keyframes (see
-            FrameBatch.snap_seconds).
+        mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU, or on the CPU, as a note
+            then says, where it cannot decode the video; "keyframes" for the keyframe nearest to each, each once;
+            faster, and off by up to half the distance of two keyframes (see FrameBatch.snap_seconds).
         threads: decoders that work at once, each in its own thread.
         should_stop: polled before each packet, from all threads.
 
@@ -71,7 +75,7 @@ def decode_frames(
 
     Raises:
         NoDecodableFrameError: none of the frames, nor any around them, can be decoded.
-        NvdecError: "nvdec" where there is no such GPU, or where it does not know the codec.
+        NvdecError: "nvdec" where there is no such GPU.
         VideoTimeoutError: it took longer than source.limits allow for one pass.
         CancelledError: should_stop said so.
         ValueError: no index, or one outside [0, N).
@@ -125,6 +129,7 @@ class _Job:
     ) -> None:
         self.source = source
         self._nvdec = nvdec
+        self.left_the_gpu = False
         self.indices = indices
         self.geometry = source.geometry.scaled(short_side)
         width, height = self.geometry.displayed_size
@@ -149,29 +154,36 @@ class _Job:
 
         A frame that a damaged file lacks is replaced by the nearest that can be decoded.
         """
-        can_skip = self.source.info.codec in SKIPPABLE and not self.source.timeline.is_counted
+        converter = Converter(self.geometry)
         try:
-            with self.source.decoder(nvdec=self._nvdec, should_stop=self._is_stopping) as decoder:
-                converter = Converter(self.geometry)
-                while waiting:
-                    try:
-                        run = waiting.popleft()
-                    except IndexError:  # another thread took the last one
-                        return
-                    around = expand_to_neighbor_gops(run, self.source.table.key)
-                    wanted = self._slots_by_pts(run)
-                    if can_skip:
-                        self._pass(run, decoder, converter, wanted, skip=True)
-                    seen: set[int] = set()
-                    for attempt in (run, around):
-                        if wanted:
-                            seen |= self._pass(attempt, decoder, converter, wanted)
-                    if wanted and seen:
-                        self._pass(around, decoder, converter, _at_nearest(wanted, seen))
-                    self.bad_packets |= decoder.take_bad_packets()
+            while waiting:
+                try:
+                    run = waiting.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                try:
+                    self._decode_run(run, converter, nvdec=self._nvdec)
+                except NotOnGpuError:  # all of the run is decoded again: frames that are there get the same pixels
+                    self._nvdec, self.left_the_gpu = False, True
+                    self._decode_run(run, converter, nvdec=False)
         except BaseException:
             self.has_failed.set()
             raise
+
+    def _decode_run(self, run: PacketRun, converter: Converter, *, nvdec: bool) -> None:
+        can_skip = self.source.info.codec in SKIPPABLE and not self.source.timeline.is_counted
+        around = expand_to_neighbor_gops(run, self.source.table.key)
+        wanted = self._slots_by_pts(run)
+        with self.source.decoder(nvdec=nvdec, should_stop=self._is_stopping) as decoder:
+            if can_skip:
+                self._pass(run, decoder, converter, wanted, skip=True)
+            seen: set[int] = set()
+            for attempt in (run, around):
+                if wanted:
+                    seen |= self._pass(attempt, decoder, converter, wanted)
+            if wanted and seen:
+                self._pass(around, decoder, converter, _at_nearest(wanted, seen))
+            self.bad_packets |= decoder.take_bad_packets()
 
     def _is_stopping(self) -> bool:
         return self.has_failed.is_set() or self._should_stop()
@@ -282,6 +294,8 @@ def _notes(
         yield f"Keyframes only: each frame is the keyframe nearest to its time, up to {furthest_snap:.3f} s away."
         if len(np.unique(targets)) < len(wanted):
             yield f"{len(wanted)} frames were asked for, but they are nearest to {len(np.unique(targets))} keyframes."
+    if job.left_the_gpu:
+        yield f"{NOT_ON_GPU} of this {job.source.info.codec} video, or of a part of it; the CPU decoded that instead."
     lost = int((decoded != targets).sum())
     if lost:
         yield f"{lost} of {len(wanted)} frames could not be decoded and are replaced by the nearest ones that could."

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from tsq_cli.video.demux import OpenStream
+from tsq_cli.video.demux import NotOnGpuError, OpenStream
 from tsq_cli.video.packets import NO_TIME, PacketTable, VideoPacket, read_packets
 from tsq_cli.video.stop import ShouldStop, check_stop, interruptible
 
@@ -34,6 +34,7 @@ class StreamDecoder:
 
     Raises:
         CancelledError: should_stop said so.
+        NotOnGpuError: as frames.
     """
 
     def __init__(self, opened: OpenStream, table: PacketTable, should_stop: ShouldStop) -> None:
@@ -41,6 +42,7 @@ class StreamDecoder:
         self._context = opened.stream.codec_context
         self._table = table
         self._bad_packets: set[int] = set()
+        self._is_proven = opened.gpu is None  # what a GPU cannot decode shows at the first picture only
         if self._context.name == "mpeg4":
             # FFmpeg's decoder measures the time between fields once, at the first B-frame that it meets, and must not
             # meet one that lacks its references: it would then drop interlaced B-frames for good.
@@ -68,6 +70,7 @@ class StreamDecoder:
 
         Raises:
             CancelledError: should_stop said so.
+            NotOnGpuError: a GPU decodes, and a packet fails, or no frame comes out, before its first frame.
         """
         self._opened.file.should_stop = should_stop
         if self._table.has_new_headers:  # the context may know the later ones by now
@@ -82,15 +85,22 @@ class StreamDecoder:
                     context.skip_frame = "DEFAULT" if position in wanted_packets else "NONREF"
                 try:
                     decoded = context.decode(packet)
-                except av.FFmpegError:
+                except av.FFmpegError as error:
+                    if not self._is_proven:
+                        raise NotOnGpuError(self._opened.path) from error
                     self._bad_packets.add(position)
                     bad_in_a_row += 1
                     if bad_in_a_row == MAX_BAD_PACKETS:
                         return
                     continue
                 bad_in_a_row = 0
+                self._is_proven |= bool(decoded)
                 yield from decoded
-            yield from self._drain()
+            decoded = self._drain()
+            self._is_proven |= bool(decoded)
+            yield from decoded
+            if not self._is_proven:
+                raise NotOnGpuError(self._opened.path)
         finally:
             context.skip_frame = "DEFAULT"
             context.flush_buffers()

@@ -25,6 +25,7 @@ from tsq_cli.errors import (
 from tsq_cli.inputs import file_status
 from tsq_cli.video.formats import options, playlist
 from tsq_cli.video.media import Media, MediaBytes, open_media
+from tsq_cli.video.remote import HOLLOW_CODECS, WHOLE_BYTES, RemoteMedia
 from tsq_cli.video.stop import ShouldStop, StoppableFile, interruptible, never
 
 PADDING_PIXELS = 2**18
@@ -36,6 +37,10 @@ FFMPEG_MAX_PIXELS = 2**31 - 1
 
 OPEN_ERRORS = (av.FFmpegError, OSError, ValueError, NotImplementedError, RuntimeError)
 """Errors that PyAV raises for files that it cannot open."""
+
+
+class NotOnGpuError(Exception):
+    """A stream that NVDEC cannot decode, for its codec, profile or size; the CPU may."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ class OpenStream:
     container: InputContainer
     stream: VideoStream
     file: StoppableFile
-    media: str | MediaBytes
+    media: str | MediaBytes | RemoteMedia
     limits: Limits
     gpu: int | None = None
 
@@ -66,6 +71,21 @@ class OpenStream:
         """Close the file and open it again in the same way, at its beginning."""
         self.close()
         return open_stream(self.media, limits=self.limits, gpu=self.gpu, should_stop=self.file.should_stop)
+
+    def index_alone(self) -> OpenStream | None:
+        """Open a long MP4 in a store again for a list of its packets without their content, which is not fetched.
+
+        None for other files, whose packets have to be read.
+        """
+        codec, container = self.stream.codec_context.codec.canonical_name, self.container.format.name
+        if not isinstance(self.media, RemoteMedia) or self.media.size <= WHOLE_BYTES:
+            return None
+        if codec not in HOLLOW_CODECS or not container.startswith("mov,"):
+            return None
+        # A parser would take zeros for pictures that are no keyframes: without it, the file's own index says what is.
+        opened = _open(self.media, self.limits, self.file.should_stop, container_options={"fflags": "noparse"})
+        opened.file.leave_out_pictures()
+        return opened
 
     def close(self) -> None:
         """Close the file."""
@@ -124,7 +144,7 @@ def _size_and_time(path: Media) -> tuple[int, int]:
     if isinstance(path, MediaBytes):
         return len(path.data), int(path.sha256[:15], 16)
     fix = "give the path of a video file"
-    status = file_status(path)
+    status = path.status if isinstance(path, RemoteMedia) else file_status(path)
     if stat.S_ISDIR(status.st_mode):
         raise NotAVideoError(f"{path} is a directory", wanted="a video file", fix=fix)
     if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may wait for ever
@@ -144,6 +164,7 @@ def open_stream(path: Media, *, limits: Limits, gpu: int | None = None, should_s
 
     Raises:
         NvdecError: gpu where there is no such GPU; the file is known to open.
+        NotOnGpuError: gpu, and NVDEC does not know the codec.
         NotAVideoError: no demuxer reads the file, or only one that would read other files too.
         NoVideoStreamError: there is no picture stream.
         NoDecodableFrameError: the stream's codec is not supported.
@@ -165,6 +186,7 @@ def _open(
     should_stop: ShouldStop,
     gpu: int | None = None,
     gpu_options: dict[str, object] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> OpenStream:
     decoder_options = {"max_pixels": str(min(2 * limits.max_pixels + PADDING_PIXELS, FFMPEG_MAX_PIXELS))}
     try:
@@ -178,21 +200,23 @@ def _open(
                 file,
                 "r",
                 options=decoder_options,
-                container_options=options(path),
+                container_options=options(path) | (container_options or {}),
                 metadata_errors="replace",
                 hwaccel=None if gpu is None else _nvdec(gpu, gpu_options),
             )
         stream = _choose_stream(container, path)
+        if gpu is not None:
+            _check_on_gpu(path, stream)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, limits)
         stream.codec_context.options = decoder_options
-        media = path if isinstance(path, MediaBytes) else os.fspath(path)
+        media = path if isinstance(path, MediaBytes | RemoteMedia) else os.fspath(path)
         return OpenStream(container, stream, file, media, limits, gpu)
     except BaseException as error:
         if container is not None:
             container.close()
         file.close()
         if container is None and isinstance(error, OPEN_ERRORS):
-            raise (_unreadable if gpu is None else _no_nvdec)(path, error) from error
+            raise (_unreadable if gpu is None else _refused)(path, error) from error
         raise
 
 
@@ -200,10 +224,18 @@ def _nvdec(gpu: int, gpu_options: dict[str, object] | None) -> HWAccel:
     return HWAccel("cuda", device=str(gpu), allow_software_fallback=False, options=gpu_options)
 
 
-def _no_nvdec(path: Media, error: Exception) -> NvdecError:
+def _check_on_gpu(path: Media, stream: VideoStream) -> None:
+    """Refuse a stream whose codec NVDEC does not know: beside another that it knows, PyAV opens it for the CPU."""
+    if not stream.codec_context.is_hwaccel:
+        raise NotOnGpuError(path)
+
+
+def _refused(path: Media, error: Exception) -> NvdecError | NotOnGpuError:
+    if type(error) is RuntimeError:  # PyAV's own: NVDEC knows the codec of no stream; FFmpeg's are subclasses
+        return NotOnGpuError(path)
     return NvdecError(
         f"{path} cannot be decoded by NVDEC ({error})",
-        wanted="an NVIDIA GPU with its driver, and a codec that it decodes",
+        wanted="an NVIDIA GPU with its driver",
         fix="use --decode exact, which gives the same frames",
     )
 

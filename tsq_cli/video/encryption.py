@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import BinaryIO
 
 from av.video.stream import VideoStream
@@ -43,12 +44,12 @@ def is_encrypted_track(media: Media, track_id: int, should_stop: ShouldStop = ne
     Only box headers are read; should_stop is polled before each. A file of another kind, or one too damaged to tell,
     counts as not encrypted.
     """
-    with open_media(media) as file:
+    with open_media(media, should_stop) as file:
         size = file.seek(0, 2)
         boxes = partial(_boxes, file, should_stop)
         return any(
             _track_id(file, boxes, *track) == track_id and _first_description(file, boxes, *track) == b"encv"
-            for movie in boxes(0, size, b"moov")
+            for movie in islice(boxes(0, size, b"moov"), 1)  # FFmpeg, too, goes by the first
             for track in boxes(*movie, b"trak")
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tsq_cli.errors import NotAVideoError
 from tsq_cli.video.media import Media, MediaBytes, open_media
+from tsq_cli.video.remote import RemoteMedia
 
 _VIDEO = (  # what cameras, editors, broadcasters, browsers and players write
     "mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi mpegts mpegtsraw mpeg flv live_flv kux asf asf_o ogg mxf gxf lxf nut "
@@ -44,7 +45,7 @@ Excluded because they hold no pictures: subtitles, chapters, raw samples.
 def options(media: Media) -> dict[str, str]:
     """Build the options with which FFmpeg opens a file."""
     # image2 opens files by name: it would read the two other planes of a .Y from .U and .V, and bytes have no file.
-    is_apart = isinstance(media, MediaBytes) or Path(media).suffix.lower() == ".y"
+    is_apart = isinstance(media, MediaBytes | RemoteMedia) or Path(media).suffix.lower() == ".y"
     return {
         "format_whitelist": FORMATS.replace(",image2,", ",") if is_apart else FORMATS,
         "protocol_whitelist": "file",

@@ -1,15 +1,17 @@
-"""Where the bytes of a video come from: a file, named by its path, or memory."""
+"""Where the bytes of a video come from: a file, named by its path, a store, or memory."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 from tsq_cli.errors import NotAVideoError, UsageError, one_line
+from tsq_cli.video.remote import RemoteFile, RemoteMedia
 
 MOST_BYTES = 2 * 2**30
 """Largest video that is taken from a file object: all of it lies in memory (ours)."""
@@ -35,8 +37,8 @@ class MediaBytes:
         return self.name
 
 
-Media: TypeAlias = str | os.PathLike[str] | MediaBytes
-"""A video file: its path, or its bytes. Its str() names it."""
+Media: TypeAlias = str | os.PathLike[str] | MediaBytes | RemoteMedia
+"""A video file: its path, its bytes, or an object in a store. Its str() names it."""
 
 
 def media_of(video: bytes | bytearray | memoryview, name: str | None = None) -> MediaBytes:
@@ -83,6 +85,13 @@ def read_media(file: BinaryIO) -> MediaBytes:
     return media_of(found.getbuffer(), name)
 
 
-def open_media(media: Media) -> BinaryIO:
-    """Open a video file for reading; each call has its own position."""
+def open_media(media: Media, should_stop: Callable[[], bool] | None = None) -> BinaryIO:
+    """Open a video file for reading; each call has its own position.
+
+    Args:
+        media: the file.
+        should_stop: polled while a store is waited for.
+    """
+    if isinstance(media, RemoteMedia):
+        return cast("BinaryIO", RemoteFile(media, should_stop or (lambda: False)))
     return io.BytesIO(media.data) if isinstance(media, MediaBytes) else Path(media).open("rb")

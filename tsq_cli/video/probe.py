@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Self
@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 
 from tsq_cli.config import Limits
 from tsq_cli.errors import NoDecodableFrameError
+from tsq_cli.stores import check_url, is_url
 from tsq_cli.types import Float64Array, Int64Array, VideoInfo
 from tsq_cli.video.convert import Geometry
 from tsq_cli.video.decoder import StreamDecoder
@@ -22,6 +23,7 @@ from tsq_cli.video.encryption import check_not_encrypted, encrypted
 from tsq_cli.video.media import Media
 from tsq_cli.video.packets import PacketTable, read_table
 from tsq_cli.video.plan import plan_runs
+from tsq_cli.video.remote import RemoteMedia
 from tsq_cli.video.stop import ShouldStop, deadline, never
 
 DEFAULT_RATE = Fraction(25)
@@ -136,6 +138,7 @@ class VideoSource:
 
         Raises:
             NvdecError: nvdec without such a GPU.
+            NotOnGpuError: nvdec, and this GPU cannot decode the video; decoding may find that out later as well.
             CancelledError: should_stop said so while a new decoder was made.
         """
         idle = self._idle[nvdec]
@@ -144,15 +147,26 @@ class VideoSource:
         except IndexError:
             gpu = self.gpu if nvdec else None
             opened = open_stream(self.media, limits=self.limits, gpu=gpu, should_stop=should_stop)
-            decoder = StreamDecoder(opened, self.table, should_stop)
+            try:
+                decoder = StreamDecoder(opened, self.table, should_stop)
+            except BaseException:
+                opened.close()
+                raise
         try:
             yield decoder
         finally:
             idle.append(decoder)
 
+    @property
+    def bytes_read(self) -> int | None:
+        """Bytes fetched from a store so far; None for a file and for bytes in memory."""
+        return self.media.bytes_read if isinstance(self.media, RemoteMedia) else None
+
     def close(self) -> None:
         """Close the file and free its packets. Frames can still be decoded, by reading the file again."""
         self.table.packets = None
+        if isinstance(self.media, RemoteMedia):
+            self.media.forget()
         for idle in self._idle.values():
             while idle:
                 idle.pop().close()
@@ -195,6 +209,9 @@ def open_video(
     """
     limits = limits or Limits()
     should_stop = deadline(path, limits.timeout_seconds, should_stop)
+    if isinstance(path, str) and is_url(path):
+        check_url(path, allow_url=limits.allow_url)
+        path = RemoteMedia(path, should_stop)
     status = check_file(path)
     opened = open_stream(path, limits=limits, should_stop=should_stop)
     try:
@@ -209,7 +226,7 @@ def _read_source(
     status: tuple[int, int], opened: OpenStream, packet_cache_bytes: int, should_stop: ShouldStop
 ) -> VideoSource:
     path, limits = opened.path, opened.limits
-    table = read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
+    table = _read_table(opened, packet_cache_bytes, should_stop)
     if table.is_encrypted:
         raise encrypted(path)
     facts = StreamFacts.of(opened.stream)
@@ -223,6 +240,15 @@ def _read_source(
         raise _no_frame(path, f"holds no picture that can be decoded{within}")
     check_pixels(path, *geometry.displayed_size, limits)  # oblong pixels are stretched to squares
     return _build_source(status, opened, facts, table, timeline, geometry, decoder)
+
+
+def _read_table(opened: OpenStream, packet_cache_bytes: int, should_stop: ShouldStop) -> PacketTable:
+    """List the packets; of a long MP4 in a store from its index alone, and none is kept."""
+    alone = opened.index_alone()
+    if alone is None:
+        return read_table(opened, max_packet_bytes=packet_cache_bytes, should_stop=should_stop)
+    with closing(alone):
+        return replace(read_table(alone, max_packet_bytes=0, should_stop=should_stop), packets=None)
 
 
 def _no_frame(path: str, what: str) -> NoDecodableFrameError:

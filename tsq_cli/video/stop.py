@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from tsq_cli.errors import VideoTimeoutError
-from tsq_cli.video.media import Media, MediaBytes
+from tsq_cli.video.media import Media, MediaBytes, open_media
+from tsq_cli.video.remote import RemoteFile, RemoteMedia
 
 ShouldStop = Callable[[], bool]
 
@@ -80,7 +81,7 @@ class StoppableFile:
 
     Attributes:
         name: the file's name for FFmpeg; "file:" keeps a colon in a name from being read as a protocol. Bytes in memory
-            have none, so that FFmpeg can neither open a file of that name nor go by its ending.
+            and URLs have none, so that FFmpeg can neither open what has that name nor go by its ending.
         should_stop: polled before each block is read.
     """
 
@@ -88,9 +89,12 @@ class StoppableFile:
         self._descriptor = -1
         self.should_stop = should_stop
         self._has_ended = False
-        self._memory = io.BytesIO(media.data) if isinstance(media, MediaBytes) else None
-        self.name = "" if isinstance(media, MediaBytes) else f"file:{Path(media).absolute()}"
-        if not isinstance(media, MediaBytes):
+        self._other: BinaryIO | RemoteFile | None = None
+        if isinstance(media, MediaBytes | RemoteMedia):
+            self.name = ""
+            self._other = open_media(media, lambda: self.should_stop())
+        else:
+            self.name = f"file:{Path(media).absolute()}"
             self._descriptor = os.open(media, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
     def read(self, size: int) -> bytes:
@@ -103,7 +107,7 @@ class StoppableFile:
             return b""
         try:
             check_stop(self.should_stop)
-            return os.read(self._descriptor, size) if self._memory is None else self._memory.read(size)
+            return os.read(self._descriptor, size) if self._other is None else self._other.read(size)
         except BaseException as error:
             self._has_ended = not isinstance(error, OSError)
             if isinstance(error, Exception):
@@ -112,9 +116,14 @@ class StoppableFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset in bytes from the place that `whence` names, and return the new position."""
-        if self._memory is not None:
-            return self._memory.seek(offset, whence)
+        if self._other is not None:
+            return self._other.seek(offset, whence)
         return os.lseek(self._descriptor, offset, whence)
+
+    def leave_out_pictures(self) -> None:
+        """From now on, read the media data of an MP4 in a store as zeros (see tsq_cli.video.remote)."""
+        if isinstance(self._other, RemoteFile):
+            self._other.hollow = True
 
     def tell(self) -> int:
         """Return the position of the next byte."""

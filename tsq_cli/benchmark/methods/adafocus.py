@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tsq_cli.errors import UsageError
 from tsq_cli.models import create_encoder
-from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.fold import fold_batch_norm
+from tsq_cli.models.microbatches import cpu_microbatches
 
 FRAME_SIDE = 224
 CROP_SIDE = 128

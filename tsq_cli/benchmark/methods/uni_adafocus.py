@@ -12,7 +12,7 @@ Recognition", TPAMI 2024, arXiv 2412.11228.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,15 +23,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tsq_cli.benchmark.methods.adafocus import FRAME_SIDE, GRID, Glance
 from tsq_cli.benchmark.methods.frameexit import LinearBlock
 from tsq_cli.models import create_encoder
-from tsq_cli.models.device import cpu_microbatches
 from tsq_cli.models.fold import fold_batch_norm
+from tsq_cli.models.microbatches import cpu_microbatches
 
 FRAMES_PER_GLANCE = 3
 SMALLEST_SIDE = 96
 """Pixels of a frame that a patch's side spans at least; at most all."""
 SPATIAL_DIM, TEMPORAL_DIM, STATE_DIM = 128, 64, 4096
 
-Split = Callable[[Tensor], tuple[Tensor, ...]]
+Split = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Looks(NamedTuple):

@@ -1,0 +1,146 @@
+"""Image networks that ONNX Runtime runs, from a graph of operators and the weights that a pack holds. Free of torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tsq_cli.errors import WeightsError, one_line
+from tsq_cli.models.attention import Attention
+from tsq_cli.models.outputs import EncoderOutput, RecognizerOutput, TSQNetOutput, TSQOutput
+from tsq_cli.types import Float32Array
+
+INPUT, FEATURES, LOGITS, ACTIVATIONS = "images", "features", "logits", "activations"
+"""Names of a graph's input [N, 3, S, S] and outputs [N, D], [N, O] and [N, D, h, w], N free."""
+
+CLASSIFIER = "tsq_classifier"
+"""Key of a graph's metadata: name of the linear layer that makes the logits of the mean over the activations."""
+
+
+class OnnxEncoder:
+    """An image network with a linear classifier on the mean over places, as FrameEncoder is under torch.
+
+    Args:
+        graph: .onnx file, of tsq_cli.packs.graphs.export_graph: operators without weights, for one size of input.
+        weights: the network's tensors by the names that its graph has them under; converted to float32.
+
+    Attributes:
+        feature_dim, num_classes: D and O.
+        input_size: S.
+        classifier_weight, classifier_bias: float32 [O, D] and [O].
+
+    Raises:
+        WeightsError: a graph that ONNX Runtime does not take, or weights that do not fit it.
+    """
+
+    def __init__(self, graph: Path, weights: Mapping[str, Float32Array]) -> None:
+        self._session = _session(graph, weights)
+        self.input_size = self._session.get_inputs()[0].shape[-1]
+        classifier = self._session.get_modelmeta().custom_metadata_map.get(CLASSIFIER)
+        if f"{classifier}.weight" not in weights:
+            raise WeightsError(
+                f"{graph} names no classifier of its network",
+                wanted="a graph as written",
+                fix="make it again with `tsq packs export`, or use --engine torch",
+            )
+        self.classifier_weight = weights[f"{classifier}.weight"].astype(np.float32, copy=False)
+        self.num_classes, self.feature_dim = self.classifier_weight.shape
+        bias = weights.get(f"{classifier}.bias")
+        self.classifier_bias: Float32Array = (
+            np.zeros(self.num_classes, np.float32) if bias is None else bias.astype(np.float32, copy=False)
+        )
+
+    def __call__(self, images: Float32Array) -> EncoderOutput:
+        """Encode images, prepared for the network, float32 [N, 3, S, S]."""
+        features, logits = self._session.run([FEATURES, LOGITS], {INPUT: images})
+        return EncoderOutput(features=features, logits=logits)
+
+    def recognize(self, images: Float32Array) -> RecognizerOutput:
+        """Compute class scores and the activations behind them, of images as above."""
+        logits, activations = self._session.run([LOGITS, ACTIVATIONS], {INPUT: images})
+        return RecognizerOutput(logits=logits, activations=activations)
+
+
+class OnnxRecognizer:
+    """An image classifier that also gives the activations behind its scores, as Recognizer does under torch.
+
+    Attributes:
+        encoder: the network.
+        num_classes: C.
+        is_pooled_linear: always, see Recognizer; other networks get no graph.
+    """
+
+    is_pooled_linear = True
+
+    def __init__(self, encoder: OnnxEncoder) -> None:
+        self.encoder: Any = encoder
+        self.num_classes = encoder.num_classes
+
+    def __call__(self, images: Float32Array) -> RecognizerOutput:
+        """Recognize images, float32 [N, 3, S, S], prepared for the network."""
+        output: RecognizerOutput = self.encoder.recognize(images)
+        return output
+
+
+class ArrayTSQNet:
+    """The visual and the textual query module on arrays of numpy, as TSQNet is on tensors.
+
+    Args:
+        visual, textual: what each module computes, with its parameters by name.
+    """
+
+    def __init__(
+        self,
+        visual: tuple[Attention, Mapping[str, Float32Array]],
+        textual: tuple[Attention, Mapping[str, Float32Array]],
+    ) -> None:
+        self._visual, self._textual = visual, textual
+
+    def __call__(self, visual_features: Float32Array, text_features: Float32Array) -> TSQNetOutput:
+        """Run both modules on X^v [B, T, Dv] and X^t [B, T, Dt], see TSQNet.
+
+        Raises:
+            WeightsError: features that are not finite.
+        """
+        return TSQNetOutput(visual=_run(*self._visual, visual_features), textual=_run(*self._textual, text_features))
+
+
+def num_threads() -> int:
+    """Threads of a network: OMP_NUM_THREADS, as for torch, or one for each core that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(attention: Attention, tensors: Mapping[str, Float32Array], frames: Float32Array) -> TSQOutput:
+    return attention(tensors, frames)
+
+
+def _session(graph: Path, weights: Mapping[str, Float32Array]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; whatever ends a run is raised
+    # Threads that wait by spinning take the cores that decoding, and other processes, want.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    values = [
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weight, np.float32))
+        for weight in weights.values()
+    ]
+    try:
+        options.add_external_initializers(list(weights), values)
+        return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime's own exceptions have no common base but this.
+        raise WeightsError(
+            f"{graph} cannot be run ({one_line(error)})",
+            wanted="a graph of the network, for its weights",
+            fix="make it again with `tsq packs export`, or use --engine torch",
+        ) from error

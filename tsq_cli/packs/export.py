@@ -1,0 +1,234 @@
+"""Making the graphs by which ONNX Runtime runs a pack's networks, and checking them against torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tsq_cli.errors import UsageError, WeightsError, install_extra
+from tsq_cli.files import atomic_path, write_json
+from tsq_cli.models.onnx import ACTIVATIONS, CLASSIFIER, FEATURES, INPUT, LOGITS
+from tsq_cli.packs.graphs import GRAPHS_JSON, GRAPHS_VERSION, Graph, GraphsFile, load_graph, sampler_size
+from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig
+
+if TYPE_CHECKING:
+    from tsq_cli.models import FrameEncoder
+
+TOLERANCE = 1e-4
+"""How far outputs of a graph may be from torch's, in units of their largest value (ours)."""
+
+_OPSET = 18
+_PREFIX = "network.model."  # of torch's names of the weights while a network is exported
+
+
+def can_export() -> bool:
+    """Whether the exporter is installed (the extra `train`)."""
+    return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript"))
+
+
+def has_exportable(config: PackConfig) -> bool:
+    """Whether any network of a pack can have a graph.
+
+    Raises:
+        WeightsError: weights that are missing or damaged.
+    """
+    return next(_wanted(config), None) is not None
+
+
+def export_graphs(config: PackConfig) -> list[Graph]:
+    """Make the graphs of a pack's networks, check each against torch, and write them beside its pack.json.
+
+    Networks off the hub, image-text models, and networks whose class activation maps are not exact get none.
+
+    Args:
+        config: the pack, in a folder that can be written.
+
+    Returns:
+        The graphs; old ones are replaced.
+
+    Raises:
+        UsageError: a pack of whose networks none can have a graph, or the exporter is not installed.
+        WeightsError: weights that are damaged, or a graph that does not give what torch gives.
+        OutputError: the folder cannot be written.
+    """
+    if not can_export():
+        raise UsageError(
+            "onnx or onnxscript is not installed", wanted="the exporter of torch to ONNX", fix=install_extra("train")
+        )
+    wanted = list(_wanted(config))
+    if not wanted:
+        raise UsageError(
+            f"the pack {config.name} has no network that ONNX Runtime could run",
+            wanted="weights in the pack's own folder, of a network that ends in pooling and one linear layer",
+            fix="use it with --engine torch",
+        )
+    made = []
+    for role, size in wanted:
+        assert isinstance(role.weights, FileWeights)  # _wanted yields no other
+        content = _exported(config, role, size)
+        name = f"{Path(role.weights.file).stem}-{size}.onnx"
+        with atomic_path(config.folder / name) as path:
+            path.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        graph = Graph(model=role.model, weights_sha256=role.weights.sha256, input_size=size, file=name, sha256=digest)
+        check_graph(config, role, graph)
+        made.append(graph)
+    write_json(
+        config.folder / GRAPHS_JSON,
+        asdict(GraphsFile(schema_version=GRAPHS_VERSION, made_with=_versions(), graphs=tuple(made))),
+    )
+    return made
+
+
+def check_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> float:
+    """Compare a graph with torch on made images.
+
+    Returns:
+        The largest difference of any output, in units of that output's largest value.
+
+    Raises:
+        WeightsError: it is more than TOLERANCE, or either cannot be loaded.
+    """
+    import torch
+
+    from tsq_cli.packs.load import load_encoder
+
+    network, reference = load_graph(config, role, graph), load_encoder(role, config.folder)
+    side = graph.input_size
+    images = np.random.default_rng(0).standard_normal((3, 3, side, side), np.float32)
+    with torch.inference_mode():
+        activations = reference.activations(torch.from_numpy(images))
+        expected = reference(torch.from_numpy(images))
+    output, recognized = network(images), network.recognize(images)
+    furthest = 0.0
+    for got, wanted in (
+        (output.features, expected.features),
+        (output.logits, expected.logits),
+        (recognized.logits, expected.logits),
+        (recognized.activations, activations),
+    ):
+        largest = float(wanted.abs().max())
+        furthest = max(furthest, float(np.abs(got - wanted.numpy()).max()) / max(largest, 1e-12))
+    if not furthest <= TOLERANCE:
+        raise WeightsError(
+            f"{config.folder / graph.file} gives outputs {furthest:.2g} away from torch's",
+            wanted=f"at most {TOLERANCE:g} of the largest value",
+            fix="make it again with `tsq packs export`",
+        )
+    return furthest
+
+
+def _wanted(config: PackConfig) -> Iterator[tuple[EncoderRole, int]]:
+    """Role and input size of each network that a graph is wanted for, each once."""
+    roles = config.roles
+    candidates = [
+        (roles.visual_encoder, sampler_size(config, roles.visual_encoder)),
+        (roles.objects, sampler_size(config, roles.objects)),
+        (roles.recognizer, roles.recognizer.preprocess.input_size),
+    ]
+    if config.object_names == config.class_names:  # the objects' network is the embedded recognizer
+        candidates.append((roles.objects, roles.objects.preprocess.input_size))
+    seen = set()
+    for role, size in candidates:
+        if not isinstance(role.weights, FileWeights) or role.preprocess.interpolation == "nearest":
+            continue
+        key = (role.model, role.weights.sha256, size)
+        if key not in seen and Path(role.weights.file).suffix == ".safetensors" and _has_exact_maps(config, role):
+            seen.add(key)
+            yield role, size
+
+
+def _has_exact_maps(config: PackConfig, role: EncoderRole) -> bool:
+    from tsq_cli.models import Recognizer
+    from tsq_cli.packs.load import load_encoder
+
+    return Recognizer(load_encoder(role, config.folder)).is_pooled_linear
+
+
+def _exported(config: PackConfig, role: EncoderRole, size: int) -> bytes:
+    """Export a network without its weights: the content of an .onnx file."""
+    import torch
+    from onnxscript import optimizer
+
+    from tsq_cli.packs.load import load_encoder
+
+    encoder = load_encoder(role, config.folder)
+    images = torch.zeros(2, 3, size, size)
+    program = torch.onnx.export(
+        _outputs(encoder),
+        (images,),
+        input_names=[INPUT],
+        output_names=[FEATURES, LOGITS, ACTIVATIONS],
+        dynamic_shapes=({0: torch.export.Dim("N", min=1, max=1 << 16)},),
+        opset_version=_OPSET,
+        optimize=False,  # which would fold the weights into others, under other names
+        verbose=False,
+    )
+    assert program is not None
+    optimizer.inline(program.model)
+    optimizer.fold_constants(program.model, onnx_shape_inference=False)
+    optimizer.remove_unused_nodes(program.model)
+    return _without_weights(program.model_proto, encoder)
+
+
+def _without_weights(model: Any, encoder: FrameEncoder) -> bytes:
+    """Give the weights of a model their own names and take their values away, and what tells of the machine."""
+    import onnx
+
+    stored = encoder.model.state_dict()
+    names = {f"{_PREFIX}{name}": name for name in stored}
+    for tensor in model.graph.initializer:
+        if tensor.name not in names:
+            continue  # a constant of the graph
+        tensor.name = names[tensor.name]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        length = 4 * int(np.prod(tensor.dims))
+        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(length))):
+            tensor.external_data.add(key=key, value=value)
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = names.get(name, name)
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    model.graph.ClearField("value_info")
+    model.graph.ClearField("metadata_props")
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    del model.metadata_props[:]
+    classifier = next(
+        name for name, module in encoder.model.named_modules() if module is encoder.model.get_classifier()
+    )
+    model.metadata_props.add(key=CLASSIFIER, value=classifier)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _outputs(encoder: FrameEncoder) -> Any:
+    import torch
+
+    class Outputs(torch.nn.Module):
+        """Features, logits and activations of an encoder from one pass."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = encoder
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            activations = self.network.model.forward_features(images)
+            features = self.network.model.forward_head(activations, pre_logits=True)
+            return features, self.network.model.get_classifier()(features), activations
+
+    return Outputs().eval()
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "onnx", "onnxscript")}

@@ -1,0 +1,86 @@
+"""Loading of a pack for ONNX Runtime, on arrays of numpy. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tsq_cli.arrays import Array
+from tsq_cli.models.attention import Attention
+from tsq_cli.models.onnx import ArrayTSQNet, OnnxEncoder
+from tsq_cli.packs.graphs import find_graph, load_graph, read_arrays, sampler_size
+from tsq_cli.packs.load import (
+    Pack,
+    sampler_preprocessor,
+    textual_base,
+    textual_start,
+    visual_start,
+)
+from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig, TextualModule, VisualModule
+from tsq_cli.packs.texts import load_object_embeddings
+from tsq_cli.packs.weights import weights_path
+
+
+def load_onnx_pack(config: PackConfig) -> Pack:
+    """Load a pack whose image networks have graphs, see tsq_cli.packs.graphs.resolve_engine.
+
+    Raises:
+        WeightsError: weights that are missing, damaged, of the wrong names or shapes.
+    """
+    roles = config.roles
+    visual_encoder = object_recognizer = _onnx_encoder(config, roles.visual_encoder)
+    if roles.objects is not roles.visual_encoder:
+        object_recognizer = _onnx_encoder(config, roles.objects)
+    objects, queries = load_object_embeddings(config)
+    textual = textual_base(config, objects)
+    visual_preprocessor = sampler_preprocessor(config, roles.visual_encoder)
+    return Pack(
+        config=config,
+        device="cpu",
+        dtype=np.dtype(np.float32),
+        tsqnet=ArrayTSQNet(
+            _arrays(config, config.modules.visual, visual_start(config, visual_encoder)),
+            _arrays(config, config.modules.textual, textual_start(config, textual)),
+        ),
+        visual_encoder=visual_encoder,
+        object_recognizer=object_recognizer,
+        visual_preprocessor=visual_preprocessor,
+        object_preprocessor=visual_preprocessor
+        if object_recognizer is visual_encoder
+        else sampler_preprocessor(config, roles.objects),
+        object_embeddings=objects,
+        query_embeddings=queries,
+        textual_embeddings=textual,
+        engine="onnx",
+    )
+
+
+def _onnx_encoder(config: PackConfig, role: EncoderRole) -> OnnxEncoder:
+    graph = find_graph(config, role, sampler_size(config, role))
+    assert graph is not None  # resolve_engine has found it
+    return load_graph(config, role, graph)
+
+
+def _arrays(
+    config: PackConfig, module: VisualModule | TextualModule, start: Mapping[str, Array]
+) -> tuple[Attention, Mapping[str, Array]]:
+    """What a module computes, and its parameters: of its file, or where they start."""
+    settings = config.settings
+    is_visual = isinstance(module, VisualModule)
+    attention = Attention(
+        config=module.layer,
+        num_classes=len(config.class_names),
+        scale=settings.visual_scale if is_visual else settings.textual_scale,
+        gives_evidence=is_visual and settings.words.least_evidence is not None,
+    )
+    if isinstance(module.weights, FileWeights):
+        return attention, read_arrays(weights_path(module.weights, config.folder))
+    rows = dict(start)
+    rows.setdefault("classifier_bias", np.zeros(len(rows["queries"]), np.float32))
+    if module.layer.attention == "class-agnostic":
+        rows["queries"] = rows["queries"].mean(axis=0, keepdims=True)
+    if module.layer.shares_classifier_weight:
+        for name in ("classifier_weight", "classifier_bias"):
+            rows[name] = rows[name].mean(axis=0, keepdims=True)
+    return attention, rows  # projections start as the identity, positions at zero: both are as if they were not there
