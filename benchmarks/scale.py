@@ -26,13 +26,14 @@ import torch
 from tsq_cli.batch import RunPlan, Worker
 from tsq_cli.batch import run as run_here
 from tsq_cli.benchmark.measure import exit_code
+from tsq_cli.cluster.connection import Cluster, ClusterSettings, connect
+from tsq_cli.cluster.run import run
 from tsq_cli.config import SelectSettings
 from tsq_cli.files import write_json
 from tsq_cli.packs import find_pack
 from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
 from tsq_cli.provenance import provenance
-from tsq_cli.ray_runner import Cluster, ClusterSettings, connect, run
 from tsq_cli.record_file import RecordFile
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"

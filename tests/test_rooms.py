@@ -16,7 +16,7 @@ ORDER = (
     "video", "data", "rules", "selection", "arrays",
     "models", "provenance", "packs", "explain", "report", "export",
     "networks", "clip", "loading", "scoring", "matching", "recognition", "sharpest", "describe", "pictures",
-    "pipeline", "classifier", "batch", "ray_runner",
+    "pipeline", "classifier", "batch", "cluster",
     "result", "library", "doctor", "agents",
     "features", "evaluation", "training", "studies", "benchmark", "cli", "__main__",
 )  # fmt: skip

@@ -1,12 +1,18 @@
 """`--runner ray`: what is refused before anything starts."""
 
+import errno
 import importlib.util
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Result
+from tests.cluster.deadly import copies
+from tests.machine import needs_signals
+from tsq_cli.record_file import RecordFile
 
 Tsq = Callable[..., Result]
 
@@ -38,3 +44,57 @@ def test_without_ray_the_error_names_the_extra(tsq: Tsq, demo: Path, monkeypatch
     result = tsq("select", demo, "--runner", "ray", "--jsonl", "out.jsonl")
     assert result.code == 2
     assert "pip install '.[ray]'" in result.err
+
+
+@needs_signals
+@pytest.mark.filterwarnings("ignore")  # Ray's own warnings are many
+def test_a_full_disk_ends_a_run_with_whole_lines_and_what_they_tell_is_not_redone(
+    tsq: Tsq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "videos").mkdir()
+    paths = copies(tmp_path / "videos", *"abcdef")
+    jsonl = tmp_path / "out.jsonl"
+    arguments = ["select", tmp_path / "videos", "--selector", "uniform", "--runner", "ray", "--jsonl", jsonl]
+    written = 0
+
+    class Full(RecordFile):
+        def append(self, record: object) -> None:
+            nonlocal written
+            if written == 2:
+                assert self._stream is not None
+                monkeypatch.setattr(self, "_stream", Cut(self._stream))
+            super().append(record)  # type: ignore[arg-type]
+            written += 1
+
+    class Cut:
+        """A file on a disk that has room for a hundred bytes."""
+
+        def __init__(self, real: object) -> None:
+            self._real = real
+            self._room = 100
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+        def write(self, line: bytes) -> int:
+            if not self._room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._room -= (taken := min(self._room, len(line)))
+            return self._real.write(line[:taken])  # type: ignore[attr-defined, no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tsq_cli.cli.output.RecordFile", Full)
+        result = tsq(*arguments)
+    assert result.code == 1
+    assert "No space left on device" in result.err
+    before = jsonl.read_bytes()
+    assert before.count(b"\n") == 2
+    assert before.endswith(b"\n")
+
+    result = tsq(*arguments)
+    assert result.code == 0
+    assert "4 selected, 2 done before, 0 failed" in result.err
+    lines = jsonl.read_bytes()
+    assert lines.startswith(before)
+    assert sorted(json.loads(line)["video"]["path"] for line in lines.splitlines()) == paths

@@ -17,7 +17,8 @@ from tsq_cli.files import STDOUT
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
     from tsq_cli.cli.video_options import VideoOptions
-    from tsq_cli.ray_runner import Cluster, Column
+    from tsq_cli.cluster.connection import Cluster
+    from tsq_cli.cluster.run import Column
 
 CLUSTER = "Many machines"
 
@@ -136,7 +137,7 @@ def on_cluster(options: VideoOptions) -> Iterator[tuple[VideoOptions, Cluster | 
     if options.runner == "local":
         yield options, None
         return
-    from tsq_cli.ray_runner import ClusterSettings, connect
+    from tsq_cli.cluster.connection import ClusterSettings, connect
 
     settings = ClusterSettings(
         address=options.ray_address or "local",
@@ -156,13 +157,13 @@ def on_cluster(options: VideoOptions) -> Iterator[tuple[VideoOptions, Cluster | 
 
 def column_length(options: VideoOptions) -> int:
     """Count the names in the column of --files-column."""
-    from tsq_cli.ray_runner import open_column
+    from tsq_cli.cluster.run import open_column
 
     return int(open_column(_column(options)).count_rows())
 
 
 def _column(options: VideoOptions) -> Column:
-    from tsq_cli.ray_runner import Column
+    from tsq_cli.cluster.run import Column
 
     assert options.files_from is not None  # check_runner has seen to it
     assert options.files_column is not None
@@ -188,7 +189,7 @@ def run_there(
     Yields:
         A record, and whether it was there before.
     """
-    from tsq_cli.ray_runner import run
+    from tsq_cli.cluster.run import run
 
     wanted = None if options.files_column is not None else frozenset(plan.paths)
     done: set[str] = set()  # names only: records of a million videos take more memory than a machine has
@@ -199,6 +200,6 @@ def run_there(
     if wanted is not None and len(done) == len(wanted):
         return
     names = plan.paths if options.files_column is None else _column(options)
-    with closing(run(plan, prepare, names, done, cluster)) as records:
+    with closing(run(plan, prepare, names, done, cluster, say=info)) as records:
         for record in records:
             yield record, False

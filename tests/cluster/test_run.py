@@ -5,58 +5,26 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.deadly import DEMO, SETTINGS, Deadly, copies, deadly
 from tests.machine import needs_signals
 from tsq_cli.batch import RunPlan, Worker
 from tsq_cli.batch import run as run_batch
-from tsq_cli.clip import Clip
-from tsq_cli.config import SelectSettings
 from tsq_cli.errors import ClusterError, UsageError, WeightsError
 from tsq_cli.pictures import Outputs
-from tsq_cli.pipeline import Selector
-from tsq_cli.record import Record
 
 pytest.importorskip("ray")
-from tsq_cli import ray_runner
-from tsq_cli.ray_runner import Cluster, ClusterSettings, Column, connect, run
+from tsq_cli.cluster import connection, worker
+from tsq_cli.cluster.connection import Cluster, ClusterSettings, connect
+from tsq_cli.cluster.run import Column, run
 
 pytestmark = [needs_signals, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are many
-
-DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"
-SETTINGS = SelectSettings(num_frames=2, num_candidates=2, selector="uniform")
-
-
-class Deadly:
-    """A worker that writes down what it processes, and is killed by some videos: each time, or only the first time."""
-
-    def __init__(self, log: Path) -> None:
-        self._real = Selector.without_model()
-        self._log = log
-
-    def process_clips(
-        self, clips: Sequence[Clip], settings: SelectSettings, *, settings_hash: str | None = None
-    ) -> list[Record]:
-        for clip in clips:
-            name = Path(clip.source.info.path).name
-            with self._log.open("a", errors="surrogateescape") as log:
-                log.write(f"{name}\n")
-            if "poison" in name or ("once" in name and self._log.read_text(errors="surrogateescape").count(name) == 1):
-                os.kill(os.getpid(), signal.SIGKILL)
-        return self._real.process_clips(clips, settings, settings_hash=settings_hash)
-
-    def prefetch(self, clips: Sequence[Clip], settings: SelectSettings) -> None:
-        self._real.prefetch(clips, settings)
-
-
-def deadly(log: Path) -> tuple[RunPlan, Callable[[], Worker]]:
-    return RunPlan(paths=(), settings=SETTINGS, outputs=Outputs(), pack_sha256=None), partial(Deadly, log)
 
 
 def without_weights() -> tuple[RunPlan, Callable[[], Worker]]:
@@ -70,10 +38,6 @@ def without_weights() -> tuple[RunPlan, Callable[[], Worker]]:
 def cluster() -> Iterator[Cluster]:
     with connect(ClusterSettings(num_workers=2, device="cpu")) as found:
         yield found
-
-
-def copies(folder: Path, *names: str) -> list[str]:
-    return [str(shutil.copy(DEMO, folder / f"{name}.mp4")) for name in names]
 
 
 def test_every_video_has_one_record_whatever_kills_its_worker(cluster: Cluster, tmp_path: Path) -> None:
@@ -93,9 +57,7 @@ def test_every_video_has_one_record_whatever_kills_its_worker(cluster: Cluster, 
         "poison.mp4": "DecoderCrashError", "empty.mp4": "NotAVideoError", "missing.mp4": "InputNotFoundError"
     }  # fmt: skip
     assert "a.mp4" not in log.read_text(errors="surrogateescape").split()  # done before
-    assert (
-        log.read_text(errors="surrogateescape").count("poison") == ray_runner.MOST_DEATHS
-    )  # it was by itself each time
+    assert log.read_text(errors="surrogateescape").count("poison") == worker.MOST_DEATHS  # it was by itself each time
 
     harmless = [path for path in paths[1:] if "poison" not in path]
     for there in run_batch(replace(plan, paths=harmless), partial(Deadly, log)):
@@ -110,14 +72,15 @@ def test_a_column_is_read_as_the_run_goes_and_pictures_do_not_collide(cluster: C
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     paths = [path for name in ("one", "two") for path in copies(tmp_path / name, "same")]
-    parquet.write_table(pa.table({"id": [1, 2, 3], "where": [*paths, None]}), tmp_path / "list.parquet")
+    parquet.write_table(pa.table({"id": [1, 2, 3, 4], "where": [*paths, None, paths[0]]}), tmp_path / "list.parquet")
     prepare = partial(deadly, tmp_path / "log")
     plan, _ = prepare()
     outputs = Outputs(frames_dir=tmp_path / "frames")
     column = Column(path=str(tmp_path / "list.parquet"), name="where")
     drawing = partial(_with_outputs, prepare, outputs)
-    found = {r["video"]["path"]: r for r in run(replace(plan, outputs=outputs), drawing, column, (), cluster)}
-    assert sorted(found) == sorted(["", *paths])
+    records = list(run(replace(plan, outputs=outputs), drawing, column, (), cluster))
+    found = {record["video"]["path"]: record for record in records}
+    assert sorted(record["video"]["path"] for record in records) == sorted(["", *paths])  # each once
     assert found[""]["error"]["type"] == "InputNotFoundError"
     pictures = [frame["path"] for path in paths for frame in found[path]["frames"]]
     assert len({*pictures}) == 4
@@ -147,33 +110,39 @@ def test_what_ends_a_run_is_one_error_of_its_own_kind(cluster: Cluster, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("settings", "resources", "expected"),
+    ("settings", "nodes", "expected"),
     [
-        (ClusterSettings(), {"CPU": 8.0}, Cluster(device="cpu", num_workers=8, cpus=1, gpus=0)),
-        (ClusterSettings(cpus_per_worker=3), {"CPU": 8.0}, Cluster(device="cpu", num_workers=2, cpus=3, gpus=0)),
-        (ClusterSettings(), {"CPU": 8.0, "GPU": 2.0}, Cluster(device="cuda", num_workers=2, cpus=1, gpus=1)),
+        (ClusterSettings(), [{"CPU": 8.0}], Cluster(device="cpu", num_workers=8, cpus=1, gpus=0)),
+        (ClusterSettings(cpus_per_worker=3), [{"CPU": 8.0}], Cluster(device="cpu", num_workers=2, cpus=3, gpus=0)),
+        # A worker lies on one node: three with two cores each do not fit on two nodes with three.
+        (ClusterSettings(cpus_per_worker=2), [{"CPU": 3.0}] * 2, Cluster(device="cpu", num_workers=2, cpus=2, gpus=0)),
+        (ClusterSettings(), [{"CPU": 8.0, "GPU": 2.0}], Cluster(device="cuda", num_workers=2, cpus=1, gpus=1)),
         (
             ClusterSettings(gpus_per_worker=0.5, cpus_per_worker=2),
-            {"CPU": 64.0, "GPU": 2.0},
+            [{"CPU": 32.0, "GPU": 1.0}, {"CPU": 32.0, "GPU": 1.0}, {"CPU": 8.0}],
             Cluster(device="cuda", num_workers=4, cpus=2, gpus=0.5),
         ),
-        (ClusterSettings(device="cpu"), {"CPU": 2.0, "GPU": 2.0}, Cluster(device="cpu", num_workers=2, cpus=1, gpus=0)),
+        (
+            ClusterSettings(device="cpu"),
+            [{"CPU": 2.0, "GPU": 2.0}],
+            Cluster(device="cpu", num_workers=2, cpus=1, gpus=0),
+        ),
     ],
 )
 def test_a_cluster_is_divided_into_workers(
-    settings: ClusterSettings, resources: dict[str, float], expected: Cluster
+    settings: ClusterSettings, nodes: list[dict[str, float]], expected: Cluster
 ) -> None:
-    assert ray_runner._shares(settings, resources) == expected
+    assert connection._shares(settings, nodes) == expected
 
 
 @pytest.mark.parametrize("settings", [ClusterSettings(num_workers=3), ClusterSettings(device="cuda")])
 def test_a_cluster_without_room_is_refused(settings: ClusterSettings) -> None:
     with pytest.raises(UsageError, match=r"what the cluster has room for: [02]"):
-        ray_runner._shares(settings, {"CPU": 2.0})
+        connection._shares(settings, [{"CPU": 2.0}])
 
 
 def test_the_ledger_counts_only_deaths_of_a_video_by_itself() -> None:
-    ledger, call = ray_runner._Ledger(), ["a", "b"]
+    ledger, call = worker.Ledger(), ["a", "b"]
     assert ledger.begin(call) is None
     assert ledger.begin(call) == {}  # died with both
     ledger.alone(call, "a")

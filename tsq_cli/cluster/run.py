@@ -1,0 +1,254 @@
+"""Videos on many machines (extra tsq-cli[ray]): Ray Data hands out names, workers return records.
+
+The process that started the run receives the records and writes them. A call whose worker died comes again; where the
+machines of a cluster become fewer, the run goes on with fewer workers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import threading
+import time
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tsq_cli.batch import RunPlan
+from tsq_cli.cluster.connection import Cluster, room
+from tsq_cli.cluster.worker import Actor, Ledger, Prepare
+from tsq_cli.errors import ClusterError, InputNotFoundError, UsageError, one_line
+from tsq_cli.pictures import output_stems
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LEAST_PER_CALL = 8
+"""Videos of a call, at least (ours): a call costs 6 ms, and all of it is done again if its worker dies."""
+
+PATIENCE_SECONDS = 30.0
+"""How long a cluster may lack room for the workers of a run before it goes on with fewer (ours): a node that is
+started again, or replaced, is back by then."""
+
+_NAMES_PER_BLOCK = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A list of videos too long for one machine's memory: a column of a Parquet or CSV file, or of a folder of them."""
+
+    path: str
+    name: str
+
+
+def run(
+    plan: RunPlan,
+    prepare: Prepare,
+    names: Sequence[str] | Column,
+    done: Collection[str],
+    cluster: Cluster,
+    *,
+    say: Callable[[str], None] = lambda message: None,
+) -> Generator[dict[str, Any]]:
+    """Process videos on a cluster: yield one record (a dictionary, docs/schema.json) for each, as they come.
+
+    Args:
+        plan: of the run on this machine; `paths` and `done` are not read.
+        prepare: makes the same plan on a worker; pickled.
+        names: videos.
+        done: names to leave out.
+        cluster: what `connect` gives.
+        say: takes messages for the user.
+
+    Raises:
+        TsqError: the run cannot go on: no weights on a worker, another version of tsq there, no such column.
+    """
+    import ray
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")  # of short lists
+    if isinstance(names, Column):
+        open_column(names)  # what is wrong with it is found here, not on a worker
+    recorded = set(done)
+    while True:
+        # A new one each time: calls are cut anew.
+        ledger = ray.remote(num_cpus=0, scheduling_strategy=_here())(Ledger).remote()
+        calls = _calls(plan, names, recorded, cluster)
+        with _watched(cluster, ledger) as lost:
+            try:
+                for record in _records(calls, (prepare, plan.settings_hash, str(Path.cwd()), ledger), cluster):
+                    recorded.add(record["video"]["path"])
+                    yield record
+            except ray.exceptions.RayError as error:
+                if not lost.is_set():
+                    raise _ended(one_line(error)[-300:]) from error
+            else:
+                return
+        if not (left := room(cluster)):
+            raise _ended("no machine that is left has room for a worker")
+        say(f"ray: machines were lost, {left} worker{'s' * (left > 1)} left")
+        cluster = replace(cluster, num_workers=left)
+
+
+def _ended(what: str) -> ClusterError:
+    return ClusterError(
+        f"Ray ended the run ({what})",
+        wanted="a cluster that stays up",
+        fix="run the same command again: what is on record is not redone",
+    )
+
+
+@contextmanager
+def _watched(cluster: Cluster, ledger: Any) -> Iterator[threading.Event]:
+    """Stop the workers when the cluster has no room for all of them any more: Ray Data would wait for it without end.
+
+    Yields:
+        An event that is set before they are stopped.
+    """
+    import ray
+
+    lost, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        full = time.monotonic()
+        while not ended.wait(1):
+            try:
+                if room(cluster) >= cluster.num_workers:
+                    full = time.monotonic()
+                elif time.monotonic() - full > PATIENCE_SECONDS:
+                    lost.set()
+                    for worker in ray.get(ledger.workers.remote()):
+                        ray.kill(worker)
+                    return
+            except (ray.exceptions.RayError, ConnectionError, RuntimeError):
+                return  # the cluster is gone, which ends the run by itself
+
+    thread = threading.Thread(target=watch, name="tsq-nodes", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _here() -> Any:
+    """Build what keeps an actor on this machine."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _calls(plan: RunPlan, names: Sequence[str] | Column, done: Collection[str], cluster: Cluster) -> Any:
+    """Build the dataset of calls: a row has the names of a few videos."""
+    import ray
+    from ray.data import DataContext, TaskPoolStrategy
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1  # a block per row, which is a call: its records come as soon as it ends
+    per_call = _per_call(plan, names, cluster)
+    free = {"compute": TaskPoolStrategy(size=1), "num_cpus": 0, "batch_format": "pyarrow"}  # workers may have all cores
+    if isinstance(names, Column):
+        skipped = ray.put(frozenset(map(os.fsencode, done)))
+        source = ray.data.from_items([{"file": str(Path(names.path).absolute())}])
+        return source.map_batches(_column_calls, batch_size=None, fn_args=(names.name, skipped, per_call), **free)
+    source = _given(names, done, has_pictures=plan.outputs.has_pictures)
+    return source.map_batches(lambda names: _call_row(*names.to_pydict().values()), batch_size=per_call, **free)
+
+
+def _records(calls: Any, actor_arguments: tuple[Any, ...], cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """Run the calls on the workers; yield the records, or raise the error with which a worker ended the run."""
+    from ray.data import ActorPoolStrategy
+
+    records = calls.map_batches(
+        Actor,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_constructor_args=actor_arguments,
+        compute=ActorPoolStrategy(size=cluster.num_workers),
+        num_cpus=cluster.cpus,
+        num_gpus=cluster.gpus,
+    )
+    for batch in records.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for row in batch.to_pylist():
+            if row["stopped"]:
+                raise pickle.loads(row["stopped"])
+            yield from map(json.loads, row["records"])
+
+
+def _per_call(plan: RunPlan, names: Sequence[str] | Column, cluster: Cluster) -> int:
+    """Choose how many videos a call has: enough to decode ahead, and few where a short list must go round."""
+    most = max(LEAST_PER_CALL, 4 * plan.batch_size, 4 * plan.workers)
+    return most if isinstance(names, Column) else max(1, min(most, len(names) // (4 * cluster.num_workers)))
+
+
+def _given(names: Sequence[str], done: Collection[str], *, has_pictures: bool) -> Any:
+    """Build the dataset of the names that are not done: as bytes, since file names need not be text."""
+    import ray.data
+
+    # A run writes the same pictures, however its list is cut into calls.
+    stems = output_stems(names) if has_pictures else {}
+    rows = [{"path": os.fsencode(name), "stem": os.fsencode(stems.get(name, ""))} for name in names if name not in done]
+    return ray.data.from_items(rows, override_num_blocks=1 + len(rows) // _NAMES_PER_BLOCK)
+
+
+def open_column(column: Column) -> Any:
+    """Open a column of a Parquet or CSV file, or of a folder of Parquet files, as a dataset of pyarrow.
+
+    Raises:
+        InputNotFoundError: the file cannot be read.
+        UsageError: it has no such column.
+    """
+    from pyarrow import dataset
+
+    kind = "csv" if Path(column.path).suffix.lower() == ".csv" else "parquet"
+    try:
+        data = dataset.dataset(column.path, format=kind)
+    except (OSError, ValueError) as error:  # of which pyarrow's are
+        raise InputNotFoundError(
+            f"the list {column.path} cannot be read ({one_line(error)[:200]})",
+            wanted="a Parquet or CSV file, or a folder of Parquet files",
+            fix="check the path given to --files-from",
+        ) from error
+    if column.name not in data.schema.names:
+        raise UsageError(
+            f"{column.path} has no column {column.name}",
+            wanted="one of " + ", ".join(data.schema.names[:20]),
+            fix="give its name to --files-column",
+        )
+    return data
+
+
+def _column_calls(files: pa.Table, column: str, skipped: Any, per_call: int) -> Iterator[pa.Table]:
+    """Read a column bit by bit, and yield the calls of the names, each once, but those that `skipped` refers to."""
+    import ray
+
+    seen = set(ray.get(skipped))
+    for path in files.column("file").to_pylist():
+        waiting: list[bytes] = []
+        for batch in open_column(Column(path=path, name=column)).to_batches(columns=[column]):
+            named = dict.fromkeys(os.fsencode(name or "") for name in batch.column(0).to_pylist())
+            new = [name for name in named if name not in seen]
+            seen.update(new)
+            waiting += new
+            whole = len(waiting) - len(waiting) % per_call
+            for first in range(0, whole, per_call):
+                yield _call_row(waiting[first : first + per_call], [])
+            del waiting[:whole]
+        if waiting:
+            yield _call_row(waiting, [])
+
+
+def _call_row(paths: Sequence[bytes], stems: Sequence[bytes]) -> pa.Table:
+    """Put names into one row, which is a call; no stems leave them to the worker."""
+    import pyarrow as pa
+
+    row = {"paths": [paths], "stems": [stems]}
+    return pa.table(row, schema=pa.schema([(name, pa.list_(pa.binary())) for name in row]))
