@@ -59,6 +59,7 @@ from tsq_cli.cli.options import (
     Workers,
     num_candidates_option,
 )
+from tsq_cli.cli.parquet_shards import ParquetOption
 from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, EngineChoice, Limits, SelectSettings
 from tsq_cli.errors import UsageError
 
@@ -109,6 +110,7 @@ class VideoOptions:
     json: JsonOption = False
     jsonl: Jsonl = None
     csv: Csv = None
+    parquet: ParquetOption = None
     output: OutputDir = None
     image_format: ImageFormatOption = "jpg"
     export: Export = None

@@ -156,6 +156,7 @@ def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:
         as_json=options.json,
         jsonl=None if options.jsonl is None else Path(options.jsonl),
         csv=options.csv,
+        parquet=options.parquet,
         html=options.html,
         verbose=options.verbose,
         total=total,
@@ -201,6 +202,7 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | Non
         folders={
             "-o": outputs.frames_dir,
             "--maps": outputs.maps_dir,
+            "--parquet": options.parquet,
             "--sheet": None if sheets is None else sheets.parent,
         },
         inputs=[*inputs.paths, *_lists(options)],
