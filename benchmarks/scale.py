@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -20,8 +21,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tsq_cli.batch import RunPlan, Worker
 from tsq_cli.batch import run as run_here
@@ -100,7 +99,7 @@ def workers() -> Iterator[int]:
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdigit() and (folder / "cmdline").read_bytes().startswith(
-                b"ray::MapWorker(MapBatches(_Act"
+                b"ray::MapWorker(MapBatches(Actor"
             ):
                 yield int(folder.name)
         except OSError:  # it has ended
@@ -126,17 +125,25 @@ def faults(paths: Sequence[str], jsonl: Path, cluster: Cluster) -> dict[str, Any
     with RecordFile(jsonl) as file:
         found = dict(file.finished(plan.settings_hash))
         again = [*run(plan, prepare, paths, {*found}, cluster)]
-    torch.set_num_threads(1)  # as in a worker of one core: scores differ in their last bits with the number of threads
-    here = {r["video"]["path"]: r for r in run_here(RunPlan(**{**vars(plan), "paths": paths, "workers": 2}), load)}
-    plain = {path: {**record, "timings_seconds": None} for path, record in here.items()}
+    plain = plain_records(paths, jsonl.with_name("plain.jsonl"))
     return {
         "clips": len(paths),
         "kills": len(killed),
         "records": appended,
         "distinct": len(found),
-        "equal": sum(json.loads(json.dumps(plain[path])) == {**found[path], "timings_seconds": None} for path in found),
+        "equal": sum(plain[path] == {**found[path], "timings_seconds": None} for path in found),
         "again": len(again),
     }
+
+
+def plain_records(paths: Sequence[str], jsonl: Path) -> dict[str, dict[str, Any]]:
+    """Run `tsq select` without a cluster; return the records by path, without timings."""
+    # One thread, as in a worker of one core: scores differ in their last bits with the number of threads.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tsq_cli", "select", *paths, "-q", "-j", "2", "--jsonl", str(jsonl)]
+    subprocess.run(command, env=environment, check=True)
+    records = map(json.loads, jsonl.read_text().splitlines())
+    return {record["video"]["path"]: {**record, "timings_seconds": None} for record in records}
 
 
 def memory(count: int, folder: Path, cluster: Cluster) -> dict[str, Any]:
@@ -171,7 +178,7 @@ def main() -> None:
     paths = made_clips(arguments.folder / "clips", arguments.clips)
     report: dict[str, Any] = {}
     with connect(ClusterSettings(num_workers=2, device="cpu")) as cluster:
-        report["overhead"] = overhead(paths[: len(paths) // 2], arguments.rounds, cluster)
+        report["overhead"] = overhead(paths, arguments.rounds, cluster)
         report["memory"] = memory(arguments.names, arguments.folder, cluster)
     from ray.cluster_utils import Cluster as Nodes
 
@@ -182,8 +189,10 @@ def main() -> None:
             report["faults"] = faults(paths, arguments.folder / "records.jsonl", cluster)
     finally:
         nodes.shutdown()
+    import torch  # here: the memory above is that of a run, which needs no torch
+
     report["load_average"] = list(os.getloadavg())
-    report["provenance"] = provenance(device="cpu", dtype=torch.float32, seeds={})
+    report["provenance"] = provenance(device="cpu", dtype=torch.float32, seeds={}, engine="onnx")
     write_json(arguments.json, report)
 
 

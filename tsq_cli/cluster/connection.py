@@ -78,10 +78,30 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     try:
         if not joined_before:
             _init(settings)
-        yield _shares(settings, _nodes())
+        with _without_reports():
+            yield _shares(settings, _nodes())
     finally:
         if not joined_before:
             ray.shutdown()
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep Ray from reporting each worker that died while the block runs: it does so on stdout, between the records.
+
+    No setting of Ray does this. A version that has no such function may print.
+    """
+    from ray._private import worker
+
+    printer = getattr(worker, "print_to_stdstream", None)
+    if printer is None:
+        yield
+        return
+    worker.print_to_stdstream = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printer
 
 
 def _init(settings: ClusterSettings) -> None:

@@ -69,6 +69,7 @@ def run(
         TsqError: the run cannot go on: no weights on a worker, another version of tsq there, no such column.
     """
     import ray
+    import ray.data  # sets up the logging that is set here
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
     warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")  # of short lists
