@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tsq_cli import export
@@ -32,17 +32,17 @@ class Outputs:
 
     Attributes:
         frames_dir, image_format: folder and format of the selected frames at full size.
-        frames_url: prefix in a store for them, in the place of a folder.
         exports: kinds of exports, written to frames_dir beside the frames (see tsq_cli.export).
         max_side, image_quality: longest side and JPEG quality of the pictures in exports.
         sheet: path of the contact sheets; `{stem}` in its name stands for the video's name.
         maps_dir, map_format: folder and format of the saliency maps.
         html: path of the page.
         overwrite: whether pictures of other videos may be replaced.
+        urls: places in a store, by the name of the attribute in whose stead they are: prefixes for frames_dir and
+            maps_dir, for sheet a URL as its path would be.
     """
 
     frames_dir: Path | None = None
-    frames_url: str | None = None
     image_format: ImageFormat = "jpg"
     exports: tuple[ExportKind, ...] = ()
     max_side: int | None = None
@@ -52,15 +52,17 @@ class Outputs:
     map_format: MapFormat = "overlay"
     html: Path | None = None
     overwrite: bool = False
+    urls: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.sheet is not None and self.sheet.suffix.lower() not in SHEET_SUFFIXES:
+        sheet = Path(self.urls["sheet"]) if "sheet" in self.urls else self.sheet
+        if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
             raise UsageError(
-                f"the sheet's name is {self.sheet.name}",
+                f"the sheet's name is {sheet.name}",
                 wanted="a name ending in " + ", ".join(SHEET_SUFFIXES),
                 fix="try --sheet sheet.png",
             )
-        if self.exports and self.frames_dir is None:
+        if self.exports and self.frames_dir is None and "frames_dir" not in self.urls:
             raise UsageError("there is no folder for the exports", wanted="a folder", fix="add -o DIR")
         for name, value, least, most in (
             ("--max-side", self.max_side, 16, 65535),
@@ -82,7 +84,7 @@ class Outputs:
     @property
     def has_pictures(self) -> bool:
         """Whether files are written for each video."""
-        return any(path is not None for path in (self.frames_dir, self.frames_url, self.sheet, self.maps_dir))
+        return bool(self.urls) or any(path is not None for path in (self.frames_dir, self.sheet, self.maps_dir))
 
     def identity(self) -> dict[str, object]:
         """Return the outputs that take part in the settings hash: a run that writes other files is another run.
@@ -91,7 +93,7 @@ class Outputs:
         """
         return {
             "frames_dir": None if self.frames_dir is None else str(self.frames_dir.absolute()),
-            **({} if self.frames_url is None else {"frames_url": self.frames_url.rstrip("/")}),
+            **({"urls": {name: url.rstrip("/") for name, url in sorted(self.urls.items())}} if self.urls else {}),
             "image_format": self.image_format,
             "exports": sorted(self.exports),
             "max_side": self.max_side,
@@ -100,6 +102,13 @@ class Outputs:
             "maps_dir": None if self.maps_dir is None else str(self.maps_dir.absolute()),
             "map_format": self.map_format,
         }
+
+    def staged(self, folder: Path) -> Outputs:
+        """Return the same outputs with a place in a folder for each in a store, named as its attribute."""
+        places = {name: folder / name for name in self.urls}
+        if "sheet" in places:
+            places["sheet"] /= self.urls["sheet"].rpartition("/")[2]
+        return replace(self, urls={}, **places)  # type: ignore[arg-type]  # paths for attributes that take paths
 
 
 def check_sheet(outputs: Outputs, paths: Sequence[str]) -> None:
@@ -129,8 +138,8 @@ def write_pictures(
 ) -> Record:
     """Write a video's selected frames (a second, planned decode at full resolution), maps and contact sheet.
 
-    Existing pictures of the same video are replaced. If pictures of another video have the names, the new names include
-    the video's id, and nothing is replaced.
+    Existing pictures of the same video are replaced. If pictures of another video have the names, or if some go to a
+    store, which is not asked whose its pictures are, the new names include the video's id, and nothing is replaced.
 
     Args:
         record: of the video.
@@ -148,6 +157,9 @@ def write_pictures(
     """
     info = clip.source.info
     own = video_id(info.path, info.size_bytes, info.modified_ns)
+    if outputs.urls:
+        written = _write_to_stores(record, clip, outputs, stem, own, should_stop)
+        return replace(written, bytes_read=clip.bytes_read)
     try:
         written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
     except OutputError as error:
@@ -158,12 +170,36 @@ def write_pictures(
     return replace(written, bytes_read=clip.bytes_read)
 
 
+def _write_to_stores(
+    record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
+) -> Record:
+    """Write the pictures, those for a store through a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = _write(record, clip, outputs.staged(Path(folder)), f"{stem}-{own}", own, should_stop)
+
+        def move(path: str) -> str:
+            if not Path(path).is_relative_to(folder):
+                return path
+            name, *_, file = Path(path).relative_to(folder).parts
+            prefix = outputs.urls[name].rpartition("/")[0] if name == "sheet" else outputs.urls[name].rstrip("/")
+            put(url := f"{prefix}/{file}", Path(path).read_bytes(), should_stop)
+            return url
+
+        return replace(
+            written,
+            frames=tuple(
+                replace(frame, path=frame.path and move(frame.path), map_path=frame.map_path and move(frame.map_path))
+                for frame in written.frames
+            ),
+            sheet=written.sheet and move(written.sheet),
+            exports={kind: move(path) for kind, path in written.exports.items()},
+        )
+
+
 def _write(
     record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
 ) -> Record:
     frames, jpegs = record.frames, dict[int, export.Jpeg]()
-    if outputs.frames_url is not None:
-        frames = _upload_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.frames_dir is not None:
         frames, jpegs = _save_frames(record, clip, outputs, stem, own, should_stop)
     if outputs.maps_dir is not None and record.maps is not None:
@@ -242,24 +278,6 @@ def _save_frames(
         if export.has_pictures(outputs.exports):
             jpegs[frame.rank] = export.encode(pixels, max_side=outputs.max_side, quality=outputs.image_quality)
     return tuple(replace(frame, path=paths[frame.rank]) for frame in record.frames), jpegs
-
-
-def _upload_frames(
-    record: Record, clip: Clip, outputs: Outputs, stem: str, own: str, should_stop: Callable[[], bool] | None
-) -> tuple[SelectedFrame, ...]:
-    """Save the frames to a store; their names have the video's id, so that they replace its own pictures alone."""
-    assert outputs.frames_url is not None  # for the type checker
-    prefix = outputs.frames_url.rstrip("/")
-    with tempfile.TemporaryDirectory() as folder:
-        staged = replace(outputs, frames_dir=Path(folder), exports=())
-        frames, _ = _save_frames(record, clip, staged, f"{stem}-{own}", own, should_stop)
-        saved = []
-        for frame in frames:
-            assert frame.path is not None  # it was just written
-            url = f"{prefix}/{Path(frame.path).name}"
-            put(url, Path(frame.path).read_bytes(), should_stop)
-            saved.append(replace(frame, path=url))
-    return tuple(saved)
 
 
 def full_frames(

@@ -1,5 +1,6 @@
 """Videos in stores from the command line: named, listed, resumed, and every error in one line."""
 
+import csv
 import io
 import json
 import shutil
@@ -241,8 +242,7 @@ def test_pictures_go_into_the_store_and_are_missed_there(tsq: Tsq, store: Any, t
     tsq("select", DEMO, *EVEN, "-o", tmp_path / "own")
     own = sorted(path for path in (tmp_path / "own").iterdir())
     for picture, path in zip(named[:2], own, strict=True):
-        body = store.get_object(Bucket=BUCKET, Key=picture.removeprefix(url("")))["Body"].read()
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(body))), np.asarray(Image.open(path)))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(body(store, picture)))), np.asarray(Image.open(path)))
     assert "0 selected, 2 done before" in tsq(*run).err
     store.delete_object(Bucket=BUCKET, Key=found[0])
     assert "1 selected, 1 done before" in tsq(*run).err
@@ -267,13 +267,76 @@ def test_a_place_that_takes_no_pictures_is_refused_before_anything_is_read(
     assert tsq("select", DEMO, *EVEN, "-o", place, "--export", "openai").code == code
 
 
-@pytest.mark.parametrize("option", ["--jsonl", "--csv", "--html", "--sheet"])
-def test_outputs_stay_on_this_machine(tsq: Tsq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+@pytest.mark.parametrize("option", ["--jsonl", "--parquet"])
+def test_what_is_added_to_stays_on_this_machine(
+    tsq: Tsq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = tsq("select", DEMO, *EVEN, option, "s3://films/out")
     assert result.code == 2
     assert "is a URL; wanted a path on this machine" in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def body(store: Any, name: str) -> bytes:
+    return store.get_object(Bucket=BUCKET, Key=name.removeprefix(url("")))["Body"].read()  # type: ignore[no-any-return]
+
+
+def test_every_picture_export_and_page_goes_into_the_store(tsq: Tsq, store: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shared = ("--recognizer", "embedded", "-k", "2", "--export", "webvtt", "--json")
+    tsq("classify", DEMO, *shared, "-o", own, "--maps", own, "--sheet", own / "sheet.png",
+        "--csv", own / "rows.csv", "--html", own / "page.html")  # fmt: skip
+    far = ("-o", url("all/frames"), "--maps", url("all/maps/"), "--sheet", url("all/sheet.png"),
+           "--csv", url("all/rows.csv"), "--html", url("all/page.html"))  # fmt: skip
+    result = tsq("classify", DEMO, *shared, *far)
+    assert result.code == 0
+    assert f"page: {url('all/page.html')}" in result.err
+    record = json.loads(result.out)
+    SCHEMA.validate(record)
+    named = [frame[key] for frame in record["frames"] for key in ("path", "map")]
+    named += [record["sheet"], *record["exports"].values(), url("all/rows.csv"), url("all/page.html")]
+    found = {url(entry["Key"]) for entry in store.list_objects_v2(Bucket=BUCKET, Prefix="all/")["Contents"]}
+    assert found == {*named}
+    assert len(found) == 2 * 2 + 1 + 1 + 2
+
+    pictures = {path.name: path for path in own.iterdir() if path.suffix in (".png", ".jpg")}
+    for name in [*(frame[key] for frame in record["frames"] for key in ("path", "map")), record["sheet"]]:
+        video = Path(name).name.partition("demo-")[2].partition("-")[0]  # names in a store have the video's id
+        path = pictures[Path(name).name.replace(f"demo-{video}-", "demo-")]
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(body(store, name)))), np.asarray(Image.open(path)))
+    (captions,) = record["exports"].values()
+    assert body(store, captions).startswith(b"WEBVTT")
+    rows = list(csv.DictReader(io.StringIO(body(store, url("all/rows.csv")).decode())))
+    assert [row["file"] for row in rows] == [frame["path"] for frame in record["frames"]]
+    assert b"demo.mp4" in body(store, url("all/page.html"))
+
+    again = tsq("classify", DEMO, *shared, *far)
+    assert (again.code, again.out) == (2, "")
+    assert "sheet.png exists, and a store does not say whose it is" in again.err
+    assert tsq("classify", DEMO, *shared, *far, "--overwrite").code == 0
+
+
+def test_several_sheets_in_a_store_have_a_name_each(tsq: Tsq, store: Any) -> None:
+    result = tsq("select", DEMO, url("clips/b.mp4"), *EVEN, "--sheet", url("sheets/a.png"), "--json")
+    sheets = [record["sheet"] for record in json.loads(result.out)]
+    found = store.list_objects_v2(Bucket=BUCKET, Prefix="sheets/")["Contents"]
+    assert sorted(sheets) == sorted(url(entry["Key"]) for entry in found)
+    assert Path(sheets[0]).name.startswith("a-demo-")
+    assert Path(sheets[1]).name.startswith("a-b-")
+
+
+def test_an_interrupted_run_puts_the_rows_it_has_into_the_store(
+    tsq: Tsq, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsq_cli.cli.output.print_table", stop)
+    result = tsq("select", DEMO, url("clips/b.mp4"), *EVEN, "--csv", url("part/rows.csv"))
+    assert result.code == 130
+    rows = list(csv.DictReader(io.StringIO(body(store, url("part/rows.csv")).decode())))
+    assert {row["path"] for row in rows} == {str(DEMO)}
 
 
 def test_the_library_reads_stores_and_asks_leave_for_web_servers(store: Any, tmp_path: Path) -> None:

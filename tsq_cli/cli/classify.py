@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +14,7 @@ from tsq_cli.cli.options import (
     PoolingOption,
     evidence_of,
     examples,
-    not_empty_path,
+    path_or_url,
 )
 from tsq_cli.cli.output import quietly
 from tsq_cli.cli.video_options import VideoOptions, with_video_options
@@ -59,12 +58,12 @@ def classify(
         int, typer.Option("--topk", metavar="N", help="Classes to list, most likely first.", rich_help_panel=OUTPUT)
     ] = 5,
     maps: Annotated[
-        Path | None,
+        Any,  # Path | str | None, which typer does not take
         typer.Option(
             "--maps",
-            metavar="DIR",
+            metavar="DIR|URL",
             help="Save a saliency map per frame: where it shows the class.",
-            parser=not_empty_path,
+            parser=path_or_url,
             rich_help_panel=OUTPUT,
         ),
     ] = None,

@@ -42,8 +42,8 @@ def not_empty_path(text: str) -> Path:
     return Path(on_this_machine(text))
 
 
-def folder_or_store(text: str) -> Path | str:
-    """Parse as not_empty_path does; a URL stays a text."""
+def path_or_url(text: str) -> Path | str:
+    """Parse as not_empty_path does, but a URL stays a text."""
     return text if has_scheme(local_path(not_empty(text))) else Path(local_path(text))
 
 
@@ -287,19 +287,19 @@ Jsonl = Annotated[
     ),
 ]
 Csv = Annotated[
-    Path | None,
+    Any,  # Path | str | None, which typer does not take
     typer.Option(
-        "--csv", metavar="FILE", help="Write one row per frame.", parser=not_empty_path, rich_help_panel=OUTPUT
+        "--csv", metavar="FILE|URL", help="Write one row per frame.", parser=path_or_url, rich_help_panel=OUTPUT
     ),
 ]
 OutputDir = Annotated[
-    Any,  # Path | str | None, which typer does not take
+    Any,
     typer.Option(
         "-o",
         "--output",
         metavar="DIR|URL",
         help="Save the selected frames at full size; s3://, gs:// or az:// too.",
-        parser=folder_or_store,
+        parser=path_or_url,
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -337,22 +337,22 @@ ImageQuality = Annotated[
     ),
 ]
 Sheet = Annotated[
-    Path | None,
+    Any,
     typer.Option(
         "--sheet",
-        metavar="FILE",
+        metavar="FILE|URL",
         help="Draw a contact sheet: uniform choice, selected frames, all candidates. {stem}: the video's name.",
-        parser=not_empty_path,
+        parser=path_or_url,
         rich_help_panel=OUTPUT,
     ),
 ]
 Html = Annotated[
-    Path | None,
+    Any,
     typer.Option(
         "--html",
-        metavar="FILE",
+        metavar="FILE|URL",
         help="Write one HTML page for all videos.",
-        parser=not_empty_path,
+        parser=path_or_url,
         rich_help_panel=OUTPUT,
     ),
 ]

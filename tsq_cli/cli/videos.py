@@ -14,12 +14,12 @@ import typer
 from tsq_cli.cli.cluster import check_runner, column_length, on_cluster, run_there
 from tsq_cli.cli.output import Output, info, print_error, progress_bar
 from tsq_cli.cli.settings import limits, select_settings
+from tsq_cli.cli.staging import check_urls, split, staged
 from tsq_cli.cli.video_options import VideoOptions
 from tsq_cli.config import ClassifySettings, MapFormat, SelectSettings, check_device
 from tsq_cli.errors import EXIT_INPUT_FAILED, UsageError
 from tsq_cli.files import STDOUT, check_outputs
 from tsq_cli.inputs import Inputs, collect_inputs
-from tsq_cli.uploads import check_folder
 
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
@@ -35,7 +35,7 @@ def run_videos(
     *,
     classify: ClassifySettings | None = None,
     recognizer: str = "auto",
-    maps_dir: Path | None = None,
+    maps_dir: Path | str | None = None,
     map_format: MapFormat = "overlay",
 ) -> None:
     """Select frames of the videos, classify them if `classify` is given, and print or write the records.
@@ -52,32 +52,39 @@ def run_videos(
     """
     check_runner(options)
     inputs = _collect(options)
-    outputs = _checked_outputs(options, inputs, maps_dir, map_format)
-    with on_cluster(options) as (options, cluster):
-        with progress_bar("choosing the networks"):
-            plan, load = prepare(options, outputs, classify, recognizer)
-        with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
-            from tsq_cli.export import Costs
-
-            plan = replace(plan, paths=inputs.paths, journal=out.journal)
-            before = _done_before(plan, out, overwrite=options.overwrite)
-            if cluster is None:
-                records = _run_here(plan, load, dict(before), out)
-            else:
-                again = partial(prepare, options, outputs, classify, recognizer)
-                records = run_there(plan, again, before, cluster, options)
-            costs = Costs()
-            with closing(records):  # so that files are completed even if printing fails
-                for record, resumed in records:
-                    out.add(record, resumed=resumed)
-                    if not resumed:
-                        _add_costs(costs, record, outputs)
-            for line in costs.lines():
-                info(line)
-            if options.html is not None:
-                info(f"page: {options.html}")
+    page = options.html
+    with staged(options) as options:
+        outputs = _checked_outputs(options, inputs, maps_dir, map_format)
+        with on_cluster(options) as (options, cluster):
+            with progress_bar("choosing the networks"):
+                plan, load = prepare(options, outputs, classify, recognizer)
+            with _output(options, inputs, verb="selected" if classify is None else "classified") as out:
+                plan = replace(plan, paths=inputs.paths, journal=out.journal)
+                before = _done_before(plan, out, overwrite=options.overwrite)
+                if cluster is None:
+                    records = _run_here(plan, load, dict(before), out)
+                else:
+                    again = partial(prepare, options, outputs, classify, recognizer)
+                    records = run_there(plan, again, before, cluster, options)
+                _write_all(records, out, outputs)
+    if page is not None:
+        info(f"page: {page}")
     if out.num_failed:
         raise typer.Exit(EXIT_INPUT_FAILED)
+
+
+def _write_all(records: Generator[tuple[dict[str, Any], bool]], out: Output, outputs: Outputs) -> None:
+    """Output the records as they come, then what their exports cost a model."""
+    from tsq_cli.export import Costs
+
+    costs = Costs()
+    with closing(records):  # so that files are completed even if printing fails
+        for record, resumed in records:
+            out.add(record, resumed=resumed)
+            if not resumed:
+                _add_costs(costs, record, outputs)
+    for line in costs.lines():
+        info(line)
 
 
 def prepare(
@@ -163,25 +170,24 @@ def _output(options: VideoOptions, inputs: Inputs, *, verb: str) -> Output:
     )
 
 
-def _checked_outputs(options: VideoOptions, inputs: Inputs, maps_dir: Path | None, map_format: MapFormat) -> Outputs:
+def _checked_outputs(options: VideoOptions, inputs: Inputs, maps: Path | str | None, map_format: MapFormat) -> Outputs:
     """List the pictures to write, after checking that every output can be written and destroys nothing."""
     from tsq_cli.export import DEFAULT_QUALITY, check_kinds, export_path
     from tsq_cli.pictures import Outputs, check_sheet, output_stems
 
-    folder, prefix = (None, options.output) if isinstance(options.output, str) else (options.output, None)
-    if prefix is not None:
-        check_folder("-o", prefix)
+    sheet = _sheet_template(options.sheet, inputs)
+    paths, urls = split({"frames_dir": options.output, "maps_dir": maps, "sheet": sheet})
+    check_urls(urls, one_sheet=inputs.single, overwrite=options.overwrite)
+    folder = paths.get("frames_dir")
     outputs = Outputs(
-        frames_dir=folder,
-        frames_url=prefix,
+        **paths,
+        urls=urls,
         image_format=options.image_format,
         exports=check_kinds(options.export or []),
         max_side=options.max_side,
         image_quality=DEFAULT_QUALITY if options.image_quality is None else options.image_quality,
-        sheet=_sheet_template(options.sheet, inputs),
         html=options.html,
         overwrite=options.overwrite,
-        maps_dir=maps_dir,
         map_format=map_format,
     )
     exported = {
@@ -358,10 +364,14 @@ def _choose_matcher(pack: PackConfig, settings: SelectSettings) -> QueryModelCho
     return choice
 
 
-def _sheet_template(sheet: Path | None, inputs: Inputs) -> Path | None:
+def _sheet_template(sheet: Path | str | None, inputs: Inputs) -> Path | str | None:
     """Put {stem} into the sheet's name when there are several videos, so that each gets a sheet of its own."""
-    if sheet is None or inputs.single or "{stem}" in sheet.name:
+    if sheet is None or inputs.single:
         return sheet
-    template = sheet.with_name(f"{sheet.stem}-{{stem}}{sheet.suffix}")
+    folder, name = sheet.rpartition("/")[::2] if isinstance(sheet, str) else (sheet.parent, sheet.name)
+    if "{stem}" in name:
+        return sheet
+    name = f"{Path(name).stem}-{{stem}}{Path(name).suffix}"
+    template = folder / name if isinstance(folder, Path) else f"{folder}/{name}"
     info(f"one sheet per video: {template}")
     return template
