@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tsq_cli.cli.lines import facts
 from tsq_cli.record import UNSURE
+from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.text import chosen_for, clock, early_exit, sparkline, way_to_choose
 from tsq_cli.types import MATCH_LEVEL
 
 
-def print_table(console: Console, record: dict[str, Any]) -> None:
+def print_table(console: SafeConsole, record: dict[str, Any]) -> None:
     """Print a record (status "ok"): its frames, the rule, its classes, both modules' curves, notes, files written."""
     console.print(record["video"]["path"], style="bold", end="  ", soft_wrap=True)
     console.print(facts(record["video"]), soft_wrap=True)
@@ -60,7 +60,7 @@ def print_table(console: Console, record: dict[str, Any]) -> None:
     console.print()
 
 
-def _print_sentence(console: Console, label: str, sentence: str, *, style: str = "") -> None:
+def _print_sentence(console: SafeConsole, label: str, sentence: str, *, style: str = "") -> None:
     """Print a sentence: beside its label on a terminal, over several lines if it is long; otherwise on one line."""
     if console.is_terminal:
         grid = Table.grid(padding=(0, 3))
