@@ -200,6 +200,6 @@ def run_there(
     if wanted is not None and len(done) == len(wanted):
         return
     names = plan.paths if options.files_column is None else _column(options)
-    with closing(run(plan, prepare, names, done, cluster, say=info)) as records:
+    with closing(run(plan, prepare, names, done, cluster)) as records:
         for record in records:
             yield record, False

@@ -142,11 +142,6 @@ def _silent() -> Iterator[None]:
         os.close(kept)
 
 
-def room(cluster: Cluster) -> int:
-    """Count the workers of a cluster that the nodes which are up now have room for."""
-    return _fit(_nodes(), cluster.cpus, cluster.gpus)
-
-
 def _nodes() -> list[Mapping[str, float]]:
     """List what each node that is up has: "CPU", "GPU"."""
     import ray

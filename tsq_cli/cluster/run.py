@@ -1,7 +1,7 @@
 """Videos on many machines (extra tsq-cli[ray]): Ray Data hands out names, workers return records.
 
-The process that started the run receives the records and writes them. A call whose worker died comes again; where the
-machines of a cluster become fewer, the run goes on with fewer workers.
+The process that started the run receives the records and writes them. A call whose worker died comes again: at once, or
+where its machine has left, when another worker has done all the rest and makes room.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ import json
 import logging
 import os
 import pickle
-import threading
-import time
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsq_cli.batch import RunPlan
-from tsq_cli.cluster.connection import Cluster, room
+from tsq_cli.cluster.connection import Cluster
 from tsq_cli.cluster.worker import Actor, Ledger, Prepare
 from tsq_cli.errors import ClusterError, InputNotFoundError, UsageError, one_line
 from tsq_cli.pictures import output_stems
@@ -30,10 +27,6 @@ if TYPE_CHECKING:
 
 LEAST_PER_CALL = 8
 """Videos of a call, at least (ours): a call costs 6 ms, and all of it is done again if its worker dies."""
-
-PATIENCE_SECONDS = 30.0
-"""How long a cluster may lack room for the workers of a run before it goes on with fewer (ours): a node that is
-started again, or replaced, is back by then."""
 
 _NAMES_PER_BLOCK = 10_000
 
@@ -47,13 +40,7 @@ class Column:
 
 
 def run(
-    plan: RunPlan,
-    prepare: Prepare,
-    names: Sequence[str] | Column,
-    done: Collection[str],
-    cluster: Cluster,
-    *,
-    say: Callable[[str], None] = lambda message: None,
+    plan: RunPlan, prepare: Prepare, names: Sequence[str] | Column, done: Collection[str], cluster: Cluster
 ) -> Generator[dict[str, Any]]:
     """Process videos on a cluster: yield one record (a dictionary, docs/schema.json) for each, as they come.
 
@@ -63,7 +50,6 @@ def run(
         names: videos.
         done: names to leave out.
         cluster: what `connect` gives.
-        say: takes messages for the user.
 
     Raises:
         TsqError: the run cannot go on: no weights on a worker, another version of tsq there, no such column.
@@ -75,67 +61,16 @@ def run(
     warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")  # of short lists
     if isinstance(names, Column):
         open_column(names)  # what is wrong with it is found here, not on a worker
-    recorded = set(done)
-    while True:
-        # A new one each time: calls are cut anew.
-        ledger = ray.remote(num_cpus=0, scheduling_strategy=_here())(Ledger).remote()
-        calls = _calls(plan, names, recorded, cluster)
-        with _watched(cluster, ledger) as lost:
-            try:
-                for record in _records(calls, (prepare, plan.settings_hash, str(Path.cwd()), ledger), cluster):
-                    recorded.add(record["video"]["path"])
-                    yield record
-            except ray.exceptions.RayError as error:
-                if not lost.is_set():
-                    raise _ended(one_line(error)[-300:]) from error
-            else:
-                return
-        if not (left := room(cluster)):
-            raise _ended("no machine that is left has room for a worker")
-        say(f"ray: machines were lost, {left} worker{'s' * (left > 1)} left")
-        cluster = replace(cluster, num_workers=left)
-
-
-def _ended(what: str) -> ClusterError:
-    return ClusterError(
-        f"Ray ended the run ({what})",
-        wanted="a cluster that stays up",
-        fix="run the same command again: what is on record is not redone",
-    )
-
-
-@contextmanager
-def _watched(cluster: Cluster, ledger: Any) -> Iterator[threading.Event]:
-    """Stop the workers when the cluster has no room for all of them any more: Ray Data would wait for it without end.
-
-    Yields:
-        An event that is set before they are stopped.
-    """
-    import ray
-
-    lost, ended = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        full = time.monotonic()
-        while not ended.wait(1):
-            try:
-                if room(cluster) >= cluster.num_workers:
-                    full = time.monotonic()
-                elif time.monotonic() - full > PATIENCE_SECONDS:
-                    lost.set()
-                    for worker in ray.get(ledger.workers.remote()):
-                        ray.kill(worker)
-                    return
-            except (ray.exceptions.RayError, ConnectionError, RuntimeError):
-                return  # the cluster is gone, which ends the run by itself
-
-    thread = threading.Thread(target=watch, name="tsq-nodes", daemon=True)
-    thread.start()
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=_here())(Ledger).remote()
+    calls = _calls(plan, names, done, cluster)
     try:
-        yield lost
-    finally:
-        ended.set()
-        thread.join()
+        yield from _records(calls, (prepare, plan.settings_hash, str(Path.cwd()), ledger), cluster)
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"Ray ended the run ({one_line(error)[-300:]})",
+            wanted="a cluster that stays up",
+            fix="run the same command again: what is on record is not redone",
+        ) from error
 
 
 def _here() -> Any:

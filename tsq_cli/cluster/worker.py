@@ -36,9 +36,6 @@ class Actor:
             os.chdir(folder)
         self._prepare, self._settings_hash, self._ledger = prepare, settings_hash, ledger
         self._worker: Worker | None = None
-        import ray
-
-        ledger.enlist.remote(ray.get_runtime_context().current_actor)
 
     @functools.cached_property
     def _prepared(self) -> tuple[RunPlan, Callable[[], Worker]]:
@@ -102,15 +99,6 @@ class Ledger:
 
     def __init__(self) -> None:
         self._calls: dict[tuple[str, ...], tuple[str | None, dict[str, int]]] = {}
-        self._workers: list[Any] = []
-
-    def enlist(self, worker: Any) -> None:
-        """Note a worker's handle: Ray Data, which made it, gives none out."""
-        self._workers.append(worker)
-
-    def workers(self) -> list[Any]:
-        """Return the handles of all workers, those that ended among them."""
-        return self._workers
 
     def begin(self, paths: Sequence[str]) -> dict[str, int] | None:
         """Note a call. If it was begun before and not ended, return how many workers died with which video alone."""
