@@ -136,7 +136,7 @@ def _wanted(config: PackConfig) -> Iterator[tuple[EncoderRole, int]]:
         candidates.append((roles.objects, roles.objects.preprocess.input_size))
     seen = set()
     for role, size in candidates:
-        if not isinstance(role.weights, FileWeights) or role.preprocess.interpolation == "nearest":
+        if not isinstance(role.weights, FileWeights):
             continue
         key = (role.model, role.weights.sha256, size)
         if key not in seen and Path(role.weights.file).suffix == ".safetensors" and _has_exact_maps(config, role):
