@@ -7,6 +7,7 @@ saliency and predictions are apart, and what each engine takes. The memory is th
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -164,7 +165,9 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     videos = find_videos(options.folders)
+    busy = os.getloadavg()[0]
     report = compare(videos, options.pack, options.minutes * 60)
+    report["load_before"] = busy  # processes at work beside this one: with any, the times are no measurement
     report["provenance"] = provenance(device="cpu", dtype=torch.float32, seeds={}, engine="onnx")
     of, network = report["torch_over_onnx"]["median"], report["torch_over_onnx_networks"]["median"]
     SafeConsole().print(

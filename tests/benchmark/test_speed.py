@@ -218,7 +218,7 @@ def test_an_early_exit_is_the_products_own_chain_and_waits_after_each_frame() ->
     loaded = LoadedRecognizer(
         choice=choice, recognizer=runner._recognizer, preprocessor=runner._preprocessor, class_names=names
     )
-    with torch.inference_mode():
+    with Reads(), torch.inference_mode():
         features, logits = encode(pack, list(frames))
         scores = tsq_scores(pack, features[0][None], logits[0][None], top_n=3)
         visual, textual = scores.visual.scores[0], scores.textual.scores[0]

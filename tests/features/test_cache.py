@@ -18,6 +18,7 @@ from tests.features.test_shards import names_in_headers
 from tsq_cli import loading
 from tsq_cli.data import LabeledVideo
 from tsq_cli.errors import TsqError, UsageError, WeightsError
+from tsq_cli.features import cache as cache_module
 from tsq_cli.features.cache import (
     FeatureCache,
     FrameNetwork,
@@ -256,6 +257,13 @@ def test_the_digest_of_weights_changes_with_any_of_them_and_is_fixed_otherwise()
         same_again.model.classifier.weight[1, 2] += 2**-20
     others = [weights_digest(encoder) for encoder in (same_again, network().encoder.bfloat16())]
     assert len({weights_digest(one), *others}) == 3
+
+
+def test_features_of_frames_resized_otherwise_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = network().identity
+    assert network().identity == before
+    monkeypatch.setattr(cache_module, "RESIZE", "another")
+    assert network().identity != before
 
 
 def test_networks_in_training_or_of_one_name_are_refused(three: list[LabeledVideo], tmp_path: Path) -> None:

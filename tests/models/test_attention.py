@@ -203,3 +203,6 @@ def test_microbatches_are_views_of_equal_size_of_either_kind() -> None:
         assert [is_torch(part) for part in parts] == [is_torch(of)] * 2
     parts[1][5] = 1  # a view
     assert float(images[12].min()) == 1
+    twice = images.bfloat16().repeat(2, 1, 1, 1)  # of half the bytes sixteen at once
+    assert [len(part) for part in cpu_microbatches(twice)] == [13, 13]
+    assert [len(part) for part in cpu_microbatches(twice, multiplier=2)] == [26]

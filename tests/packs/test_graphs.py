@@ -19,7 +19,7 @@ from tests.packs.making import NETWORK, make_pack, network_weights
 from tsq_cli import Selector, SelectSettings
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs import export as export_module
-from tsq_cli.packs import find_pack, load_recognizer, verify_pack
+from tsq_cli.packs import find_pack, load_pack, load_recognizer, verify_pack
 from tsq_cli.packs.export import TOLERANCE, can_export, check_graph, export_graphs
 from tsq_cli.packs.graphs import (
     GRAPHS_JSON,
@@ -36,8 +36,9 @@ from tsq_cli.packs.quantized import METADATA, quantize_int8, to_float16
 from tsq_cli.packs.schema import PackConfig
 from tsq_cli.packs.tensors import read_tensors
 from tsq_cli.packs.write import check_pack_folder
+from tsq_cli.validation import from_dict
 
-SHIPPED = {"imagenet-lite": {160, 224}, "actions40": {192, 224}}
+SHIPPED = {"imagenet-lite": [(160, 224)], "actions40": [(192,), (224,)]}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def rewrite(config: PackConfig, change: Callable[[dict[str, Any]], Any]) -> None
 def test_the_shipped_graphs_are_of_the_packs_own_weights_and_give_what_torch_gives(name: str) -> None:
     config = find_pack(name)
     found = graphs_and_roles(config)
-    assert {graph.input_size for _, graph in found} == SHIPPED[name]
+    assert [graph.input_sizes for _, graph in found] == SHIPPED[name]
     for role, graph in found:
         weights = config.folder / role.weights.file  # type: ignore[union-attr]
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == graph.weights_sha256
@@ -79,12 +80,51 @@ def test_the_shipped_graphs_are_of_the_packs_own_weights_and_give_what_torch_giv
         assert resolve_engine(engine, config, sampler_networks(config), "cpu", "float32") == "onnx"  # type: ignore[arg-type]
 
 
-def test_a_graph_of_another_size_is_caught() -> None:
+def test_a_size_whose_padding_is_another_is_caught() -> None:
     config = find_pack("imagenet-lite")
-    small, large = read_graphs(config)
-    assert (small.input_size, large.input_size) == (160, 224)
-    with pytest.raises(WeightsError, match=r"160\.onnx takes images of 160 pixels; wanted 224.*packs export"):
-        check_graph(config, config.roles.visual_encoder, replace(large, file=small.file, sha256=small.sha256))
+    (graph,) = read_graphs(config)
+    with pytest.raises(WeightsError, match=r"encoder\.onnx gives outputs .* away from torch's"):
+        check_graph(config, config.roles.visual_encoder, replace(graph, input_sizes=(160, 161)))
+
+
+def test_sizes_share_a_graph_unless_they_need_other_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pack(tmp_path / "small")
+    config = find_pack(tmp_path / "small")
+    role, of_others = config.roles.visual_encoder, replace(config.roles.visual_encoder, model="another")
+    monkeypatch.setattr(export_module, "_exported", lambda config, role, size: str(size % 32).encode())
+    made: dict[str, tuple[Any, Graph]] = {}
+    for of, size in ((role, 64), (role, 75), (role, 96), (of_others, 64)):
+        graph = export_module._add_graph(config, of, size, made.values())
+        made[graph.file] = of, graph
+    assert {name: (graph.model, graph.input_sizes) for name, (_, graph) in made.items()} == {
+        "encoder.onnx": (role.model, (64, 96)),
+        "encoder-75.onnx": (role.model, (75,)),
+        "encoder-64.onnx": ("another", (64,)),
+    }
+    assert [(config.folder / name).read_bytes() for name in made] == [b"0", b"11", b"0"]
+
+
+def test_the_recognizer_runs_in_the_samplers_session_where_their_graph_is_one() -> None:
+    sampler = load_pack("imagenet-lite", engine="onnx")
+    recognizer = load_recognizer(sampler, "embedded", engine="onnx")
+    assert recognizer.recognizer.encoder is sampler.visual_encoder
+    assert recognizer.preprocessor.input_size == 224
+    of_another = load_recognizer(load_pack("actions40", engine="onnx"), "embedded", engine="onnx")
+    assert of_another.recognizer.encoder is not sampler.visual_encoder
+
+
+def test_graphs_made_before_go_and_nothing_else(pack: PackConfig) -> None:
+    pytest.importorskip("onnxscript")
+    (pack.folder / "old.onnx").write_bytes(b"")
+    outside = pack.folder.parent / "mine.onnx"
+    outside.write_bytes(b"")
+    graph = json.loads((pack.folder / GRAPHS_JSON).read_text())["graphs"][0]
+    listed = [{**graph, "file": name} for name in ("old.onnx", "../mine.onnx", "pack.json")]
+    rewrite(pack, lambda document: document.update(graphs=listed))
+    (made,) = export_graphs(pack)
+    assert outside.exists()
+    assert sorted(path.suffix for path in pack.folder.iterdir() if "on" in path.suffix) == [".json", ".json", ".onnx"]
+    assert made.file == "encoder.onnx"
 
 
 def test_a_graph_that_gives_something_else_is_caught(pack: PackConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,26 +135,24 @@ def test_a_graph_that_gives_something_else_is_caught(pack: PackConfig, monkeypat
     wrong = read_arrays(pack.folder / role.weights.file)  # type: ignore[union-attr]
     wrong["conv_head.weight"][0] *= 1.001
     monkeypatch.setattr("tsq_cli.packs.graphs.read_arrays", lambda path: wrong)
-    with pytest.raises(
-        WeightsError, match=r"encoder-64\.onnx gives outputs .* away from torch's; wanted at most 0\.0001"
-    ):
+    with pytest.raises(WeightsError, match=r"encoder\.onnx gives outputs .* away from torch's; wanted at most 0\.0001"):
         check_graph(pack, role, graph)
 
 
 def test_a_graph_with_a_changed_byte_is_refused(pack: PackConfig) -> None:
-    path = pack.folder / "encoder-64.onnx"
+    path = pack.folder / "encoder.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"encoder-64\.onnx has sha256"):
+    with pytest.raises(WeightsError, match=r"encoder\.onnx has sha256"):
         Selector.load(pack, device="cpu")
     failed = verify_pack(pack.folder)[-1]
-    assert (failed.name, failed.ok) == ("encoder-64.onnx", False)
+    assert (failed.name, failed.ok) == ("encoder.onnx", False)
     Selector.load(pack, device="cpu", engine="torch")  # which reads no graph
 
     path.write_bytes(b"no graph")
     rewrite(pack, lambda document: document["graphs"][0].update(sha256=hashlib.sha256(b"no graph").hexdigest()))
-    with pytest.raises(WeightsError, match=r"encoder-64\.onnx cannot be run .*tsq packs export.*--engine torch"):
+    with pytest.raises(WeightsError, match=r"encoder\.onnx cannot be run .*tsq packs export.*--engine torch"):
         Selector.load(pack, device="cpu")
 
 
@@ -122,7 +160,7 @@ def test_a_missing_graph_and_one_outside_the_pack_are_refused(pack: PackConfig) 
     (graph,) = read_graphs(pack)
     outside = pack.folder.parent / "outside.onnx"
     (pack.folder / graph.file).rename(outside)
-    with pytest.raises(WeightsError, match=r"encoder-64\.onnx"):
+    with pytest.raises(WeightsError, match=r"encoder\.onnx"):
         Selector.load(pack, device="cpu")
     for away in (str(outside), "../outside.onnx"):
         rewrite(pack, lambda document, away=away: document["graphs"][0].update(file=away))
@@ -137,7 +175,7 @@ def test_a_missing_graph_and_one_outside_the_pack_are_refused(pack: PackConfig) 
         (lambda document: document.update(extra=1), "extra"),
         (lambda document: document["graphs"][0].update(extra=1), "extra"),
         (lambda document: document["graphs"][0].pop("sha256"), "sha256"),
-        (lambda document: document["graphs"][0].update(input_size="64"), "input_size"),
+        (lambda document: document["graphs"][0].update(input_sizes=["64"]), "input_sizes"),
         (lambda document: document.update(graphs={}), "graphs"),
         (lambda document: document.pop("made_with"), "made_with"),
     ],
@@ -195,13 +233,13 @@ def test_weights_cut_short_are_refused_without_torch(tmp_path: Path) -> None:
 def test_a_graph_that_names_no_classifier_of_its_network_is_refused(pack: PackConfig) -> None:
     import onnx
 
-    path = pack.folder / "encoder-64.onnx"
+    path = pack.folder / "encoder.onnx"
     model = onnx.load(path, load_external_data=False)
     del model.metadata_props[:]
     content = model.SerializeToString()
     path.write_bytes(content)
     rewrite(pack, lambda document: document["graphs"][0].update(sha256=hashlib.sha256(content).hexdigest()))
-    with pytest.raises(WeightsError, match=r"encoder-64\.onnx names no classifier.*tsq packs export"):
+    with pytest.raises(WeightsError, match=r"encoder\.onnx names no classifier.*tsq packs export"):
         Selector.load(pack, device="cpu")
 
 
@@ -246,9 +284,9 @@ def test_a_pack_is_the_same_with_its_graphs_verified_and_runs_by_them(
     make_pack(tmp_path / "without")
     assert find_pack(tmp_path / "without").sha256 == pack.sha256
     check = verify_pack(pack.folder)[-1]
-    assert (check.name, check.ok) == ("encoder-64.onnx", True)
+    assert (check.name, check.ok) == ("encoder.onnx", True)
     assert "of torch" in check.detail
-    content = (pack.folder / "encoder-64.onnx").read_bytes()
+    content = (pack.folder / "encoder.onnx").read_bytes()
     assert len(content) < 100_000  # the weights are 418 kB
     for private in (b"/home", b"site-packages", b".py", str(tmp_path.parent).encode()):
         assert private not in content
@@ -276,7 +314,7 @@ def test_networks_of_the_hub_get_no_graph_nor_any_without_the_exporter(
 def test_a_graph_takes_any_number_of_images(pack: PackConfig) -> None:
     role = pack.roles.visual_encoder
     graph = find_graph(pack, role, 64)
-    assert graph == Graph(**json.loads((pack.folder / GRAPHS_JSON).read_text())["graphs"][0])
+    assert graph == from_dict(Graph, json.loads((pack.folder / GRAPHS_JSON).read_text())["graphs"][0])
     network = load_graph(pack, role, graph)
     assert (network.feature_dim, network.num_classes) == (256, 3)
     images = np.random.default_rng(0).standard_normal((5, 3, 64, 64), np.float32)

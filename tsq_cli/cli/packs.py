@@ -106,7 +106,8 @@ def export(name: Name) -> None:
     with progress_bar(f"exporting {config.name}"):
         graphs = export_graphs(config)
     for graph in graphs:
-        SafeConsole().print(f"{graph.file}  {graph.model} at {graph.input_size} pixels", soft_wrap=True)
+        sizes = " and ".join(map(str, graph.input_sizes))
+        SafeConsole().print(f"{graph.file}  {graph.model} at {sizes} pixels", soft_wrap=True)
 
 
 @app.command("verify", epilog=examples("tsq packs verify imagenet-lite", "tsq packs verify trained/pack"))

@@ -30,7 +30,7 @@ from tsq_cli.features.shards import Arrays, ShardStore
 from tsq_cli.models import FrameEncoder
 from tsq_cli.models.device import dtype_name
 from tsq_cli.models.microbatches import cpu_microbatches
-from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.models.preprocess import RESIZE, Preprocessor
 from tsq_cli.packs import LoadedRecognizer, Pack
 from tsq_cli.packs.schema import EncoderRole, TimmWeights, TransformersWeights
 from tsq_cli.types import FrameBatch, Int64Array, Progress, no_progress
@@ -103,9 +103,9 @@ def network_identity(model: str, weights: str, preprocessor: Preprocessor) -> st
     Args:
         model: timm's name of the architecture.
         weights: a text unique to its weights: the SHA-256 of their file, or where they come from.
-        preprocessor: from frames to its input.
+        preprocessor: from frames to its input; how it resizes counts too.
     """
-    return f"{model}/{digest([weights, asdict(preprocessor)])}"
+    return f"{model}/{digest([weights, asdict(preprocessor), RESIZE])}"
 
 
 def weights_digest(encoder: FrameEncoder) -> str:

@@ -15,7 +15,10 @@ from tsq_cli.models.outputs import EncoderOutput, RecognizerOutput, TSQNetOutput
 from tsq_cli.types import Float32Array
 
 INPUT, FEATURES, LOGITS, ACTIVATIONS = "images", "features", "logits", "activations"
-"""Names of a graph's input [N, 3, S, S] and outputs [N, D], [N, O] and [N, D, h, w], N free."""
+"""Names of a graph's input [N, 3, S, S] and outputs [N, D], [N, O] and [N, D, h, w], N and S free."""
+
+SIDE = "S"
+"""Name of the size of a graph's input, which its operators leave open."""
 
 CLASSIFIER = "tsq_classifier"
 """Key of a graph's metadata: name of the linear layer that makes the logits of the mean over the activations."""
@@ -25,21 +28,22 @@ class OnnxEncoder:
     """An image network with a linear classifier on the mean over places, as FrameEncoder is under torch.
 
     Args:
-        graph: .onnx file, of tsq_cli.packs.graphs.export_graph: operators without weights, for one size of input.
+        graph: .onnx file, of tsq_cli.packs.export: operators without weights.
         weights: the network's tensors by the names that its graph has them under; converted to float32.
+        input_size: S, if it is to take one size only, which makes it up to 5 % faster; None for any.
 
     Attributes:
+        graph: as above.
         feature_dim, num_classes: D and O.
-        input_size: S.
         classifier_weight, classifier_bias: float32 [O, D] and [O].
 
     Raises:
         WeightsError: a graph that ONNX Runtime does not take, or weights that do not fit it.
     """
 
-    def __init__(self, graph: Path, weights: Mapping[str, Float32Array]) -> None:
-        self._session = _session(graph, weights)
-        self.input_size = self._session.get_inputs()[0].shape[-1]
+    def __init__(self, graph: Path, weights: Mapping[str, Float32Array], input_size: int | None = None) -> None:
+        self.graph = graph
+        self._session = _session(graph, weights, input_size)
         classifier = self._session.get_modelmeta().custom_metadata_map.get(CLASSIFIER)
         if f"{classifier}.weight" not in weights:
             raise WeightsError(
@@ -121,7 +125,7 @@ def _run(attention: Attention, tensors: Mapping[str, Float32Array], frames: Floa
     return attention(tensors, frames)
 
 
-def _session(graph: Path, weights: Mapping[str, Float32Array]) -> Any:
+def _session(graph: Path, weights: Mapping[str, Float32Array], input_size: int | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -130,6 +134,8 @@ def _session(graph: Path, weights: Mapping[str, Float32Array]) -> Any:
     options.log_severity_level = 3  # errors; whatever ends a run is raised
     # Threads that wait by spinning take the cores that decoding, and other processes, want.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if input_size is not None:
+        options.add_free_dimension_override_by_name(SIDE, input_size)
     values = [
         onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weight, np.float32))
         for weight in weights.values()

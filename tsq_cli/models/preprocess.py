@@ -1,6 +1,6 @@
 """From decoded bytes to network input, on the device, as timm's evaluation transform does it from pictures.
 
-torch is loaded when frames are prepared, so that a pack's description can hold a Preprocessor without it.
+torch is loaded for tensors only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from tsq_cli.arrays import Array
+from tsq_cli.arrays import Array, is_torch, namespace
 from tsq_cli.errors import WeightsError
 from tsq_cli.types import Float32Array, UInt8Array
 from tsq_cli.validation import check_range
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+RESIZE = 2
+"""Version of the resize, for keys of cached features: another number where the pixels that a network sees change."""
 
 MIN_INPUT = 32  # pixels: five halvings, as the networks of packs make them, leave one place
 MAX_INPUT = 2048  # pixels; the networks of timm see at most 1024
@@ -88,13 +91,14 @@ class Preprocessor:
         return math.floor(self.input_size / self.crop_pct)
 
     def __call__(self, pixels: Array, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Array:
-        """Prepare frames of one size for the network.
+        """Prepare frames of one size for the network, on its device; normalized in float32 whatever dtype is.
 
-        The bytes travel to the device and all arithmetic happens there, the normalization in float32 whatever dtype is.
+        On a CPU Pillow resizes, of tensors as of arrays, so that every engine sees the same images; on a GPU
+        torchvision does, which is at most two levels of 255 away.
 
         Args:
-            pixels: uint8 RGB, [T, H, W, 3] or [T, 3, H, W] (the first if both fit), T, H and W at least 1; of numpy
-                [T, H, W, 3].
+            pixels: uint8 RGB, [T, H, W, 3] or [T, 3, H, W] (the first if both fit), T, H and W at least 1; a tensor, or
+                an array of numpy, which stays on the CPU.
             device: where to compute, and where the result lies.
             dtype: floating point type of the result; None is float32, and of numpy it always is.
 
@@ -104,64 +108,84 @@ class Preprocessor:
         Raises:
             ValueError: pixels of another type or shape.
         """
-        if isinstance(pixels, np.ndarray):
-            return self._with_pillow(pixels)
+        frames = _channels_last(pixels)
+        if not is_torch(frames):
+            return self._normalized(self.resize_and_crop(frames))
         import torch
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.v2 import functional as untyped
 
         from tsq_cli.models.device import to_device
 
-        functional: Any = untyped  # torchvision re-exports these functions without saying so
-        frames = to_device(_channels_first(pixels), device)
-        size = [self.input_size] * 2 if self.squashes else [self.resize_side]
-        if list(frames.shape[2:]) != size if self.squashes else min(frames.shape[2:]) != self.resize_side:
-            frames = functional.resize(
-                frames, size, interpolation=InterpolationMode(self.interpolation), antialias=True
-            )
-        frames = functional.center_crop(frames, [self.input_size, self.input_size])
-        scale, shift = _normalization(self.mean, self.std, frames.device)
-        return torch.addcmul(shift, frames.float(), scale).to(dtype or torch.float32)  # (x / 255 - mean) / std at once
+        seen = self._seen(to_device(frames, device))
+        scale, shift = _normalization(self.mean, self.std, seen.device)
+        images = torch.addcmul(shift, seen.permute(0, 3, 1, 2).float(), scale)  # (x / 255 - mean) / std at once
+        return images.to(dtype or torch.float32)
 
-    def _with_pillow(self, pixels: UInt8Array) -> Float32Array:
-        """Prepare frames without torch, at most two levels of 255 from torchvision, whose resize is a port of Pillow's.
+    def _seen(self, frames: Tensor) -> Tensor:
+        """Resize and crop frames [T, H, W, 3] where they lie: [T, S, S, 3]."""
+        if frames.device.type != "cpu":
+            return self._on_gpu(frames)
+        import torch
 
-        Both round to bytes after the horizontal pass, which is first; by itself Pillow begins with the cheaper one.
+        return torch.from_numpy(self.resize_and_crop(frames.numpy()))
 
-        Raises:
-            ValueError: as __call__, or an interpolation whose grid Pillow lays otherwise.
-        """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape:
-            raise ValueError(f"pixels must be uint8 [T, H, W, 3] with no empty side, got {pixels.dtype} {pixels.shape}")
-        if self.interpolation == "nearest":
-            raise ValueError("interpolation bilinear or bicubic where torch does not run, not nearest")
+    def resize_and_crop(self, frames: UInt8Array) -> UInt8Array:
+        """Resize and crop frames uint8 [T, H, W, 3] by Pillow: [T, S, S, 3], which may be a view of them."""
         from PIL import Image
 
-        height, width = pixels.shape[1:3]
+        height, width = frames.shape[1:3]
         size = self.input_size
-        if self.squashes:
-            resized = (size, size)
-        else:
-            side, shorter = self.resize_side, min(height, width)
-            resized = (side * width // shorter, side * height // shorter)
-        # Only what the crop keeps is resized: left, top, right and bottom in pixels of the frame.
-        left, top = (round((length - size) / 2) for length in resized)
-        across, down = width / resized[0], height / resized[1]
+        resized_width, resized_height = self._resized(height, width)
+        left, top = (round((length - size) / 2) for length in (resized_width, resized_height))
+        if (resized_width, resized_height) == (width, height):
+            return frames[:, top : top + size, left : left + size]
+        # Only what the crop keeps is resized: left, top, right and bottom in pixels of the frame. Across first, as
+        # torchvision does it: bytes are rounded between the two passes, and by itself Pillow begins with the cheaper.
+        across, down = width / resized_width, height / resized_height
         columns = (left * across, 0, (left + size) * across, height)
         rows = (0, top * down, size, (top + size) * down)
         how = Image.Resampling[self.interpolation.upper()]
-        seen = np.stack(
+        return np.stack(
             [
                 np.asarray(
                     Image.fromarray(frame).resize((size, height), how, box=columns).resize((size, size), how, box=rows)
                 )
-                for frame in pixels
+                for frame in frames
             ]
         )
-        std, mean = (np.array(values, np.float64) for values in (self.std, self.mean))
+
+    def _on_gpu(self, frames: Tensor) -> Tensor:
+        """Resize and crop frames [T, H, W, 3] by torchvision, where they lie: [T, S, S, 3]."""
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as untyped
+
+        functional: Any = untyped  # torchvision re-exports these functions without saying so
+        images = frames.permute(0, 3, 1, 2)
+        width, height = self._resized(*images.shape[2:])
+        if list(images.shape[2:]) != [height, width]:
+            # The grid of Pillow's "nearest" has another name there.
+            how = InterpolationMode("nearest-exact" if self.interpolation == "nearest" else self.interpolation)
+            images = functional.resize(images, [height, width], interpolation=how, antialias=True)
+        images = functional.center_crop(images, [self.input_size, self.input_size])
+        seen: Tensor = images.permute(0, 2, 3, 1)
+        return seen
+
+    def _normalized(self, seen: UInt8Array) -> Float32Array:
+        """Compute (x / 255 - mean) / std of images [T, S, S, 3], a frame at a time, which stays in the cache."""
+        std, mean = (np.array(values, np.float64)[:, None, None] for values in (self.std, self.mean))
         scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-        # (x / 255 - mean) / std at once
-        return np.ascontiguousarray((seen.astype(np.float32) * scale + shift).transpose(0, 3, 1, 2))
+        images = np.empty((len(seen), 3, *seen.shape[1:3]), np.float32)
+        for image, pixels in zip(images, seen, strict=True):
+            image[:] = pixels.transpose(2, 0, 1)
+            image *= scale
+            image += shift
+        return images
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Width and height of a frame before the crop."""
+        if self.squashes:
+            return self.input_size, self.input_size
+        side, shorter = self.resize_side, min(height, width)
+        return side * width // shorter, side * height // shorter
 
 
 def _from_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,14 +210,12 @@ def _normalization(mean: tuple[float, ...], std: tuple[float, ...], device: torc
         return (1 / (255 * std_)).float().to(device), (-mean_ / std_).float().to(device)
 
 
-def _channels_first(pixels: Tensor) -> Tensor:
-    import torch
-
-    if pixels.dtype == torch.uint8 and pixels.ndim == 4 and 0 not in pixels.shape:
+def _channels_last(pixels: Array) -> Array:
+    if pixels.dtype == namespace(pixels).uint8 and pixels.ndim == 4 and 0 not in pixels.shape:
         if pixels.shape[3] == 3:
-            return pixels.permute(0, 3, 1, 2)  # [T, H, W, 3] -> [T, 3, H, W]
-        if pixels.shape[1] == 3:
             return pixels
+        if pixels.shape[1] == 3:
+            return namespace(pixels).permute_dims(pixels, (0, 2, 3, 1))
     raise ValueError(
         f"pixels must be uint8 [T, H, W, 3] or [T, 3, H, W] with no empty side, got {pixels.dtype} {list(pixels.shape)}"
     )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsq_cli.arrays import Array
 from tsq_cli.errors import UsageError, WeightsError, install_extra
 from tsq_cli.files import atomic_path, write_json
-from tsq_cli.models.onnx import ACTIVATIONS, CLASSIFIER, FEATURES, INPUT, LOGITS
-from tsq_cli.packs.graphs import GRAPHS_JSON, GRAPHS_VERSION, Graph, GraphsFile, load_graph, sampler_size
+from tsq_cli.models.onnx import ACTIVATIONS, CLASSIFIER, FEATURES, INPUT, LOGITS, SIDE
+from tsq_cli.packs.graphs import GRAPHS_JSON, GRAPHS_VERSION, Graph, GraphsFile, load_graph, read_graphs, sampler_size
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig
+from tsq_cli.types import Float32Array
 
 if TYPE_CHECKING:
     from tsq_cli.models import FrameEncoder
@@ -68,22 +70,50 @@ def export_graphs(config: PackConfig) -> list[Graph]:
             wanted="weights in the pack's own folder, of a network that ends in pooling and one linear layer",
             fix="use it with --engine torch",
         )
-    made = []
+    old, made = _files(config), dict[str, tuple[EncoderRole, Graph]]()
     for role, size in wanted:
-        assert isinstance(role.weights, FileWeights)  # _wanted yields no other
-        content = _exported(config, role, size)
-        name = f"{Path(role.weights.file).stem}-{size}.onnx"
-        with atomic_path(config.folder / name) as path:
-            path.write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        graph = Graph(model=role.model, weights_sha256=role.weights.sha256, input_size=size, file=name, sha256=digest)
+        graph = _add_graph(config, role, size, made.values())
+        made[graph.file] = role, graph
+    for role, graph in made.values():
         check_graph(config, role, graph)
-        made.append(graph)
+    graphs = tuple(graph for _, graph in made.values())
     write_json(
         config.folder / GRAPHS_JSON,
-        asdict(GraphsFile(schema_version=GRAPHS_VERSION, made_with=_versions(), graphs=tuple(made))),
+        asdict(GraphsFile(schema_version=GRAPHS_VERSION, made_with=_versions(), graphs=graphs)),
     )
-    return made
+    for name in old - made.keys():
+        (config.folder / name).unlink(missing_ok=True)
+    return list(graphs)
+
+
+def _add_graph(config: PackConfig, role: EncoderRole, size: int, made: Iterable[tuple[EncoderRole, Graph]]) -> Graph:
+    """Make the graph of a network for one size, or add the size to one made before that is the same: it often is."""
+    assert isinstance(role.weights, FileWeights)  # _wanted yields no other
+    content = _exported(config, role, size)
+    graph = Graph(
+        model=role.model,
+        weights_sha256=role.weights.sha256,
+        input_sizes=(size,),
+        file=f"{Path(role.weights.file).stem}.onnx",
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    for _, other in made:
+        if replace(other, input_sizes=graph.input_sizes, file=graph.file) == graph:
+            return replace(other, input_sizes=(*other.input_sizes, size))
+        if other.file == graph.file:
+            graph = replace(graph, file=f"{Path(graph.file).stem}-{size}.onnx")
+    with atomic_path(config.folder / graph.file) as path:
+        path.write_bytes(content)
+    return graph
+
+
+def _files(config: PackConfig) -> set[str]:
+    """Name the graphs in a pack's own folder; none where they cannot be listed."""
+    try:
+        names = {graph.file for graph in read_graphs(config)}
+    except WeightsError:
+        return set()
+    return {name for name in names if Path(name).name == name and Path(name).suffix == ".onnx"}
 
 
 def check_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> float:
@@ -100,21 +130,20 @@ def check_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> float:
     from tsq_cli.packs.load import load_encoder
 
     network, reference = load_graph(config, role, graph), load_encoder(role, config.folder)
-    side = graph.input_size
-    images = np.random.default_rng(0).standard_normal((3, 3, side, side), np.float32)
-    with torch.inference_mode():
-        activations = reference.activations(torch.from_numpy(images))
-        expected = reference(torch.from_numpy(images))
-    output, recognized = network(images), network.recognize(images)
     furthest = 0.0
-    for got, wanted in (
-        (output.features, expected.features),
-        (output.logits, expected.logits),
-        (recognized.logits, expected.logits),
-        (recognized.activations, activations),
-    ):
-        largest = float(wanted.abs().max())
-        furthest = max(furthest, float(np.abs(got - wanted.numpy()).max()) / max(largest, 1e-12))
+    for side in graph.input_sizes:
+        images = np.random.default_rng(0).standard_normal((3, 3, side, side), np.float32)
+        with torch.inference_mode():
+            activations = reference.activations(torch.from_numpy(images))
+            expected = reference(torch.from_numpy(images))
+        output, recognized = network(images), network.recognize(images)
+        for got, wanted in (
+            (output.features, expected.features),
+            (output.logits, expected.logits),
+            (recognized.logits, expected.logits),
+            (recognized.activations, activations),
+        ):
+            furthest = max(furthest, _distance(got, wanted.numpy()))
     if not furthest <= TOLERANCE:
         raise WeightsError(
             f"{config.folder / graph.file} gives outputs {furthest:.2g} away from torch's",
@@ -122,6 +151,13 @@ def check_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> float:
             fix="make it again with `tsq packs export`",
         )
     return furthest
+
+
+def _distance(got: Array, wanted: Float32Array) -> float:
+    """Largest difference, in units of the largest value; infinite for another shape."""
+    if got.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-12))
 
 
 def _wanted(config: PackConfig) -> Iterator[tuple[EncoderRole, int]]:
@@ -136,7 +172,7 @@ def _wanted(config: PackConfig) -> Iterator[tuple[EncoderRole, int]]:
         candidates.append((roles.objects, roles.objects.preprocess.input_size))
     seen = set()
     for role, size in candidates:
-        if not isinstance(role.weights, FileWeights) or role.preprocess.interpolation == "nearest":
+        if not isinstance(role.weights, FileWeights):
             continue
         key = (role.model, role.weights.sha256, size)
         if key not in seen and Path(role.weights.file).suffix == ".safetensors" and _has_exact_maps(config, role):
@@ -201,6 +237,8 @@ def _without_weights(model: Any, encoder: FrameEncoder) -> bytes:
     model.graph.ClearField("metadata_props")
     for value in (*model.graph.input, *model.graph.output):
         value.ClearField("metadata_props")
+        for dimension in value.type.tensor_type.shape.dim[2:]:  # the operators hold for other sizes too
+            dimension.dim_param = SIDE if value.name == INPUT else f"{SIDE} of {value.name}"
     del model.metadata_props[:]
     classifier = next(
         name for name, module in encoder.model.named_modules() if module is encoder.model.get_classifier()

@@ -35,13 +35,13 @@ class Graph:
     Attributes:
         model: timm name of the network.
         weights_sha256: of the file that holds its weights.
-        input_size: pixels of each side of its input.
+        input_sizes: pixels of each side of its input; for each of them it was compared with torch.
         file, sha256: the .onnx file inside the pack's folder.
     """
 
     model: str
     weights_sha256: str
-    input_size: int
+    input_sizes: tuple[int, ...]
     file: str
     sha256: str
 
@@ -88,11 +88,15 @@ def find_graph(config: PackConfig, role: EncoderRole, input_size: int) -> Graph 
     Raises:
         WeightsError: as read_graphs.
     """
+    return _of_network(read_graphs(config), role, input_size)
+
+
+def _of_network(graphs: Sequence[Graph], role: EncoderRole, input_size: int) -> Graph | None:
     if not isinstance(role.weights, FileWeights):
         return None
-    for graph in read_graphs(config):
-        wanted = (role.model, role.weights.sha256, input_size)
-        if (graph.model, graph.weights_sha256, graph.input_size) == wanted:
+    wanted = (role.model, role.weights.sha256)
+    for graph in graphs:
+        if (graph.model, graph.weights_sha256) == wanted and input_size in graph.input_sizes:
             return graph
     return None
 
@@ -139,7 +143,8 @@ def resolve_engine(
     """
     if asked == "torch":
         return "torch"
-    without = [role for role, size in networks if role is None or find_graph(config, role, size) is None]
+    graphs = read_graphs(config)
+    without = [role for role, size in networks if role is None or _of_network(graphs, role, size) is None]
     reason = None
     if device != "cpu":
         reason = f"the device is {device}"
@@ -171,18 +176,12 @@ def load_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> OnnxEncod
     """Load a network for ONNX Runtime.
 
     Raises:
-        WeightsError: a file that is missing or another one, of another size, or weights that do not fit the graph.
+        WeightsError: a file that is missing or another one, or weights that do not fit the graph.
     """
     assert isinstance(role.weights, FileWeights)  # find_graph finds no other
     path = verify_member(config.folder / graph.file, graph.sha256, inside=config.folder)
-    encoder = OnnxEncoder(path, read_arrays(weights_path(role.weights, config.folder)))
-    if encoder.input_size != graph.input_size:
-        raise WeightsError(
-            f"{path} takes images of {encoder.input_size} pixels",
-            wanted=f"{graph.input_size}, as {GRAPHS_JSON} says",
-            fix="make it again with `tsq packs export`",
-        )
-    return encoder
+    weights = read_arrays(weights_path(role.weights, config.folder))
+    return OnnxEncoder(path, weights, graph.input_sizes[0] if len(graph.input_sizes) == 1 else None)
 
 
 def read_arrays(path: Path) -> dict[str, Float32Array]:

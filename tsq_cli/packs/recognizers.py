@@ -32,7 +32,7 @@ from tsq_cli.packs.words import Words
 if TYPE_CHECKING:
     import torch
 
-    from tsq_cli.models import FrameEncoder, Preprocessor
+    from tsq_cli.models import Preprocessor
     from tsq_cli.models.outputs import ImageClassifier
 
 _REMEDY = "where there is a network, set HF_ENDPOINT to a hub that answers, or use --recognizer embedded"
@@ -216,7 +216,7 @@ def load_recognizer(
     role, size = choice.role, 0 if choice.role is None else choice.role.preprocess.input_size
     precision = dtype_name(dtype or (loaded.dtype if loaded else "float32"))
     if resolve_engine(engine, config, [(role, size)], device, precision) == "onnx":
-        return _onnx_recognizer(config, choice)
+        return _onnx_recognizer(config, choice, loaded)
     import torch
 
     from tsq_cli.models import Preprocessor, Recognizer, create_encoder
@@ -239,15 +239,18 @@ def load_recognizer(
     return _loaded(config, choice, recognizer, preprocessor, "torch")
 
 
-def _onnx_recognizer(config: PackConfig, choice: RecognizerChoice) -> LoadedRecognizer:
-    """Load a network that has a graph, see resolve_engine; nothing loads torch."""
+def _onnx_recognizer(config: PackConfig, choice: RecognizerChoice, loaded: Pack | None) -> LoadedRecognizer:
+    """Load a network that has a graph, see resolve_engine, or take the pack's own; nothing loads torch."""
     from tsq_cli.models.onnx import OnnxRecognizer
 
     role = choice.role
     graph = None if role is None else find_graph(config, role, role.preprocess.input_size)
     assert role is not None  # resolve_engine has found its graph
     assert graph is not None
-    return _loaded(config, choice, OnnxRecognizer(load_graph(config, role, graph)), role.preprocess, "onnx")
+    shared = _in_memory(loaded, role) if loaded is not None and loaded.engine == "onnx" else None
+    if shared is None or shared.graph != config.folder / graph.file:
+        shared = load_graph(config, role, graph)
+    return _loaded(config, choice, OnnxRecognizer(shared), role.preprocess, "onnx")
 
 
 def _loaded(
@@ -297,10 +300,9 @@ def _exiting(config: PackConfig) -> EncoderRole:
     return _embedded(config) or config.roles.recognizer
 
 
-def _in_memory(pack: Pack, role: EncoderRole) -> FrameEncoder | None:
+def _in_memory(pack: Pack, role: EncoderRole) -> Any:
     """Find a network that the pack has loaded for another role with the same weights, ignoring preprocessing."""
     roles = pack.config.roles
-    encoder: FrameEncoder
     for other, encoder in ((roles.objects, pack.object_recognizer), (roles.visual_encoder, pack.visual_encoder)):
         if replace(other, preprocess=role.preprocess) == role:
             return encoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -154,10 +155,9 @@ def normalized(images: Tensor, preprocessor: Preprocessor, device: torch.device 
 
 def _transform(preprocessor: Preprocessor, augmentation: Augmentation | None) -> Any:
     """Build the transform from uint8 [3, H, W] to uint8 [3, S, S]."""
-    size, interpolation = preprocessor.input_size, InterpolationMode(preprocessor.interpolation)
     if augmentation is None:
-        resize = transforms.Resize(preprocessor.resize_side, interpolation, antialias=True)
-        return transforms.Compose([resize, transforms.CenterCrop(size)])
+        return partial(_as_prepared, preprocessor)
+    size, interpolation = preprocessor.input_size, InterpolationMode(preprocessor.interpolation)
     jitter = augmentation.color_jitter
     return transforms.Compose(
         [
@@ -168,3 +168,9 @@ def _transform(preprocessor: Preprocessor, augmentation: Augmentation | None) ->
             transforms.ColorJitter(jitter, jitter, jitter),
         ]
     )
+
+
+def _as_prepared(preprocessor: Preprocessor, picture: Tensor) -> Tensor:
+    """Resize and crop uint8 [3, H, W] as in selection."""
+    frames = picture.permute(1, 2, 0)[None].numpy()
+    return torch.from_numpy(preprocessor.resize_and_crop(frames)[0]).permute(2, 0, 1)
