@@ -248,8 +248,8 @@ def _write_tuned(result: Evaluation, path: Path) -> None:
 
     if result.tuned is None:
         info(
-            f"no early exit: each bar loses more than {100 * GOAL:g} points of top-1 accuracy on these videos, or "
-            f"saves no frame, so {path} is not written"
+            f"no early exit: each bar may lose more than {100 * GOAL:g} points of top-1 accuracy by these videos, "
+            f"or saves no frame, so {path} is not written"
         )
         return
     write_json(path, _pack_settings(result.report) | {"early_exit": asdict(result.tuned)})
