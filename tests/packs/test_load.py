@@ -285,7 +285,7 @@ def test_verify_tells_each_check_and_stops_at_the_first_failure(folder: Path, do
     checks = verify_pack("imagenet-lite")
     assert [check.name for check in checks] == [
         "pack.json", "classes.txt", "text.safetensors", "visual_encoder.safetensors", "weights", "forward",
-        "visual_encoder.onnx",
+        "visual_encoder.onnx", "text_encoder.onnx",
     ]  # fmt: skip
     assert all(check.ok for check in checks)
 

@@ -104,10 +104,12 @@ def export(name: Name) -> None:
 
     config = find_pack(name)
     with progress_bar(f"exporting {config.name}"):
-        graphs = export_graphs(config)
-    for graph in graphs:
+        made = export_graphs(config)
+    for graph in made.graphs:
         sizes = " and ".join(map(str, graph.input_sizes))
         SafeConsole().print(f"{graph.file}  {graph.model} at {sizes} pixels", soft_wrap=True)
+    if made.text_encoder is not None:
+        SafeConsole().print(f"{made.text_encoder.file}  {made.text_encoder.model}", soft_wrap=True)
 
 
 @app.command("verify", epilog=examples("tsq packs verify imagenet-lite", "tsq packs verify trained/pack"))

@@ -1,21 +1,25 @@
-"""Image networks that ONNX Runtime runs, from a graph of operators and the weights that a pack holds. Free of torch."""
+"""Networks that ONNX Runtime runs, from a graph of operators and the weights that a pack holds. Free of torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tsq_cli.errors import WeightsError, one_line
+from tsq_cli.errors import WeightsError, install_extra, one_line
 from tsq_cli.models.attention import Attention
 from tsq_cli.models.outputs import EncoderOutput, RecognizerOutput, TSQNetOutput, TSQOutput
+from tsq_cli.models.tokens import check_text
 from tsq_cli.types import Float32Array
 
 INPUT, FEATURES, LOGITS, ACTIVATIONS = "images", "features", "logits", "activations"
 """Names of a graph's input [N, 3, S, S] and outputs [N, D], [N, O] and [N, D, h, w], N and S free."""
+
+TOKENS, EMBEDDINGS = "tokens", "embeddings"
+"""Names of the input int64 [1, L] and the output [1, D] of a text encoder's graph, L free."""
 
 SIDE = "S"
 """Name of the size of a graph's input, which its operators leave open."""
@@ -88,6 +92,50 @@ class OnnxRecognizer:
         """Recognize images, float32 [N, 3, S, S], prepared for the network."""
         output: RecognizerOutput = self.encoder.recognize(images)
         return output
+
+
+class OnnxTextEncoder:
+    """A transformer whose token outputs are averaged, as TextEncoder is under torch.
+
+    Args:
+        graph: .onnx file, of tsq_cli.packs.export_text.
+        weights: as for OnnxEncoder.
+        tokenizer: tokenizer.json of the network, as the library tokenizers reads it.
+        max_tokens: the longest text it takes, special tokens included.
+
+    Raises:
+        WeightsError: a graph that ONNX Runtime does not take, weights that do not fit it, or a damaged tokenizer.
+    """
+
+    def __init__(self, graph: Path, weights: Mapping[str, Float32Array], tokenizer: Path, max_tokens: int) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # it raises nothing more special
+            raise WeightsError(
+                f"{tokenizer} cannot be read ({one_line(error)})",
+                wanted="the tokenizer of the text encoder",
+                fix=f"remove its package, then {install_extra('text')}",
+            ) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._session = _session(graph, weights, None)
+        self.max_tokens = max_tokens
+
+    def embed(self, texts: Sequence[str]) -> Float32Array:
+        """Embed N texts, one after the other: float32 [N, D], rows of unit length.
+
+        Raises:
+            UsageError: a text that is blank, or longer than max_tokens.
+        """
+        return np.concatenate([self._embedded(text) for text in texts])
+
+    def _embedded(self, text: str) -> Float32Array:
+        tokens = self._tokenizer.encode(text).ids
+        check_text(text, len(tokens), self.max_tokens)
+        embedding: Float32Array = self._session.run([EMBEDDINGS], {TOKENS: np.array([tokens], np.int64)})[0]
+        return embedding
 
 
 class ArrayTSQNet:

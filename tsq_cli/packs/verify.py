@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs.export import check_graph
-from tsq_cli.packs.graphs import graphs_and_roles
+from tsq_cli.packs.export_text import check_text_graph
+from tsq_cli.packs.graphs import TextGraph, find_text_graph, graphs_and_roles
 from tsq_cli.packs.image_text import load_image_text_model
 from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_pack
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.registry import find_pack
-from tsq_cli.packs.schema import EmbedNames, PackConfig, TimmWeights, TransformersWeights
+from tsq_cli.packs.schema import EmbedNames, PackConfig, PipWeights, TimmWeights, TransformersWeights
 from tsq_cli.packs.texts import load_object_embeddings, load_text_encoder
 
 
@@ -53,6 +55,9 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
         for role, graph in graphs_and_roles(config):
             name = graph.file
             checks.append(Check(name, True, f"within {check_graph(config, role, graph):.1g} of torch"))
+        if (text := find_text_graph(config)) is not None:
+            name = text.file
+            checks.append(Check(name, True, _compared(config, text)))
     except WeightsError as error:
         checks.append(Check(name, False, str(error)))
     return checks
@@ -97,6 +102,15 @@ def _pulled(config: PackConfig, say: Callable[[str], None]) -> list[str]:
         say(f"embedding {len(config.object_names)} names with {roles.text_encoder.model}")
         load_object_embeddings(config)
     return pulled
+
+
+def _compared(config: PackConfig, graph: TextGraph) -> str:
+    """Compare the graph of the text encoder with torch, if the package with its weights is here."""
+    weights = config.roles.text_encoder.weights
+    if isinstance(weights, PipWeights) and importlib.util.find_spec(weights.package) is None:
+        size = verify_member(config.folder / graph.file, graph.sha256, inside=config.folder).stat().st_size
+        return f"{size} bytes, sha256 {graph.sha256[:12]}; not compared, for {weights.package} is not installed"
+    return f"within {check_text_graph(config, graph):.1g} of torch"
 
 
 def _described(pack: Pack) -> str:

@@ -167,7 +167,8 @@ def check_pack_folder(folder: Path) -> None:
 def _members(folder: Path) -> set[str]:
     """Names of the files of a pack, its graphs among them."""
     config = read_pack(folder)
-    return {PACK_JSON, GRAPHS_JSON, *(part.file for part in (*config.files, *read_graphs(config)))}
+    graphs = read_graphs(config)
+    return {PACK_JSON, GRAPHS_JSON, *(part.file for part in config.files), *(graphs.files if graphs else ())}
 
 
 class _Files:

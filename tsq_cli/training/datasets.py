@@ -171,7 +171,7 @@ def name_queries(pack: Pack, class_names: Sequence[str]) -> Tensor:
         UsageError: a name that is too long to embed.
         WeightsError: the pack's text encoder is unavailable.
     """
-    embeddings = pack.text_encoder().embed([readable(name) for name in class_names])
+    embeddings: Tensor = pack.text_encoder().embed([readable(name) for name in class_names])
     if pack.config.settings.center_object_embeddings:
         embeddings = functional.normalize(embeddings - pack.object_embeddings.cpu().mean(dim=0), dim=1)
     return embeddings
