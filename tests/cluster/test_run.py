@@ -144,6 +144,12 @@ def test_a_cluster_without_room_is_refused(settings: ClusterSettings) -> None:
         connection._shares(settings, [{"CPU": 2.0}])
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "no-such-host.invalid", "127.0.0.1:port", "127.0.0.1:99999"])
+def test_an_address_where_no_cluster_answers_is_refused_at_once(address: str) -> None:
+    with pytest.raises(UsageError, match=f"no Ray cluster answers at {address} "):
+        connection._init(ClusterSettings(address=address))
+
+
 def test_the_ledger_counts_only_deaths_of_a_video_by_itself() -> None:
     ledger, call = worker.Ledger(), ["a", "b"]
     assert ledger.begin(call) is None

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tsq_cli.errors import UsageError, install_extra, one_line
+
+_REACH_SECONDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +116,10 @@ def _init(settings: ClusterSettings) -> None:
         if settings.address == "local":
             where: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": 256 * 2**20}
         else:
-            host = settings.address
-            where = {"address": host if host == "auto" or ":" in host else f"{host}:6379"}
+            where = {"address": _reached(settings.address)}
         with _silent():
             ray.init(**where, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, OverflowError) as error:
         raise UsageError(
             f"no Ray cluster answers at {settings.address} ({one_line(error)[:200]})",
             wanted="local, auto, HOST or HOST:PORT",
@@ -126,6 +128,20 @@ def _init(settings: ClusterSettings) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_term)  # Ray's own handler would end the run without cleaning up
+
+
+def _reached(address: str) -> str:
+    """Complete an address by Ray's usual port, and see that something answers there: Ray itself would try for minutes.
+
+    Raises:
+        OSError: nothing does.
+        ValueError, OverflowError: the port is no number, or too large a one.
+    """
+    if address == "auto":
+        return address
+    host, _, port = address.rpartition(":") if ":" in address else (address, "", "6379")
+    with socket.create_connection((host, int(port)), timeout=_REACH_SECONDS):
+        return f"{host}:{port}"
 
 
 @contextmanager
