@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Part = Literal["device", "codecs", "packs", "hub", "extras"]
 
 _DISTRIBUTION = "tsq-cli"
-_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "huggingface_hub", "av", "numpy", "pillow", "typer")
+_LIBRARIES = tuple(
+    "onnxruntime torch torchvision timm transformers tokenizers huggingface_hub av numpy pillow typer".split()
+)
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _REINSTALL = "pip install --force-reinstall"
 
