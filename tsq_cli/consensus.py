@@ -23,7 +23,7 @@ MOST_EVIDENCE = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class Consensus:
-    """What makes the class scores of a video out of its K frames, and of the sampler's own (ours).
+    """Settings by which the class scores of K frames, and the sampler's own, become those of the video (ours).
 
     tsq_cli.models.pooling.video_scores computes it; TSN (Wang et al., ECCV 2016) calls it the consensus of the frames.
 

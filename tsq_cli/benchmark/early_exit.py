@@ -26,8 +26,9 @@ _BAR = 1.0  # what the scores say is not heeded, whatever the bar
 
 
 class EarlyExitRunner(TSQNetRunner):
-    """What `tsq classify --early-exit` does, without records: after each frame the host waits to know if it is sure.
+    """TSQNet that recognizes its frames one by one and stops when sure, as `tsq classify --early-exit` does.
 
+    After each frame the host waits for the answer whether the class is sure.
     With random weights it would be sure anywhere, so every video leaves after the same number of frames, as FrameExit
     does here. On a GPU the sampler is one graph and the look at a frame another.
     """

@@ -1,4 +1,4 @@
-"""Where TSQNet's time goes: its stages one by one, and how near its recognizer comes to what the device can do."""
+"""Time each stage of TSQNet by itself, and its recognizer against the device's fastest matrix products."""
 
 from __future__ import annotations
 

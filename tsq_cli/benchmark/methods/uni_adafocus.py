@@ -35,7 +35,7 @@ Split = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Looks(NamedTuple):
-    """What the glances at B videos of 3 N frames say.
+    """Where Uni-AdaFocus looks closely, from its first glances at 3 N small frames of each of B videos.
 
     Attributes:
         pooled: [B, N, 1280].
