@@ -11,7 +11,11 @@ import pytest
 from tests.marks import skip_without_cuda
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tsq_cli import Selector
+    from tsq_cli.types import FrameBatch
 
 # Workers of pytest-xdist share the cores, and threads that wait for each other across them cost most of the time. Set
 # before torch is imported, and inherited by child processes.
@@ -45,3 +49,26 @@ def selector() -> Selector:
     from tsq_cli import Selector
 
     return Selector.load("imagenet-lite", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def _decoding_once() -> Callable[..., FrameBatch]:
+    from tests.decoding import decoding_once
+
+    return decoding_once()
+
+
+@pytest.fixture
+def demo_decoded_once(monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[..., FrameBatch]) -> None:
+    """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder."""
+    for module in ("classifier", "clip", "pictures", "result"):
+        monkeypatch.setattr(f"tsq_cli.{module}.decode_frames", _decoding_once)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run's that all workers see, for what is made once by whoever needs it first."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder

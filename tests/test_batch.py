@@ -20,6 +20,8 @@ from tsq_cli.errors import NotAVideoError, WeightsError
 from tsq_cli.pictures import Outputs, output_stems
 from tsq_cli.record import Record
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once")
+
 DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"
 
 

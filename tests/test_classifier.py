@@ -21,6 +21,8 @@ from tsq_cli.config import Order, SelectorName
 from tsq_cli.models import attention
 from tsq_cli.record import Record
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once")
+
 SETTINGS = SelectSettings(selector="tsq", num_frames=4, num_candidates=10)
 
 

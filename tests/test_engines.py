@@ -19,6 +19,8 @@ from tsq_cli.config import PAPER
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.record import Record
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once")
+
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo.mp4"
 HEAVY = ("torch", "torchvision", "timm", "transformers")
