@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
+from tests.evaluation.references import average_precision_score
 
 from tests.evaluation.world import Measured
 from tsq_cli.classifier import Classifier
