@@ -48,6 +48,8 @@ SETTING = BenchmarkConfig(
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BACKBONE", SMALL)
+    for method in ("AdaFocus", "UniAdaFocus"):
+        monkeypatch.setattr(peers, method, partial(getattr(peers, method), glance=SMALL))
     monkeypatch.setattr(profile, "matrix_peak_gflops", partial(profile.matrix_peak_gflops, repeats=1))
 
 
