@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tsq_cli import Selector
+    from tsq_cli.models import TextEncoder
     from tsq_cli.types import FrameBatch
 
 # Workers of pytest-xdist share the cores, and threads that wait for each other across them cost most of the time. Set
@@ -63,6 +65,19 @@ def demo_decoded_once(monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[
     """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder."""
     for module in ("classifier", "clip", "pictures", "result"):
         monkeypatch.setattr(f"tsq_cli.{module}.decode_frames", _decoding_once)
+
+
+@pytest.fixture(scope="session")
+def _loading_once() -> Callable[..., TextEncoder]:
+    from tsq_cli.packs.texts import load_text_encoder
+
+    return functools.cache(load_text_encoder)
+
+
+@pytest.fixture
+def text_encoder_loaded_once(monkeypatch: pytest.MonkeyPatch, _loading_once: Callable[..., TextEncoder]) -> None:
+    """Let packs of one text encoder share it, for all tests of a worker."""
+    monkeypatch.setattr("tsq_cli.packs.load.load_text_encoder", _loading_once)
 
 
 @pytest.fixture(scope="session")
