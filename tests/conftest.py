@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 from tests.marks import skip_without_cuda
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from tsq_cli import Selector
@@ -37,6 +38,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
         settings.register_profile("tsq", deadline=None)
         settings.load_profile("tsq")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector off what the imports leave behind: it would look through it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
