@@ -122,7 +122,7 @@ def _frame(recipe: Recipe, number: int, seconds: Fraction) -> av.VideoFrame:
     if "yuv" in recipe.pix_fmt:
         frame = _yuv_frame(recipe, number)
     else:
-        rgb = _stored(number, recipe.width, recipe.height, recipe.turns)
+        rgb = _stored(pictures.draw, number, recipe.width, recipe.height, recipe.turns)
         if recipe.pix_fmt == "pal8":
             frame = _palette_frame(rgb)
         else:
@@ -133,20 +133,24 @@ def _frame(recipe: Recipe, number: int, seconds: Fraction) -> av.VideoFrame:
     return frame
 
 
-def _stored(number: int, width: int, height: int, turns: int) -> np.ndarray:
+def _stored(draw: Any, number: int, width: int, height: int, turns: int) -> np.ndarray:
     """A picture turned counter-clockwise, so that turning it clockwise for display sets it upright."""
     upright = (width, height)[:: -1 if turns % 2 else 1]
-    return np.ascontiguousarray(np.rot90(pictures.draw(number, *upright), turns))
+    return np.ascontiguousarray(np.rot90(draw(number, *upright), turns))
 
 
-@functools.lru_cache(maxsize=256)  # most clips have the same pictures
-def _planes(number: int, width: int, height: int, turns: int, matrix: str, full_range: bool, bits: int) -> Any:
-    return pictures.to_yuv(_stored(number, width, height, turns), matrix=matrix, full_range=full_range, bits=bits)
+@functools.lru_cache(maxsize=256)  # most clips have the same pictures, and a test that draws others has another `draw`
+def _planes(
+    draw: Any, number: int, width: int, height: int, turns: int, matrix: str, full_range: bool, bits: int
+) -> list[np.ndarray]:
+    return pictures.to_yuv(_stored(draw, number, width, height, turns), matrix=matrix, full_range=full_range, bits=bits)
 
 
 def _yuv_frame(recipe: Recipe, number: int) -> av.VideoFrame:
     bits = 10 if "10" in recipe.pix_fmt else 8
-    luma, *chroma = _planes(number, recipe.width, recipe.height, recipe.turns, recipe.matrix, recipe.full_range, bits)
+    luma, *chroma = _planes(
+        pictures.draw, number, recipe.width, recipe.height, recipe.turns, recipe.matrix, recipe.full_range, bits
+    )
     step = 1 if "444" in recipe.pix_fmt else 2
     frame = av.VideoFrame(recipe.width, recipe.height, recipe.pix_fmt)
     for plane, values in zip(frame.planes, [luma, *(c[::step, ::step] for c in chroma)], strict=True):
