@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -11,7 +13,12 @@ import pytest
 from tests.marks import skip_without_cuda
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
     from tsq_cli import Selector
+    from tsq_cli.models import TextEncoder
+    from tsq_cli.types import FrameBatch
 
 # Workers of pytest-xdist share the cores, and threads that wait for each other across them cost most of the time. Set
 # before torch is imported, and inherited by child processes.
@@ -33,6 +40,22 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("tsq")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector off what the imports leave behind: it would look through it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Give the garbage collector everything back: libraries tell at the end of what was not freed."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none, before any fixture of it is made."""
@@ -45,3 +68,39 @@ def selector() -> Selector:
     from tsq_cli import Selector
 
     return Selector.load("imagenet-lite", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def _decoding_once() -> Callable[..., FrameBatch]:
+    from tests.decoding import decoding_once
+
+    return decoding_once()
+
+
+@pytest.fixture
+def demo_decoded_once(monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[..., FrameBatch]) -> None:
+    """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder."""
+    for module in ("classifier", "clip", "pictures", "result"):
+        monkeypatch.setattr(f"tsq_cli.{module}.decode_frames", _decoding_once)
+
+
+@pytest.fixture(scope="session")
+def _loading_once() -> Callable[..., TextEncoder]:
+    from tsq_cli.packs.texts import load_text_encoder
+
+    return functools.cache(load_text_encoder)
+
+
+@pytest.fixture
+def text_encoder_loaded_once(monkeypatch: pytest.MonkeyPatch, _loading_once: Callable[..., TextEncoder]) -> None:
+    """Let packs of one text encoder share it, for all tests of a worker."""
+    monkeypatch.setattr("tsq_cli.packs.load.load_text_encoder", _loading_once)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run's that all workers see, for what is made once by whoever needs it first."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -20,11 +20,13 @@ from tsq_cli.errors import NotAVideoError, WeightsError
 from tsq_cli.pictures import Outputs, output_stems
 from tsq_cli.record import Record
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once")
+
 DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"
 
 
 def plan(paths: list[Path], **options: object) -> RunPlan:
-    settings = SelectSettings(selector="uniform", num_frames=2)
+    settings = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
     arguments = {"settings": settings, "outputs": Outputs(), "pack_sha256": None, **options}
     return RunPlan(paths=[str(path) for path in paths], **arguments)  # type: ignore[arg-type]
 

@@ -21,7 +21,9 @@ from tsq_cli.config import Order, SelectorName
 from tsq_cli.models import attention
 from tsq_cli.record import Record
 
-SETTINGS = SelectSettings(selector="tsq", num_frames=4, num_candidates=10)
+pytestmark = pytest.mark.usefixtures("demo_decoded_once", "text_encoder_loaded_once")
+
+SETTINGS = SelectSettings(selector="tsq", num_frames=3, num_candidates=6)
 
 
 @pytest.fixture(scope="module", params=["cpu", ON_CUDA])
@@ -32,8 +34,8 @@ def classifier(request: pytest.FixtureRequest) -> Classifier:
 
 @pytest.fixture(scope="module")
 def clips() -> Iterator[list[Clip]]:
-    """Of ten and of six candidates."""
-    fewer = replace(SETTINGS, num_candidates=6)
+    """Of six and of four candidates."""
+    fewer = replace(SETTINGS, num_candidates=4)
     with closing(load_clip(DEMO, SETTINGS)) as one, closing(load_clip(DEMO, fewer)) as two:
         yield [one, two]
 
@@ -50,7 +52,7 @@ def facts(record: Record) -> dict[str, Any]:
         replace(SETTINGS, selector="vqm"),
         replace(SETTINGS, selector="tqm", num_frames=1),
         replace(SETTINGS, query="a train"),
-        replace(SETTINGS, num_frames=8),  # more than the second clip has
+        replace(SETTINGS, num_frames=5),  # more than the second clip has
         replace(SETTINGS, selector="uniform"),
         replace(SETTINGS, selector="cover"),
         replace(SETTINGS, selector="auto", num_frames="auto"),
@@ -94,7 +96,7 @@ def test_the_recognizer_is_given_the_frames_of_the_record(
         clips, classifier.process_clips(clips, replace(SETTINGS, order=order)), given, strict=True
     ):
         listed = [frame.candidate.position for frame in record.frames]
-        assert len(set(listed)) == 4
+        assert len(set(listed)) == 3
         np.testing.assert_array_equal(frames.cpu(), clip.batch.pixels[listed])
 
 

@@ -29,6 +29,8 @@ from tsq_cli.library import SelectOptions, Video
 from tsq_cli.types import UInt8Array
 from tsq_cli.video import VideoSource, decode_frames, open_video
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once", "text_encoder_loaded_once")
+
 ROOT = Path(__file__).parents[1]
 SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "schema.json").read_text()))
 NAME = "h264_b_frames"  # 60 frames of 160 x 120 at 25 per second

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tsq_cli.pipeline import Selector
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo.mp4"
-SETTINGS = SelectSettings(selector="uniform", num_frames=2)
+SETTINGS = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
 
 
 @pytest.fixture
@@ -61,24 +62,24 @@ def test_a_video_that_hangs_is_given_up_and_the_others_are_done(
     hangs += ["0.mp4", "2.mp4"]
     plan = RunPlan(
         paths=copies, settings=SETTINGS, outputs=Outputs(), pack_sha256=None, workers=workers,
-        limits=Limits(timeout_seconds=2),
+        limits=Limits(timeout_seconds=1),
     )  # fmt: skip
     records = list(run(plan, Selector.without_model))
     assert [record["status"] for record in records] == ["error", "ok", "error", "ok"]
     assert records[0]["error"]["type"] == "VideoTimeoutError"
-    assert "not read within 2 s" in records[0]["error"]["message"]
+    assert "not read within 1 s" in records[0]["error"]["message"]
 
 
 def test_waiting_in_line_is_not_counted(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
 
     def load(path: str, *args: Any, **options: Any) -> Clip:
-        time.sleep(0.75)
+        time.sleep(0.3)
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
-    with Loader(Limits(timeout_seconds=2.5), 1) as loader:
-        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 3 s
+    with Loader(Limits(timeout_seconds=1), 1) as loader:
+        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 1.2 s
             loader.wait(begun).close()
 
 
@@ -92,6 +93,28 @@ def test_leaving_does_not_wait_for_what_hangs(copies: list[str], hangs: list[str
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+
+
+def test_leaving_waits_for_no_video_that_was_not_begun(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, should_stop: Callable[[], bool], **__: Any) -> Clip:
+        while not should_stop():
+            time.sleep(0.01)
+        raise CancelledError
+
+    waited: list[Future[Clip]] = []
+
+    def watched(futures: list[Future[Clip]], timeout: float) -> Any:
+        waited.extend(futures)
+        return wait(futures, timeout)
+
+    monkeypatch.setattr(loading, "load_clip", load)
+    monkeypatch.setattr(loading, "wait", watched)
+    with Loader(Limits(), 1) as loader:
+        begun = [loader.begin(path, SETTINGS) for path in copies]
+        while begun[0].began is None:
+            time.sleep(0.01)
+    assert waited == [begun[0].future]
+    assert [one.future.done() for one in begun if one.future is not None] == [True] * 4
 
 
 def test_clips_that_nobody_took_are_closed(copies: list[str]) -> None:

@@ -19,6 +19,8 @@ from tsq_cli.errors import UsageError
 from tsq_cli.models.device import resolve_device, resolve_dtype
 from tsq_cli.types import UInt8Array
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once")
+
 DEMO = Path(__file__).parents[1] / "examples" / "demo.mp4"
 
 

@@ -20,6 +20,8 @@ from tsq_cli.queries import parse_query
 from tsq_cli.record import Record
 from tsq_cli.rules.matching import choose_matching, combine
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once", "text_encoder_loaded_once")
+
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo.mp4"
 Tsq = Callable[..., Result]

@@ -17,6 +17,8 @@ from tests.notebook import run_notebook
 from tests.video.clips import clip
 from tsq_cli import Model, Selector
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once", "text_encoder_loaded_once")
+
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api.md"
 

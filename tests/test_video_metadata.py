@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers.video_processing_utils import BaseVideoProcessor
-from transformers.video_utils import VideoMetadata
 
 from tests.video import pictures
 from tests.video.clips import MILLISECOND, Clip, clip, facts, folder
@@ -72,7 +70,7 @@ def handed_over(
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> transformers.PreTrainedTokenizerFast:
+def tokenizer() -> Any:
     """One token for each byte, and those that the processors look for."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bytewise = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
@@ -137,6 +135,8 @@ def test_qwen3_is_told_the_true_times(qwen3: Any, name: str, k: int, order: Orde
 
 @pytest.mark.parametrize("name", CONSTANT + VARIABLE)
 def test_the_generic_processor_is_told_the_true_times(name: str) -> None:
+    from transformers.video_processing_utils import BaseVideoProcessor
+
     pixels, metadata, times = handed_over(name, 5, "score")
     plain = BaseVideoProcessor(do_resize=False, do_rescale=False, do_normalize=False, do_center_crop=False)
     outputs = process(plain, pixels, metadata, return_metadata=True)
@@ -191,6 +191,8 @@ def test_no_constant_rate_gives_times_in_milliseconds(name: str) -> None:
 
 def test_what_vllm_reads_beside_frames() -> None:
     """It takes do_sample_frames out and the rest as VideoMetadata; its loader of JPEGs checks types and the count."""
+    from transformers.video_utils import VideoMetadata
+
     _, metadata, times = handed_over("busy_then_calm", 5)
     fields = {name: value for name, value in metadata.items() if name != "do_sample_frames"}
     assert metadata["do_sample_frames"] is False

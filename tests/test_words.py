@@ -31,6 +31,8 @@ from tsq_cli.report import sheet
 from tsq_cli.report.page_words import why
 from tsq_cli.scoring import ClipScores, tsq_scores
 
+pytestmark = pytest.mark.usefixtures("demo_decoded_once")
+
 ROOT = Path(__file__).parents[1]
 SURVEILLANCE = ROOT.parent / "shared" / "fights"
 UNSURE = tuple(replace(category, is_sure=False) for category in CATEGORIES)

@@ -87,7 +87,8 @@ class Loader:
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._executor.shutdown(wait=False, cancel_futures=True)
-        futures = [loading.future for loading in self._under_way if loading.future is not None]
+        begun = [loading.future for loading in self._under_way if loading.future is not None]
+        futures = [future for future in begun if not future.cancelled()]  # wait() would wait for those all its time
         _, hanging = wait(futures, timeout=STOP_SECONDS)
         if not hanging:
             self._executor.shutdown()

@@ -56,7 +56,7 @@ def loads(selector: Selector, monkeypatch: pytest.MonkeyPatch) -> list[dict[str,
 
 
 @pytest.fixture
-def call(served: Path, loads: list[dict[str, str]], tmp_path: Path) -> Call:
+def call(served: Path, loads: list[dict[str, str]], tmp_path: Path, demo_decoded_once: None) -> Call:
     """Calls a tool of a server of the folder, which saves frames, and returns its result."""
     server = build_server(Videos([served], pack="imagenet-lite", frames_dir=tmp_path / "frames"))
 

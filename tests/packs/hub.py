@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -65,15 +66,27 @@ class LocalHub:
         self._server.server_close()
 
     def commit(self, repository: str) -> str:
-        """Forty hex digits over names and content of a repository's files."""
+        """Forty hex digits over names and digests of a repository's files."""
         digest = hashlib.sha1()
         for path in self.files(repository):
-            digest.update(path.name.encode() + path.read_bytes())
+            digest.update(path.name.encode() + sha256(path).encode())
         return digest.hexdigest()
 
     def files(self, repository: str) -> list[Path]:
         """All files of a repository, by name."""
         return sorted(path for path in self.repositories[repository].rglob("*") if path.is_file())
+
+
+def sha256(path: Path) -> str:
+    """A file's digest, computed once for what it holds: networks have hundreds of megabytes, and several requests."""
+    known = path.stat()
+    return _sha256(path, known.st_ino, known.st_mtime_ns, known.st_size)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, *_: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -104,9 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif not (file := self.owner.repositories[repository] / name).is_file():
             self._fail("EntryNotFound", body=body, commit=self.owner.commit(repository))
         else:
-            content = file.read_bytes()
-            etag = f'"{hashlib.sha256(content).hexdigest()}"'
-            self._send(200, content, body=body, ETag=etag, **{"X-Repo-Commit": self.owner.commit(repository)})
+            headers = {"ETag": f'"{sha256(file)}"', "X-Repo-Commit": self.owner.commit(repository)}
+            self._send(200, file.read_bytes() if body else b"", body=body, length=file.stat().st_size, **headers)
 
     def _api(self, path: str, *, body: bool) -> None:
         """`{id}`, `{id}/revision/{revision}` (what a repository is) and `{id}/tree/{revision}` (its files)."""
@@ -141,11 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Error-Code": code} | ({"X-Repo-Commit": commit} if commit else {})
         self._send(404, b"not here", body=body, **headers)
 
-    def _send(self, status: int, content: bytes, *, body: bool, **headers: str) -> None:
+    def _send(self, status: int, content: bytes, *, body: bool, length: int | None = None, **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) if length is None else length))
         self.end_headers()
         if body:
             self.wfile.write(content)

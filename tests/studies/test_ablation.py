@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score
 
+from tests.evaluation.references import average_precision_score
 from tests.studies.synthetic import DT, CountedSource, make_data
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.studies.ablation import StudyData, run_study

@@ -1,17 +1,22 @@
-"""Videos whose class is their color, lists of them, and a pack with random weights that embeds names for real."""
+"""Videos whose class is their color, lists of them, a pack with random weights that embeds names for real; graphs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 
 from tests.packs.making import make_pack, packed, write_json
-from tsq_cli.packs import find_pack
+from tsq_cli.files import atomic_path
+from tsq_cli.packs import export, find_pack
+from tsq_cli.packs.schema import EncoderRole, PackConfig
 
 COLORS = {
     "red car": (220, 30, 30), "green_tree": (30, 200, 40), "BlueSky": (40, 60, 230), "yellow sun": (230, 220, 40),
@@ -54,3 +59,27 @@ def _write_video(path: Path, color: tuple[int, int, int], *, seed: int) -> None:
             pixels = np.kron(blocks, np.ones((16, 16, 1))).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="bgr0")))
         container.mux(stream.encode(None))
+
+
+@contextmanager
+def graphs_exported_once(folder: Path) -> Iterator[None]:
+    """Each network's graph is traced for the first pack that has it: it holds no weights, so it is every pack's.
+
+    Tracing takes seconds and is tests/packs/test_graphs.py's matter. Every pack's graph is still written, and compared
+    with torch on that pack's own weights.
+
+    Args:
+        folder: where graphs are kept, by what they are of; several processes may keep theirs there.
+    """
+    trace = export._exported
+
+    def exported(config: PackConfig, role: EncoderRole, size: int) -> bytes:
+        kept = folder / f"{role.model}-{role.num_classes}-{size}.onnx"
+        if not kept.exists():
+            with atomic_path(kept) as path:
+                path.write_bytes(trace(config, role, size))
+        return kept.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export, "_exported", exported)
+        yield

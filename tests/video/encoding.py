@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -118,24 +119,38 @@ def encode_stream(container: Any, stream: Any, recipe: Recipe) -> None:
 
 
 def _frame(recipe: Recipe, number: int, seconds: Fraction) -> av.VideoFrame:
-    width, height = (recipe.width, recipe.height)[:: -1 if recipe.turns % 2 else 1]
-    # The picture is stored turned counter-clockwise, so that turning it clockwise for display sets it upright.
-    rgb = np.ascontiguousarray(np.rot90(pictures.draw(number, width, height), recipe.turns))
-    if recipe.pix_fmt == "pal8":
-        frame = _palette_frame(rgb)
-    elif "yuv" in recipe.pix_fmt:
-        frame = _yuv_frame(recipe, rgb)
+    if "yuv" in recipe.pix_fmt:
+        frame = _yuv_frame(recipe, number)
     else:
-        frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=recipe.pix_fmt)
+        rgb = _stored(pictures.draw, number, recipe.width, recipe.height, recipe.turns)
+        if recipe.pix_fmt == "pal8":
+            frame = _palette_frame(rgb)
+        else:
+            frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=recipe.pix_fmt)
     ticks = seconds / recipe.time_base
     assert ticks.denominator == 1, f"{seconds} s is no whole number of units of {recipe.time_base}"
     frame.pts, frame.time_base = int(ticks), recipe.time_base
     return frame
 
 
-def _yuv_frame(recipe: Recipe, rgb: np.ndarray) -> av.VideoFrame:
+def _stored(draw: Any, number: int, width: int, height: int, turns: int) -> np.ndarray:
+    """A picture turned counter-clockwise, so that turning it clockwise for display sets it upright."""
+    upright = (width, height)[:: -1 if turns % 2 else 1]
+    return np.ascontiguousarray(np.rot90(draw(number, *upright), turns))
+
+
+@functools.lru_cache(maxsize=256)  # most clips have the same pictures, and a test that draws others has another `draw`
+def _planes(
+    draw: Any, number: int, width: int, height: int, turns: int, matrix: str, full_range: bool, bits: int
+) -> list[np.ndarray]:
+    return pictures.to_yuv(_stored(draw, number, width, height, turns), matrix=matrix, full_range=full_range, bits=bits)
+
+
+def _yuv_frame(recipe: Recipe, number: int) -> av.VideoFrame:
     bits = 10 if "10" in recipe.pix_fmt else 8
-    luma, *chroma = pictures.to_yuv(rgb, matrix=recipe.matrix, full_range=recipe.full_range, bits=bits)
+    luma, *chroma = _planes(
+        pictures.draw, number, recipe.width, recipe.height, recipe.turns, recipe.matrix, recipe.full_range, bits
+    )
     step = 1 if "444" in recipe.pix_fmt else 2
     frame = av.VideoFrame(recipe.width, recipe.height, recipe.pix_fmt)
     for plane, values in zip(frame.planes, [luma, *(c[::step, ::step] for c in chroma)], strict=True):
