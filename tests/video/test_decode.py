@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,16 @@ import pytest
 from tests.video import mp4_boxes, pictures
 from tests.video.clips import clip
 from tests.video.encoding import FRAME, Recipe, encode
+from tsq_cli.config import Limits
 from tsq_cli.errors import NoDecodableFrameError
 from tsq_cli.video import VideoSource, decode, decode_frames, open_video
 from tsq_cli.video.convert import Orientation
-from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
+from tsq_cli.video.decoder import StreamDecoder
+from tsq_cli.video.demux import open_stream
+from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, join_overlapping, plan_runs
+
+ONE_READ = 2**15
+"""Bytes that FFmpeg reads at a time."""
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -64,22 +71,56 @@ def test_widen_reaches_from_the_keyframe_before_to_the_one_after() -> None:
     assert expand_to_neighbor_gops(PacketRun(15, 17, (16,)), key) == PacketRun(10, 20, (16,))
 
 
-def test_only_the_packets_needed_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_share_packets_are_joined_and_others_are_not() -> None:
+    runs = [PacketRun(4, 9, (8,)), PacketRun(0, 6, (2, 5)), PacketRun(9, 12, (11,)), PacketRun(8, 9, (8,))]
+    assert join_overlapping(runs) == [PacketRun(0, 9, (2, 5, 8)), PacketRun(9, 12, (11,))]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The ranges of packets that are decoded from now on."""
+    ranges: list[tuple[int, int]] = []
+    original = StreamDecoder.frames
+
+    def spying(self: StreamDecoder, start: int, stop: int, **options: Any) -> Any:
+        ranges.append((start, stop))
+        return original(self, start, stop, **options)
+
+    monkeypatch.setattr(StreamDecoder, "frames", spying)
+    return ranges
+
+
+def test_only_the_packets_needed_are_decoded(asked: list[tuple[int, int]]) -> None:
     source = open_video(clip("h264_no_b_frames").path)  # a keyframe every 12 frames
-    asked: list[tuple[int, int]] = []
-    with source.decoder() as decoder:
-        original = type(decoder).frames
-
-    def spying(self: object, start: int, stop: int, **options: object) -> object:
-        asked.append((start, stop))
-        return original(self, start, stop, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(type(decoder), "frames", spying)
+    asked.clear()
     decode_frames(source, [1, 14, 15, 50], threads=1)
     assert sorted(asked) == [(0, 2), (12, 16), (48, 51)]
     asked.clear()
     decode_frames(source, [1, 14, 50], threads=1, mode="keyframes")
     assert sorted(asked) == [(0, 1), (12, 13), (48, 49)]
+
+
+def test_few_small_frames_are_decoded_by_one_decoder_each_once(
+    monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, int]]
+) -> None:
+    known = clip("hevc_open_gop")  # B-frames before a keyframe refer to it: both groups decode it
+    for few_pixels, overlap in ((0, True), (2**40, False)):
+        monkeypatch.setattr(decode, "FEW_PIXELS", few_pixels)
+        source = open_video(known.path)
+        asked.clear()
+        batch = decode_frames(source, [10, 11, 13], short_side=None)
+        assert [pictures.read(picture) for picture in batch.pixels] == [known.numbers[i] for i in (10, 11, 13)]
+        asked.sort()
+        assert (asked[-1][0] < asked[0][1] and len(asked) > 1) == overlap
+
+
+def test_opening_an_mp4_of_variable_rate_reads_its_index_and_no_more_frames_than_needed(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    times = [FRAME * (i + 1) + (i**3 % 13) * MILLISECOND for i in range(60)]
+    filler = {"x264-params": "bitrate=800:vbv-maxrate=800:vbv-bufsize=400:nal-hrd=cbr"}  # frames of 4 KB
+    encode(path, Recipe(pts=times, options=filler))
+    with closing(open_stream(path, limits=Limits())) as opened:
+        assert opened.file.tell() < 2 * ONE_READ < 20 * 4000  # to guess a rate, FFmpeg reads 20 frames
 
 
 def test_keyframes_say_how_far_off_they_are() -> None:

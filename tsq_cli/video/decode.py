@@ -19,7 +19,7 @@ from tsq_cli.video.convert import Converter
 from tsq_cli.video.decoder import StreamDecoder
 from tsq_cli.video.demux import NotOnGpuError
 from tsq_cli.video.frames import FrameSource, Source
-from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, plan_runs
+from tsq_cli.video.plan import PacketRun, expand_to_neighbor_gops, join_overlapping, plan_runs
 from tsq_cli.video.probe import VideoSource
 from tsq_cli.video.stop import ShouldStop, deadline
 
@@ -31,6 +31,9 @@ LOST = -1
 
 LARGE_PIXELS = 2**26
 """Pixels of a frame above which one decoder works at a time: each holds several frames of its own (ours)."""
+
+FEW_PIXELS = 2**18
+"""Pixels of all frames to decode that take about as long (3 ms) as a second decoder takes to open (measured)."""
 
 NOT_ON_GPU = "NVDEC gave no frame"
 """How the note begins that says that the CPU decoded in the place of the GPU."""
@@ -88,9 +91,12 @@ def decode_frames(
     targets = _nearest_keyframes(source, wanted) if mode == "keyframes" else wanted
     should_stop = deadline(source.info.path, source.limits.timeout_seconds, should_stop)
     job = _Job(source, np.unique(targets), short_side, should_stop, nvdec=mode == "nvdec")
-    waiting = deque(job.plan())
-    is_large = source.geometry.width * source.geometry.height > LARGE_PIXELS
-    workers = 1 if is_large else max(1, min(threads, len(waiting)))
+    runs = job.plan()
+    pixels = source.geometry.width * source.geometry.height
+    if pixels > LARGE_PIXELS or pixels * sum(map(len, runs)) < FEW_PIXELS:
+        runs, threads = join_overlapping(runs), 1
+    waiting = deque(runs)
+    workers = max(1, min(threads, len(waiting)))
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(job.decode, waiting) for _ in range(workers)]
         try:

@@ -48,6 +48,17 @@ def plan_runs(pts: Int64Array, key: npt.NDArray[np.bool_], targets: Int64Array) 
     return sorted(runs, key=len, reverse=True)
 
 
+def join_overlapping(runs: list[PacketRun]) -> list[PacketRun]:
+    """Join runs that share packets, so that one decoder decodes each packet once: in open groups, often a keyframe."""
+    joined: list[PacketRun] = []
+    for run in sorted(runs, key=lambda run: run.start):
+        if joined and run.start < joined[-1].stop:
+            last = joined.pop()
+            run = PacketRun(last.start, max(last.stop, run.stop), tuple(sorted({*last.targets, *run.targets})))
+        joined.append(run)
+    return joined
+
+
 def expand_to_neighbor_gops(run: PacketRun, key: npt.NDArray[np.bool_]) -> PacketRun:
     """Extend a run from one keyframe earlier up to and including the next one, to recover what a damaged run lost.
 
