@@ -32,8 +32,8 @@ LOST = -1
 LARGE_PIXELS = 2**26
 """Pixels of a frame above which one decoder works at a time: each holds several frames of its own (ours)."""
 
-FEW_PIXELS = 2**18
-"""Pixels of all frames to decode that take about as long (3 ms) as a second decoder takes to open (measured)."""
+FEW_PIXELS = 2**19
+"""Pixels of all frames to decode up to which a second decoder saves no time, since it has to be opened (measured)."""
 
 NOT_ON_GPU = "NVDEC gave no frame"
 """How the note begins that says that the CPU decoded in the place of the GPU."""
