@@ -248,7 +248,7 @@ def _write_tuned(result: Evaluation, path: Path) -> None:
 
     if result.tuned is None:
         info(
-            f"no early exit: each bar may lose more than {100 * GOAL:g} points of top-1 accuracy by these videos, "
+            f"no early exit: each bar may lose more than {GOAL:.1%} of the videos, "
             f"or saves no frame, so {path} is not written"
         )
         return
