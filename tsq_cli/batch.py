@@ -120,7 +120,7 @@ def _page(outputs: Outputs) -> contextlib.AbstractContextManager[Page | None]:
         return contextlib.nullcontext()
     from tsq_cli.report.page import Page  # templates and their engine, which most runs do without
 
-    return Page(outputs.html)
+    return Page(outputs.html, stays=outputs.page_stays)
 
 
 def _finish_batch(

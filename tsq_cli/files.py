@@ -68,6 +68,35 @@ def atomic_path(final: Path, *, replace: bool = True) -> Iterator[Path]:
         raise cannot_write(final, error) from error
 
 
+@contextmanager
+def held_alone(lock_path: Path, what: str, wanted: str) -> Iterator[None]:
+    """Hold a lock while the block runs; its file goes at the end.
+
+    Args:
+        lock_path: of the file that is locked.
+        what: is written to, for the message.
+        wanted: in the place of what was found, for the message.
+
+    Raises:
+        UsageError: another run holds it.
+        OSError: the file cannot be made.
+    """
+    from filelock import FileLock, Timeout  # its import costs more than the rest of this file
+
+    lock = FileLock(lock_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"another run is writing to {what}", wanted=wanted, fix="wait for it to end, or give another place"
+        ) from error
+    try:
+        yield
+    finally:
+        lock_path.unlink(missing_ok=True)  # while it is locked: no other run can be holding it
+        lock.release()
+
+
 def write_text(final: Path, text: str) -> None:
     """Write a text file as UTF-8, whole or not at all; bytes that are not text (in a file's name) become escapes.
 

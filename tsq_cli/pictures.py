@@ -37,6 +37,7 @@ class Outputs:
         sheet: path of the contact sheets; `{stem}` in its name stands for the video's name.
         maps_dir, map_format: folder and format of the saliency maps.
         html: path of the page.
+        page_stays: whether the page will be read where it is written, so that its links can be relative.
         overwrite: whether pictures of other videos may be replaced.
         urls: places in a store, by the name of the attribute in whose stead they are: prefixes for frames_dir and
             maps_dir, for sheet a URL as its path would be.
@@ -51,6 +52,7 @@ class Outputs:
     maps_dir: Path | None = None
     map_format: MapFormat = "overlay"
     html: Path | None = None
+    page_stays: bool = True
     overwrite: bool = False
     urls: Mapping[str, str] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from tsq_cli import stores
 from tsq_cli.errors import InputNotFoundError, UsageError
-from tsq_cli.files import atomic_path, cannot_write, is_written_straight
+from tsq_cli.files import atomic_path, cannot_write, held_alone, is_written_straight
 from tsq_cli.inputs import file_status
 from tsq_cli.journal import CRASHED, Journal
 from tsq_cli.stores import is_url
@@ -142,20 +142,7 @@ class RecordFile:
         self._held.close()  # later appends would go to the file that was replaced
 
     def _lock(self) -> None:
-        from filelock import FileLock, Timeout  # its import costs more than the rest of this file
-
-        path = self._beside("lock")
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UsageError(
-                f"another run is writing to {self.path}",
-                wanted="one run at a time per --jsonl file",
-                fix="wait for it to end, or give another file",
-            ) from error
-        self._held.callback(lock.release)
-        self._held.callback(path.unlink, missing_ok=True)  # while it is locked: no other run can be holding it
+        self._held.enter_context(held_alone(self._beside("lock"), str(self.path), "one run at a time per --jsonl file"))
 
     def _beside(self, ending: str) -> Path:
         name = os.fsdecode(os.fsencode(self._real.name)[:_LONGEST_NAME])

@@ -10,6 +10,9 @@ from tsq_cli import stores
 from tsq_cli.errors import OutputError, TsqError, UsageError
 from tsq_cli.files import LEFTOVER_PREFIX
 
+LEAST_RATE = 500_000
+"""Bytes per second below which a store counts as not answering (ours)."""
+
 
 def put(url: str, data: bytes, should_stop: Callable[[], bool] | None = None) -> None:
     """Write an object in one request, which every store does whole or not at all; an older one is replaced.
@@ -22,7 +25,7 @@ def put(url: str, data: bytes, should_stop: Callable[[], bool] | None = None) ->
     async def write(system: Any) -> None:
         await system._pipe_file(stores.object_name(url), data)
 
-    _write(url, write, should_stop)
+    _write(url, write, should_stop, seconds=stores.ANSWER_SECONDS + len(data) / LEAST_RATE)
 
 
 def check_folder(option: str, url: str) -> None:
@@ -46,9 +49,11 @@ def check_folder(option: str, url: str) -> None:
     _write(trial, remove)
 
 
-def _write(url: str, work: stores.Work[None], should_stop: Callable[[], bool] | None = None) -> None:
+def _write(
+    url: str, work: stores.Work[None], should_stop: Callable[[], bool] | None = None, *, seconds: float | None = None
+) -> None:
     try:
-        stores.request(url, work, should_stop)
+        stores.request(url, work, should_stop, seconds=seconds)
     except UsageError as error:
         if type(error) is UsageError:
             raise

@@ -76,6 +76,16 @@ def test_a_file_that_tsq_did_not_write_is_kept(tsq: Tsq, demo: Path, tmp_path: P
     assert theirs.read_bytes() == before
 
 
+def test_another_run_writes_into_another_folder(tsq: Tsq, demo: Path, tmp_path: Path) -> None:
+    from tsq_cli.cli.parquet_shards import ParquetShards
+
+    with ParquetShards(tmp_path / "rows"):
+        result = tsq("select", demo, "--selector", "uniform", "--parquet", tmp_path / "rows")
+    assert result.code == 2
+    assert "another run is writing to --parquet" in result.err
+    assert [*(tmp_path / "rows").iterdir()] == []
+
+
 def test_an_interrupted_run_leaves_the_rows_it_has(
     tsq: Tsq, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from tests.servers import BUCKET, new_file_systems, s3, web
 from tsq_cli import load, stores
 from tsq_cli.clip import load_clip
 from tsq_cli.config import SelectSettings
-from tsq_cli.errors import UsageError
+from tsq_cli.errors import OutputError, UsageError
 from tsq_cli.inputs import collect_inputs, file_status
 from tsq_cli.report.page_links import video_link
 
@@ -309,12 +309,46 @@ def test_every_picture_export_and_page_goes_into_the_store(tsq: Tsq, store: Any,
     assert body(store, captions).startswith(b"WEBVTT")
     rows = list(csv.DictReader(io.StringIO(body(store, url("all/rows.csv")).decode())))
     assert [row["file"] for row in rows] == [frame["path"] for frame in record["frames"]]
-    assert b"demo.mp4" in body(store, url("all/page.html"))
+    page = body(store, url("all/page.html")).decode()
+    assert f'href="file://{DEMO}' in page  # from a store no relative path leads to it
+    assert "maps   s3://films/all/maps: 2 saved" in tsq("classify", DEMO, *shared[:4], "--maps", url("all/maps/")).out
 
     again = tsq("classify", DEMO, *shared, *far)
     assert (again.code, again.out) == (2, "")
     assert "sheet.png exists, and a store does not say whose it is" in again.err
     assert tsq("classify", DEMO, *shared, *far, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--csv", "s3://films/clips/b.mp4"], "--csv s3://films/clips/b.mp4 names a video"),
+        (["--csv", "s3://films/new.mov"], "names a video"),
+        (["--html", "s3://films/page/"], "--html s3://films/page/ ends in /"),
+        (["--csv", "s3://films/x", "--html", "s3://films/x"], "--csv and --html have a URL in common"),
+    ],
+)
+def test_what_would_replace_a_video_or_another_output_is_refused(
+    tsq: Tsq, store: Any, options: list[str], said: str
+) -> None:
+    before = store.head_object(Bucket=BUCKET, Key="clips/b.mp4")["ETag"]
+    result = tsq("select", DEMO, *EVEN, *options)
+    assert (result.code, said in result.err) == (2, True), result.err
+    assert store.head_object(Bucket=BUCKET, Key="clips/b.mp4")["ETag"] == before
+
+
+def test_what_a_store_does_not_take_at_the_end_stays_on_this_machine(
+    tsq: Tsq, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(url: str, data: bytes) -> None:
+        raise OutputError(f"cannot write {url}", wanted="room", fix="wait")
+
+    monkeypatch.setattr("tsq_cli.cli.staging.put", refuse)
+    result = tsq("select", DEMO, *EVEN, "--csv", url("rows.csv"))
+    assert result.code == 1
+    kept = Path(result.err.rpartition("copy it from ")[2].strip())
+    assert str(DEMO) in kept.read_text()
+    shutil.rmtree(kept.parent)
 
 
 def test_several_sheets_in_a_store_have_a_name_each(tsq: Tsq, store: Any) -> None:

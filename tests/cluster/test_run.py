@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,13 @@ from tests.cluster.deadly import DEMO, SETTINGS, Deadly, copies, deadly
 from tests.machine import needs_signals
 from tsq_cli.batch import RunPlan, Worker
 from tsq_cli.batch import run as run_batch
-from tsq_cli.errors import ClusterError, UsageError, WeightsError
+from tsq_cli.errors import ClusterError, InputNotFoundError, UsageError, WeightsError
 from tsq_cli.pictures import Outputs
 
 pytest.importorskip("ray")
 from tsq_cli.cluster import connection, worker
 from tsq_cli.cluster.connection import Cluster, ClusterSettings, connect
-from tsq_cli.cluster.run import Column, run
+from tsq_cli.cluster.run import Column, column_names, count_names, run
 
 pytestmark = [needs_signals, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are many
 
@@ -138,6 +139,19 @@ def test_a_cluster_is_divided_into_workers(
     assert connection._shares(settings, nodes) == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device": "gpu0"}, "device is 'gpu0'"),
+        ({"device": "cuda:1"}, "leave the choice of the GPU to Ray"),
+        ({"device": "cuda", "gpus_per_worker": 0.0}, "--gpus-per-worker 0; wanted a share"),
+    ],
+)
+def test_devices_that_workers_cannot_have_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ClusterSettings(**settings)
+
+
 @pytest.mark.parametrize("settings", [ClusterSettings(num_workers=3), ClusterSettings(device="cuda")])
 def test_a_cluster_without_room_is_refused(settings: ClusterSettings) -> None:
     with pytest.raises(UsageError, match=r"what the cluster has room for: [02]"):
@@ -150,14 +164,49 @@ def test_an_address_where_no_cluster_answers_is_refused_at_once(address: str) ->
         connection._init(ClusterSettings(address=address))
 
 
+@pytest.mark.parametrize(
+    ("content", "column", "error", "said"),
+    [
+        ("id,path\n1,a.mp4\n", "id", None, ""),  # a CSV file has texts only
+        ("path\n" + "a.mp4\n" * 200_001 + "b.mp4,c,d\n", "path", InputNotFoundError, "cannot be read .*Expected 1 col"),
+        (None, "id", UsageError, "the column id of .* is of int64; wanted names"),
+    ],
+)
+def test_a_list_that_has_no_names_is_refused_before_anything_starts(
+    tmp_path: Path, content: str | None, column: str, error: type[Exception] | None, said: str
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / ("list.parquet" if content is None else "list.csv")
+    if content is None:
+        parquet.write_table(pa.table({"id": [1, 2]}), path)
+    else:
+        path.write_text(content)
+    if error is None:
+        assert [name for names in column_names(Column(path=str(path), name=column)) for name in names] == ["1"]
+        return
+    with pytest.raises(error, match=said):
+        count_names(Column(path=str(path), name=column))
+
+
+def test_workers_that_die_while_they_load_end_the_run_and_no_video_is_blamed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ray.get", lambda reference: reference)
+    actor = worker.Actor(without_weights, without_weights()[0].settings_hash, str(tmp_path), None)
+    with pytest.raises(ClusterError, match="6 workers died while they loaded the model"):
+        list(actor._run_carefully(["a.mp4"], {}, {"": 6}))
+
+
 def test_the_ledger_counts_only_deaths_of_a_video_by_itself() -> None:
     ledger, call = worker.Ledger(), ["a", "b"]
     assert ledger.begin(call) is None
-    assert ledger.begin(call) == {}  # died with both
+    assert ledger.begin(call) == {"": 1}  # died with both
     ledger.alone(call, "a")
     ledger.alone(call, "b")
-    assert ledger.begin(call) == {"b": 1}
-    assert ledger.begin(call) == {"b": 1}  # died before any was tried
+    assert ledger.begin(call) == {"": 1, "b": 1}
+    assert ledger.begin(call) == {"": 2, "b": 1}  # died before any was tried
     ledger.end(call)
     assert ledger.begin(call) is None
 

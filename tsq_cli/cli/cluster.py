@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +13,7 @@ from tsq_cli.cli.options import INPUT, not_empty
 from tsq_cli.cli.output import info
 from tsq_cli.errors import UsageError
 from tsq_cli.files import STDOUT
+from tsq_cli.stores import is_url, local_path
 
 if TYPE_CHECKING:
     from tsq_cli.batch import RunPlan, Worker
@@ -157,9 +158,9 @@ def on_cluster(options: VideoOptions) -> Iterator[tuple[VideoOptions, Cluster | 
 
 def column_length(options: VideoOptions) -> int:
     """Count the names in the column of --files-column."""
-    from tsq_cli.cluster.run import open_column
+    from tsq_cli.cluster.run import count_names
 
-    return int(open_column(_column(options)).count_rows())
+    return count_names(_column(options))
 
 
 def _column(options: VideoOptions) -> Column:
@@ -167,7 +168,14 @@ def _column(options: VideoOptions) -> Column:
 
     assert options.files_from is not None  # check_runner has seen to it
     assert options.files_column is not None
-    return Column(path=options.files_from, name=options.files_column)
+    path = local_path(options.files_from)
+    if is_url(path):
+        raise UsageError(
+            f"--files-from {path} is a URL, and --files-column was given",
+            wanted="a Parquet or CSV file on this machine",
+            fix="copy it here",
+        )
+    return Column(path=path, name=options.files_column)
 
 
 def run_there(
@@ -189,12 +197,14 @@ def run_there(
     Yields:
         A record, and whether it was there before.
     """
-    from tsq_cli.cluster.run import run
+    from tsq_cli.cluster.run import column_names, run
 
-    wanted = None if options.files_column is not None else frozenset(plan.paths)
+    wanted: Collection[str] | None = None if options.files_column is not None else frozenset(plan.paths)
     done: set[str] = set()  # names only: records of a million videos take more memory than a machine has
     for path, record in before:
-        if wanted is None or path in wanted:
+        if wanted is None:  # only now: a run that begins anew does not read the list here
+            wanted = {name for names in column_names(_column(options)) for name in names}
+        if path in wanted:
             done.add(path)
             yield record, True
     if wanted is not None and len(done) == len(wanted):

@@ -178,8 +178,12 @@ class Output:
         self._task = self._progress.add_task("videos", total=self._total)
 
     def __enter__(self) -> Self:
-        if self._jsonl is not None:
-            self._jsonl.__enter__()
+        with ExitStack() as undone:
+            if self._shards is not None:
+                undone.enter_context(self._shards)
+            if self._jsonl is not None:
+                self._jsonl.__enter__()
+            undone.pop_all()
         if self._inputs.skipped:
             info(f"{self._inputs.skipped} files in folders skipped: not videos by their suffix")
         self._progress.start()
@@ -193,7 +197,7 @@ class Output:
                 if kind is None:
                     stack.callback(self._jsonl.finish)
             if self._shards is not None:
-                stack.callback(self._shards.flush)
+                stack.callback(self._shards.__exit__)
             if self._csv is not None and (kind is None or self._records):
                 write_csv(self._csv, self._records)
         if kind is not None:

@@ -6,14 +6,15 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from tsq_cli.cli.options import OUTPUT, not_empty_path
 from tsq_cli.errors import UsageError, install_extra
-from tsq_cli.files import atomic_path
+from tsq_cli.files import atomic_path, cannot_write, held_alone
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,8 @@ ParquetOption = Annotated[
     typer.Option(
         "--parquet",
         metavar="DIR",
-        help="Write a row per video into Parquet files, 1000 rows each, as the run goes (extra tsq-cli[parquet]).",
+        help="Write a row per video into Parquet files, 1000 rows each, as the run goes; those of "
+        "an earlier run give way (extra tsq-cli[parquet]).",
         parser=not_empty_path,
         rich_help_panel=OUTPUT,
     ),
@@ -39,26 +41,52 @@ _OURS = b"tsq_record"  # key of the metadata that tells our files from others
 class ParquetShards:
     """A folder of files `records-00000.parquet` and on; files of an earlier run give way when the first is written.
 
-    Each row has the columns that tables are usually made of, and the whole record (docs/schema.json) as JSON.
+    Each row has the columns that tables are usually made of, and the whole record (docs/schema.json) as JSON. Use as a
+    context manager, inside which no other run writes there.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Check that the folder has nothing that the run would write over.
+        self._folder = folder
+        self._earlier: list[Path] = []
+        self._rows: list[dict[str, Any]] = []
+        self._written = 0
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Lock the folder, and check that it has nothing that the run would write over.
 
         Raises:
-            UsageError: pyarrow is not installed, or a file of such a name was not written by tsq.
+            UsageError: pyarrow is not installed, another run writes there, or a file of such a name was not written by
+                tsq.
+            OutputError: nothing can be written there.
         """
         if importlib.util.find_spec("pyarrow") is None:
             raise UsageError("the package pyarrow is not installed", wanted="pyarrow", fix=install_extra("parquet"))
-        self._folder = folder
-        self._earlier = [path for path in _files(folder) if _NAME.fullmatch(path.name)]
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(
+                held_alone(self._folder / ".records.lock", f"--parquet {self._folder}", "a folder for each run")
+            )
+        except OSError as error:
+            raise cannot_write(self._folder, error) from error
+        with ExitStack() as undone:
+            undone.callback(self._held.close)
+            self._check()
+            undone.pop_all()
+        return self
+
+    def _check(self) -> None:
+        self._earlier = [path for path in sorted(self._folder.iterdir()) if _NAME.fullmatch(path.name)]
         for path in self._earlier:
             if not _is_ours(path):
                 raise UsageError(
                     f"{path} was not written by tsq", wanted="a folder without it", fix="give --parquet another folder"
                 )
-        self._rows: list[dict[str, Any]] = []
-        self._written = 0
+
+    def __exit__(self, *exception: object) -> None:
+        """Write the rows that wait, even of an interrupted run."""
+        with self._held:
+            self._flush()
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a row; write a file when it is full.
@@ -68,29 +96,22 @@ class ParquetShards:
         """
         self._rows.append(_row(record))
         if len(self._rows) == ROWS:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Write the rows that wait, if any.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+    def _flush(self) -> None:
         from pyarrow import Table, parquet
 
         if not self._rows:
             return
-        with atomic_path(self._folder / f"records-{self._written:05d}.parquet") as temporary:
+        place = self._folder / f"records-{self._written:05d}.parquet"
+        with atomic_path(place) as temporary:
             parquet.write_table(Table.from_pylist(self._rows, _schema()), temporary, compression="zstd")
-            for path in self._earlier:
+        for path in self._earlier:
+            if path != place:
                 path.unlink(missing_ok=True)
-            self._earlier = []
+        self._earlier = []
         self._written += 1
         self._rows = []
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _is_ours(path: Path) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tsq_cli import stores
-from tsq_cli.errors import UsageError
+from tsq_cli.cli.output import print_error
+from tsq_cli.errors import OutputError, UsageError
+from tsq_cli.files import VIDEO_SUFFIXES
 from tsq_cli.uploads import check_folder, put
 
 if TYPE_CHECKING:
@@ -18,30 +20,76 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def staged(options: VideoOptions) -> Iterator[VideoOptions]:
+def staged(options: VideoOptions, inputs: Collection[str]) -> Iterator[VideoOptions]:
     """Have the files of a whole run (`--csv`, `--html`) written on this machine, and put into their store at the end.
 
+    Args:
+        options: of the run.
+        inputs: its videos.
+
     Yields:
-        The options, with paths in a temporary folder for URLs.
+        The options, with paths in a temporary folder for URLs. What the store does not take stays there.
 
     Raises:
-        UsageError: a URL of a web server, or of an unknown scheme.
+        UsageError: a URL of a web server, of an unknown scheme, of a video or of another output.
         OutputError: the store does not take them.
     """
     urls = {name: url for name in ("csv", "html") if isinstance(url := getattr(options, name), str)}
     if not urls:
         yield options
         return
+    _check_whole(urls | ({"sheet": options.sheet} if isinstance(options.sheet, str) else {}), inputs)
     for name, url in urls.items():
         check_folder(f"--{name}", url.rpartition("/")[0])
-    with tempfile.TemporaryDirectory() as folder:
-        places: dict[str, Any] = {name: Path(folder) / f"run.{name}" for name in urls}
+    folder = Path(tempfile.mkdtemp(prefix="tsq-"))
+    places: dict[str, Any] = {name: folder / f"run.{name}" for name in urls}
+    try:
+        yield replace(options, **places)
+    except BaseException:
+        for error in _put_all(places, urls):  # an interrupted run has files of what it did
+            print_error(str(error))
+        raise
+    finally:
+        with suppress(OSError):  # it keeps what could not be put
+            folder.rmdir()
+    for error in _put_all(places, urls):
+        raise error
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _check_whole(urls: Mapping[str, str], inputs: Collection[str]) -> None:
+    """Refuse a URL that would replace a video or another output, as check_outputs does with paths."""
+    for name, url in urls.items():
+        if not (file := url.rpartition("/")[2]):
+            raise UsageError(f"--{name} {url} ends in /", wanted="the URL of a file", fix="add a name to it")
+        if url in inputs or PurePosixPath(file).suffix.lower() in VIDEO_SUFFIXES:
+            raise UsageError(
+                f"--{name} {url} names a video",
+                wanted="an output that may be replaced",
+                fix=f"give --{name} a URL of its own; was its value forgotten?",
+            )
+    if len({*urls.values()}) < len(urls):
+        raise UsageError(
+            f"{' and '.join(f'--{name}' for name in urls)} have a URL in common",
+            wanted="a URL for each output",
+            fix="give one of them another",
+        )
+
+
+def _put_all(places: Mapping[str, Path], urls: Mapping[str, str]) -> list[OutputError]:
+    """Put the files that were written into their store; return an error for each that it did not take."""
+    errors = []
+    for name, place in places.items():
+        if not place.exists():
+            continue
         try:
-            yield replace(options, **places)
-        finally:  # an interrupted run has files of what it did
-            for name, place in places.items():
-                if place.exists():
-                    put(urls[name], place.read_bytes())
+            put(urls[name], place.read_bytes())
+        except OutputError as error:
+            errors.append(OutputError(error.got, wanted="a store that takes it", fix=f"copy it from {place}"))
+        else:
+            place.unlink()
+    return errors
 
 
 def split(places: Mapping[str, Path | str | None]) -> tuple[dict[str, Path], dict[str, str]]:

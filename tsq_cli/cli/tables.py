@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -49,10 +48,10 @@ def print_table(console: SafeConsole, record: dict[str, Any]) -> None:
     saved = [frame["path"] for frame in record["frames"] if frame["path"]]
     if saved:
         console.print(f"frames {os.path.dirname(saved[0])}: {len(saved)} saved", soft_wrap=True)  # noqa: PTH120
-    maps = [Path(frame["map"]) for frame in record["frames"] if frame["map"]]
+    maps = [frame["map"] for frame in record["frames"] if frame["map"]]
     if maps:
         shown = record["maps"]["label"] if record["maps"]["is_sure"] else f"the likeliest class ({UNSURE})"
-        console.print(f"maps   {maps[0].parent}: {len(maps)} saved, of {shown}", soft_wrap=True)
+        console.print(f"maps   {os.path.dirname(maps[0])}: {len(maps)} saved, of {shown}", soft_wrap=True)  # noqa: PTH120
     if record["sheet"]:
         console.print(f"sheet  {record['sheet']}", soft_wrap=True)
     for path in record["exports"].values():

@@ -53,8 +53,9 @@ def run_videos(
     check_runner(options)
     inputs = _collect(options)
     page = options.html
-    with staged(options) as options:
+    with staged(options, inputs.paths) as options:
         outputs = _checked_outputs(options, inputs, maps_dir, map_format)
+        outputs = replace(outputs, page_stays=not isinstance(page, str))
         with on_cluster(options) as (options, cluster):
             with progress_bar("choosing the networks"):
                 plan, load = prepare(options, outputs, classify, recognizer)
@@ -180,7 +181,9 @@ def _checked_outputs(options: VideoOptions, inputs: Inputs, maps: Path | str | N
     check_urls(urls, one_sheet=inputs.single, overwrite=options.overwrite)
     folder = paths.get("frames_dir")
     outputs = Outputs(
-        **paths,
+        frames_dir=folder,
+        sheet=paths.get("sheet"),
+        maps_dir=paths.get("maps_dir"),
         urls=urls,
         image_format=options.image_format,
         exports=check_kinds(options.export or []),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsq_cli.config import check_device
 from tsq_cli.errors import UsageError, install_extra, one_line
 
 _REACH_SECONDS = 10
@@ -40,6 +41,17 @@ class ClusterSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_device(self.device)
+        if ":" in self.device:
+            raise UsageError(
+                f"--device {self.device} was given with --runner ray",
+                wanted="auto, cpu or cuda",
+                fix="leave the choice of the GPU to Ray",
+            )
+        if self.device == "cuda" and self.gpus_per_worker == 0:
+            raise UsageError(
+                "--device cuda was given with --gpus-per-worker 0", wanted="a share of a GPU", fix="try 1 or 0.5"
+            )
         for name, value in (("--num-workers", self.num_workers), ("--cpus-per-worker", self.cpus_per_worker)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}", wanted="1 or more", fix="leave it at the default")

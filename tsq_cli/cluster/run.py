@@ -12,6 +12,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,30 +137,68 @@ def _given(names: Sequence[str], done: Collection[str], *, has_pictures: bool) -
 
 
 def open_column(column: Column) -> Any:
-    """Open a column of a Parquet or CSV file, or of a folder of Parquet files, as a dataset of pyarrow.
+    """Open a column of names, of a Parquet or CSV file or of a folder of Parquet files, as a dataset of pyarrow.
 
     Raises:
         InputNotFoundError: the file cannot be read.
-        UsageError: it has no such column.
+        UsageError: it has no such column, or one of other things than names.
     """
-    from pyarrow import dataset
+    import pyarrow as pa
+    from pyarrow import csv, dataset
 
-    kind = "csv" if Path(column.path).suffix.lower() == ".csv" else "parquet"
-    try:
+    kind: Any = "parquet"
+    if Path(column.path).suffix.lower() == ".csv":
+        as_text = csv.ConvertOptions(column_types={column.name: pa.string()})  # names may look like numbers
+        kind = dataset.CsvFileFormat(convert_options=as_text)
+    with _reading(column):
         data = dataset.dataset(column.path, format=kind)
-    except (OSError, ValueError) as error:  # of which pyarrow's are
-        raise InputNotFoundError(
-            f"the list {column.path} cannot be read ({one_line(error)[:200]})",
-            wanted="a Parquet or CSV file, or a folder of Parquet files",
-            fix="check the path given to --files-from",
-        ) from error
     if column.name not in data.schema.names:
         raise UsageError(
             f"{column.path} has no column {column.name}",
             wanted="one of " + ", ".join(data.schema.names[:20]),
             fix="give its name to --files-column",
         )
+    found = data.schema.field(column.name).type
+    if not any(test(found) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)):
+        raise UsageError(
+            f"the column {column.name} of {column.path} is of {found}", wanted="names", fix="give another column"
+        )
     return data
+
+
+def column_names(column: Column) -> Iterator[list[str]]:
+    """Read the names of a column bit by bit, "" for none.
+
+    Raises:
+        InputNotFoundError, UsageError: as open_column.
+    """
+    data = open_column(column)
+    with _reading(column):
+        for batch in data.to_batches(columns=[column.name]):
+            yield [os.fsdecode(name or "") for name in batch.column(0).to_pylist()]
+
+
+def count_names(column: Column) -> int:
+    """Count the rows of a column.
+
+    Raises:
+        InputNotFoundError, UsageError: as open_column.
+    """
+    data = open_column(column)
+    with _reading(column):
+        return int(data.count_rows())
+
+
+@contextmanager
+def _reading(column: Column) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # of which pyarrow's are
+        raise InputNotFoundError(
+            f"the list {column.path} cannot be read ({one_line(error)[:200]})",
+            wanted="a Parquet or CSV file, or a folder of Parquet files",
+            fix="check the path given to --files-from",
+        ) from error
 
 
 def _column_calls(files: pa.Table, column: str, skipped: Any, per_call: int) -> Iterator[pa.Table]:
@@ -169,9 +208,8 @@ def _column_calls(files: pa.Table, column: str, skipped: Any, per_call: int) -> 
     seen = set(ray.get(skipped))
     for path in files.column("file").to_pylist():
         waiting: list[bytes] = []
-        for batch in open_column(Column(path=path, name=column)).to_batches(columns=[column]):
-            named = dict.fromkeys(os.fsencode(name or "") for name in batch.column(0).to_pylist())
-            new = [name for name in named if name not in seen]
+        for names in column_names(Column(path=path, name=column)):
+            new = [name for name in dict.fromkeys(map(os.fsencode, names)) if name not in seen]
             seen.update(new)
             waiting += new
             whole = len(waiting) - len(waiting) % per_call

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from tsq_cli.batch import RunPlan, Worker, failed
 from tsq_cli.batch import run as run_batch
-from tsq_cli.errors import TsqError, UsageError
+from tsq_cli.errors import ClusterError, TsqError, UsageError
 from tsq_cli.journal import Death
 from tsq_cli.loading import crash, find_killers
 from tsq_cli.pictures import hashed_stem
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MOST_BEGINNINGS = 5
+"""Workers that may die with a call and with no video by itself before the run ends (ours)."""
 
 MOST_DEATHS = 2
 """Workers that may die while they process a video by itself before it counts as the cause (ours)."""
@@ -79,6 +82,14 @@ class Actor:
         """Process a call's videos one by one after a worker died of it, but not those that kill what reads them."""
         import ray
 
+        if deaths.get("", 0) > MOST_BEGINNINGS:
+            raise ClusterError(
+                f"{deaths['']} workers died while they loaded the model, or began a call",
+                wanted="room for the model on each worker",
+                fix="take --num-workers down, or --cpus-per-worker up",
+            )
+        if self._prepared[0].settings.needs_model or self._prepared[0].recognition is not None:
+            self._model()  # what dies while it is loaded must not be taken for a video's doing
         killers = find_killers(Death(tuple(paths), None), self._prepared[0].limits)
         for path in paths:
             if path not in killers and deaths.get(path, 0) < MOST_DEATHS:
@@ -101,22 +112,25 @@ class Ledger:
         self._calls: dict[tuple[str, ...], tuple[str | None, dict[str, int]]] = {}
 
     def begin(self, paths: Sequence[str]) -> dict[str, int] | None:
-        """Note a call. If it was begun before and not ended, return how many workers died with which video alone."""
+        """Note a call. If it was begun before and not ended, return how many workers died with which video alone.
+
+        "" stands for none: they died before.
+        """
         only = paths[0] if len(paths) == 1 else None
         before = self._calls.get(tuple(paths))
         if before is None:
             self._calls[tuple(paths)] = only, {}
             return None
         alone, deaths = before
-        if alone is not None:
-            deaths[alone] = deaths.get(alone, 0) + 1
+        deaths[alone or ""] = deaths.get(alone or "", 0) + 1
         self._calls[tuple(paths)] = None, deaths
         return deaths
 
     def alone(self, paths: Sequence[str], path: str) -> None:
         """Note the one video of a call that is processed now."""
-        self._calls[tuple(paths)] = path, self._calls[tuple(paths)][1]
+        _, deaths = self._calls.get(tuple(paths), (None, {}))
+        self._calls[tuple(paths)] = path, deaths
 
     def end(self, paths: Sequence[str]) -> None:
         """Forget a call."""
-        del self._calls[tuple(paths)]
+        self._calls.pop(tuple(paths), None)  # Ray may have run it twice at once, where it took a worker for dead
