@@ -4,14 +4,18 @@ import errno
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.cli.conftest import Result
 from tests.cluster.deadly import copies
 from tests.machine import needs_signals
+from tsq_cli.cli.cluster import column_length, run_there
+from tsq_cli.errors import UsageError
 from tsq_cli.record_file import RecordFile
 
 Tsq = Callable[..., Result]
@@ -44,6 +48,30 @@ def test_without_ray_the_error_names_the_extra(tsq: Tsq, demo: Path, monkeypatch
     result = tsq("select", demo, "--runner", "ray", "--jsonl", "out.jsonl")
     assert result.code == 2
     assert "pip install '.[ray]'" in result.err
+
+
+def test_of_a_record_file_only_the_names_of_the_column_were_done_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("ray")
+    skipped: list[set[str]] = []
+
+    def run(plan: Any, prepare: Any, names: Any, done: set[str], cluster: Any) -> Iterator[dict[str, str]]:
+        skipped.append(set(done))
+        yield {"path": "c.mp4"}
+
+    monkeypatch.setattr("tsq_cli.cluster.run.run", run)
+    (tmp_path / "list.csv").write_text("path\nb.mp4\nc.mp4\n")
+    options: Any = SimpleNamespace(files_from=str(tmp_path / "list.csv"), files_column="path")
+    plan: Any = SimpleNamespace(paths=())
+    before = iter([(name, {"path": name}) for name in ("a.mp4", "b.mp4")])
+    found = list(run_there(plan, lambda: None, before, cast(Any, None), options))  # type: ignore[arg-type, return-value]
+    assert found == [({"path": "b.mp4"}, True), ({"path": "c.mp4"}, False)]
+    assert skipped == [{"b.mp4"}]
+    options.files_from = "s3://films/list.csv"
+    with pytest.raises(UsageError, match="is a URL, and --files-column was given"):
+        column_length(options)
 
 
 @needs_signals

@@ -24,7 +24,7 @@ ROW = "tsq early exit"
 GOAL = 0.01
 """Accuracy that an early exit may cost, a share of 1, at a confidence of 95 % by the videos that it is tuned on.
 
-The interval is a normal distribution's: of fewer than some 300 videos, none of which is lost, it says more than they do.
+The interval is a normal distribution's, which is too narrow for fewer than some 300 videos.
 """
 CURVE_BARS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
