@@ -55,7 +55,7 @@ class Matcher(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """What runs it, and so the kind of arrays that it takes and gives."""
+        """Name the library that runs the network; its kind of arrays is taken and returned."""
         ...
 
     def prepare(self, texts: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ class NamesMatcher:
 
     @property
     def engine(self) -> Engine:
-        """What runs the pack."""
+        """Name the library that runs the pack's networks."""
         return self.pack.engine
 
     def prepare(self, texts: Sequence[str]) -> None:

@@ -161,14 +161,14 @@ def write_pictures(
     own = video_id(info.path, info.size_bytes, info.modified_ns)
     if outputs.urls:
         written = _write_to_stores(record, clip, outputs, stem, own, should_stop)
-        return replace(written, bytes_read=clip.bytes_read)
-    try:
-        written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
-    except OutputError as error:
-        if not isinstance(error.__cause__, FileExistsError):
-            raise
-        # Another run has just written a picture under one of the names.
-        written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+    else:
+        try:
+            written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
+        except OutputError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+            # Another run has just written a picture under one of the names.
+            written = _write(record, clip, outputs, _free_stem(record, outputs, stem, own), own, should_stop)
     return replace(written, bytes_read=clip.bytes_read)
 
 

@@ -196,17 +196,17 @@ def test_workers_that_die_while_they_load_end_the_run_and_no_video_is_blamed(
     monkeypatch.setattr("ray.get", lambda reference: reference)
     actor = worker.Actor(without_weights, without_weights()[0].settings_hash, str(tmp_path), None)
     with pytest.raises(ClusterError, match="6 workers died while they loaded the model"):
-        list(actor._run_carefully(["a.mp4"], {}, {"": 6}))
+        list(actor._run_carefully(["a.mp4"], {}, {None: 6}))
 
 
 def test_the_ledger_counts_only_deaths_of_a_video_by_itself() -> None:
     ledger, call = worker.Ledger(), ["a", "b"]
     assert ledger.begin(call) is None
-    assert ledger.begin(call) == {"": 1}  # died with both
+    assert ledger.begin(call) == {None: 1}  # died with both
     ledger.alone(call, "a")
     ledger.alone(call, "b")
-    assert ledger.begin(call) == {"": 1, "b": 1}
-    assert ledger.begin(call) == {"": 2, "b": 1}  # died before any was tried
+    assert ledger.begin(call) == {None: 1, "b": 1}
+    assert ledger.begin(call) == {None: 2, "b": 1}  # died before any was tried
     ledger.end(call)
     assert ledger.begin(call) is None
 

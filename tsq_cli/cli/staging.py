@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -46,16 +46,13 @@ def staged(options: VideoOptions, inputs: Collection[str]) -> Iterator[VideoOpti
     try:
         yield replace(options, **places)
     except BaseException:
-        for error in _put_all(places, urls):  # an interrupted run has files of what it did
+        for error in _put_all(folder, places, urls):  # an interrupted run has files of what it did
             print_error(str(error))
         raise
-    finally:
-        with suppress(OSError):  # it keeps what could not be put
-            folder.rmdir()
-    for error in _put_all(places, urls):
-        raise error
-    with suppress(OSError):
-        folder.rmdir()
+    if errors := _put_all(folder, places, urls):
+        for error in errors[:-1]:
+            print_error(str(error))
+        raise errors[-1]
 
 
 def _check_whole(urls: Mapping[str, str], inputs: Collection[str]) -> None:
@@ -77,8 +74,8 @@ def _check_whole(urls: Mapping[str, str], inputs: Collection[str]) -> None:
         )
 
 
-def _put_all(places: Mapping[str, Path], urls: Mapping[str, str]) -> list[OutputError]:
-    """Put the files that were written into their store; return an error for each that it did not take."""
+def _put_all(folder: Path, places: Mapping[str, Path], urls: Mapping[str, str]) -> list[OutputError]:
+    """Put the files of a folder into their store; return an error for each that it did not take, which stays there."""
     errors = []
     for name, place in places.items():
         if not place.exists():
@@ -89,6 +86,8 @@ def _put_all(places: Mapping[str, Path], urls: Mapping[str, str]) -> list[Output
             errors.append(OutputError(error.got, wanted="a store that takes it", fix=f"copy it from {place}"))
         else:
             place.unlink()
+    if not errors:
+        folder.rmdir()
     return errors
 
 

@@ -187,7 +187,7 @@ def _shares(settings: ClusterSettings, nodes: Iterable[Mapping[str, float]]) -> 
     """Divide the nodes into workers; a UsageError if they have no room for them."""
     nodes = list(nodes)
     has_gpus = any(node.get("GPU", 0) > 0 for node in nodes)
-    uses_gpus = settings.device.startswith("cuda") or (settings.device == "auto" and has_gpus)
+    uses_gpus = settings.device == "cuda" or (settings.device == "auto" and has_gpus)
     gpus = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(uses_gpus)
     fit = _fit(nodes, settings.cpus_per_worker, gpus)
     wanted = settings.num_workers or max(1, fit)

@@ -77,19 +77,18 @@ class Actor:
         return run_batch(replace(self._prepared[0], paths=paths, stems=stems), self._model)
 
     def _run_carefully(
-        self, paths: Sequence[str], stems: Mapping[str, str], deaths: Mapping[str, int]
+        self, paths: Sequence[str], stems: Mapping[str, str], deaths: Mapping[str | None, int]
     ) -> Iterator[dict[str, Any]]:
         """Process a call's videos one by one after a worker died of it, but not those that kill what reads them."""
         import ray
 
-        if deaths.get("", 0) > MOST_BEGINNINGS:
+        if deaths.get(None, 0) > MOST_BEGINNINGS:
             raise ClusterError(
-                f"{deaths['']} workers died while they loaded the model, or began a call",
+                f"{deaths[None]} workers died while they loaded the model, or began a call",
                 wanted="room for the model on each worker",
                 fix="take --num-workers down, or --cpus-per-worker up",
             )
-        if self._prepared[0].settings.needs_model or self._prepared[0].recognition is not None:
-            self._model()  # what dies while it is loaded must not be taken for a video's doing
+        self._model()  # what dies while it is loaded must not be taken for a video's doing
         killers = find_killers(Death(tuple(paths), None), self._prepared[0].limits)
         for path in paths:
             if path not in killers and deaths.get(path, 0) < MOST_DEATHS:
@@ -106,15 +105,15 @@ class Actor:
 
 
 class Ledger:
-    """What workers have begun and not ended: the journal of a run on many machines, which outlives each worker."""
+    """Journal of a run on a cluster: the calls that workers have begun and not ended; it outlives each worker."""
 
     def __init__(self) -> None:
-        self._calls: dict[tuple[str, ...], tuple[str | None, dict[str, int]]] = {}
+        self._calls: dict[tuple[str, ...], tuple[str | None, dict[str | None, int]]] = {}
 
-    def begin(self, paths: Sequence[str]) -> dict[str, int] | None:
+    def begin(self, paths: Sequence[str]) -> dict[str | None, int] | None:
         """Note a call. If it was begun before and not ended, return how many workers died with which video alone.
 
-        "" stands for none: they died before.
+        None stands for those that died before any was alone.
         """
         only = paths[0] if len(paths) == 1 else None
         before = self._calls.get(tuple(paths))
@@ -122,7 +121,7 @@ class Ledger:
             self._calls[tuple(paths)] = only, {}
             return None
         alone, deaths = before
-        deaths[alone or ""] = deaths.get(alone or "", 0) + 1
+        deaths[alone] = deaths.get(alone, 0) + 1
         self._calls[tuple(paths)] = None, deaths
         return deaths
 

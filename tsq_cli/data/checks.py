@@ -1,4 +1,4 @@
-"""What about a list of labeled videos is probably not meant, said before anything is decoded (ours)."""
+"""Checks of a list of labeled videos for probable mistakes, before anything is decoded (ours)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tsq_cli.models.outputs import TSQOutput
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """What a TSQ layer computes, without its parameters.
+    """The forward pass of a TSQ layer as a function of its parameters, for tensors and for arrays of numpy.
 
     Attributes:
         config: variant.

@@ -35,7 +35,7 @@ Split = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Looks(NamedTuple):
-    """Where Uni-AdaFocus looks closely, from its first glances at 3 N small frames of each of B videos.
+    """Frames and patches that Uni-AdaFocus chooses for its second, high-resolution pass over B videos of 3 N frames.
 
     Attributes:
         pooled: [B, N, 1280].
