@@ -35,7 +35,7 @@ def timm_says(paths: list[str]) -> torch.Tensor:
     saved = load_file(ROOT / "weights" / "imagenet-lite" / "visual_encoder.safetensors")
     network.load_state_dict(saved)
     transform = timm.data.create_transform(
-        input_size=224, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=1.0
+        input_size=224, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_pct=0.875
     )
     pictures = []
     for path in paths:
@@ -142,8 +142,8 @@ def test_maps_lie_beside_each_other_and_say_what_they_show(tsq: Tsq, demo: Path,
     shown = record["maps"]
     assert (shown["label"], shown["scale"]) == (record["predictions"][0]["label"], "clip")
     left, top, right, bottom = shown["box"]
-    assert (top, bottom) == (0.0, 1.0)  # all rows, and a square of them
-    assert (right - left) * 455 == pytest.approx(256, abs=1)
+    assert (top, bottom) == pytest.approx((0.0625, 0.9375), abs=0.003)  # 224 of 256 rows
+    assert (right - left) * 455 == pytest.approx(224, abs=1)
     maps = [np.load(frame["map"]) for frame in record["frames"]]
     assert {(values.shape, values.dtype) for values in maps} == {((256, 455), np.dtype(np.float32))}
     assert max(values.max() for values in maps) == pytest.approx(1.0, abs=0.05)

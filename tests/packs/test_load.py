@@ -142,20 +142,6 @@ def test_the_sampler_may_look_at_fewer_pixels_than_its_networks_do_as_recognizer
     assert recognizer.preprocessor(frames).shape == (2, 3, 64, 64)
 
 
-def test_the_sampler_may_look_at_another_part_of_the_frame_than_the_recognizer(
-    folder: Path, document: dict[str, Any]
-) -> None:
-    document["settings"] |= {"sampler_input_size": 32, "sampler_crop_pct": 0.5}
-    document["roles"]["visual_encoder"]["preprocess"] |= {"crop_pct": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
-    write_json(folder, document)
-    pack = load_pack(folder)
-    frame = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    frame[:, 16:48, 16:48] = 255  # the middle: half of each side
-    assert pack.visual_preprocessor(frame).mean() > 0.95
-    whole = load_recognizer(pack, choose_recognizer(pack.config, "embedded")).preprocessor(frame)
-    assert whole.mean().item() == pytest.approx(0.25, abs=0.01)
-
-
 def test_trained_layers_come_back_with_their_variant(folder: Path, document: dict[str, Any]) -> None:
     variant: dict[str, Any] = {"num_heads": 2, "projections": True, "positional_embedding": True}
     for name, dim, scale in (("visual", 256, 0.05), ("textual", 8, 3.0)):

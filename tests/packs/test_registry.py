@@ -49,16 +49,13 @@ def test_finding_and_listing_load_no_torch() -> None:
 def test_a_pack_says_how_its_networks_are_fed_as_timm_does() -> None:
     from timm.models import get_pretrained_cfg
 
-    from tsq_cli.packs.load import sampler_preprocessor
-
     for pack in (find_pack("imagenet"), find_pack("imagenet-lite")):  # trained ones may be fed otherwise
         for role in (pack.roles.visual_encoder, pack.roles.objects, pack.roles.recognizer):
             theirs = get_pretrained_cfg(role.model)
             ours = role.preprocess
             assert (3, ours.input_size, ours.input_size) == theirs.input_size
             assert (ours.mean, ours.std, ours.interpolation) == (theirs.mean, theirs.std, theirs.interpolation)
-            looks = ours if role is pack.roles.recognizer else sampler_preprocessor(pack, role)
-            assert looks.crop_pct == theirs.crop_pct
+            assert ours.crop_pct == theirs.crop_pct
             if isinstance(role.weights, TimmWeights):
                 assert theirs.hf_hub_id
 
@@ -136,7 +133,6 @@ def _drop(*path: str) -> Callable[[Any], None]:
         (_set("settings", "top_n", to=0), "settings is not consistent; wanted top_n from 1 to 100000, not 0"),
         (_set("settings", "lambda_v", to=1.5), "wanted lambda_v from 0 to 1, not 1.5"),
         (_set("settings", "sampler_input_size", to=0), "wanted sampler_input_size from 32 to 2048, not 0"),
-        (_set("settings", "sampler_crop_pct", to=1.5), "wanted sampler_crop_pct from 0.5 to 1, not 1.5"),
         (_set("settings", "visual_scale", to=float("nan")), r"visual_scale is nan; wanted a finite number or null"),
         (_set("settings", "visual_scale", to=-1), "wanted scales above 0"),
         (_set("settings", "text_logit_scale", to=None), r"wanted a settings\.text_logit_scale"),

@@ -274,13 +274,9 @@ def textual_base(config: PackConfig, object_embeddings: Array) -> Array:
 
 
 def sampler_preprocessor(config: PackConfig, role: EncoderRole) -> Preprocessor:
-    """The role's preprocessing, with the sampler's input size and crop where the pack's settings give them."""
-    settings, own = config.settings, role.preprocess
-    return replace(
-        own,
-        input_size=settings.sampler_input_size or own.input_size,
-        crop_pct=settings.sampler_crop_pct or own.crop_pct,
-    )
+    """The role's preprocessing, at the sampler's input size where the pack's settings give one."""
+    input_size = config.settings.sampler_input_size
+    return role.preprocess if input_size is None else replace(role.preprocess, input_size=input_size)
 
 
 def _visual_layer(config: PackConfig, encoder: FrameEncoder) -> TSQLayer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tsq_cli.consensus import MOST_EVIDENCE, Consensus, EarlyExit, Pooling
-from tsq_cli.models.preprocess import MAX_INPUT, MIN_CROP, MIN_INPUT
+from tsq_cli.models.preprocess import MAX_INPUT, MIN_INPUT
 from tsq_cli.packs.limits import MAX_CANDIDATES, MAX_NAMES
 from tsq_cli.packs.words import Words
 from tsq_cli.selection import RuleSettings
@@ -33,8 +33,6 @@ class Settings:
         sampler_input_size: side in pixels of what the networks of the two modules see, in the place of the input_size
             of their roles, which is what they see as recognizers; null keeps that (ours: finding the frames takes fewer
             pixels than naming them).
-        sampler_crop_pct: share of the shorter side that the networks of the two modules see, MIN_CROP to 1, in the
-            place of their roles' crop_pct; null keeps that (ours).
         standing_out: `auto` follows the paper's fusion where the visual curve's peak is at least this many times its
             mean, and covers what the video shows where it is not; 1 or more (ours).
         duplicate_cosine: two frames whose features are at least this much alike show the same, in (0, 1] (ours).
@@ -62,7 +60,6 @@ class Settings:
     query_steepness: float = 1.5
     text_logit_scale: float | None = None
     sampler_input_size: int | None = None
-    sampler_crop_pct: float | None = None
     center_object_embeddings: bool = False
     flat_visual: float = 1.05
     flat_textual: float = 1.05
@@ -88,8 +85,6 @@ class Settings:
             raise ValueError("duplicate_cosine above 0, at most 1")
         if self.sampler_input_size is not None:
             check_range("sampler_input_size", self.sampler_input_size, MIN_INPUT, MAX_INPUT)
-        if self.sampler_crop_pct is not None:
-            check_range("sampler_crop_pct", self.sampler_crop_pct, MIN_CROP, 1)
         queries = (self.query_scale, self.query_temperature, self.query_level, self.query_steepness)
         scales = (self.visual_scale, self.textual_scale, self.text_logit_scale, *queries)
         if any(scale is not None and scale <= 0 for scale in scales):
