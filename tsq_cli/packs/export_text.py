@@ -10,7 +10,7 @@ import numpy as np
 from tsq_cli.errors import WeightsError
 from tsq_cli.files import atomic_path
 from tsq_cli.models.onnx import EMBEDDINGS, TOKENS
-from tsq_cli.packs.graphs import TextGraph, find_text_graph
+from tsq_cli.packs.graphs import TextGraph, find_text_graph, read_graphs
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.operators import export_operators
 from tsq_cli.packs.registry import list_packs
@@ -38,9 +38,8 @@ def add_text_graph(config: PackConfig) -> TextGraph | None:
     if not isinstance(role.weights, PipWeights):
         return None
     for other in list_packs()[0]:
-        graph = find_text_graph(other)
-        same = graph is not None and other.roles.text_encoder == role and other.folder != config.folder
-        if graph is not None and same:
+        graph = find_text_graph(read_graphs(other), role)
+        if graph is not None and other.roles.text_encoder == role and other.folder != config.folder:
             content = verify_member(other.folder / graph.file, graph.sha256, inside=other.folder).read_bytes()
             max_tokens = graph.max_tokens
             break
