@@ -12,7 +12,7 @@ from tsq_cli.files import atomic_path
 from tsq_cli.models.onnx import EMBEDDINGS, TOKENS
 from tsq_cli.packs.graphs import TextGraph, find_text_graph, read_graphs
 from tsq_cli.packs.members import verify_member
-from tsq_cli.packs.operators import export_operators
+from tsq_cli.packs.operators import check_distance, export_operators
 from tsq_cli.packs.registry import list_packs
 from tsq_cli.packs.schema import PackConfig, PipWeights
 from tsq_cli.packs.texts import load_onnx_text_encoder, load_text_encoder
@@ -70,13 +70,7 @@ def check_text_graph(config: PackConfig, graph: TextGraph) -> float:
             fix="make it again with `tsq packs export`",
         )
     apart = max(float(np.abs(given.embed([text]) - wanted.embed([text]).numpy()).max()) for text in _SAMPLES)
-    if not apart <= TOLERANCE:
-        raise WeightsError(
-            f"{config.folder / graph.file} gives embeddings with numbers {apart:.2g} away from torch's",
-            wanted=f"at most {TOLERANCE:g}",
-            fix="make it again with `tsq packs export`",
-        )
-    return apart
+    return check_distance(config.folder / graph.file, "embeddings with numbers", apart, TOLERANCE)
 
 
 def _exported(config: PackConfig) -> tuple[bytes, int]:
