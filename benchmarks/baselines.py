@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines_plain import PlainAdaFocus, PlainFrameExit, PlainUniAdaFocus
-from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
+from benchmarks.command import Measured, command_line, run_command
+from tsq_cli.benchmark.measure import in_turns, machine_facts
 from tsq_cli.benchmark.peers import BACKBONE
 from tsq_cli.benchmark.runners import BenchmarkConfig, Runner
 from tsq_cli.benchmark.speed import FRAME_SHAPE, METHODS
 from tsq_cli.config import DEFAULT_PACK, PAPER_CANDIDATES, PAPER_FRAMES
-from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json
 from tsq_cli.models.device import keep_freed_memory
 from tsq_cli.models.flops import count
 from tsq_cli.packs import find_pack
-from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.grid import Grid
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "tsq-cli")
@@ -123,25 +120,14 @@ def baselines_grid(report: Mapping[str, Any]) -> Grid:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9, help="timed rounds (9)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: run(options))
+    parser = command_line("baselines", __doc__, repeats=9)
+    return run_command(parser, arguments, run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure all methods, print and write what was measured.
-
-    Raises:
-        UsageError: fewer than one round.
-    """
-    if options.repeats < 1:
-        raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
+def run(options: argparse.Namespace) -> Measured:
+    """Measure all methods."""
     report = {"machine": machine_facts(PACKAGES), "rows": measure(repeats=options.repeats)}
-    SafeConsole().print(baselines_grid(report).rich())
-    if options.json:
-        write_json(options.json, report)
+    return report, baselines_grid(report)
 
 
 if __name__ == "__main__":

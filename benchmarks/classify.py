@@ -14,15 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import Measured, command_line, run_command
 from tsq_cli.benchmark.end_to_end import random_recognizer
-from tsq_cli.benchmark.measure import Timing, exit_code, in_turns, machine_facts
+from tsq_cli.benchmark.measure import Timing, in_turns, machine_facts
 from tsq_cli.classifier import Classifier
 from tsq_cli.clip import load_clip
 from tsq_cli.config import DEFAULT_PACK, PAPER, ClassifySettings
-from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json
 from tsq_cli.pipeline import Selector
-from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.grid import Grid
 
 PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "tsq-cli")
@@ -92,30 +90,22 @@ def overhead(timings: dict[str, Timing]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.classify", description=__doc__)
+    parser = command_line("classify", __doc__, repeats=9)
     parser.add_argument("video", type=Path)
     parser.add_argument("--recognizer", nargs="+", default=["embedded", "resnet101"], help="embedded, or timm names")
-    parser.add_argument("--repeats", type=int, default=9, help="timed rounds (9)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: run(options))
+    return run_command(parser, arguments, run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure every recognizer, print and write what was measured.
+def run(options: argparse.Namespace) -> Measured:
+    """Measure every recognizer.
 
     Raises:
-        UsageError: fewer than one round.
         TsqError: a video or a recognizer that cannot be used.
     """
-    if options.repeats < 1:
-        raise UsageError(f"--repeats is {options.repeats}", wanted="1 or more", fix="leave it out for 9 rounds")
     report: dict[str, Any] = {"machine": machine_facts(PACKAGES), "video": options.video.name, "results": []}
     for name in options.recognizer:
         report["results"].append(measure(options.video, name, repeats=options.repeats))
-    SafeConsole().print(overhead_grid(report).rich())
-    if options.json:
-        write_json(options.json, report)
+    return report, overhead_grid(report)
 
 
 def overhead_grid(report: Mapping[str, Any]) -> Grid:

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import Measured, command_line, run_command
 from benchmarks.processes import ProcessCost, process_cost
-from tsq_cli.benchmark.measure import exit_code, machine_facts
-from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json
-from tsq_cli.report.console import SafeConsole
+from tsq_cli.benchmark.measure import machine_facts
 from tsq_cli.report.grid import Grid
 
 PACKAGES = ("av", "numpy", "onnxruntime", "torch", "scenedetect", "scenedetect-headless", "tsq-cli")
@@ -103,29 +101,22 @@ def grid(rows: dict[str, Any]) -> Grid:
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure, print and write what was measured.
+def run(options: argparse.Namespace) -> Measured:
+    """Measure as the options say.
 
     Raises:
-        UsageError: fewer than one round, or a command that failed.
+        UsageError: a command failed.
     """
-    if options.rounds < 1:
-        raise UsageError(f"--rounds is {options.rounds}", wanted="1 or more", fix="leave it out for 9 rounds")
-    rows = measure(options.video.resolve(), options.rounds)
-    SafeConsole().print(grid(rows).rich())
-    if options.json:
-        facts = {"machine": machine_facts(PACKAGES), "video": options.video.name, "rounds": options.rounds}
-        write_json(options.json, {**facts, "commands": rows})
+    rows = measure(options.video.resolve(), options.repeats)
+    facts = {"machine": machine_facts(PACKAGES), "video": options.video.name, "rounds": options.repeats}
+    return {**facts, "commands": rows}, grid(rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold", description=__doc__)
+    parser = command_line("cold", __doc__, repeats=9)
     parser.add_argument("video", nargs="?", type=Path, default=DEMO, help="a video file (the demo film)")
-    parser.add_argument("--rounds", type=int, default=9, help="timed rounds (9)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: run(options))
+    return run_command(parser, arguments, run)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from tsq_cli.benchmark.measure import exit_code, in_turns, machine_facts
+from benchmarks.command import Measured, command_line, run_command
+from tsq_cli.benchmark.measure import in_turns, machine_facts
 from tsq_cli.clip import load_clip
 from tsq_cli.config import PAPER
 from tsq_cli.errors import UsageError
-from tsq_cli.files import write_json
-from tsq_cli.report.console import SafeConsole
 from tsq_cli.report.grid import Grid
 from tsq_cli.types import UInt8Array
 
@@ -64,30 +62,25 @@ def measure(paths: Sequence[str], workers: Sequence[int], repeats: int) -> list[
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.decode_workers", description=__doc__)
+    parser = command_line("decode_workers", __doc__, repeats=5)
     parser.add_argument("files", nargs="+")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers to try (1 2)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: run(options))
+    return run_command(parser, arguments, run)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure, print and write what was measured.
+def run(options: argparse.Namespace) -> Measured:
+    """Measure as the options say.
 
     Raises:
-        UsageError: fewer than one round or worker.
+        UsageError: fewer than one worker.
         InputNotFoundError, VideoError: a file that is missing or cannot be used.
     """
-    if min(options.repeats, *options.workers) < 1:
-        raise UsageError("--repeats or --workers is below 1", wanted="1 or more", fix="leave them out")
+    if min(options.workers) < 1:
+        raise UsageError(f"--workers is {min(options.workers)}", wanted="1 or more", fix="leave it out")
     rows = measure(options.files, options.workers, options.repeats)
     facts = machine_facts(("av", "numpy", "tsq-cli"))
     report = {"machine": facts, "videos": len(options.files), "rows": rows}
-    SafeConsole().print(workers_grid(report).rich())
-    if options.json:
-        write_json(options.json, report)
+    return report, workers_grid(report)
 
 
 def workers_grid(report: Mapping[str, Any]) -> Grid:

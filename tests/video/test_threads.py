@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,44 @@ def test_error_in_one_thread_ends_the_others_and_is_the_one_raised() -> None:
 
     with pytest.raises(VideoTimeoutError, match="planted"):
         decode_frames(source, range(len(source.pts)), threads=2, should_stop=fail_once)
+
+
+@pytest.mark.parametrize("is_caller", [True, False], ids=["the caller", "another thread"])
+@pytest.mark.parametrize(
+    "error", [VideoTimeoutError("planted", wanted="time", fix="wait"), KeyboardInterrupt()], ids=["error", "Ctrl-C"]
+)
+def test_an_error_of_any_thread_ends_the_others_and_is_raised(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, is_caller: bool
+) -> None:
+    monkeypatch.setattr(decode, "FEW_PIXELS", 0)
+    known = clip("h264_b_frames")
+    source = open_video(known.path)
+    caller, both = threading.current_thread(), threading.Barrier(2)
+    begun, polls = threading.local(), []
+
+    def fail() -> bool:
+        if not hasattr(begun, "here"):
+            begun.here = True
+            both.wait(TIME_LIMIT_SECONDS)  # both decode
+        if (threading.current_thread() is caller) == is_caller:
+            raise error
+        polls.append(time.sleep(0.05))  # a second is long enough for the other one to fail
+        return False
+
+    with pytest.raises(type(error)):
+        decode_frames(source, range(len(source.pts)), threads=2, should_stop=fail)
+    assert len(polls) < 20 < len(source.pts) / 2
+    batch = decode_frames(source, [5, 40], short_side=64)
+    assert [pictures.read(picture) for picture in batch.pixels] == [known.numbers[5], known.numbers[40]]
+
+
+def test_one_decoder_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = clip("h264_single_gop")
+    monkeypatch.delattr(ThreadPoolExecutor, "submit")
+    assert numbers_of(known.path, [1, 50, 99]) == [known.numbers[i] for i in (1, 50, 99)]
+    assert numbers_of(clip("h264_b_frames").path, [5, 40], threads=1) == [
+        clip("h264_b_frames").numbers[i] for i in (5, 40)
+    ]
 
 
 def test_no_threads_are_left_behind() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.models.preprocess import Interpolation, Preprocessor
+from tsq_cli.models.preprocess import Preprocessor
+from tsq_cli.models.resize import Interpolation
 from tsq_cli.models.text import no_progress_bars
 from tsq_cli.types import MATCH_LEVEL
 

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from tsq_cli.arrays import Array, is_torch, namespace
 from tsq_cli.errors import WeightsError
+from tsq_cli.models.resize import Interpolation, resize
 from tsq_cli.types import Float32Array, UInt8Array
 from tsq_cli.validation import check_range
 
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-
-RESIZE = 2
+RESIZE = 3
 """Version of the resize, for keys of cached features: another number where the pixels that a network sees change."""
 
 MIN_INPUT = 32  # pixels: five halvings, as the networks of packs make them, leave one place
@@ -93,7 +92,7 @@ class Preprocessor:
     def __call__(self, pixels: Array, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Array:
         """Prepare frames of one size for the network, on its device; normalized in float32 whatever dtype is.
 
-        On a CPU Pillow resizes, of tensors as of arrays, so that every engine sees the same images; on a GPU
+        On a CPU numpy resizes, tensors as well as arrays, so that every engine sees the same images; on a GPU
         torchvision does, which is at most two levels of 255 away.
 
         Args:
@@ -129,29 +128,16 @@ class Preprocessor:
         return torch.from_numpy(self.resize_and_crop(frames.numpy()))
 
     def resize_and_crop(self, frames: UInt8Array) -> UInt8Array:
-        """Resize and crop frames uint8 [T, H, W, 3] by Pillow: [T, S, S, 3], which may be a view of them."""
-        from PIL import Image
-
+        """Resize and crop frames uint8 [T, H, W, 3] on the CPU: [T, S, S, 3], which may be a view of them."""
         height, width = frames.shape[1:3]
         size = self.input_size
         resized_width, resized_height = self._resized(height, width)
         left, top = (round((length - size) / 2) for length in (resized_width, resized_height))
         if (resized_width, resized_height) == (width, height):
             return frames[:, top : top + size, left : left + size]
-        # Only what the crop keeps is resized: left, top, right and bottom in pixels of the frame. Across first, as
-        # torchvision does it: bytes are rounded between the two passes, and by itself Pillow begins with the cheaper.
         across, down = width / resized_width, height / resized_height
-        columns = (left * across, 0, (left + size) * across, height)
-        rows = (0, top * down, size, (top + size) * down)
-        how = Image.Resampling[self.interpolation.upper()]
-        return np.stack(
-            [
-                np.asarray(
-                    Image.fromarray(frame).resize((size, height), how, box=columns).resize((size, size), how, box=rows)
-                )
-                for frame in frames
-            ]
-        )
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)  # what the crop keeps
+        return resize(frames, size, box, self.interpolation)
 
     def _on_gpu(self, frames: Tensor) -> Tensor:
         """Resize and crop frames [T, H, W, 3] by torchvision, where they lie: [T, S, S, 3]."""
@@ -162,7 +148,7 @@ class Preprocessor:
         images = frames.permute(0, 3, 1, 2)
         width, height = self._resized(*images.shape[2:])
         if list(images.shape[2:]) != [height, width]:
-            # The grid of Pillow's "nearest" has another name there.
+            # The grid of Pillow's "nearest", which is ours, has another name there.
             how = InterpolationMode("nearest-exact" if self.interpolation == "nearest" else self.interpolation)
             images = functional.resize(images, [height, width], interpolation=how, antialias=True)
         images = functional.center_crop(images, [self.input_size, self.input_size])

@@ -4,7 +4,6 @@ from tsq_cli.packs.load import Pack, load_encoder, load_pack
 from tsq_cli.packs.recognizers import LoadedRecognizer, RecognizerChoice, choose_recognizer, load_recognizer
 from tsq_cli.packs.registry import find_pack, list_packs
 from tsq_cli.packs.schema import PackConfig
-from tsq_cli.packs.texts import find_text_encoder
 from tsq_cli.packs.verify import Check, pull_pack, verify_pack
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "RecognizerChoice",
     "choose_recognizer",
     "find_pack",
-    "find_text_encoder",
     "list_packs",
     "load_encoder",
     "load_pack",

@@ -17,7 +17,7 @@ from tsq_cli.files import atomic_path, write_json
 from tsq_cli.models.onnx import ACTIVATIONS, CLASSIFIER, FEATURES, INPUT, LOGITS, SIDE
 from tsq_cli.packs.export_text import add_text_graph, check_text_graph
 from tsq_cli.packs.graphs import GRAPHS_JSON, GRAPHS_VERSION, Graph, GraphsFile, load_graph, read_graphs, sampler_size
-from tsq_cli.packs.operators import export_operators
+from tsq_cli.packs.operators import check_distance, export_operators
 from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig
 from tsq_cli.types import Float32Array
 
@@ -145,13 +145,7 @@ def check_graph(config: PackConfig, role: EncoderRole, graph: Graph) -> float:
             (recognized.activations, activations),
         ):
             furthest = max(furthest, _distance(got, wanted.numpy()))
-    if not furthest <= TOLERANCE:
-        raise WeightsError(
-            f"{config.folder / graph.file} gives outputs {furthest:.2g} away from torch's",
-            wanted=f"at most {TOLERANCE:g} of the largest value",
-            fix="make it again with `tsq packs export`",
-        )
-    return furthest
+    return check_distance(config.folder / graph.file, "outputs", furthest, TOLERANCE, of=" of the largest value")
 
 
 def _distance(got: Array, wanted: Float32Array) -> float:

@@ -10,9 +10,9 @@ import numpy as np
 from tsq_cli.errors import WeightsError
 from tsq_cli.files import atomic_path
 from tsq_cli.models.onnx import EMBEDDINGS, TOKENS
-from tsq_cli.packs.graphs import TextGraph, find_text_graph
+from tsq_cli.packs.graphs import TextGraph, find_text_graph, read_graphs
 from tsq_cli.packs.members import verify_member
-from tsq_cli.packs.operators import export_operators
+from tsq_cli.packs.operators import check_distance, export_operators
 from tsq_cli.packs.registry import list_packs
 from tsq_cli.packs.schema import PackConfig, PipWeights
 from tsq_cli.packs.texts import load_onnx_text_encoder, load_text_encoder
@@ -38,9 +38,8 @@ def add_text_graph(config: PackConfig) -> TextGraph | None:
     if not isinstance(role.weights, PipWeights):
         return None
     for other in list_packs()[0]:
-        graph = find_text_graph(other)
-        same = graph is not None and other.roles.text_encoder == role and other.folder != config.folder
-        if graph is not None and same:
+        graph = find_text_graph(read_graphs(other), role)
+        if graph is not None and other.roles.text_encoder == role and other.folder != config.folder:
             content = verify_member(other.folder / graph.file, graph.sha256, inside=other.folder).read_bytes()
             max_tokens = graph.max_tokens
             break
@@ -71,13 +70,7 @@ def check_text_graph(config: PackConfig, graph: TextGraph) -> float:
             fix="make it again with `tsq packs export`",
         )
     apart = max(float(np.abs(given.embed([text]) - wanted.embed([text]).numpy()).max()) for text in _SAMPLES)
-    if not apart <= TOLERANCE:
-        raise WeightsError(
-            f"{config.folder / graph.file} gives embeddings with numbers {apart:.2g} away from torch's",
-            wanted=f"at most {TOLERANCE:g}",
-            fix="make it again with `tsq packs export`",
-        )
-    return apart
+    return check_distance(config.folder / graph.file, "embeddings with numbers", apart, TOLERANCE)
 
 
 def _exported(config: PackConfig) -> tuple[bytes, int]:

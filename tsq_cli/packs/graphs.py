@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tsq_cli.arrays import Engine
 from tsq_cli.config import EngineChoice
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.models.onnx import OnnxEncoder
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.quantized import dequantize
 from tsq_cli.packs.registry import read_json
-from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig, PipWeights
+from tsq_cli.packs.schema import EncoderRole, FileWeights, PackConfig, PipWeights, TextRole
 from tsq_cli.packs.weights import weights_path
 from tsq_cli.types import Float32Array
 from tsq_cli.validation import SchemaError, check_document, from_dict
@@ -106,29 +105,8 @@ def read_graphs(config: PackConfig) -> GraphsFile | None:
     return found
 
 
-def find_graph(config: PackConfig, role: EncoderRole, input_size: int) -> Graph | None:
-    """Find the graph of a network of a pack for one size of its input; None where there is none.
-
-    Raises:
-        WeightsError: as read_graphs.
-    """
-    return _of_network(read_graphs(config), role, input_size)
-
-
-def find_text_graph(config: PackConfig) -> TextGraph | None:
-    """Find the graph of a pack's text encoder; None where there is none.
-
-    Raises:
-        WeightsError: as read_graphs.
-    """
-    role, found = config.roles.text_encoder, read_graphs(config)
-    graph = None if found is None else found.text_encoder
-    if graph is None or not isinstance(role.weights, PipWeights):
-        return None
-    return graph if (graph.model, graph.weights_sha256) == (role.model, role.weights.sha256) else None
-
-
-def _of_network(found: GraphsFile | None, role: EncoderRole, input_size: int) -> Graph | None:
+def find_graph(found: GraphsFile | None, role: EncoderRole, input_size: int) -> Graph | None:
+    """Find the graph of a network for one size of its input among those of its pack; None where there is none."""
     if found is None or not isinstance(role.weights, FileWeights):
         return None
     wanted = (role.model, role.weights.sha256)
@@ -138,18 +116,26 @@ def _of_network(found: GraphsFile | None, role: EncoderRole, input_size: int) ->
     return None
 
 
-def graphs_and_roles(config: PackConfig) -> list[tuple[EncoderRole, Graph]]:
-    """List the graphs of a pack, each with a network that it is of.
+def find_text_graph(found: GraphsFile | None, role: TextRole) -> TextGraph | None:
+    """Find the graph of a text encoder among those of its pack; None where there is none."""
+    graph = None if found is None else found.text_encoder
+    if graph is None or not isinstance(role.weights, PipWeights):
+        return None
+    return graph if (graph.model, graph.weights_sha256) == (role.model, role.weights.sha256) else None
+
+
+def graphs_and_roles(config: PackConfig, listed: GraphsFile | None) -> list[tuple[EncoderRole, Graph]]:
+    """Match the graphs of a pack each with a network that it is of.
 
     Raises:
-        WeightsError: as read_graphs, or a graph of weights that the pack does not hold.
+        WeightsError: a graph of weights that the pack does not hold.
     """
     roles = {
         (role.model, role.weights.sha256): role
         for role in (config.roles.visual_encoder, config.roles.objects, config.roles.recognizer)
         if isinstance(role.weights, FileWeights)
     }
-    listed, found = read_graphs(config), []
+    found = []
     for graph in () if listed is None else listed.graphs:
         role = roles.get((graph.model, graph.weights_sha256))
         if role is None:
@@ -163,8 +149,13 @@ def graphs_and_roles(config: PackConfig) -> list[tuple[EncoderRole, Graph]]:
 
 
 def resolve_engine(
-    asked: EngineChoice, config: PackConfig, networks: Sequence[tuple[EncoderRole | None, int]], device: str, dtype: str
-) -> Engine:
+    asked: EngineChoice,
+    config: PackConfig,
+    networks: Sequence[tuple[EncoderRole | None, int]],
+    device: str,
+    dtype: str,
+    known: GraphsFile | None = None,
+) -> GraphsFile | None:
     """Decide what runs networks: ONNX Runtime in float32 on a CPU where all of them have a graph, else torch.
 
     Args:
@@ -173,15 +164,19 @@ def resolve_engine(
         networks: role and input size of each; None for a network that the pack does not describe.
         device: "cpu" or as torch names it.
         dtype: name of the precision.
+        known: the pack's graphs, if they have been read.
+
+    Returns:
+        The pack's graphs, those of all networks among them, by which ONNX Runtime runs; None for torch.
 
     Raises:
         UsageError: "onnx" where it is not possible; the message says why.
         WeightsError: as read_graphs.
     """
     if asked == "torch":
-        return "torch"
-    graphs = read_graphs(config)
-    without = [role for role, size in networks if role is None or _of_network(graphs, role, size) is None]
+        return None
+    graphs = read_graphs(config) if known is None else known
+    without = [role for role, size in networks if role is None or find_graph(graphs, role, size) is None]
     reason = None
     if device != "cpu":
         reason = f"the device is {device}"
@@ -196,7 +191,7 @@ def resolve_engine(
             wanted="a CPU, float32 and a network with a graph",
             fix="use --engine auto, or make graphs with `tsq packs export`",
         )
-    return "onnx" if reason is None else "torch"
+    return graphs if reason is None else None
 
 
 def sampler_networks(config: PackConfig) -> list[tuple[EncoderRole | None, int]]:

@@ -57,7 +57,7 @@ def choose_query_model(config: PackConfig, requested: str = "auto") -> QueryMode
         UsageError: names are requested of a pack without an object recognizer of its own.
         WeightsError: weights that are out of reach; with "auto" only if the text encoder behind the names is, too.
     """
-    from tsq_cli.packs.texts import find_text_encoder
+    from tsq_cli.packs.texts import require_text_encoder
 
     if config.is_image_text and requested == "auto":
         require_weights(config.roles.visual_encoder)
@@ -79,7 +79,7 @@ def choose_query_model(config: PackConfig, requested: str = "auto") -> QueryMode
             wanted="--query-model auto or clip",
             fix="drop --query-model, or use another pack",
         )
-    find_text_encoder(config.roles.text_encoder)
+    require_text_encoder(config.roles.text_encoder)
     return QueryModelChoice(model=NAMES, reason=reason)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsq_cli.arrays import Array, Engine, float32, normalize, of_engine
 from tsq_cli.errors import UsageError, WeightsError
-from tsq_cli.packs.graphs import find_text_graph
+from tsq_cli.packs.graphs import GraphsFile, find_text_graph, read_graphs
 from tsq_cli.packs.registry import PACK_JSON, find_pack
 from tsq_cli.packs.schema import (
     ClassifierWeights,
@@ -53,6 +53,7 @@ class Pack:
         object_embeddings: float32 [O, Dt], of unit length, one row per object name.
         query_embeddings: the same, or embeddings of names with definitions: what free text queries are compared with.
         textual_embeddings: float32 [O, Dt], of unit length, the same or centered: the base of TQM's frame features.
+        graphs: the pack's, if ONNX Runtime runs it.
         image_text: the one network behind all of these in a pack around an image-text model; else None.
     """
 
@@ -68,6 +69,7 @@ class Pack:
     query_embeddings: Array
     textual_embeddings: Array
     engine: Engine = "torch"
+    graphs: GraphsFile | None = field(default=None, repr=False)
     image_text: ImageTextModel | None = field(default=None, repr=False)
     _text_encoder: Any = field(default=None, repr=False)
     _queries: dict[str, Array] = field(default_factory=dict, repr=False)
@@ -90,7 +92,7 @@ class Pack:
         """
         if self._text_encoder is None:
             with as_pack_error(self.config):
-                graph = find_text_graph(self.config) if self.engine == "onnx" else None
+                graph = find_text_graph(self.graphs, self.config.roles.text_encoder)
                 if graph is None:
                     self._text_encoder = load_text_encoder(self.config.roles.text_encoder)
                 else:
@@ -132,7 +134,9 @@ def load_pack(
     if engine == "onnx":
         from tsq_cli.packs.onnx import load_onnx_pack
 
-        return load_onnx_pack(config)
+        graphs = read_graphs(config)
+        assert graphs is not None  # resolve_engine has said so
+        return load_onnx_pack(config, graphs)
     with as_pack_error(config):
         visual_encoder = object_recognizer = load_encoder(config.roles.visual_encoder, config.folder)
         if config.roles.objects is not config.roles.visual_encoder:

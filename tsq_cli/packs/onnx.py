@@ -9,7 +9,7 @@ import numpy as np
 from tsq_cli.arrays import Array
 from tsq_cli.models.attention import Attention
 from tsq_cli.models.onnx import ArrayTSQNet, OnnxEncoder
-from tsq_cli.packs.graphs import find_graph, load_graph, read_arrays, sampler_size
+from tsq_cli.packs.graphs import GraphsFile, find_graph, load_graph, read_arrays, sampler_size
 from tsq_cli.packs.load import (
     Pack,
     sampler_preprocessor,
@@ -22,16 +22,16 @@ from tsq_cli.packs.texts import load_object_embeddings
 from tsq_cli.packs.weights import weights_path
 
 
-def load_onnx_pack(config: PackConfig) -> Pack:
-    """Load a pack whose image networks have graphs, see tsq_cli.packs.graphs.resolve_engine.
+def load_onnx_pack(config: PackConfig, graphs: GraphsFile) -> Pack:
+    """Load a pack whose image networks have graphs, which tsq_cli.packs.graphs.resolve_engine gives.
 
     Raises:
         WeightsError: weights that are missing, damaged, of the wrong names or shapes.
     """
     roles = config.roles
-    visual_encoder = object_recognizer = _onnx_encoder(config, roles.visual_encoder)
+    visual_encoder = object_recognizer = _onnx_encoder(config, roles.visual_encoder, graphs)
     if roles.objects is not roles.visual_encoder:
-        object_recognizer = _onnx_encoder(config, roles.objects)
+        object_recognizer = _onnx_encoder(config, roles.objects, graphs)
     objects, queries = load_object_embeddings(config)
     textual = textual_base(config, objects)
     visual_preprocessor = sampler_preprocessor(config, roles.visual_encoder)
@@ -53,6 +53,7 @@ def load_onnx_pack(config: PackConfig) -> Pack:
         query_embeddings=queries,
         textual_embeddings=textual,
         engine="onnx",
+        graphs=graphs,
     )
 
 
@@ -66,15 +67,15 @@ def objects_of_full_size(pack: Pack) -> OnnxEncoder | None:
         WeightsError: a damaged graph or damaged weights.
     """
     config, role = pack.config, pack.config.roles.objects
-    graph = find_graph(config, role, role.preprocess.input_size)
+    graph = find_graph(pack.graphs, role, role.preprocess.input_size)
     if graph is None:
         return None
     own: OnnxEncoder = pack.object_recognizer
     return own if own.graph == config.folder / graph.file else load_graph(config, role, graph)
 
 
-def _onnx_encoder(config: PackConfig, role: EncoderRole) -> OnnxEncoder:
-    graph = find_graph(config, role, sampler_size(config, role))
+def _onnx_encoder(config: PackConfig, role: EncoderRole, graphs: GraphsFile) -> OnnxEncoder:
+    graph = find_graph(graphs, role, sampler_size(config, role))
     assert graph is not None  # resolve_engine has found it
     return load_graph(config, role, graph)
 

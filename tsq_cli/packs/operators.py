@@ -1,11 +1,14 @@
-"""The operators of a network without its weights, as torch exports them to ONNX."""
+"""The operators of a network without its weights, as torch exports them to ONNX, and how far they may be from torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tsq_cli.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -82,3 +85,25 @@ def _without_weights(model: Any, names: Mapping[str, str]) -> Any:
         value.ClearField("metadata_props")
     del model.metadata_props[:]
     return model
+
+
+def check_distance(graph: Path, outputs: str, distance: float, most: float, *, of: str = "") -> float:
+    """Refuse a graph whose outputs are too far from torch's; return the distance.
+
+    Args:
+        graph: its file.
+        outputs: name of what it gives.
+        distance: largest difference; one that is no number is refused, too.
+        most: the largest that is allowed.
+        of: unit of both.
+
+    Raises:
+        WeightsError: it is larger.
+    """
+    if not distance <= most:
+        raise WeightsError(
+            f"{graph} gives {outputs} {distance:.2g} away from torch's",
+            wanted=f"at most {most:g}{of}",
+            fix="make it again with `tsq packs export`",
+        )
+    return distance

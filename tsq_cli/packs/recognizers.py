@@ -22,7 +22,7 @@ from tsq_cli.config import EngineChoice
 from tsq_cli.consensus import Consensus, EarlyExit
 from tsq_cli.errors import UsageError
 from tsq_cli.models.device import dtype_name
-from tsq_cli.packs.graphs import find_graph, load_graph, resolve_engine
+from tsq_cli.packs.graphs import GraphsFile, find_graph, load_graph, resolve_engine
 from tsq_cli.packs.load import Pack, load_encoder, load_pack, optimize_for_inference
 from tsq_cli.packs.registry import find_pack
 from tsq_cli.packs.schema import EncoderRole, PackConfig, TimmWeights, TransformersWeights
@@ -215,8 +215,10 @@ def load_recognizer(
         choice = choose_recognizer(config, choice)
     role, size = choice.role, 0 if choice.role is None else choice.role.preprocess.input_size
     precision = dtype_name(dtype or (loaded.dtype if loaded else "float32"))
-    if resolve_engine(engine, config, [(role, size)], device, precision) == "onnx":
-        return _onnx_recognizer(config, choice, loaded)
+    known = None if loaded is None else loaded.graphs
+    graphs = resolve_engine(engine, config, [(role, size)], device, precision, known)
+    if graphs is not None:
+        return _onnx_recognizer(config, choice, loaded, graphs)
     import torch
 
     from tsq_cli.models import Preprocessor, Recognizer, create_encoder
@@ -239,12 +241,14 @@ def load_recognizer(
     return _loaded(config, choice, recognizer, preprocessor, "torch")
 
 
-def _onnx_recognizer(config: PackConfig, choice: RecognizerChoice, loaded: Pack | None) -> LoadedRecognizer:
+def _onnx_recognizer(
+    config: PackConfig, choice: RecognizerChoice, loaded: Pack | None, graphs: GraphsFile
+) -> LoadedRecognizer:
     """Load a network that has a graph, see resolve_engine, or take the pack's own; nothing loads torch."""
     from tsq_cli.models.onnx import OnnxRecognizer
 
     role = choice.role
-    graph = None if role is None else find_graph(config, role, role.preprocess.input_size)
+    graph = None if role is None else find_graph(graphs, role, role.preprocess.input_size)
     assert role is not None  # resolve_engine has found its graph
     assert graph is not None
     shared = _in_memory(loaded, role) if loaded is not None and loaded.engine == "onnx" else None

@@ -15,7 +15,7 @@ from tsq_cli.models.onnx import OnnxTextEncoder
 from tsq_cli.packs.graphs import TextGraph, read_arrays
 from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.schema import EmbedNames, PackConfig, PipWeights, TextRole
-from tsq_cli.packs.weights import require_weights, weights_path
+from tsq_cli.packs.weights import file_of_package, require_weights, weights_path
 from tsq_cli.types import Float32Array
 
 if TYPE_CHECKING:
@@ -25,35 +25,38 @@ _UNUSED = ("pooler.", "embeddings.position_ids")  # entries of BERT that a graph
 _EMBEDDINGS, _QUERY_EMBEDDINGS = "object_embeddings", "query_embeddings"
 
 
-def find_text_encoder(role: TextRole) -> str:
-    """Find the text network of a role for transformers: a folder, or its name on the hub. Loads nothing.
+def require_text_encoder(role: TextRole) -> None:
+    """Refuse a text network that is not available, before anything is loaded; its weights are not read.
 
     Raises:
-        WeightsError: its package is not installed, or its weights are damaged or out of reach.
+        WeightsError: its package is not installed, or its weights are out of reach.
     """
     if isinstance(role.weights, PipWeights):
-        # A folder inside the package holds tokenizer and configuration beside the weights.
-        return str(weights_path(role.weights, Path()).parent)
-    require_weights(role)
-    return role.model
+        file_of_package(role.weights)
+    else:
+        require_weights(role)
 
 
 def load_text_encoder(role: TextRole) -> TextEncoder:
     """Load the text network of a role.
 
     Raises:
-        WeightsError: as find_text_encoder.
+        WeightsError: as require_text_encoder, or damaged weights.
     """
     from tsq_cli.models import TextEncoder
 
-    return TextEncoder.from_pretrained(find_text_encoder(role))
+    if isinstance(role.weights, PipWeights):
+        # A folder inside the package holds tokenizer and configuration beside the weights.
+        return TextEncoder.from_pretrained(str(weights_path(role.weights, Path()).parent))
+    require_weights(role)
+    return TextEncoder.from_pretrained(role.model)
 
 
 def load_onnx_text_encoder(config: PackConfig, graph: TextGraph) -> OnnxTextEncoder:
     """Load the text network of a pack for ONNX Runtime, without torch.
 
     Raises:
-        WeightsError: as find_text_encoder, or a graph that is missing, another one, or not of these weights.
+        WeightsError: as load_text_encoder, or a graph that is missing, another one, or not of these weights.
     """
     weights = config.roles.text_encoder.weights
     assert isinstance(weights, PipWeights)  # others have no graph

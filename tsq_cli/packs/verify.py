@@ -10,7 +10,7 @@ from pathlib import Path
 from tsq_cli.errors import WeightsError
 from tsq_cli.packs.export import check_graph
 from tsq_cli.packs.export_text import check_text_graph
-from tsq_cli.packs.graphs import TextGraph, find_text_graph, graphs_and_roles
+from tsq_cli.packs.graphs import GRAPHS_JSON, TextGraph, find_text_graph, graphs_and_roles, read_graphs
 from tsq_cli.packs.image_text import load_image_text_model
 from tsq_cli.packs.load import Pack, as_pack_error, load_encoder, load_pack
 from tsq_cli.packs.members import verify_member
@@ -52,10 +52,12 @@ def verify_pack(name_or_path: str | Path) -> list[Check]:
         checks.append(Check(name, True, _described(pack)))
         name = "forward"
         checks.append(Check(name, True, _run_forward(pack)))
-        for role, graph in graphs_and_roles(config):
+        name = GRAPHS_JSON
+        graphs = read_graphs(config)
+        for role, graph in graphs_and_roles(config, graphs):
             name = graph.file
             checks.append(Check(name, True, f"within {check_graph(config, role, graph):.1g} of torch"))
-        if (text := find_text_graph(config)) is not None:
+        if (text := find_text_graph(graphs, config.roles.text_encoder)) is not None:
             name = text.file
             checks.append(Check(name, True, _compared(config, text)))
     except WeightsError as error:

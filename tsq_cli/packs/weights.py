@@ -34,14 +34,26 @@ def weights_path(weights: FileWeights | PipWeights, folder: Path) -> Path:
     """
     if isinstance(weights, FileWeights):
         return verify_member(folder / weights.file, weights.sha256, inside=folder)
-    install = install_extra(weights.extra)
+    path = file_of_package(weights)
+    return verify_member(
+        path, weights.sha256, inside=None, fix=f"remove the package, then {install_extra(weights.extra)}"
+    )
+
+
+def file_of_package(weights: PipWeights) -> Path:
+    """Return where an installed package has a file; the file is not looked at.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
     spec = importlib.util.find_spec(weights.package)  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(
-            f"the package {weights.package} is not installed", wanted="the weights that it carries", fix=install
+            f"the package {weights.package} is not installed",
+            wanted="the weights that it carries",
+            fix=install_extra(weights.extra),
         )
-    path = Path(next(iter(spec.submodule_search_locations))) / weights.file
-    return verify_member(path, weights.sha256, inside=None, fix=f"remove the package, then {install}")
+    return Path(next(iter(spec.submodule_search_locations))) / weights.file
 
 
 @dataclass(frozen=True)

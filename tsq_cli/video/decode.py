@@ -69,7 +69,7 @@ def decode_frames(
         mode: "exact" for the requested frames; "nvdec" for the same, decoded by an NVIDIA GPU, or on the CPU, as a note
             then says, where it cannot decode the video; "keyframes" for the keyframe nearest to each, each once;
             faster, and off by up to half the distance of two keyframes (see FrameBatch.snap_seconds).
-        threads: decoders that work at once, each in its own thread.
+        threads: decoders that work at once, one of them in the calling thread.
         should_stop: polled before each packet, from all threads.
 
     Returns:
@@ -97,10 +97,15 @@ def decode_frames(
         runs, threads = join_overlapping(runs), 1
     waiting = deque(runs)
     workers = max(1, min(threads, len(waiting)))
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(job.decode, waiting) for _ in range(workers)]
+    errors: list[BaseException] = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:  # which starts no thread that has nothing to do
+        others = [pool.submit(job.decode, waiting) for _ in range(workers - 1)]
         try:
-            errors = [error for future in futures if (error := future.exception()) is not None]
+            job.decode(waiting)
+        except CancelledError as canceled:  # another thread may have failed
+            errors.append(canceled)
+        try:
+            errors += [error for future in others if (error := future.exception()) is not None]
         except BaseException:
             job.has_failed.set()
             raise
@@ -137,6 +142,8 @@ class _Job:
         self._nvdec = nvdec
         self.left_the_gpu = False
         self.indices = indices
+        self._pts = source.timeline.pts[indices]
+        self._slots = {packet: slot for slot, packet in enumerate(source.timeline.packets[indices].tolist())}
         self.geometry = source.geometry.scaled(short_side)
         width, height = self.geometry.displayed_size
         self.pixels: UInt8Array = np.empty((len(indices), height, width, 3), dtype=np.uint8)
@@ -150,10 +157,9 @@ class _Job:
     def plan(self) -> list[PacketRun]:
         """Plan the runs of packets to decode, longest first."""
         timeline, table = self.source.timeline, self.source.table
-        packets = timeline.packets[self.indices]
         if timeline.is_counted:  # frames are known only by counting them from the first
-            return [PacketRun(0, len(table), tuple(packets.tolist()))]
-        return plan_runs(table.pts, table.key, packets)
+            return [PacketRun(0, len(table), tuple(self._slots))]
+        return plan_runs(table.pts, table.key, timeline.packets[self.indices])
 
     def decode(self, waiting: deque[PacketRun]) -> None:
         """Decode runs, in one of several threads, until none is waiting.
@@ -178,27 +184,22 @@ class _Job:
 
     def _decode_run(self, run: PacketRun, converter: Converter, *, nvdec: bool) -> None:
         can_skip = self.source.info.codec in SKIPPABLE and not self.source.timeline.is_counted
-        around = expand_to_neighbor_gops(run, self.source.table.key)
-        wanted = self._slots_by_pts(run)
+        slots = [self._slots[packet] for packet in run.targets]
+        wanted = {pts: [slot] for pts, slot in zip(self._pts[slots].tolist(), slots, strict=True)}
         with self.source.decoder(nvdec=nvdec, should_stop=self._is_stopping) as decoder:
             if can_skip:
                 self._pass(run, decoder, converter, wanted, skip=True)
-            seen: set[int] = set()
-            for attempt in (run, around):
+            if wanted:
+                around = expand_to_neighbor_gops(run, self.source.table.key)
+                seen = self._pass(run, decoder, converter, wanted)
                 if wanted:
-                    seen |= self._pass(attempt, decoder, converter, wanted)
-            if wanted and seen:
-                self._pass(around, decoder, converter, _at_nearest(wanted, seen))
+                    seen |= self._pass(around, decoder, converter, wanted)
+                if wanted and seen:
+                    self._pass(around, decoder, converter, _at_nearest(wanted, seen))
             self.bad_packets |= decoder.take_bad_packets()
 
     def _is_stopping(self) -> bool:
         return self.has_failed.is_set() or self._should_stop()
-
-    def _slots_by_pts(self, run: PacketRun) -> dict[int, list[int]]:
-        """Look up the slots of a run's frames in the result, by pts."""
-        timeline = self.source.timeline
-        slots = np.flatnonzero(np.isin(timeline.packets[self.indices], run.targets))
-        return {int(timeline.pts[self.indices[slot]]): [int(slot)] for slot in slots}
 
     def _pass(
         self,

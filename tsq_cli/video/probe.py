@@ -66,7 +66,7 @@ class Timeline:
             return count if count < len(self.pts) else None
         if frame.pts is None:
             return None
-        index = int(np.searchsorted(self.pts, frame.pts))
+        index = int(self.pts.searchsorted(frame.pts))
         return index if index < len(self.pts) and self.pts[index] == frame.pts else None
 
     @classmethod
@@ -261,7 +261,8 @@ def _first_geometry(
     """Find the shape of the first frame that decodes: keyframes first, then whole runs, spread over the video."""
     keyed = table.key[timeline.packets]
     candidates = timeline.packets[keyed] if keyed.any() else timeline.packets
-    spread = np.unique(np.linspace(0, len(candidates) - 1, MAX_FIRST_FRAME_TRIES).astype(np.int64))
+    last = len(candidates) - 1
+    spread = sorted({last * number // (MAX_FIRST_FRAME_TRIES - 1) for number in range(MAX_FIRST_FRAME_TRIES)})
     for targets in (candidates[spread] if keyed.any() else candidates[:0], timeline.packets[:1], candidates[spread]):
         for target in targets:
             (run,) = plan_runs(table.pts, table.key, np.array([target]))
@@ -349,6 +350,8 @@ def has_variable_rate(gaps: npt.NDArray[np.int64], time_base: Fraction) -> bool:
     if len(gaps) == 0:
         return False
     spread = int(gaps.max() - gaps.min())
+    if spread == 0:
+        return False
     if np.median(gaps) <= COARSE_TICKS:
         return spread > 0
     return spread > 1 and spread * time_base > Fraction(3, 2000)
