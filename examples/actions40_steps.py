@@ -17,11 +17,9 @@ from actions40_train import (
     Sight,
     fit_heads,
     list_of,
-    naming_actions,
     seen_frames,
     sight,
     tuned,
-    with_actions,
 )
 from actions40_videos import Part, class_names
 from torch import Tensor, nn
@@ -48,6 +46,7 @@ from tsq_cli.packs import Pack, load_pack, load_recognizer
 from tsq_cli.packs.load import optimize_for_inference
 from tsq_cli.provenance import provenance
 from tsq_cli.selection import RuleSettings
+from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.prototypes import visual_prototypes
 from tsq_cli.training.recognizer import fit_probe
 from tsq_cli.training.settings import FitSettings, HeadSettings, RecognizerSettings
@@ -59,15 +58,14 @@ PROTOTYPE_CLIPS = 1000
 PROBE = RecognizerSettings(num_frames=1, fit=FitSettings(epochs=10, batch_size=256, learning_rate=1e-3))
 PLAIN = HeadSettings(fit=HEADS.fit)  # the layer of S, with the interaction
 COMPETING = TSQLayerConfig(competition_floor=0.0, competition_weight=0.9)
-# What changes from row to row: what the heads see (a key of Gathered.seen), and the heads.
+# What changes from row to row: the network that looks, and the heads.
 STEPS: tuple[tuple[str, str, HeadSettings], ...] = (
     ("published network, layer of S, no interaction", "frozen", replace(PLAIN, alpha=0.0, beta=0.0)),
     ("published network, interaction", "frozen", PLAIN),
     ("fine-tuned network", "tuned", PLAIN),
     ("queries that compete (the first version's)", "tuned", replace(PLAIN, layer=COMPETING)),
     ("layers that count", "tuned", replace(HEADS, alpha=0.0, beta=0.0)),
-    ("layers that count, interaction", "tuned", HEADS),
-    ("names of the actions beside the objects' (the pack)", "named", HEADS),
+    ("layers that count, interaction (the pack)", "tuned", HEADS),
 )
 COMPARED: tuple[EvaluatedSelector, ...] = ("tsq", "vqm", "tqm", "agree", "uniform", "all")
 
@@ -78,8 +76,8 @@ class Gathered:
 
     Attributes:
         composer: of training clips of the tuned and the published network's features.
-        seen: the layers on each network's features, with the names of objects; "named" is the tuned one's with the
-            names of actions too.
+        seen: the layers on each network's features.
+        names: embeddings of the class names [C, Dt].
         pack: as `train` wrote it into the work folder.
         features: of the videos by each network, [N, T, D].
         logits: of the pack's recognizer on every frame, [N, T, C].
@@ -89,6 +87,7 @@ class Gathered:
 
     composer: Composer
     seen: dict[str, Sight]
+    names: Tensor
     pack: Pack
     features: dict[str, Tensor]
     logits: FloatArray
@@ -103,15 +102,12 @@ def gather(photos: Path, work: Path, videos: Path, part: Part, progress: Progres
     encoder = tuned(SAMPLER, photos, work, progress)
     frames = seen_frames(photos, "training", encoder, work)
     published = NETWORKS[SAMPLER].published()
-    own = sight(base, names, encoder, frames)
+    own = sight(base, encoder, frames)
     extracted = _extract(pack, published, listed, work, progress)
     return Gathered(
         composer=Composer(frames, len(names)),
-        seen={
-            "frozen": replace(own, network="frozen", objects=published.get_classifier(), actions=_probe(frames)),
-            "tuned": own,
-            "named": naming_actions(own, with_actions(base, names, work), frames),
-        },
+        seen={"tuned": own, "frozen": replace(own, objects=published.get_classifier(), actions=_probe(frames))},
+        names=name_queries(base, names),
         pack=pack,
         features={"tuned": extracted.features["visual"], "frozen": extracted.features["frozen"]},
         logits=extracted.logits["recognizer"].float().numpy(),
@@ -140,13 +136,13 @@ def _probe(frames: Any) -> nn.Linear:
     return fit_probe(frames.outputs["frozen"][shows][:, None], functional.one_hot(frames.classes[shows]), PROBE)
 
 
-def prototypes(on: Gathered, seen: Sight, *, seed: int) -> Tensor:
+def prototypes(on: Gathered, network: str, *, seed: int) -> Tensor:
     """Compute VQM's initial queries of S from the best frames of composed clips (docs/method.md, section 3)."""
     chosen, events = on.composer.draw(PROTOTYPE_CLIPS, np.random.default_rng([seed, 2]))
-    features = on.composer.frames.outputs[seen.network][torch.from_numpy(chosen)]
+    features = on.composer.frames.outputs[network][torch.from_numpy(chosen)]
     targets = functional.one_hot(torch.from_numpy(events), on.composer.num_classes)
     with torch.no_grad():
-        logits = seen.actions(features.float())
+        logits = on.seen[network].actions(features.float())
     return visual_prototypes(features, logits, targets, prototype_ratio=HEADS.prototype_ratio).vectors
 
 
@@ -156,19 +152,17 @@ def steps(photos: Path, work: Path, videos: Path, json: Path) -> None:
         tuning = gather(photos, work, videos, "tuning", progress)
         own = tuning.pack.config.settings.consensus
         rows = []
-        for number, (title, sees, settings) in enumerate(STEPS):
-            seen = tuning.seen[sees]
-            net = _fit(tuning, seen, settings, work / f"step-{number}", progress)
-            inputs = looked_at(tuning, seen, net, settings)
+        for number, (title, network, settings) in enumerate(STEPS):
+            net = _fit(tuning, network, settings, work / f"step-{number}", progress)
+            inputs = looked_at(tuning, network, net, settings)
             scored = {name: _rows(tuning, inputs, how, ("tsq", "vqm", "tqm")) for name, how in _kinds(own).items()}
-            rows.append({"step": title, "network": seen.network, "settings": asdict(settings), "rows": scored})
+            rows.append({"step": title, "network": network, "settings": asdict(settings), "rows": scored})
             print(title, {name: _percent(some) for name, some in scored.items()}, flush=True)
         test = gather(photos, work, videos, "test", progress)
         seeds = []
         for seed in SEEDS:
             settings = replace(HEADS, fit=replace(HEADS.fit, seed=seed))
-            seen = test.seen["named"]
-            inputs = looked_at(test, seen, _fit(test, seen, settings, work / f"seed-{seed}", progress), settings)
+            inputs = looked_at(test, "tuned", _fit(test, "tuned", settings, work / f"seed-{seed}", progress), settings)
             seeds.append({"seed": seed, "rows": _rows(test, inputs, own, COMPARED)})
             print(f"seed {seed}", _percent(seeds[-1]["rows"]), flush=True)
             if seed == HEADS.fit.seed:
@@ -195,17 +189,20 @@ def _kinds(own: Consensus, pooling: Pooling | None = None) -> dict[str, Consensu
     return {"plain": plain, "evidence": own if pooling is None else replace(own, pooling=pooling)}
 
 
-def _fit(on: Gathered, seen: Sight, settings: HeadSettings, folder: Path, progress: Progress) -> TSQNet:
+def _fit(on: Gathered, network: str, settings: HeadSettings, folder: Path, progress: Progress) -> TSQNet:
     """Train heads; those of S's layer begin with prototypes, those that count with rows of the classifier."""
-    queries = None if settings.layer.counts else prototypes(on, seen, seed=settings.fit.seed)
-    return fit_heads(on.composer, seen, settings, queries=queries, folder=folder, progress=progress)
+    queries = None if settings.layer.counts else prototypes(on, network, seed=settings.fit.seed)
+    return fit_heads(
+        on.composer, on.seen[network], on.names, settings,
+        network=network, queries=queries, folder=folder, progress=progress,
+    )  # fmt: skip
 
 
 @torch.no_grad()
-def looked_at(on: Gathered, seen: Sight, net: TSQNet, settings: HeadSettings) -> SelectorInput:
+def looked_at(on: Gathered, network: str, net: TSQNet, settings: HeadSettings) -> SelectorInput:
     """Compute both modules' saliency and class scores of the videos."""
-    features = on.features[seen.network]
-    output = net(features.float(), seen.textual(features))
+    features = on.features[network]
+    output = net(features.float(), on.seen[network].textual(features))
     return selector_input(
         module_saliency(output, top_n=settings.top_n),
         on.logits,

@@ -63,12 +63,12 @@ def study_data(on: Gathered, photos: Path) -> Callable[[Pack], StudyData]:
     """Return a function from a pack, for its text embeddings, to a study's data; the clips are the same for all."""
     features, logits = on.features["tuned"], torch.from_numpy(on.logits)
     targets = torch.from_numpy(on.targets).float()
-    queries = prototypes(on, on.seen["tuned"], seed=0)
+    queries = prototypes(on, "tuned", seed=0)
 
     def seen_with(pack: Pack) -> StudyData:
         sight = replace(on.seen["tuned"], embeddings=pack.textual_embeddings)
         return StudyData(
-            source=lambda seed: clip_source(on.composer, sight, SETTINGS.fit.batch_size, seed),
+            source=lambda seed: clip_source(on.composer, sight, "tuned", SETTINGS.fit.batch_size, seed),
             queries_visual=queries,
             queries_textual=name_queries(pack, class_names(photos)),
             validation=ClipBatch(features.float(), sight.textual(features), targets),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,13 +30,12 @@ from tsq_cli.models import FrameEncoder, TSQNet, object_text_features
 from tsq_cli.models.layer_config import TSQLayerConfig
 from tsq_cli.models.preprocess import Preprocessor
 from tsq_cli.packs import Pack, PackConfig, load_pack, load_recognizer
-from tsq_cli.packs.load import optimize_for_inference, textual_base
-from tsq_cli.packs.schema import FileWeights, Provenance
+from tsq_cli.packs.load import optimize_for_inference
+from tsq_cli.packs.schema import Provenance
 from tsq_cli.packs.settings import Settings
-from tsq_cli.packs.texts import load_object_embeddings
 from tsq_cli.packs.words import Words
 from tsq_cli.packs.write import TrainedNetwork, write_pack
-from tsq_cli.training.datasets import name_queries, readable
+from tsq_cli.training.datasets import name_queries
 from tsq_cli.training.heads import train_heads
 from tsq_cli.training.settings import FitSettings, HeadSettings
 from tsq_cli.types import Progress, no_progress
@@ -134,17 +132,13 @@ class Sight:
     """Layers on the sampler's features.
 
     Attributes:
-        network: whose features, "tuned" or "frozen".
-        objects: from features to the logits of what has a name, D to O.
-        embeddings: of these names, [O, Dt].
-        queries: TQM's to begin with, embeddings of the actions' names [C, Dt].
+        objects: from features to object logits, D to O.
+        embeddings: of the objects, [O, Dt].
         actions: from features to the logits of the actions, D to C.
     """
 
-    network: str
     objects: nn.Linear
     embeddings: Tensor
-    queries: Tensor
     actions: nn.Linear
 
     @torch.no_grad()
@@ -176,59 +170,15 @@ def refit_objects(frames: Frames, objects: nn.Linear, *, ridge: float = 0.01) ->
     return layer
 
 
-def sight(base: Pack, names: Sequence[str], encoder: FrameEncoder, frames: Frames) -> Sight:
-    """Build the layers on the tuned sampler's features; what has a name is the 1000 objects."""
-    return Sight(
-        network="tuned",
-        objects=refit_objects(frames, NETWORKS[SAMPLER].published().get_classifier()),
-        embeddings=base.textual_embeddings,
-        queries=name_queries(base, names),
-        actions=encoder.model.get_classifier(),
-    )
+def sight(base: Pack, encoder: FrameEncoder, frames: Frames) -> Sight:
+    """Build the layers on the tuned sampler's features."""
+    objects = NETWORKS[SAMPLER].published().get_classifier()
+    return Sight(refit_objects(frames, objects), base.textual_embeddings, encoder.model.get_classifier())
 
 
-@torch.no_grad()
-def naming_actions(seen: Sight, named: PackConfig, frames: Frames) -> Sight:
-    """Let the actions have names beside the objects, each kind with half of the probability on average (ours).
-
-    Args:
-        seen: with the objects alone.
-        named: lists the names of both, see with_actions.
-        frames: of the training photographs.
-    """
-    features = frames.outputs[seen.network].float()
-    kinds = (seen.objects, seen.actions)
-    of_objects, of_actions = (kind(features).logsumexp(dim=1).mean() for kind in kinds)
-    both = nn.Linear(seen.objects.in_features, sum(kind.out_features for kind in kinds))
-    both.weight.copy_(torch.cat([kind.weight for kind in kinds]))
-    both.bias.copy_(torch.cat([seen.objects.bias, seen.actions.bias + of_objects - of_actions]))
-    embeddings = textual_base(named, torch.from_numpy(load_object_embeddings(named)[0]))
-    return replace(seen, objects=both, embeddings=embeddings, queries=embeddings[-len(seen.queries) :])
-
-
-def with_actions(base: Pack, names: Sequence[str], folder: Path) -> PackConfig:
-    """List the actions behind the base's objects; their embeddings go into a folder.
-
-    Args:
-        base: whose text encoder embeds the names.
-        names: of the actions.
-        folder: where the file is written.
-    """
-    embeddings = torch.cat([base.object_embeddings, base.text_encoder().embed([readable(name) for name in names])])
-    with atomic_path(folder / "text.safetensors") as temporary:
-        save_file({"object_embeddings": embeddings.half().contiguous()}, temporary)
-    digest = hashlib.sha256((folder / "text.safetensors").read_bytes()).hexdigest()
-    return replace(
-        base.config,
-        folder=folder,
-        object_names=(*base.config.object_names, *names),
-        object_embeddings=FileWeights(source="file", file="text.safetensors", sha256=digest),
-    )
-
-
-def clip_source(composer: Composer, seen: Sight, batch_size: int, seed: int) -> ComposedClips:
+def clip_source(composer: Composer, seen: Sight, network: str, batch_size: int, seed: int) -> ComposedClips:
     """Build a source of clips of a network's features, composed anew in every batch."""
-    features = composer.frames.outputs[seen.network]
+    features = composer.frames.outputs[network]
     textual = torch.cat([seen.textual(part) for part in torch.split(features, 4096)]).half()
     return ComposedClips(
         composer, lambda chosen: (features[chosen], textual[chosen]), batch_size=batch_size, batches=BATCHES, seed=seed
@@ -238,8 +188,10 @@ def clip_source(composer: Composer, seen: Sight, batch_size: int, seed: int) -> 
 def fit_heads(
     composer: Composer,
     seen: Sight,
+    names: Tensor,
     settings: HeadSettings,
     *,
+    network: str = "tuned",
     queries: Tensor | None = None,
     folder: Path | None = None,
     progress: Progress = no_progress,
@@ -249,17 +201,19 @@ def fit_heads(
     Args:
         composer: of the clips.
         seen: layers on their features.
+        names: embeddings of the class names [C, Dt].
         settings: of the heads.
+        network: whose features, "tuned" or "frozen".
         queries: of VQM to begin with, [C, D]; None for the rows of the sampler's classifier (ours: it has learned what
             tells the classes apart; S begins with prototypes).
         folder: for checkpoint and logs.
         progress: told every step.
     """
     return train_heads(
-        clip_source(composer, seen, settings.fit.batch_size, settings.fit.seed),
+        clip_source(composer, seen, network, settings.fit.batch_size, settings.fit.seed),
         settings,
         queries_visual=seen.actions.weight.detach() if queries is None else queries,
-        queries_textual=seen.queries,
+        queries_textual=names,
         num_classes=composer.num_classes,
         folder=folder,
         progress=progress,
@@ -278,10 +232,12 @@ def build(photos: Path, work: Path, out: Path, videos: Path, *, commit: str | No
     with progress_bar("training") as progress:
         networks = {name: tuned(name, photos, work, progress) for name in NETWORKS}
         frames = seen_frames(photos, "training", networks[SAMPLER], work)
-        named = with_actions(base, names, work)
-        seen = naming_actions(sight(base, names, networks[SAMPLER], frames), named, frames)
-        tsqnet = fit_heads(Composer(frames, len(names)), seen, HEADS, folder=work / "heads", progress=progress)
-        parts = Parts(named, names, networks, seen.objects, tsqnet)
+        seen = sight(base, networks[SAMPLER], frames)
+        tsqnet = fit_heads(
+            Composer(frames, len(names)), seen, name_queries(base, names), HEADS, folder=work / "heads",
+            progress=progress,
+        )  # fmt: skip
+        parts = Parts(base.config, names, networks, seen.objects, tsqnet)
         provenance = Provenance(data=DATA, command=COMMAND, commit=commit, metrics={})
         settings = parts.settings
         draft = write(work / "pack", parts, settings, provenance)
@@ -340,15 +296,7 @@ def measure(draft: PackConfig, videos: VideoList, work: Path, progress: Progress
 
 @dataclass(frozen=True)
 class Parts:
-    """What the pack is written from.
-
-    Attributes:
-        base: with the names of objects and actions.
-        names: of the actions.
-        networks: fine-tuned, by name.
-        objects: the classifier of what has a name, on the sampler's features.
-        tsqnet: the trained layers.
-    """
+    """What the pack is written from."""
 
     base: PackConfig
     names: Sequence[str]
