@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import processes
 from tests.machine import needs_signals
 from tsq_cli import loading
 from tsq_cli.batch import RunPlan, run
@@ -207,11 +207,11 @@ def test_a_video_that_kills_the_run_is_named_recorded_and_passed_over(tmp_path: 
     for name in ("a.mp4", "poison.mp4", "z.mp4"):
         shutil.copy(DEMO, folder / name)
     lines = tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", POISON, "select", str(folder), "--selector", "uniform", "--jsonl", str(lines)]
+    command = ["-c", POISON, "select", folder, "--selector", "uniform", "--jsonl", lines]
     environment = {**os.environ, "DIE_BY": "SIGSEGV", "PYTHONPATH": str(ROOT)}
 
     def tsq(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, check=False)
+        return processes.run([*command, *more], env=environment)
 
     assert tsq().returncode == -signal.SIGSEGV
     for _ in range(2):

@@ -9,13 +9,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.report.page_material import CATEGORIES, record
 from tsq_cli.cli import csv_rows, output
@@ -42,14 +42,12 @@ def evil(tmp_path: Path) -> Path:
 
 def run(*arguments: str | Path, encoding: str) -> tuple[int, str, str]:
     """The program in a process of its own whose streams have an encoding."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tsq_cli", *map(str, arguments)],
+    done = processes.run(
+        ["-m", "tsq_cli", *arguments],
         env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        capture_output=True,
-        check=False,
+        encoding=encoding.partition(":")[0],
     )
-    codec = encoding.partition(":")[0]
-    return done.returncode, done.stdout.decode(codec), done.stderr.decode(codec)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_name_is_escaped_wherever_a_person_looks_and_exact_in_json(tsq: Tsq, evil: Path, tmp_path: Path) -> None:
