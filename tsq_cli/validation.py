@@ -60,7 +60,7 @@ def from_dict(cls: type[T], value: object, where: str = "") -> T:
     """
     if not isinstance(value, dict):
         raise SchemaError(where, shown(value), "an object {...}")
-    hints = _hints_of(cls)
+    hints = _hints_of(cls)  # type: ignore[arg-type]
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(value) - set(known)):
         raise SchemaError(_join(where, unknown[0]), "an unknown key", "one of " + ", ".join(known))
