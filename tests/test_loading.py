@@ -17,6 +17,7 @@ import pytest
 
 from tests import processes
 from tests.machine import needs_signals
+from tests.video.clips import clip
 from tsq_cli import loading
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.clip import Clip, load_clip
@@ -28,13 +29,12 @@ from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "examples" / "demo.mp4"
 SETTINGS = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
 
 
 @pytest.fixture
 def copies(tmp_path: Path) -> list[str]:
-    return [str(shutil.copy(DEMO, tmp_path / f"{number}.mp4")) for number in range(4)]
+    return [str(shutil.copy(clip("h264_b_frames").path, tmp_path / f"{number}.mp4")) for number in range(4)]
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_video_that_kills_the_run_is_named_recorded_and_passed_over(tmp_path: 
     folder = tmp_path / "videos"
     folder.mkdir()
     for name in ("a.mp4", "poison.mp4", "z.mp4"):
-        shutil.copy(DEMO, folder / name)
+        shutil.copy(clip("h264_b_frames").path, folder / name)
     lines = tmp_path / "out.jsonl"
     command = ["-c", POISON, "select", folder, "--selector", "uniform", "--jsonl", lines]
     environment = {**os.environ, "DIE_BY": "SIGSEGV", "PYTHONPATH": str(ROOT)}
