@@ -151,9 +151,9 @@ def test_decoding_ahead_keeps_the_order_and_a_bound(
     fourth = next(results)
     results.close()
     assert len(begun) <= 4 + 2, "nothing begins once the caller has left"
-    for clip in (first, small, fourth):
-        assert isinstance(clip, Clip)
-        clip.close()
+    for loaded in (first, small, fourth):
+        assert isinstance(loaded, Clip)
+        loaded.close()
 
 
 def test_a_pass_over_a_video_has_its_own_time(copies: list[str]) -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
+from tests.cli.conftest import tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tests.reads import Reads
+from tests.video.clips import clip
 from tsq_cli import selection
 from tsq_cli.benchmark import peers, profile, runners, speed
 from tsq_cli.benchmark.accuracy import pack_accuracy
@@ -48,6 +49,7 @@ SETTING = BenchmarkConfig(
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BACKBONE", SMALL)
+    monkeypatch.setattr(speed, "FRAME_SHAPE", (64, 112, 3))
     for method in ("AdaFocus", "UniAdaFocus"):
         monkeypatch.setattr(peers, method, partial(getattr(peers, method), glance=SMALL))
     monkeypatch.setattr(profile, "matrix_peak_gflops", partial(profile.matrix_peak_gflops, repeats=1))
@@ -315,7 +317,7 @@ def test_the_recognizer_is_profiled_in_the_form_that_runs(monkeypatch: pytest.Mo
 def test_whole_files_run_as_the_product_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     graphed: list[torch.nn.Module] = []
     monkeypatch.setattr("tsq_cli.models.graphs.graph_calls", graphed.append)
-    time_files([DEMO], SETTING, workers=[1], rounds=1)
+    time_files([clip("h264_b_frames").path], SETTING, workers=[1], rounds=1)
     assert {type(network).__name__ for network in graphed} == {"FrameEncoder", "TSQNet", "Recognizer"}
 
 
@@ -392,7 +394,7 @@ def test_peak_memory_sees_what_a_call_takes() -> None:
 
 
 def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) -> None:  # noqa: F811
-    plot = tmp_path / "speed.png"
+    plot, short = tmp_path / "speed.png", clip("h264_b_frames").path
     options = (
         "--methods",
         "tsqnet, tsqnet-early-exit, uniform",
@@ -403,7 +405,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
         "-b",
         "1",
     )
-    table = tsq("benchmark", *options, "--repeats", "1", "--plot", plot, "--decode", DEMO)
+    table = tsq("benchmark", *options, "--repeats", "1", "--plot", plot, "--decode", short)
     assert table.code == 0
     for word in (
         "TSQNet",
@@ -443,7 +445,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     refused = tsq("benchmark", "--plot", tmp_path / "speed.gif")
     assert refused.code == 2
     assert "speed.gif" in refused.err
-    missing = tsq("benchmark", "--decode", DEMO, tmp_path / "none.mp4")
+    missing = tsq("benchmark", "--decode", short, tmp_path / "none.mp4")
     assert missing.code == 2
     assert "none.mp4 does not exist" in missing.err
     (tmp_path / "text.mp4").write_text("not a video")
@@ -454,7 +456,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("demo_decoded_once")
 def test_whole_files_are_timed_stage_by_stage() -> None:
-    timed = time_files([DEMO, DEMO], SETTING, workers=[1, 2], rounds=2)
+    timed = time_files([clip("h264_b_frames").path] * 2, SETTING, workers=[1, 2], rounds=2)
     assert (timed["videos"], timed["failed"]) == (2, 0)
     assert [(row["workers"], len(row["seconds"])) for row in timed["workers"]] == [(1, 2), (2, 2)]
     for row in timed["workers"]:

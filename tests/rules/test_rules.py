@@ -232,7 +232,7 @@ def any_evidence(draw: st.DrawFn) -> Evidence:
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_rule_gives_k_distinct_candidates_and_the_same_ones_again(name: SelectorName, data: st.DataObject) -> None:
     of, k = data.draw(any_evidence()), data.draw(st.integers(1, 30))
