@@ -62,24 +62,24 @@ def test_a_video_that_hangs_is_given_up_and_the_others_are_done(
     hangs += ["0.mp4", "2.mp4"]
     plan = RunPlan(
         paths=copies, settings=SETTINGS, outputs=Outputs(), pack_sha256=None, workers=workers,
-        limits=Limits(timeout_seconds=1),
+        limits=Limits(timeout_seconds=0.5),
     )  # fmt: skip
     records = list(run(plan, Selector.without_model))
     assert [record["status"] for record in records] == ["error", "ok", "error", "ok"]
     assert records[0]["error"]["type"] == "VideoTimeoutError"
-    assert "not read within 1 s" in records[0]["error"]["message"]
+    assert "not read within 0.5 s" in records[0]["error"]["message"]
 
 
 def test_waiting_in_line_is_not_counted(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
 
     def load(path: str, *args: Any, **options: Any) -> Clip:
-        time.sleep(0.3)
+        time.sleep(0.15)
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
-    with Loader(Limits(timeout_seconds=1), 1) as loader:
-        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 1.2 s
+    with Loader(Limits(timeout_seconds=0.5), 1) as loader:
+        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 0.6 s
             loader.wait(begun).close()
 
 
@@ -133,7 +133,7 @@ def test_decoding_ahead_keeps_the_order_and_a_bound(
     def load(path: str, *args: Any, **options: Any) -> Clip:
         begun.append(Path(path).name)
         if path == copies[0]:
-            time.sleep(0.5)  # the first is the last one done
+            time.sleep(0.2)  # the first is the last one done
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
