@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import hashlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -56,10 +58,36 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest module: workers take whole modules, and one of them would be busy with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/video/test_odd_clips.py"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none, before any fixture of it is made."""
     skip_without_cuda(item)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digests_taken_once() -> Generator[None, None, None]:
+    """Have a worker read large weights for their sha256 a single time, as long as nobody touches the file."""
+    from tsq_cli.packs import members
+
+    known: dict[tuple[int, ...], Any] = {}
+
+    def file_digest(stream: IO[bytes], name: str) -> Any:
+        found = os.fstat(stream.fileno())
+        key = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        if found.st_size < 2**22:
+            return hashlib.file_digest(stream, name)
+        if key not in known:
+            known[key] = hashlib.file_digest(stream, name)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(members, "hashlib", SimpleNamespace(file_digest=file_digest))
+        yield
 
 
 @pytest.fixture(scope="session")
