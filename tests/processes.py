@@ -32,13 +32,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from PIL import Image
+
 ROOT = Path(__file__).parents[1]
 CLOSED = -1
 """In the place of a stream that the program finds closed."""
 
 PRELOADED = (
-    "tsq_cli.cli.app", "tsq_cli.cli.select", "tsq_cli.cli.packs", "tsq_cli.batch", "tsq_cli.report.page",
-    "tsq_cli.report.sheet", "av", "numpy.ma", "pydantic",
+    *(f"tsq_cli.cli.{name}" for name in ("app", "ablate", "benchmark", "classify", "csv_rows", "doctor", "evaluate")),
+    *(f"tsq_cli.cli.{name}" for name in ("packs", "select", "train", "tsne")),
+    *(f"tsq_cli.packs.{name}" for name in ("load", "onnx", "verify")),
+    "tsq_cli.classifier", "tsq_cli.report.page", "tsq_cli.report.sheet", "tsq_cli.rules.quality",
+    "av", "numpy.ma", "pydantic.type_adapter", "rich.markdown", "typer.rich_utils", "urllib.request",
 )  # fmt: skip
 """No thread may be running where a process forks, so nothing here starts one: not torch and not ONNX Runtime."""
 
@@ -213,6 +218,7 @@ def serve(number: int) -> Callable[[], object]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in PRELOADED:
         importlib.import_module(name)
+    Image.init()
     sys.path.remove(str(ROOT))
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
     wakes, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
