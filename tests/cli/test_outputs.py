@@ -19,6 +19,7 @@ import pytest
 from tests import processes
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.machine import needs_fifos, needs_root, needs_signals
+from tests.video.clips import clip
 
 Tsq = Callable[..., Result]
 UNIFORM = ("--selector", "uniform", "-k", "2", "-n", "4")
@@ -130,10 +131,12 @@ def test_a_link_is_followed_and_a_private_file_stays_private(tsq: Tsq, demo: Pat
 
 @needs_fifos
 @pytest.mark.parametrize("output", FILE_OPTIONS)
-def test_a_pipe_gets_what_a_file_would(demo: Path, tmp_path: Path, output: str) -> None:
+def test_a_pipe_gets_what_a_file_would(tmp_path: Path, output: str) -> None:
     fifo = tmp_path / "pipe.png"
     os.mkfifo(fifo)
-    with processes.start(["-m", "tsq_cli", "select", demo, *UNIFORM, output, fifo], cwd=ROOT) as process:
+    with processes.start(
+        ["-m", "tsq_cli", "select", clip("h264_b_frames").path, *UNIFORM, output, fifo], cwd=ROOT
+    ) as process:
         content = fifo.read_bytes()
         assert process.wait(60) == 0
     begins = {
@@ -147,8 +150,9 @@ def test_a_pipe_gets_what_a_file_would(demo: Path, tmp_path: Path, output: str) 
 
 
 @pytest.mark.parametrize(("output", "begins"), [("--csv", "path,status,"), ("--html", "<!doctype html>")])
-def test_a_file_can_go_to_stdout_alone(demo: Path, output: str, begins: str) -> None:
-    ended = processes.run(["-m", "tsq_cli", "select", demo, *UNIFORM, output, "-"], cwd=ROOT)
+def test_a_file_can_go_to_stdout_alone(output: str, begins: str) -> None:
+    short = clip("h264_b_frames").path
+    ended = processes.run(["-m", "tsq_cli", "select", short, *UNIFORM, output, "-"], cwd=ROOT)
     assert ended.returncode == 0
     assert ended.stdout.lower().startswith(begins)
     if output == "--csv":

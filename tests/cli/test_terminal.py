@@ -20,6 +20,7 @@ import pytest
 
 from tests import processes
 from tests.cli.conftest import DEMO
+from tests.video.clips import clip
 from tsq_cli.cli.streams import safe_streams
 
 SELECT = ["-m", "tsq_cli", "select", str(DEMO), "-k", "2", "--selector", "uniform"]
@@ -93,7 +94,7 @@ OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\x1b\[1A|\x1b\[2K")
 
 @pytest.mark.parametrize("work", ["select", "bar"])
 def test_no_name_commands_a_terminal(work: str, tmp_path: Path) -> None:
-    shutil.copy(DEMO, tmp_path / EVIL)
+    shutil.copy(clip("h264_b_frames").path, tmp_path / EVIL)
     select = ["-m", "tsq_cli", "select", "--selector", "uniform", "-n", "4", str(tmp_path)]
     shown = at_a_terminal(select if work == "select" else ["-c", BAR_WITH_A_NAME], None)
     assert SHOWN in without_colors(shown)
@@ -134,7 +135,7 @@ def with_streams(ending: str, arguments: str, folder: Path) -> subprocess.Comple
 def test_a_run_whose_stdout_fails_ends_as_an_interrupted_one(where: tuple[str, int, str], tmp_path: Path) -> None:
     ending, code, begins = where
     for name in ("a.mp4", "b.mp4"):
-        shutil.copy(DEMO, tmp_path / name)
+        shutil.copy(clip("h264_b_frames").path, tmp_path / name)
     files = "--jsonl r.jsonl --csv t.csv --html p.html -o frames"
     done = with_streams(ending, f"select --selector uniform -n 4 -k 2 a.mp4 b.mp4 {files}", tmp_path)
     assert done.returncode == code, done.stderr
@@ -185,7 +186,7 @@ with safe_streams():
 
 def test_a_closed_stderr_is_no_failure_and_its_words_go_nowhere_else(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
-        shutil.copy(DEMO, tmp_path / name)
+        shutil.copy(clip("h264_b_frames").path, tmp_path / name)
     done = with_streams(NO_STDERR, "select --selector uniform -n 4 -k 2 --json a.mp4 b.mp4", tmp_path)
     assert done.returncode == 0
     assert [len(record["frames"]) for record in json.loads(done.stdout)] == [2, 2]
