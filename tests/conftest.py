@@ -103,11 +103,24 @@ def _decoding_once() -> Callable[..., FrameBatch]:
     return decoding_once()
 
 
+@pytest.fixture(scope="session")
+def _encoding_once() -> Callable[..., Any]:
+    from tests.decoding import encoding_once
+
+    return encoding_once()
+
+
 @pytest.fixture
-def demo_decoded_once(monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[..., FrameBatch]) -> None:
-    """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder."""
+def demo_decoded_once(
+    monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[..., FrameBatch], _encoding_once: Callable[..., Any]
+) -> None:
+    """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder.
+
+    Networks under ONNX Runtime, too, see the same frames once; tests/packs/test_graphs.py has those.
+    """
     for module in ("classifier", "clip", "pictures", "result"):
         monkeypatch.setattr(f"tsq_cli.{module}.decode_frames", _decoding_once)
+    monkeypatch.setattr("tsq_cli.models.onnx.OnnxEncoder.__call__", _encoding_once)
 
 
 @pytest.fixture(scope="session")
