@@ -167,12 +167,13 @@ def run(
     stderr: Stream | None = None,
     encoding: str = "utf-8",
     timeout: float = 120.0,
+    afresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with arguments to its end, as start() does; what goes to no file of the caller's is returned."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with start(
             arguments, cwd=cwd, env=env, stdout=out if stdout is None else stdout,
-            stderr=err if stderr is None else stderr,
+            stderr=err if stderr is None else stderr, afresh=afresh,
         ) as process:  # fmt: skip
             process.wait(timeout)
         said = []
@@ -275,7 +276,7 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> Callable[[], obj
     os.chdir(request["cwd"])
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        made = _stream(number, encoding or "utf-8", errors or "strict") if request["open"][number] else None
+        made = _stream(number, name, encoding or "utf-8", errors or "strict") if request["open"][number] else None
         setattr(sys, name, made)
         setattr(sys, f"__{name}__", made)
     random.seed()
@@ -289,10 +290,18 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> Callable[[], obj
     return functools.partial(exec, compile(what, "<string>", "exec"), sys.modules["__main__"].__dict__)
 
 
-def _stream(number: int, encoding: str, errors: str) -> io.TextIOWrapper:
+def _stream(number: int, name: str, encoding: str, errors: str) -> io.TextIOWrapper:
     """A standard stream as Python opens it."""
-    binary = open(number, "rb" if number == 0 else "wb", closefd=False)  # noqa: SIM115 - it is a number
-    return io.TextIOWrapper(
-        binary, encoding, "backslashreplace" if number == 2 else errors, newline=None if number == 0 else "\n",
-        line_buffering=number == 2 or binary.isatty(),
-    )  # fmt: skip
+    raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
+    raw.name = f"<{name}>"  # type: ignore[misc]
+    is_unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
+    made = io.TextIOWrapper(
+        io.BufferedReader(raw) if number == 0 else raw if is_unbuffered else io.BufferedWriter(raw),  # type: ignore[arg-type]
+        encoding,
+        "backslashreplace" if number == 2 else errors,
+        newline=None if number == 0 else "\n",
+        line_buffering=not is_unbuffered and (number == 2 or raw.isatty()),
+        write_through=is_unbuffered,
+    )
+    made.mode = raw.mode[0]  # type: ignore[attr-defined]
+    return made
