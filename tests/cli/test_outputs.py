@@ -229,7 +229,7 @@ def test_every_signal_that_asks_a_run_to_end_ends_it_in_order(tmp_path: Path, nu
         with processes.start(command, cwd=ROOT, stderr=stderr) as process:
             until = time.monotonic() + 60
             while time.monotonic() < until and (not lines.exists() or lines.read_text().count("\n") < 2):
-                time.sleep(0.005)
+                time.sleep(0.02)
             process.send_signal(number)
             process.wait(60)
         stderr.seek(0)
