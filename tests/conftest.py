@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
+import hashlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,17 +52,40 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+        # At the very end: libraries tell there of what was not freed. Before that pytest collects several times more.
+        atexit.register(gc.unfreeze)
 
 
-def pytest_unconfigure() -> None:
-    """Give the garbage collector everything back: libraries tell at the end of what was not freed."""
-    gc.unfreeze()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest module: workers take whole modules, and one of them would be busy with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/video/test_odd_clips.py"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none, before any fixture of it is made."""
     skip_without_cuda(item)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digests_taken_once() -> Generator[None, None, None]:
+    """Have a worker read large weights for their sha256 a single time, as long as nobody touches the file."""
+    from tsq_cli.packs import members
+
+    known: dict[tuple[int, ...], Any] = {}
+
+    def file_digest(stream: IO[bytes], name: str) -> Any:
+        found = os.fstat(stream.fileno())
+        key = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        if found.st_size < 2**22:
+            return hashlib.file_digest(stream, name)
+        if key not in known:
+            known[key] = hashlib.file_digest(stream, name)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(members, "hashlib", SimpleNamespace(file_digest=file_digest))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -77,11 +103,24 @@ def _decoding_once() -> Callable[..., FrameBatch]:
     return decoding_once()
 
 
+@pytest.fixture(scope="session")
+def _encoding_once() -> Callable[..., Any]:
+    from tests.decoding import encoding_once
+
+    return encoding_once()
+
+
 @pytest.fixture
-def demo_decoded_once(monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[..., FrameBatch]) -> None:
-    """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder."""
+def demo_decoded_once(
+    monkeypatch: pytest.MonkeyPatch, _decoding_once: Callable[..., FrameBatch], _encoding_once: Callable[..., Any]
+) -> None:
+    """Let the program decode each choice of the demo's frames a single time per worker; tests/video has the decoder.
+
+    Networks under ONNX Runtime, too, see the same frames once; tests/packs/test_graphs.py has those.
+    """
     for module in ("classifier", "clip", "pictures", "result"):
         monkeypatch.setattr(f"tsq_cli.{module}.decode_frames", _decoding_once)
+    monkeypatch.setattr("tsq_cli.models.onnx.OnnxEncoder.__call__", _encoding_once)
 
 
 @pytest.fixture(scope="session")

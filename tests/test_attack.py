@@ -20,12 +20,12 @@ def quiet(what: str) -> None:
 
 def test_damaged_files_end_in_a_record_or_in_one_line() -> None:
     # One clip of each of seven containers.
-    report = mutations.attack(seed=1, count=140, sources=7, tell=quiet)
+    report = mutations.attack(seed=1, count=98, sources=7, tell=quiet)
     assert report["wrong"] == []
-    assert report["files"] == 140
+    assert report["files"] == 98
     assert sorted(report["by_container"]) == ["avi", "flv", "mkv", "mov", "mp4", "ts", "webm"]
-    assert 40 < report["records"] < 130  # most damage is survived, and some is not: the mutations do bite
-    assert report["clean_errors"] > 10
+    assert 28 < report["records"] < 91  # most damage is survived, and some is not: the mutations do bite
+    assert report["clean_errors"] > 7
 
 
 def test_the_same_seed_and_number_are_the_same_damage(tmp_path: Path) -> None:

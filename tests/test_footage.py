@@ -59,6 +59,13 @@ def color_of_place(place: str) -> tuple[int, int, int]:
     return color_of(sorted(PLACES).index(place))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _fast_encoder() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(footage_videos.ENCODING, "preset", "ultrafast")
+        yield
+
+
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     """Every place's clips in one plain color, half a second long; photographs of stripes."""

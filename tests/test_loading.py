@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests import processes
 from tests.machine import needs_signals
+from tests.video.clips import clip
 from tsq_cli import loading
 from tsq_cli.batch import RunPlan, run
 from tsq_cli.clip import Clip, load_clip
@@ -28,13 +29,12 @@ from tsq_cli.pictures import Outputs
 from tsq_cli.pipeline import Selector
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "examples" / "demo.mp4"
 SETTINGS = SelectSettings(selector="uniform", num_frames=2, num_candidates=4)
 
 
 @pytest.fixture
 def copies(tmp_path: Path) -> list[str]:
-    return [str(shutil.copy(DEMO, tmp_path / f"{number}.mp4")) for number in range(4)]
+    return [str(shutil.copy(clip("h264_b_frames").path, tmp_path / f"{number}.mp4")) for number in range(4)]
 
 
 @pytest.fixture
@@ -62,24 +62,24 @@ def test_a_video_that_hangs_is_given_up_and_the_others_are_done(
     hangs += ["0.mp4", "2.mp4"]
     plan = RunPlan(
         paths=copies, settings=SETTINGS, outputs=Outputs(), pack_sha256=None, workers=workers,
-        limits=Limits(timeout_seconds=1),
+        limits=Limits(timeout_seconds=0.5),
     )  # fmt: skip
     records = list(run(plan, Selector.without_model))
     assert [record["status"] for record in records] == ["error", "ok", "error", "ok"]
     assert records[0]["error"]["type"] == "VideoTimeoutError"
-    assert "not read within 1 s" in records[0]["error"]["message"]
+    assert "not read within 0.5 s" in records[0]["error"]["message"]
 
 
 def test_waiting_in_line_is_not_counted(copies: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "GRACE_SECONDS", 0.0)
 
     def load(path: str, *args: Any, **options: Any) -> Clip:
-        time.sleep(0.3)
+        time.sleep(0.15)
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
-    with Loader(Limits(timeout_seconds=1), 1) as loader:
-        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 1.2 s
+    with Loader(Limits(timeout_seconds=0.5), 1) as loader:
+        for begun in [loader.begin(path, SETTINGS) for path in copies]:  # the last one is there after 0.6 s
             loader.wait(begun).close()
 
 
@@ -133,7 +133,7 @@ def test_decoding_ahead_keeps_the_order_and_a_bound(
     def load(path: str, *args: Any, **options: Any) -> Clip:
         begun.append(Path(path).name)
         if path == copies[0]:
-            time.sleep(0.5)  # the first is the last one done
+            time.sleep(0.2)  # the first is the last one done
         return load_clip(path, *args, **options)
 
     monkeypatch.setattr(loading, "load_clip", load)
@@ -151,9 +151,9 @@ def test_decoding_ahead_keeps_the_order_and_a_bound(
     fourth = next(results)
     results.close()
     assert len(begun) <= 4 + 2, "nothing begins once the caller has left"
-    for clip in (first, small, fourth):
-        assert isinstance(clip, Clip)
-        clip.close()
+    for loaded in (first, small, fourth):
+        assert isinstance(loaded, Clip)
+        loaded.close()
 
 
 def test_a_pass_over_a_video_has_its_own_time(copies: list[str]) -> None:
@@ -205,13 +205,13 @@ def test_a_video_that_kills_the_run_is_named_recorded_and_passed_over(tmp_path: 
     folder = tmp_path / "videos"
     folder.mkdir()
     for name in ("a.mp4", "poison.mp4", "z.mp4"):
-        shutil.copy(DEMO, folder / name)
+        shutil.copy(clip("h264_b_frames").path, folder / name)
     lines = tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", POISON, "select", str(folder), "--selector", "uniform", "--jsonl", str(lines)]
+    command = ["-c", POISON, "select", folder, "--selector", "uniform", "--jsonl", lines]
     environment = {**os.environ, "DIE_BY": "SIGSEGV", "PYTHONPATH": str(ROOT)}
 
     def tsq(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, check=False)
+        return processes.run([*command, *more], env=environment)
 
     assert tsq().returncode == -signal.SIGSEGV
     for _ in range(2):
@@ -226,3 +226,27 @@ def test_a_video_that_kills_the_run_is_named_recorded_and_passed_over(tmp_path: 
         assert records["poison.mp4"]["error"]["type"] == "DecoderCrashError"
     assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "videos"]
     assert tsq("--overwrite").returncode == -signal.SIGSEGV  # asked for, and tried
+
+
+def test_leaving_does_not_wait_for_a_lock_that_an_interrupted_submit_left_behind(
+    copies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "STOP_SECONDS", 0.2)
+    may_load = threading.Event()
+
+    def load(*args: Any, **options: Any) -> Clip:
+        may_load.wait()
+        return load_clip(*args, **options)
+
+    monkeypatch.setattr(loading, "load_clip", load)
+    with Loader(Limits(), workers=1) as loader:
+        begun = loader.begin(copies[0], SETTINGS)
+        left_behind = loader._executor._idle_semaphore._cond  # type: ignore[attr-defined]
+        left_behind.acquire()  # as a signal leaves it that strikes the main thread inside submit()
+        may_load.set()
+        loader.wait(begun).close()
+    (thread,) = loader._executor._threads  # type: ignore[attr-defined]
+    assert thread.is_alive()  # it waits for the lock; leaving did not wait for it
+    left_behind.release()
+    thread.join(10)
+    assert not thread.is_alive()

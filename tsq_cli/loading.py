@@ -91,7 +91,10 @@ class Loader:
         futures = [future for future in begun if not future.cancelled()]  # wait() would wait for those all its time
         _, hanging = wait(futures, timeout=STOP_SECONDS)
         if not hanging:
-            self._executor.shutdown()
+            # Joining may take forever: a signal that strikes within submit() can leave a lock of the executor behind.
+            ending = threading.Thread(target=self._executor.shutdown, daemon=True)
+            ending.start()
+            ending.join(STOP_SECONDS)
         for loading in self._under_way:
             if loading.clip is not None:
                 loading.clip.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ def from_dict(cls: type[T], value: object, where: str = "") -> T:
     """
     if not isinstance(value, dict):
         raise SchemaError(where, shown(value), "an object {...}")
-    hints = get_type_hints(cls)
+    hints = _hints_of(cls)  # type: ignore[arg-type]
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(value) - set(known)):
         raise SchemaError(_join(where, unknown[0]), "an unknown key", "one of " + ", ".join(known))
@@ -85,6 +86,11 @@ def check_range(name: str, value: float, least: float, most: float) -> None:
         raise ValueError(f"{name} from {least} to {most}, not {shown(value)}")
 
 
+@functools.cache
+def _hints_of(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _convert(hint: Any, value: object, where: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -108,7 +114,7 @@ def _convert_union(members: tuple[Any, ...], value: object, where: str) -> Any:
         objects = [member for member in members if isinstance(member, type) and is_dataclass(member)]
         if len(objects) == 1:
             return from_dict(objects[0], value, where)
-        by_source = {get_args(get_type_hints(member)["source"])[0]: member for member in objects}
+        by_source = {get_args(_hints_of(member)["source"])[0]: member for member in objects}
         if by_source:
             source = value.get("source")
             if not isinstance(source, str) or source not in by_source:

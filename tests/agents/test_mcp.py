@@ -23,10 +23,8 @@ from tsq_cli.agents import videos as videos_module
 from tsq_cli.agents.videos import Videos
 from tsq_cli.pipeline import Selector
 
-pytest.importorskip("mcp")
-from mcp import Client, StdioServerParameters
-
-from tsq_cli.agents.server import build_server
+# Imported late: it takes as long as all that is tested here, and every worker collects this file.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="needs mcp")
 
 Call = Callable[..., Any]
 
@@ -58,6 +56,10 @@ def loads(selector: Selector, monkeypatch: pytest.MonkeyPatch) -> list[dict[str,
 @pytest.fixture
 def call(served: Path, loads: list[dict[str, str]], tmp_path: Path, demo_decoded_once: None) -> Call:
     """Calls a tool of a server of the folder, which saves frames, and returns its result."""
+    from mcp import Client
+
+    from tsq_cli.agents.server import build_server
+
     server = build_server(Videos([served], pack="imagenet-lite", frames_dir=tmp_path / "frames"))
 
     def run(tool: str, **arguments: Any) -> Any:
@@ -165,6 +167,8 @@ def test_a_budget_that_is_too_small_says_so(call: Call) -> None:
 
 def test_over_stdio_the_protocol_has_stdout_for_itself(served: Path) -> None:
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    from mcp import Client, StdioServerParameters
+
     child = StdioServerParameters(
         command=sys.executable, args=["-m", "tsq_cli", "mcp", str(served)], env={"PYTHONPATH": paths}
     )

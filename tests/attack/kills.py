@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from PIL import Image
 
 from tests.attack.clips import SOURCES, make
 from tests.attack.running import UNIFORM, Outcome, Report, Tell, command, environment, run, scratch, wrong
+from tests.processes import Process, start
 
 NUM_BROKEN = 3
 _FILES = ("--jsonl", "out.jsonl", "--csv", "out.csv", "--html", "out.html", "-o", "frames")
@@ -174,14 +173,14 @@ def _killed(folder: Folder, moment: str, chance: random.Random) -> Outcome | Non
     wait_for = {"early": 0, "on the way": chance.randint(1, 40), "at the end": to_go}[moment]
     delay = chance.uniform(0, 1.2 if moment == "early" else 0.05 if moment == "on the way" else 0.4)
 
-    def kill(process: subprocess.Popen[bytes]) -> None:
+    def kill(process: Process) -> None:
         until = time.monotonic() + 120
         while wait_for and folder.num_lines() < before + wait_for and time.monotonic() < until:
-            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if process.poll() is not None:
                 return
             time.sleep(0.002)
         time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)  # Popen.kill would reap the child first
+        process.kill()
 
     outcome = run(*folder.arguments, cwd=folder.place, memory_bytes=None, while_running=kill)
     return None if outcome.code == -signal.SIGKILL else outcome
@@ -203,14 +202,12 @@ def signals(*, seed: int, count: int, num_videos: int = 150, tell: Tell = print)
 
             under_way: list[bool] = []
 
-            def send(
-                process: subprocess.Popen[bytes], sent: int = sent, delay: float = delay, seen: list[bool] = under_way
-            ) -> None:
+            def send(process: Process, sent: int = sent, delay: float = delay, seen: list[bool] = under_way) -> None:
                 time.sleep(delay)
                 seen.append((place / ".out.jsonl.running").exists())
-                os.kill(process.pid, sent)
+                process.send_signal(sent)
 
-            outcome = run(*folder.arguments, cwd=place, memory_bytes=None, while_running=send)
+            outcome = run(*folder.arguments, cwd=place, memory_bytes=None, while_running=send, afresh=True)
             codes[str(outcome.code)] = codes.get(str(outcome.code), 0) + 1
             # Before Python has begun to run the program, a signal kills it as the system has it, with no word.
             allowed = (130, 1) if under_way == [True] else (130, 1, -sent)
@@ -234,15 +231,15 @@ def two_at_once(*, num_videos: int = 150, tell: Tell = print) -> Report:
     with scratch() as place:
         folder = Folder(place, num_videos)
 
-        def second(process: subprocess.Popen[bytes]) -> None:
+        def second(process: Process) -> None:
             until = time.monotonic() + 60
             while not folder.num_lines() and time.monotonic() < until:
                 time.sleep(0.002)
-            os.kill(process.pid, signal.SIGSTOP)  # so that it is still there
+            process.send_signal(signal.SIGSTOP)  # so that it is still there
             try:
                 other = run("select", "videos", *UNIFORM, "--jsonl", "out.jsonl", cwd=place, memory_bytes=None)
             finally:
-                os.kill(process.pid, signal.SIGCONT)
+                process.send_signal(signal.SIGCONT)
             wrongs.extend(wrong(other, 2, "another run is writing to out.jsonl"))
 
         wrongs += folder.flaws(run(*folder.arguments, cwd=place, memory_bytes=None, while_running=second))
@@ -251,9 +248,7 @@ def two_at_once(*, num_videos: int = 150, tell: Tell = print) -> Report:
         # Other names of the same videos: names of pictures that both runs would choose.
         shutil.copytree(folder.videos, place / "others")
         theirs = ("select", "others", *UNIFORM, "--jsonl", "other.jsonl", "-o", "frames")
-        with subprocess.Popen(
-            command(*theirs), cwd=place, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
+        with start(command(*theirs), cwd=place, env=environment()) as process:
             outcome = folder.finish()
             if process.wait(300) != 1:
                 wrongs.append(f"the other of two runs on one folder: exit {process.returncode}")
@@ -337,7 +332,7 @@ def poison(*, num_videos: int = 30, tell: Tell = print) -> Report:
         sound = folder.videos / Path(folder.names[1]).name
         sound.rename(folder.videos / f"poison{sound.suffix}")
         starts: Callable[[], Outcome] = lambda: run(  # noqa: E731
-            *folder.arguments, cwd=place, memory_bytes=None, prefix=(sys.executable, "-c", _POISON)
+            *folder.arguments, cwd=place, memory_bytes=None, prefix=("-c", _POISON)
         )
         if (first := starts()).code != -signal.SIGSEGV:
             wrongs.append(f"the crash: exit {first.code}")

@@ -7,19 +7,20 @@ selected frames again at full size. That happens in child processes, so that a c
 from __future__ import annotations
 
 import json
+import os
 import random
 import select
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.attack import lengths
 from tests.attack.clips import SOURCES, make
 from tests.attack.running import ROOT, Report, Tell, environment, scratch
+from tests.processes import Process, start
 
 HANG_SECONDS = 60.0
 """Without an answer for so long a child hangs: its own limit for a video is a quarter of it (reader.LIMITS)."""
@@ -128,7 +129,9 @@ class Reader:
     """A child process that reads files; it is started anew where it crashed or hung. Use as a context manager."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Process | None = None
+        self._questions: IO[str] | None = None
+        self._answers: IO[str] | None = None
 
     def __enter__(self) -> Reader:
         return self
@@ -139,37 +142,45 @@ class Reader:
     def read(self, path: Path, *, timeout: float = HANG_SECONDS) -> dict[str, Any]:
         """The child's answer; outcome "crash" or "hang" where it gave none."""
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.attack.reader"], cwd=ROOT, env=environment(), text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(str(path)) + "\n")
-        self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
-        answer = self._process.stdout.readline() if ready else ""
+            self._start()
+        assert self._questions is not None
+        assert self._answers is not None
+        print(json.dumps(str(path)), file=self._questions, flush=True)
+        ready, _, _ = select.select([self._answers], [], [], timeout)
+        answer = self._answers.readline() if ready else ""
         if answer:
             return dict(json.loads(answer))
         code = self._end()
         how = f"exit code {code}" if ready else f"no answer for {timeout:g} s"
         return {"outcome": "crash" if ready else "hang", "doubts": [how], "seconds": timeout, "peak_mb": 0.0}
 
+    def _start(self) -> None:
+        asked, questions = os.pipe()
+        answers, answered = os.pipe()
+        try:
+            self._process = start(
+                ["-m", "tests.attack.reader"], cwd=ROOT, env=environment(), stdin=asked, stdout=answered
+            )
+        finally:
+            os.close(asked)
+            os.close(answered)
+        self._questions, self._answers = os.fdopen(questions, "w"), os.fdopen(answers)
+
     def _end(self) -> int | None:
         """Kill the child; its exit code where it had ended by itself."""
         if self._process is None:
             return None
         process, self._process = self._process, None
-        assert process.stdin is not None
-        assert process.stdout is not None
+        assert self._questions is not None
+        assert self._answers is not None
         try:
-            process.stdin.close()
+            self._questions.close()
             code: int | None = process.wait(5)
         except (subprocess.TimeoutExpired, OSError):
             process.kill()
             process.wait()
             code = None
-        process.stdout.close()
+        self._answers.close()
         return code
 
 

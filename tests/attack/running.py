@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.processes import Process, start
+
 ROOT = Path(__file__).parents[2]
 UNIFORM = ("--selector", "uniform", "-k", "2", "-n", "4")
 """The cheapest selection: no network is loaded."""
@@ -45,10 +47,10 @@ class Outcome:
     peak_mb: float = 0.0
 
 
-def command(*arguments: str | bytes | Path, memory_bytes: int | None = None) -> list[str | bytes]:
-    """The program's command line, under a limit of memory where one is given."""
-    start = ["-m", "tsq_cli"] if memory_bytes is None else ["-c", _LIMITED, str(memory_bytes)]
-    return [sys.executable, *start, *(a if isinstance(a, bytes) else str(a) for a in arguments)]
+def command(*arguments: str | bytes | Path, memory_bytes: int | None = None) -> list[str | bytes | Path]:
+    """Python's arguments that run the program, under a limit of memory where one is given."""
+    program = ["-m", "tsq_cli"] if memory_bytes is None else ["-c", _LIMITED, str(memory_bytes)]
+    return [*program, *arguments]
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -62,8 +64,9 @@ def run(
     timeout: float = 120.0,
     memory_bytes: int | None = 4 * 2**30,
     env: Mapping[str, str] | None = None,
-    while_running: Callable[[subprocess.Popen[bytes]], None] | None = None,
+    while_running: Callable[[Process], None] | None = None,
     prefix: Sequence[str] = (),
+    afresh: bool = False,
 ) -> Outcome:
     """Run the program to its end, or kill it when its time is over.
 
@@ -74,23 +77,27 @@ def run(
         memory_bytes: address space it may have; None for no limit.
         env: beside the environment of this process.
         while_running: called as soon as it has started.
-        prefix: what starts the program, such as another Python program; tsq itself by default.
+        prefix: Python's arguments that start the program, such as another Python program; tsq itself by default.
+        afresh: with a true start of Python, whose imports take most of the time.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        line = [*prefix, *map(os.fspath, arguments)] if prefix else command(*arguments, memory_bytes=memory_bytes)
+        line = [*prefix, *arguments] if prefix else command(*arguments, memory_bytes=memory_bytes)
         started = time.monotonic()
-        process = subprocess.Popen(
-            line, cwd=cwd, env=environment(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err
-        )
+        process = start(line, cwd=cwd, env=environment(env), stdout=out, stderr=err, afresh=afresh)
         if while_running is not None:
             while_running(process)
-        code, peak_mb = _end(process, started + timeout)
+        code: int | None = None
+        try:
+            code = process.wait(max(0.0, started + timeout - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         seconds = time.monotonic() - started
         said = []
         for stream in (out, err):
             stream.seek(0)
             said.append(stream.read().decode("utf-8", errors="backslashreplace"))
-    return Outcome(code=code, out=said[0], err=said[1], seconds=seconds, peak_mb=peak_mb)
+    return Outcome(code=code, out=said[0], err=said[1], seconds=seconds, peak_mb=process.peak_mb)
 
 
 def run_inside(arguments: Sequence[str]) -> Outcome:
@@ -108,20 +115,6 @@ def run_inside(arguments: Sequence[str]) -> Outcome:
     finally:
         sys.argv = before
     return Outcome(code=code if isinstance(code, int) else None, out=out.getvalue(), err=err.getvalue())
-
-
-def _end(process: subprocess.Popen[bytes], until: float) -> tuple[int | None, float]:
-    """Wait for a process, and kill it at a time: its exit code (None where it was killed) and its peak memory in MB."""
-    is_late = False
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return None if is_late else process.returncode, usage.ru_maxrss / 1024
-        if time.monotonic() > until and not is_late:
-            is_late = True
-            process.kill()
-        time.sleep(0.005)
 
 
 def wrong(outcome: Outcome, code: int, says: str = "", *, lines: int | None = 1) -> list[str]:

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.cli.conftest import DEMO, tsq  # noqa: F401 - a fixture
+from tests.cli.conftest import tsq  # noqa: F401 - a fixture
 from tests.marks import needs_cuda
 from tests.reads import Reads
+from tests.video.clips import clip
 from tsq_cli import selection
 from tsq_cli.benchmark import peers, profile, runners, speed
 from tsq_cli.benchmark.accuracy import pack_accuracy
@@ -38,7 +39,8 @@ from tsq_cli.scoring import encode, tsq_scores
 
 BatchNorms = torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d
 ROOT = Path(__file__).parents[2]
-SMALL = "test_efficientnet"
+SMALL = "test_efficientnet"  # features of 256
+SMALLER = {"tf_efficientnet_lite0": SMALL}  # in the place of the packs' own sampler
 SETTING = BenchmarkConfig(
     pack="imagenet-lite", recognizer=SMALL, num_frames=5, num_candidates=10, device="cpu", dtype=torch.float32,
     input_size=64, exit_after=3,
@@ -48,6 +50,8 @@ SETTING = BenchmarkConfig(
 @pytest.fixture(autouse=True)
 def _small_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BACKBONE", SMALL)
+    monkeypatch.setattr(speed, "FRAME_SHAPE", (64, 112, 3))
+    monkeypatch.setattr(runners, "create_encoder", lambda name, **how: create_encoder(SMALLER.get(name, name), **how))
     for method in ("AdaFocus", "UniAdaFocus"):
         monkeypatch.setattr(peers, method, partial(getattr(peers, method), glance=SMALL))
     monkeypatch.setattr(profile, "matrix_peak_gflops", partial(profile.matrix_peak_gflops, repeats=1))
@@ -133,11 +137,11 @@ def test_costs_are_those_of_the_frames_looked_at() -> None:
     assert macs["uniform"] == pytest.approx(5 * one_frame, rel=1e-6)
     assert macs["all"] == pytest.approx(10 * one_frame, rel=1e-6)
     assert macs["tsqnet"] - macs["tsqnet-early-exit"] == pytest.approx((5 - 3) * one_frame, rel=1e-6)
-    sampler = count(create_encoder("tf_efficientnet_lite0").model, torch.zeros(10, 3, 64, 64)).giga_macs
+    sampler = count(create_encoder(SMALL).model, torch.zeros(10, 3, 64, 64)).giga_macs
     layers = macs["tsqnet"] - sampler - macs["uniform"]
     # Two modules: queries times keys and attention times values, 1000 x 10 x D each, a classifier row for each class;
     # and 1000 objects times 384 for each frame's text feature.
-    by_hand = sum(2 * 1000 * 10 * dim + 1000 * dim for dim in (1280, 384)) + 10 * 1000 * 384
+    by_hand = sum(2 * 1000 * 10 * dim + 1000 * dim for dim in (256, 384)) + 10 * 1000 * 384
     assert layers * 1e9 == pytest.approx(by_hand, rel=0.5)
     rows = report["rows"]
     assert [(row["method"], row["treatment"]) for row in rows[:2]] == [("tsqnet", "published"), ("tsqnet", "tuned")]
@@ -265,7 +269,8 @@ def test_the_recognizers_input_size_is_set_for_all_that_have_one() -> None:
     assert recognizer.preprocessor.input_size == 96
 
 
-def test_a_packs_own_map_stands_beside_the_speed_of_its_own_networks() -> None:
+def test_a_packs_own_map_stands_beside_the_speed_of_its_own_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "create_encoder", create_encoder)  # its trained layers fit no smaller sampler
     own = replace(
         SETTING, pack="actions40", recognizer="tf_efficientnet_lite2", recognizer_input_size=224,
         num_candidates=16, input_size=None, pooling="best-two",
@@ -315,7 +320,7 @@ def test_the_recognizer_is_profiled_in_the_form_that_runs(monkeypatch: pytest.Mo
 def test_whole_files_run_as_the_product_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     graphed: list[torch.nn.Module] = []
     monkeypatch.setattr("tsq_cli.models.graphs.graph_calls", graphed.append)
-    time_files([DEMO], SETTING, workers=[1], rounds=1)
+    time_files([clip("h264_b_frames").path], SETTING, workers=[1], rounds=1)
     assert {type(network).__name__ for network in graphed} == {"FrameEncoder", "TSQNet", "Recognizer"}
 
 
@@ -392,7 +397,7 @@ def test_peak_memory_sees_what_a_call_takes() -> None:
 
 
 def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) -> None:  # noqa: F811
-    plot = tmp_path / "speed.png"
+    plot, short = tmp_path / "speed.png", clip("h264_b_frames").path
     options = (
         "--methods",
         "tsqnet, tsqnet-early-exit, uniform",
@@ -403,7 +408,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
         "-b",
         "1",
     )
-    table = tsq("benchmark", *options, "--repeats", "1", "--plot", plot, "--decode", DEMO)
+    table = tsq("benchmark", *options, "--repeats", "1", "--plot", plot, "--decode", short)
     assert table.code == 0
     for word in (
         "TSQNet",
@@ -443,7 +448,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
     refused = tsq("benchmark", "--plot", tmp_path / "speed.gif")
     assert refused.code == 2
     assert "speed.gif" in refused.err
-    missing = tsq("benchmark", "--decode", DEMO, tmp_path / "none.mp4")
+    missing = tsq("benchmark", "--decode", short, tmp_path / "none.mp4")
     assert missing.code == 2
     assert "none.mp4 does not exist" in missing.err
     (tmp_path / "text.mp4").write_text("not a video")
@@ -454,7 +459,7 @@ def test_the_command_prints_a_table_json_and_a_plot(tsq: Any, tmp_path: Path) ->
 
 @pytest.mark.usefixtures("demo_decoded_once")
 def test_whole_files_are_timed_stage_by_stage() -> None:
-    timed = time_files([DEMO, DEMO], SETTING, workers=[1, 2], rounds=2)
+    timed = time_files([clip("h264_b_frames").path] * 2, SETTING, workers=[1, 2], rounds=2)
     assert (timed["videos"], timed["failed"]) == (2, 0)
     assert [(row["workers"], len(row["seconds"])) for row in timed["workers"]] == [(1, 2), (2, 2)]
     for row in timed["workers"]:

@@ -255,7 +255,7 @@ def test_the_whole_chain_with_resnet101_from_a_hub(tsq: Tsq, demo: Path, tmp_pat
     save_file(network.state_dict(), folder / "model.safetensors")
     frames, maps = tmp_path / "frames", tmp_path / "maps"
     with LocalHub({"timm/resnet101.a1h_in1k": folder}) as hub, served_by(hub.url, tmp_path / "cache"):
-        options = ("--json", "-o", frames, "--format", "png", "--maps", maps, "--map-format", "npy")
+        options = ("-k", "3", "--json", "-o", frames, "--format", "png", "--maps", maps, "--map-format", "npy")
         done = tsq("classify", demo, "--dtype", "float32", *options)
     assert done.code == 0, done.err
     record = valid(json.loads(done.out))

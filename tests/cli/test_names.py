@@ -9,15 +9,16 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import DEMO, ROOT, Result
 from tests.report.page_material import CATEGORIES, record
+from tests.video.clips import clip
 from tsq_cli.cli import csv_rows, output
 from tsq_cli.cli.streams import ASCII_FORMS
 from tsq_cli.inputs import Inputs
@@ -33,23 +34,21 @@ FAST = ("select", "--selector", "uniform", "-n", "4", "-k", "2")
 
 @pytest.fixture
 def evil(tmp_path: Path) -> Path:
-    """The demo clip under a name that is neither text nor harmless."""
+    """A clip under a name that is neither text nor harmless."""
     try:
-        return Path(shutil.copy(DEMO, tmp_path / EVIL))
+        return Path(shutil.copy(clip("h264_b_frames").path, tmp_path / EVIL))
     except OSError:
         pytest.skip("this file system takes no such names")
 
 
 def run(*arguments: str | Path, encoding: str) -> tuple[int, str, str]:
     """The program in a process of its own whose streams have an encoding."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tsq_cli", *map(str, arguments)],
+    done = processes.run(
+        ["-m", "tsq_cli", *arguments],
         env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        capture_output=True,
-        check=False,
+        encoding=encoding.partition(":")[0],
     )
-    codec = encoding.partition(":")[0]
-    return done.returncode, done.stdout.decode(codec), done.stderr.decode(codec)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_name_is_escaped_wherever_a_person_looks_and_exact_in_json(tsq: Tsq, evil: Path, tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_a_name_is_escaped_wherever_a_person_looks_and_exact_in_json(tsq: Tsq, e
         "--sheet", tmp_path / "{stem}.png",
     )  # fmt: skip
     assert result.code == 1
-    assert f"{SHOWN}  h264 640x360" in result.out
+    assert f"{SHOWN}  h264 160x120" in result.out
     assert f"broken {SHOWN} is empty (0 bytes); wanted" in result.err
     texts = [result.out, result.err, *(files[name].read_text(encoding="utf-8") for name in ("t.csv", "p.html"))]
     assert [COMMANDS.findall(text) for text in texts] == [[], [], [], []]
@@ -81,12 +80,12 @@ def test_a_missing_name_is_one_line_that_has_it_whole(tsq: Tsq) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii", "cp1252"])
 def test_no_name_and_no_encoding_of_the_streams_ends_a_run(evil: Path, encoding: str) -> None:
-    shutil.copy(DEMO, evil.parent / "näxt 日.mp4")
+    shutil.copy(clip("h264_b_frames").path, evil.parent / "näxt 日.mp4")
     code, out, err = run(*FAST, evil.parent, encoding=encoding)
     assert (code, err) == (0, "tsq: 2 selected, 0 done before, 0 failed\n")
     assert SHOWN in out
     other = {"utf-8:strict": "näxt 日", "ascii": r"n\xe4xt \u65e5", "cp1252": r"näxt \u65e5"}[encoding]
-    assert f"{other}.mp4  h264 640x360" in out
+    assert f"{other}.mp4  h264 160x120" in out
     assert out.count("uniform") == 4
     assert out.count("\\") == SHOWN.count("\\") + other.count("\\")  # nothing of ours had to be escaped
 

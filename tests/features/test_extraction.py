@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 
+from tests import processes
 from tests.features.killing import Pace, killed_until_done
 from tests.features.test_shards import contents, names_in_headers
 from tsq_cli.data import LabeledVideo
@@ -61,10 +60,8 @@ def extract_both(videos: list[LabeledVideo], folder: Path, pace: Pace) -> None:
 
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tmp_path: Path) -> None:
     code = "import sys; from tests.features.test_extraction import kill_and_compare; kill_and_compare(sys.argv[1])"
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    result = processes.run(["-c", code, tmp_path], cwd=Path(__file__).parents[2])
+    assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["partial"] >= 3
 
 

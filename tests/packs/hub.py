@@ -3,8 +3,8 @@
     with LocalHub({"timm/some_net": folder}) as hub, served_by(hub.url, cache):
         load_pack("imagenet")
 
-huggingface_hub reads its variables when it is imported, so a test that is about those runs its code in a process of its
-own: run_python("...", environment(cache, endpoint=hub.url)).
+huggingface_hub reads its variables when it is imported, so a test that is about those runs the program in a process of
+its own, with environment(cache, endpoint=hub.url).
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,18 +181,8 @@ def served_by(endpoint: str, cache: Path, *, offline: bool = False) -> Iterator[
         yield
 
 
-def environment(cache: Path, *, endpoint: str, offline: bool = False, **extra: str) -> dict[str, str]:
-    """This process' environment, with a hub and an empty or filled cache in the place of the user's."""
+def environment(cache: Path, *, endpoint: str) -> dict[str, str]:
+    """This process' environment, with a hub and a cache in the place of the user's."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     added = {"HF_HOME": str(cache), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    proxies = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    return inherited | added | proxies | ({"HF_HUB_OFFLINE": "1"} if offline else {}) | extra
-
-
-def run_python(code: str, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh Python that sees the project; its sys.argv[1:] are the arguments."""
-    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = env | {"PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=300
-    )
+    return inherited | added | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONPATH": str(REPOSITORY)}

