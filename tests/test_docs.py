@@ -21,6 +21,7 @@ IN_PROSE = {
     "benchmark/threads4.json",
     "cold.json",
     "engines.json",
+    "training/actions40-recurrence.json",
     "training/fights-encoder.json",
 }
 """JSON of which a sentence or two are told, and no table."""
