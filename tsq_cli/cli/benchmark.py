@@ -75,7 +75,7 @@ def benchmark(
         int | None,
         typer.Option(
             "--sure-after",
-            help="Frames after which TSQNet with early exit stops, 1 to K; default: 3, what actions40 needs (2.61 on "
+            help="Frames after which TSQNet with early exit stops, 1 to K; default: 3, what actions40 needs (2.79 on "
             "average), rounded up.",
             show_default=False,
             rich_help_panel=RUN,
