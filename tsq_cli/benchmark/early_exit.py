@@ -15,7 +15,7 @@ from tsq_cli.models.graphs import Graphed
 from tsq_cli.recognition import prepare_frames, recognize_images
 
 MEASURED_FRAMES = 2.79
-"""Frames of at most five after which the pack actions40 is sure, on average over 480 test videos.
+"""Frames of at most five after which the pack actions40 is sure, on average over 960 test videos.
 
 Source: docs/training/actions40.json, early_exit.mean_frames (ours); imagenet-lite needs 2.6 to 3.5 (docs/needle.md).
 """
