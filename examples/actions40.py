@@ -28,7 +28,7 @@ from actions40_steps import steps
 from actions40_studies import studies, tsne
 from actions40_train import build, list_of
 from actions40_videos import Part, find_photos, plan_video
-from needle_videos import describe, write_video
+from needle_videos import describe, is_finished, write_video
 from rich.console import Console
 from rich.progress import track
 
@@ -53,7 +53,7 @@ def compose(photos: Path, videos: Path) -> None:
             shots = plan_video(of_part, np.random.default_rng([seed, COMPOSED.index(part), i]))
             truth = describe(shots)
             rows.append((f"{part}/{path.name}", truth["event"]["class_name"]))
-            if not path.with_suffix(".json").exists():
+            if not is_finished(path, seed):
                 write_video(path, shots, {"video": path.name, "part": part, "seed": seed, **truth}, opened)
         with atomic_path(listed) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([("path", "label"), *rows])

@@ -41,7 +41,7 @@ from needle_measure import (
     scores_by_frames,
 )
 from needle_report import page
-from needle_videos import PARTS, VARIANTS, describe, find_photos, plan_video, write_video
+from needle_videos import PARTS, VARIANTS, describe, find_photos, is_finished, plan_video, write_video
 from PIL import Image
 from rich.progress import track
 
@@ -86,7 +86,7 @@ def compose(photos: Path, videos: Path, counts: Mapping[str, int], seed: int) ->
         for number, (name, variant) in enumerate(VARIANTS.items()):
             for i in track(range(counts[name]), f"compose {part} {name}", console=console, transient=True):
                 path = videos / part / name / f"{i:04d}.mp4"
-                if path.with_suffix(".json").exists():
+                if is_finished(path, seed):
                     continue
                 shots = plan_video(found, variant, np.random.default_rng([seed, PARTS.index(part), number, i]))
                 facts = {"video": path.name, "part": part, "variant": name, "seed": seed}

@@ -210,6 +210,12 @@ def draw(shot: Shot, progress: float, opened: Callable[[Path], Image.Image]) -> 
     return picture.filter(ImageFilter.GaussianBlur(look.blur)) if look.blur else picture
 
 
+def is_finished(path: Path, seed: int) -> bool:
+    """Whether write_video has written this video, from a plan of this seed; another one's would get wrong labels."""
+    truth = path.with_suffix(".json")
+    return truth.exists() and json.loads(truth.read_text())["seed"] == seed
+
+
 def write_video(
     path: Path, shots: Sequence[Shot], truth: dict[str, Any], opened: Callable[[Path], Image.Image]
 ) -> None:

@@ -29,7 +29,7 @@ class _Recording(NamedTuple):
 
 
 class _Captures(NamedTuple):
-    """What all recordings of one device share. Graphs of one pool use the same memory, so one runs at a time."""
+    """Stream and memory pool of all CUDA graphs on one device. As they share its memory, one runs at a time."""
 
     stream: torch.cuda.Stream
     pool: Any

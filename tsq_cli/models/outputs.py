@@ -1,4 +1,4 @@
-"""What the networks give, as arrays of either engine (tsq_cli.arrays). Free of torch."""
+"""Outputs of the networks: features, logits, attention, as arrays of torch or of numpy. Free of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a text encoder asks of a text. Free of torch."""
+"""Check that a text fits into a text encoder's window of tokens. Free of torch."""
 
 from __future__ import annotations
 

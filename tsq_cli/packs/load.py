@@ -297,7 +297,7 @@ def _textual_layer(config: PackConfig, embeddings: Tensor) -> TSQLayer:
 
 
 def visual_start(config: PackConfig, encoder: ImageNetwork) -> dict[str, Array]:
-    """Where the parameters of VQM start; nothing where they are read from a file."""
+    """Return VQM's parameters from rows of the encoder's classifier; none where the pack has a file of them."""
     if not isinstance(config.modules.visual.weights, ClassifierWeights):
         return {}
     rows, bias = float32(encoder.classifier_weight), float32(encoder.classifier_bias)
@@ -305,7 +305,7 @@ def visual_start(config: PackConfig, encoder: ImageNetwork) -> dict[str, Array]:
 
 
 def textual_start(config: PackConfig, embeddings: Array) -> dict[str, Array]:
-    """Where the parameters of TQM start; nothing where they are read from a file."""
+    """Return TQM's parameters from embeddings of the class names; none where the pack has a file of them."""
     if not isinstance(config.modules.textual.weights, EmbeddingWeights):
         return {}
     scale = config.settings.text_logit_scale

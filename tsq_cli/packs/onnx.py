@@ -83,7 +83,7 @@ def _onnx_encoder(config: PackConfig, role: EncoderRole, graphs: GraphsFile) -> 
 def _arrays(
     config: PackConfig, module: VisualModule | TextualModule, start: Mapping[str, Array]
 ) -> tuple[Attention, Mapping[str, Array]]:
-    """What a module computes, and its parameters: of its file, or where they start."""
+    """Build a module's TSQ layer for numpy: the function, and its parameters, of the pack's file or else `start`."""
     settings = config.settings
     is_visual = isinstance(module, VisualModule)
     attention = Attention(
